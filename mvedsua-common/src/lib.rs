@@ -1,0 +1,11 @@
+//! What the eBPF programs, the daemon and the in-process agent share.
+//!
+//! Nothing here allocates, performs a system call or knows ptrace, tokio or BPF: it is the vocabulary in which the
+//! parts of mvedsuad speak to each other.
+//!
+//! - [`syscalls`]: the declarative table of system calls, from which recording, replaying, comparing and printing derive.
+//! - [`histogram`]: the bucket arithmetic of latency histograms that the kernel side fills and the daemon reads.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod syscalls;

@@ -1,0 +1,9 @@
+//! mvedsuad updates running servers in place.
+//!
+//! See ARCHITECTURE.md for the picture. The parts know each other through data only: a recorder writes
+//! [`record::Record`]s into a log, a replayer makes the follower live through them, [`compare`] says where they part,
+//! and [`lifecycle`] decides what follows from it.
+
+pub mod compare;
+pub mod record;
+pub mod update;

@@ -1,0 +1,134 @@
+//! Records: the only thing that recorder, log and replayer know of each other.
+//!
+//! A recorder turns what the leader does into a stream of [`Record`]s in one total order; the log holds the stream; a
+//! replayer makes the follower live through it. The order is causal: a call that the world can see takes its place when
+//! it is *entered* (before its effect), a call that takes something from the world when it *returns* (after the effect
+//! that it saw). So a record never stands before the one that made it possible.
+//!
+//! An output whose result is not there yet when another thread's record is due is written as two entries,
+//! [`Event::Enter`] and later [`Event::Return`]; in the common case both collapse into one [`Event::Call`].
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Numbers the records of one log, from 0, without holes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Seq(pub u64);
+
+/// Pairs a thread of the leader with the thread of the follower that lives through the same records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Slot(pub u32);
+
+/// An address in the leader's memory; it means nothing in the follower's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LeaderAddr(pub u64);
+
+/// An address in the follower's memory; it means nothing in the leader's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FollowerAddr(pub u64);
+
+/// Nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Nanos(pub u64);
+
+/// Says whether the kernel read or wrote a captured piece of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PieceDir {
+    In,
+    Out,
+}
+
+/// Memory that belongs to a call: the bytes of one region as `mvedsua_common::syscalls` resolved it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// Index of the argument that the region hangs on.
+    pub arg: u8,
+    /// Index of the region within the argument (an iovec's buffers are one region each, a `msghdr` has several).
+    pub part: u16,
+    pub dir: PieceDir,
+    pub addr: LeaderAddr,
+    /// What stood there; shorter than the region when its tail is not mapped.
+    pub bytes: Bytes,
+}
+
+/// A call as it was entered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallEntry {
+    /// The x86-64 system-call number.
+    pub nr: u32,
+    pub args: [u64; 6],
+    /// Pieces with [`PieceDir::In`].
+    pub inputs: Vec<Piece>,
+    pub at: Nanos,
+}
+
+/// How a call returned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallReturn {
+    /// The raw result register: a value, a negated errno, or one of the kernel's internal `-ERESTART…` codes when a
+    /// signal whose record follows interrupted the call.
+    pub ret: i64,
+    /// Pieces with [`PieceDir::Out`].
+    pub outputs: Vec<Piece>,
+    pub at: Nanos,
+}
+
+/// A signal that was delivered to a handler (or is about to end the process).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalRecord {
+    /// The raw signal number; `nix`'s enum lacks the real-time ones.
+    pub signo: i32,
+    /// The `siginfo_t` as the kernel reported it, 128 bytes.
+    pub siginfo: Bytes,
+}
+
+/// Why the stream has a hole: a gap voids the comparison.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// What was lost and why, for the operator.
+    pub reason: String,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A whole call.
+    Call(CallEntry, CallReturn),
+    /// An output was entered and has not returned yet.
+    Enter(CallEntry),
+    /// The output that this slot entered last has returned.
+    Return(CallReturn),
+    /// A signal, delivered before the slot's next call.
+    Signal(SignalRecord),
+    /// The slot's current call (a `clone`) gave birth to a thread.
+    ThreadStarted { child: Slot, tid: i32 },
+    /// The slot's thread ended.
+    ThreadEnded,
+    /// Something was lost.
+    Gap(Gap),
+}
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub seq: Seq,
+    pub slot: Slot,
+    pub event: Event,
+}
+
+impl Record {
+    /// Returns roughly how many bytes of memory the record takes, for the log's budget.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        let pieces = |ps: &[Piece]| ps.iter().map(|p| size_of::<Piece>() + p.bytes.len()).sum::<usize>();
+        size_of::<Record>()
+            + match &self.event {
+                Event::Call(entry, ret) => pieces(&entry.inputs) + pieces(&ret.outputs),
+                Event::Enter(entry) => pieces(&entry.inputs),
+                Event::Return(ret) => pieces(&ret.outputs),
+                Event::Signal(signal) => signal.siginfo.len(),
+                Event::Gap(gap) => gap.reason.len(),
+                Event::ThreadStarted { .. } | Event::ThreadEnded => 0,
+            }
+    }
+}

@@ -1,0 +1,129 @@
+//! What goes into a session and what comes out of it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::compare::Divergence;
+
+/// What happens when the log's memory and disk budgets are both used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFull {
+    /// The update is rolled back; the service never waits for an update.
+    #[default]
+    Rollback,
+    /// The leader waits for the follower, as in the paper.
+    Block,
+}
+
+/// How the engine is to run an update.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Options {
+    /// Memory budget of the log, bytes.
+    pub log_memory: u64,
+    /// Budget of the spill file, bytes; 0 means no spilling.
+    pub log_disk: u64,
+    /// Where the spill file lies.
+    pub spill_dir: PathBuf,
+    pub on_full: OnFull,
+    /// The leader's outputs wait until the follower has produced the same.
+    pub lockstep: bool,
+    /// How long the follower may be silent although a record waits for it.
+    pub hang_timeout: Duration,
+    /// How long stopping every thread, draining the log and the like may take before they are given up.
+    pub step_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            log_memory: 512 << 20,
+            log_disk: 4 << 30,
+            spill_dir: PathBuf::from("/var/lib/mvedsua/spill"),
+            on_full: OnFull::Rollback,
+            lockstep: false,
+            hang_timeout: Duration::from_secs(5),
+            step_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A request to a running session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Make the follower the leader (t4). Answered by `Promoted` or `PromotionAbandoned`.
+    Promote,
+    /// End the old version (t6). Answered by `Confirmed`.
+    Confirm,
+    /// Undo: kill the follower before promotion, move the service back after it. Answered by `RolledBack`.
+    Rollback { reason: String },
+}
+
+/// Evidence and progress, as often as a few times a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Records written by the leader's recorder.
+    pub recorded: u64,
+    /// Records that the follower has lived through.
+    pub replayed: u64,
+    /// Calls whose arguments were compared.
+    pub compared_calls: u64,
+    /// Outputs (class `Compare`) whose payload was compared.
+    pub compared_outputs: u64,
+    /// Bytes of payload that were compared.
+    pub compared_bytes: u64,
+    /// Records that wait in the log.
+    pub backlog: u64,
+    /// Bytes of memory and of disk that the log holds.
+    pub log_memory: u64,
+    pub log_disk: u64,
+    /// Times that the total order was relaxed to let the follower go on.
+    pub relaxed: u64,
+}
+
+/// Why an update ended without success.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// The preflight, or a step before the fork, refused it. Each reason is for the operator.
+    Refused(Vec<String>),
+    /// The follower parted from the leader (which includes its crash, its hang, a gap and a refused call).
+    Diverged(Box<Divergence>),
+    /// The log's budgets are used up under [`OnFull::Rollback`].
+    LogFull(String),
+    /// A bounded wait ran out; the text says what was waited for.
+    TimedOut(String),
+    /// The target ended by itself; the text says how.
+    TargetGone(String),
+    /// The operator or the policy asked for it.
+    Asked(String),
+    /// A fault of the engine or the kernel refused an operation.
+    Engine(String),
+}
+
+/// What a session reports. Every session ends with exactly one of `RolledBack`, `Confirmed`, `TargetEnded`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionEvent {
+    /// t1: the follower is born; `pause_us` is how long the leader stood still.
+    Forked { leader: i32, follower: i32, threads: u32, pause_us: u64 },
+    /// t2: the new version is applied in the follower.
+    Applied,
+    /// t3: the backlog is worked off.
+    CaughtUp,
+    Progress(Counters),
+    /// The update failed; the session undoes it by itself and `RolledBack` follows.
+    Failed(FailureKind),
+    /// t4 to t5: the new version leads. `pause_us` is how long neither version served.
+    Promoted { leader: i32, follower: i32, descriptors: u32, pause_us: u64 },
+    /// The promotion was given up before its last step and the stage is as before.
+    PromotionAbandoned { reason: String },
+    /// The leader crashed and the follower took over from the call that crashed; no old version is left.
+    TookOver { leader: i32, signo: i32 },
+    /// t6: the old version has ended and the new one runs alone, untraced.
+    Confirmed { leader: i32 },
+    /// The old version runs alone, untraced.
+    RolledBack { leader: i32 },
+    /// Nothing is left to update: the leader ended by itself.
+    TargetEnded { status: String },
+}

@@ -1,0 +1,9 @@
+//! One update: from the fork to the confirmation or the rollback.
+//!
+//! The engine (tracer threads, recorder, replayer, promotion) is reached through [`Session`] alone: commands go in,
+//! [`SessionEvent`]s come out. What is above (lifecycle, control plane) knows neither ptrace nor which recorder or
+//! replayer is in use.
+
+mod events;
+
+pub use events::{Command, Counters, FailureKind, OnFull, Options, SessionEvent};

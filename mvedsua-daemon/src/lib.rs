@@ -5,5 +5,6 @@
 //! and [`lifecycle`] decides what follows from it.
 
 pub mod compare;
+pub mod log;
 pub mod record;
 pub mod update;

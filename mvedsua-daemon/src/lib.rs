@@ -6,5 +6,6 @@
 
 pub mod compare;
 pub mod log;
+pub mod monitor;
 pub mod record;
 pub mod update;

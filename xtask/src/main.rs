@@ -1,1 +1,33 @@
-fn main() {}
+//! The project's chores, one module per command: `cargo xtask <command>`.
+
+mod build;
+mod setup;
+mod sh;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Sets up, builds, tests, shows and measures mvedsuad", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Installs what building and testing need; changes nothing when everything is there
+    Setup(setup::Args),
+    /// Builds the daemon with its eBPF programs
+    Build(build::Args),
+    /// Sets up, builds and runs all tests; needs root
+    Test(test::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Setup(args) => setup::run(&args),
+        Command::Build(args) => build::run(&args).map(|_| ()),
+        Command::Test(args) => test::run(&args),
+    }
+}

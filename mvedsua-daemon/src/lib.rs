@@ -8,4 +8,5 @@ pub mod compare;
 pub mod log;
 pub mod monitor;
 pub mod record;
+pub mod symbols;
 pub mod update;

@@ -73,3 +73,71 @@ pub struct Divergence {
     /// The rule that came nearest, where rules were given.
     pub nearest_rule: Option<String>,
 }
+
+/// How many bytes of an argument's memory a [`CallView`] shows at most.
+pub const WINDOW: usize = 96;
+/// How many equal bytes it shows before the first one that differs.
+pub const WINDOW_BEFORE: u64 = 32;
+
+/// Returns the offset of the first byte that a [`CallView`] shows of the argument: a little before the difference.
+pub(super) fn window_start(kind: &DivergenceKind, arg: u8) -> u64 {
+    match kind {
+        DivergenceKind::Payload { arg: differs, offset, .. } if *differs == arg => offset.saturating_sub(WINDOW_BEFORE),
+        _ => 0,
+    }
+}
+
+impl Divergence {
+    /// Returns the offset, within the argument's memory, of the first byte that `expected` and `actual` show of it.
+    #[must_use]
+    pub fn window_start(&self, arg: u8) -> u64 {
+        window_start(&self.kind, arg)
+    }
+
+    /// Returns a key that is equal for divergences with the same cause: the kind without its particulars, the calls, and
+    /// the functions on the stack. It does not depend on the run, so reports of different updates can be grouped.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = Fnv::default();
+        let (name, detail): (&str, String) = match &self.kind {
+            DivergenceKind::Call => ("call", String::new()),
+            DivergenceKind::Argument { arg, .. } => ("argument", arg.to_string()),
+            DivergenceKind::Payload { arg, .. } => ("payload", arg.to_string()),
+            DivergenceKind::End => ("end", String::new()),
+            DivergenceKind::Order { .. } => ("order", String::new()),
+            DivergenceKind::Crash { signo, .. } => ("crash", signo.to_string()),
+            DivergenceKind::Hang { .. } => ("hang", String::new()),
+            DivergenceKind::Gone { status } => ("gone", status.clone()),
+            DivergenceKind::Refused { call, .. } => ("refused", call.clone()),
+            DivergenceKind::Gap { reason } => ("gap", reason.clone()),
+        };
+        hash.add(name.as_bytes());
+        hash.add(detail.as_bytes());
+        for call in [&self.expected, &self.actual] {
+            hash.add(&call.as_ref().map_or(u32::MAX, |call| call.nr).to_le_bytes());
+        }
+        for symbol in self.backtrace.iter().filter_map(|frame| frame.symbol.as_deref()) {
+            // Without the offset, which changes with the compiler.
+            hash.add(symbol.split(['+', ' ']).next().unwrap_or_default().as_bytes());
+        }
+        hash.0
+    }
+}
+
+/// FNV-1a, 64 bits: the standard library's hashers promise nothing across versions.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    /// Adds a field; the separator keeps `ab, c` and `a, bc` apart.
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes.iter().chain(&[0xff]) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The part of a call's input memory that carries meaning, as one string of bytes.
+
+use std::borrow::Cow;
+
+use mvedsua_common::syscalls::{Irregular, Row};
+
+/// Length of `struct epoll_event` on x86-64, where it is packed: `u32 events; u64 data`.
+const EPOLL_EVENT: usize = 12;
+/// Length of `struct pollfd`: `int fd; short events; short revents`.
+const POLLFD: usize = 8;
+
+/// Joins the regions of one argument in the order of their parts and leaves out what the kernel does not look at.
+pub(super) fn of<'a>(
+    row: &Row,
+    arg: u8,
+    args: &[u64; 6],
+    regions: impl Iterator<Item = (u16, &'a [u8])> + Clone,
+) -> Cow<'a, [u8]> {
+    let joined = join(regions);
+    match row.irregular {
+        // The data belongs to the program (a pointer, often); the kernel hands it back unseen.
+        Some(Irregular::EpollCtl) if joined.len() == EPOLL_EVENT => cut(joined, 4),
+        // The kernel overwrites `revents` without looking.
+        Some(Irregular::Poll) if joined.len().is_multiple_of(POLLFD) && arg == 0 => {
+            Cow::Owned(joined.chunks(POLLFD).flat_map(|fd| fd[..6].iter().copied()).collect())
+        }
+        // Bits from `nfds` on are not looked at.
+        Some(Irregular::Select) if (1..=3).contains(&arg) => mask(joined, args[0]),
+        _ => joined,
+    }
+}
+
+/// A single region, the common case, is not copied.
+fn join<'a>(regions: impl Iterator<Item = (u16, &'a [u8])> + Clone) -> Cow<'a, [u8]> {
+    let mut first = regions.clone();
+    match (first.next(), first.next()) {
+        (None, _) => Cow::Borrowed(&[]),
+        (Some((_, bytes)), None) => Cow::Borrowed(bytes),
+        (Some(_), Some(_)) => {
+            let mut parts: Vec<_> = regions.collect();
+            parts.sort_by_key(|(part, _)| *part);
+            Cow::Owned(parts.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect())
+        }
+    }
+}
+
+fn cut(bytes: Cow<'_, [u8]>, length: usize) -> Cow<'_, [u8]> {
+    match bytes {
+        Cow::Borrowed(bytes) => Cow::Borrowed(&bytes[..length]),
+        Cow::Owned(mut bytes) => {
+            bytes.truncate(length);
+            Cow::Owned(bytes)
+        }
+    }
+}
+
+/// Keeps the first `bits` bits of a little-endian bit set.
+fn mask(bytes: Cow<'_, [u8]>, bits: u64) -> Cow<'_, [u8]> {
+    let length = usize::try_from(bits.div_ceil(8)).unwrap_or(usize::MAX).min(bytes.len());
+    let mut bytes = cut(bytes, length).into_owned();
+    if let Some(last) = bytes.last_mut()
+        && bits < length as u64 * 8
+    {
+        *last &= (1 << (bits % 8)) - 1;
+    }
+    Cow::Owned(bytes)
+}

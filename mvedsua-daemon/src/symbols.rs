@@ -1,0 +1,55 @@
+//! Names for addresses in a live process.
+//!
+//! The executable's and its libraries' own symbol tables and DWARF are used, through `/proc/<pid>`, so the process must
+//! still be there; it may be stopped.
+
+use std::path::Path;
+
+use blazesym::Pid;
+use blazesym::symbolize::source::{Process, Source};
+use blazesym::symbolize::{Input, Symbolized, Symbolizer};
+
+use crate::compare::Frame;
+
+/// Returns one frame for each address, in the same order; where nothing is known of an address its symbol is `None`.
+#[must_use]
+pub fn symbolize(pid: i32, addresses: &[u64]) -> Vec<Frame> {
+    let unknown = || addresses.iter().map(|address| Frame { address: *address, symbol: None }).collect();
+    let Ok(pid) = u32::try_from(pid) else { return unknown() };
+    let source = Source::Process(Process::new(Pid::from(pid)));
+    let symbolizer = Symbolizer::new();
+    let Ok(symbols) = symbolizer.symbolize(&source, Input::AbsAddr(addresses)) else { return unknown() };
+    addresses.iter().zip(&symbols).map(|(address, symbol)| frame(*address, symbol)).collect()
+}
+
+fn frame(address: u64, symbolized: &Symbolized<'_>) -> Frame {
+    let symbol = symbolized.as_sym().map(|sym| {
+        let object = sym.module.as_ref().and_then(|module| Path::new(module).file_name());
+        let place = format!("{}+{:#x}", sym.name, sym.offset);
+        match object {
+            Some(object) => format!("{place} ({})", object.display()),
+            None => place,
+        }
+    });
+    Frame { address, symbol }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[inline(never)]
+    fn a_function_with_a_name() -> u64 {
+        std::hint::black_box(7)
+    }
+
+    #[test]
+    fn own_functions_have_names_and_nonsense_has_none() {
+        let address = a_function_with_a_name as *const () as u64;
+        let frames = symbolize(std::process::id() as i32, &[address, 1]);
+        assert_eq!(a_function_with_a_name(), 7);
+        let symbol = frames[0].symbol.as_deref().unwrap_or_default();
+        assert!(symbol.contains("a_function_with_a_name"), "{symbol}");
+        assert_eq!(frames[1], Frame { address: 1, symbol: None });
+    }
+}

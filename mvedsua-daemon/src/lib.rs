@@ -5,8 +5,10 @@
 //! and [`lifecycle`] decides what follows from it.
 
 pub mod compare;
+pub mod lifecycle;
 pub mod log;
 pub mod monitor;
 pub mod record;
+pub mod report;
 pub mod symbols;
 pub mod update;

@@ -1,0 +1,136 @@
+//! What the operator decided in advance.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::compare::DivergenceKind;
+use crate::update::{Counters, FailureKind};
+
+/// Says who promotes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Promotion {
+    /// The operator, with `promote`.
+    #[default]
+    Manual,
+    /// The daemon, once the soak time is over and enough was compared.
+    Auto,
+}
+
+/// Says who ends the old version after a promotion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Confirmation {
+    /// The operator, with `confirm`.
+    #[default]
+    Manual,
+    /// The daemon, once the soak time has passed a second time without a failure.
+    Auto,
+}
+
+/// How much must have been compared before there is a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thresholds {
+    pub min_calls: u64,
+    pub min_outputs: u64,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Thresholds { min_calls: 100, min_outputs: 10 }
+    }
+}
+
+/// What was compared, against what must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    pub need: Thresholds,
+    pub calls: u64,
+    pub outputs: u64,
+}
+
+impl Evidence {
+    /// Weighs what was counted against what is needed.
+    #[must_use]
+    pub fn weigh(need: Thresholds, counters: &Counters) -> Self {
+        Evidence { need, calls: counters.compared_calls, outputs: counters.compared_outputs }
+    }
+
+    /// Returns whether a verdict can stand on it.
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
+        self.calls >= self.need.min_calls && self.outputs >= self.need.min_outputs
+    }
+}
+
+impl std::fmt::Display for Evidence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} of {} calls and {} of {} outputs compared",
+            self.calls, self.need.min_calls, self.outputs, self.need.min_outputs
+        )
+    }
+}
+
+/// What the operator decided in advance about one update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    pub promote: Promotion,
+    pub confirm: Confirmation,
+    /// How long the follower must agree after it has caught up.
+    pub soak: Duration,
+    pub thresholds: Thresholds,
+    /// How often a failure that is a matter of timing is tried again (Kitsune's median was 2).
+    pub retries: u32,
+    /// How long to wait before trying again.
+    pub retry_after: Duration,
+    /// How long the update may take from the request to the promotion, retries included.
+    pub timeout: Duration,
+    /// How long the engine may take to answer a command before that is an alarm; longer than its own bounds.
+    pub answer_within: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let soak = Duration::from_secs(10);
+        Policy {
+            promote: Promotion::Manual,
+            confirm: Confirmation::Manual,
+            soak,
+            thresholds: Thresholds::default(),
+            retries: 8,
+            retry_after: Duration::from_millis(500),
+            timeout: soak + Duration::from_mins(10),
+            answer_within: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Returns whether trying again can help: the threads met in an unlucky order, or a bounded wait ran out.
+///
+/// A divergence, a crash or a refused call would only come again.
+#[must_use]
+pub(super) fn is_matter_of_timing(failure: &FailureKind) -> bool {
+    match failure {
+        FailureKind::TimedOut(_) => true,
+        FailureKind::Diverged(divergence) => match divergence.kind {
+            DivergenceKind::Order { .. } => true,
+            DivergenceKind::Call
+            | DivergenceKind::Argument { .. }
+            | DivergenceKind::Payload { .. }
+            | DivergenceKind::End
+            | DivergenceKind::Crash { .. }
+            | DivergenceKind::Hang { .. }
+            | DivergenceKind::Gone { .. }
+            | DivergenceKind::Refused { .. }
+            | DivergenceKind::Gap { .. } => false,
+        },
+        FailureKind::Refused(_)
+        | FailureKind::LogFull(_)
+        | FailureKind::TargetGone(_)
+        | FailureKind::Asked(_)
+        | FailureKind::Engine(_) => false,
+    }
+}

@@ -1,0 +1,228 @@
+//! The stages and what is known in each.
+
+use serde::{Deserialize, Serialize};
+
+use super::policy::{Evidence, Policy};
+use crate::update::{Counters, FailureKind};
+
+/// The stage as `status` prints it (DESIGN 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Stage {
+    #[serde(rename = "single-leader")]
+    SingleLeader,
+    #[serde(rename = "outdated-leader/updating")]
+    Updating,
+    #[serde(rename = "outdated-leader/catching-up")]
+    CatchingUp,
+    #[serde(rename = "outdated-leader/validating")]
+    Validating,
+    #[serde(rename = "promoting")]
+    Promoting,
+    #[serde(rename = "updated-leader")]
+    UpdatedLeader,
+    #[serde(rename = "rolling-back")]
+    RollingBack,
+    /// The target is gone.
+    #[serde(rename = "ended")]
+    Ended,
+}
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Stage::SingleLeader => "single-leader",
+            Stage::Updating => "outdated-leader/updating",
+            Stage::CatchingUp => "outdated-leader/catching-up",
+            Stage::Validating => "outdated-leader/validating",
+            Stage::Promoting => "promoting",
+            Stage::UpdatedLeader => "updated-leader",
+            Stage::RollingBack => "rolling-back",
+            Stage::Ended => "ended",
+        })
+    }
+}
+
+/// Why an update is undone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The engine reported a failure.
+    Failed(FailureKind),
+    /// Time ran out before enough was compared: neither pass nor fail.
+    Inconclusive(Evidence),
+    /// Time ran out in this stage.
+    TimedOut(Stage),
+    /// The operator asked for it.
+    Asked(String),
+    /// After the promotion something else was mapped than what was announced.
+    Mismatch(String),
+    /// The engine went away without a last word.
+    EngineLost,
+}
+
+/// How an update ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The new version serves alone.
+    Confirmed { leader: i32 },
+    /// The old version crashed and the new one serves alone.
+    TookOver { leader: i32, signo: i32 },
+    /// The old version serves alone.
+    RolledBack { leader: i32, cause: Cause },
+    /// The target ended by itself.
+    TargetEnded { status: String },
+    /// Who serves could not be established.
+    Unsure { leader: i32, what: String },
+}
+
+/// Two versions that run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The process that serves.
+    pub leader: i32,
+    /// The process that lives through what the leader does.
+    pub follower: i32,
+    pub threads: u32,
+    /// How long the leader stood still for the fork, microseconds.
+    pub fork_pause_us: u64,
+    pub counters: Counters,
+}
+
+/// What an update keeps through all its stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    pub policy: Policy,
+    /// Counts the attempts from 1.
+    pub attempt: u32,
+    /// Counts the promotions that were abandoned.
+    pub abandoned: u32,
+}
+
+/// Says whether the follower has agreed for long enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Soak {
+    Running,
+    Over,
+}
+
+/// Says what is to become of the old version while the new one leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ending {
+    /// What is mapped is being compared with what should be.
+    Verifying,
+    /// It follows; the operator or the policy decides.
+    Open,
+    /// It has been told to end.
+    Confirming,
+    /// It crashed and the new version took over.
+    Crashed { signo: i32 },
+}
+
+/// Says whether the engine owes an answer for longer than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Overdue {
+    No,
+    Yes,
+}
+
+/// Where the update stands, and what is known there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// t0 or t6: one version runs, untouched.
+    SingleLeader { leader: i32, last: Option<Outcome> },
+    /// t1: forked (once `run` is there), the new version is being applied.
+    Updating { plan: Plan, leader: i32, run: Option<Run> },
+    /// t2: the follower works off the backlog.
+    CatchingUp { plan: Plan, run: Run },
+    /// t3: every call is compared.
+    Validating { plan: Plan, run: Run, soak: Soak },
+    /// As validating, while an abandoned promotion waits to be tried again.
+    PromotingAgain { plan: Plan, run: Run, soak: Soak },
+    /// t4: both versions are being stopped at the same call.
+    Promoting { plan: Plan, run: Run, soak: Soak, overdue: Overdue },
+    /// t5: the new version leads; `run.follower` is the old one.
+    UpdatedLeader { plan: Plan, run: Run, descriptors: u32, pause_us: u64, soak: Soak, ending: Ending },
+    /// The update is being undone; `leader` serves.
+    RollingBack { plan: Plan, leader: i32, run: Option<Run>, cause: Cause, overdue: Overdue },
+    /// The leader runs alone until the update is tried again.
+    Pausing { plan: Plan, leader: i32, cause: Cause },
+    /// The target is gone.
+    Ended { outcome: Outcome },
+}
+
+impl State {
+    /// Returns the state of a process that nobody has updated yet.
+    #[must_use]
+    pub fn new(leader: i32) -> Self {
+        State::SingleLeader { leader, last: None }
+    }
+
+    /// Returns the stage that `status` prints.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        match self {
+            State::SingleLeader { .. } | State::Pausing { .. } => Stage::SingleLeader,
+            State::Updating { .. } => Stage::Updating,
+            State::CatchingUp { .. } => Stage::CatchingUp,
+            State::Validating { .. } | State::PromotingAgain { .. } => Stage::Validating,
+            State::Promoting { .. } => Stage::Promoting,
+            State::UpdatedLeader { .. } => Stage::UpdatedLeader,
+            State::RollingBack { .. } => Stage::RollingBack,
+            State::Ended { .. } => Stage::Ended,
+        }
+    }
+
+    /// Returns the process that serves, or `None` when the target is gone.
+    #[must_use]
+    pub fn serving(&self) -> Option<i32> {
+        match self {
+            State::SingleLeader { leader, .. }
+            | State::Updating { leader, .. }
+            | State::RollingBack { leader, .. }
+            | State::Pausing { leader, .. } => Some(*leader),
+            State::CatchingUp { run, .. }
+            | State::Validating { run, .. }
+            | State::PromotingAgain { run, .. }
+            | State::Promoting { run, .. }
+            | State::UpdatedLeader { run, .. } => Some(run.leader),
+            State::Ended { .. } => None,
+        }
+    }
+
+    /// Returns the two versions, while two run.
+    #[must_use]
+    pub fn run(&self) -> Option<&Run> {
+        match self {
+            State::CatchingUp { run, .. }
+            | State::Validating { run, .. }
+            | State::PromotingAgain { run, .. }
+            | State::Promoting { run, .. }
+            | State::UpdatedLeader { run, .. } => Some(run),
+            State::Updating { run, .. } | State::RollingBack { run, .. } => run.as_ref(),
+            State::SingleLeader { .. } | State::Pausing { .. } | State::Ended { .. } => None,
+        }
+    }
+
+    /// Returns what the update keeps, while there is one.
+    #[must_use]
+    pub fn plan(&self) -> Option<&Plan> {
+        match self {
+            State::Updating { plan, .. }
+            | State::CatchingUp { plan, .. }
+            | State::Validating { plan, .. }
+            | State::PromotingAgain { plan, .. }
+            | State::Promoting { plan, .. }
+            | State::UpdatedLeader { plan, .. }
+            | State::RollingBack { plan, .. }
+            | State::Pausing { plan, .. } => Some(plan),
+            State::SingleLeader { .. } | State::Ended { .. } => None,
+        }
+    }
+
+    /// Returns whether nothing is under way.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.plan().is_none()
+    }
+}

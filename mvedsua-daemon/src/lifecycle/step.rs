@@ -1,0 +1,560 @@
+//! The transitions, one function per state.
+
+use super::effects::{Effect, Event, Recovery, Refusal, Timer, Verification, Waiver};
+use super::policy::{Confirmation, Evidence, Policy, Promotion, is_matter_of_timing};
+use super::state::{Cause, Ending, Outcome, Overdue, Plan, Run, Soak, Stage, State};
+use crate::update::{Command, FailureKind, SessionEvent};
+
+/// A state and what is to be done on the way into it.
+type Next = (State, Vec<Effect>);
+
+/// Returns the state after `event`, and what is to be done.
+#[must_use]
+pub fn step(state: State, event: Event) -> Next {
+    match state {
+        State::SingleLeader { leader, last } => single_leader(leader, last, event),
+        State::Updating { plan, leader, run } => updating(plan, leader, run, event),
+        State::CatchingUp { plan, run } => catching_up(plan, run, event),
+        State::Validating { plan, run, soak } => validating(plan, run, soak, event),
+        State::PromotingAgain { plan, run, soak } => promoting_again(plan, run, soak, event),
+        State::Promoting { plan, run, soak, overdue } => promoting(plan, run, soak, overdue, event),
+        State::UpdatedLeader { plan, run, descriptors, pause_us, soak, ending } => {
+            updated_leader(Updated { plan, run, descriptors, pause_us, soak, ending }, event)
+        }
+        State::RollingBack { plan, leader, run, cause, overdue } => {
+            rolling_back(plan, leader, run, cause, overdue, event)
+        }
+        State::Pausing { plan, leader, cause } => pausing(plan, leader, cause, event),
+        State::Ended { outcome } => ended(outcome, event),
+    }
+}
+
+fn single_leader(leader: i32, last: Option<Outcome>, event: Event) -> Next {
+    let same = |effects| (State::SingleLeader { leader, last: last.clone() }, effects);
+    match event {
+        Event::Ask(policy) => begin(Plan { policy, attempt: 1, abandoned: 0 }, leader, first_timers(&policy)),
+        Event::Promote(_) | Event::Confirm | Event::Rollback { .. } => {
+            same(vec![wrong_stage(Stage::SingleLeader, "no update is under way; `mvedsuad update <pid>` starts one")])
+        }
+        Event::Session(event) => same(vec![unexpected(Stage::SingleLeader, &event)]),
+        Event::StartFailed(_) | Event::SessionLost | Event::Recovered(_) | Event::Verified(_) | Event::Timer(_) => {
+            same(vec![])
+        }
+    }
+}
+
+fn updating(plan: Plan, leader: i32, run: Option<Run>, event: Event) -> Next {
+    let same = |effects| (State::Updating { plan, leader, run: run.clone() }, effects);
+    match event {
+        Event::Session(SessionEvent::Forked { leader, follower, threads, pause_us }) => {
+            let run = Run { leader, follower, threads, fork_pause_us: pause_us, ..Run::default() };
+            (State::Updating { plan, leader, run: Some(run) }, vec![])
+        }
+        Event::Session(SessionEvent::Applied) => match run {
+            Some(run) => (State::CatchingUp { plan, run }, vec![]),
+            None => same(vec![unexpected(Stage::Updating, &SessionEvent::Applied)]),
+        },
+        Event::Session(SessionEvent::Progress(counters)) => {
+            let run = run.map(|run| Run { counters, ..run });
+            (State::Updating { plan, leader, run }, vec![])
+        }
+        Event::StartFailed(kind) => after_rollback(plan, leader, Cause::Failed(kind.clone()), vec![Effect::Keep(kind)]),
+        Event::Timer(Timer::Overall) => undo(plan, leader, run, Cause::TimedOut(Stage::Updating)),
+        Event::Rollback { reason } => undo(plan, leader, run, Cause::Asked(reason)),
+        Event::Session(event @ (SessionEvent::CaughtUp | SessionEvent::PromotionAbandoned { .. })) => {
+            same(vec![unexpected(Stage::Updating, &event)])
+        }
+        Event::Session(event) => interrupted(plan, leader, run, Stage::Updating, event),
+        Event::SessionLost => lost(plan, leader, run),
+        Event::Ask(_) => same(vec![Effect::Refuse(Refusal::Busy { stage: Stage::Updating })]),
+        Event::Promote(_) | Event::Confirm => same(vec![wrong_stage(Stage::Updating, "the new version is being applied")]),
+        Event::Recovered(_) | Event::Verified(_) => same(vec![]),
+        Event::Timer(Timer::Soak | Timer::Retry | Timer::PromoteAgain | Timer::Answer) => same(vec![]),
+    }
+}
+
+fn catching_up(plan: Plan, run: Run, event: Event) -> Next {
+    let same = |effects| (State::CatchingUp { plan, run: run.clone() }, effects);
+    match event {
+        Event::Session(SessionEvent::CaughtUp) => {
+            let timer = Effect::SetTimer(Timer::Soak, plan.policy.soak);
+            (State::Validating { plan, run, soak: Soak::Running }, vec![timer])
+        }
+        Event::Session(SessionEvent::Progress(counters)) => {
+            (State::CatchingUp { plan, run: Run { counters, ..run } }, vec![])
+        }
+        Event::Timer(Timer::Overall) => undo(plan, run.leader, Some(run), Cause::TimedOut(Stage::CatchingUp)),
+        Event::Rollback { reason } => undo(plan, run.leader, Some(run), Cause::Asked(reason)),
+        Event::Session(
+            event @ (SessionEvent::Forked { .. } | SessionEvent::Applied | SessionEvent::PromotionAbandoned { .. }),
+        ) => same(vec![unexpected(Stage::CatchingUp, &event)]),
+        Event::Session(event) => interrupted(plan, run.leader, Some(run), Stage::CatchingUp, event),
+        Event::SessionLost => lost(plan, run.leader, Some(run)),
+        Event::Ask(_) => same(vec![Effect::Refuse(Refusal::Busy { stage: Stage::CatchingUp })]),
+        Event::Promote(_) | Event::Confirm => {
+            let hint = format!("the follower is {} records behind; wait until it validates", run.counters.backlog);
+            same(vec![wrong_stage(Stage::CatchingUp, &hint)])
+        }
+        Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) => same(vec![]),
+        Event::Timer(Timer::Soak | Timer::Retry | Timer::PromoteAgain | Timer::Answer) => same(vec![]),
+    }
+}
+
+fn validating(plan: Plan, run: Run, soak: Soak, event: Event) -> Next {
+    let same = |effects| (State::Validating { plan, run: run.clone(), soak }, effects);
+    match event {
+        Event::Session(SessionEvent::Progress(counters)) => decide(plan, Run { counters, ..run }, soak),
+        Event::Timer(Timer::Soak) => decide(plan, run, Soak::Over),
+        Event::Promote(waiver) => {
+            let evidence = Evidence::weigh(plan.policy.thresholds, &run.counters);
+            let waived = match (waiver, plan.policy.promote) {
+                (Waiver::Evidence, Promotion::Manual) => Waiver::Evidence,
+                (Waiver::Evidence, Promotion::Auto) | (Waiver::None, _) => Waiver::None,
+            };
+            if evidence.is_enough() || waived == Waiver::Evidence {
+                promote(plan, run, soak)
+            } else {
+                same(vec![Effect::Refuse(Refusal::TooLittle(evidence))])
+            }
+        }
+        Event::Timer(Timer::Overall) => {
+            let evidence = Evidence::weigh(plan.policy.thresholds, &run.counters);
+            let cause =
+                if evidence.is_enough() { Cause::TimedOut(Stage::Validating) } else { Cause::Inconclusive(evidence) };
+            undo(plan, run.leader, Some(run), cause)
+        }
+        Event::Rollback { reason } => undo(plan, run.leader, Some(run), Cause::Asked(reason)),
+        // An engine may fall behind and catch up again under load; that is what the backlog says.
+        Event::Session(SessionEvent::CaughtUp) => same(vec![]),
+        Event::Session(
+            event @ (SessionEvent::Forked { .. } | SessionEvent::Applied | SessionEvent::PromotionAbandoned { .. }),
+        ) => same(vec![unexpected(Stage::Validating, &event)]),
+        Event::Session(event) => interrupted(plan, run.leader, Some(run), Stage::Validating, event),
+        Event::SessionLost => lost(plan, run.leader, Some(run)),
+        Event::Ask(_) => same(vec![Effect::Refuse(Refusal::Busy { stage: Stage::Validating })]),
+        Event::Confirm => same(vec![wrong_stage(Stage::Validating, "nothing is promoted yet; `promote` comes first")]),
+        Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) => same(vec![]),
+        Event::Timer(Timer::Retry | Timer::PromoteAgain | Timer::Answer) => same(vec![]),
+    }
+}
+
+fn promoting_again(plan: Plan, run: Run, soak: Soak, event: Event) -> Next {
+    let same = |run: Run, effects| (State::PromotingAgain { plan, run, soak }, effects);
+    match event {
+        Event::Timer(Timer::PromoteAgain) => promote(plan, run, soak),
+        Event::Session(SessionEvent::Progress(counters)) => same(Run { counters, ..run }, vec![]),
+        Event::Timer(Timer::Overall) => undo(plan, run.leader, Some(run), Cause::TimedOut(Stage::Promoting)),
+        Event::Rollback { reason } => undo(plan, run.leader, Some(run), Cause::Asked(reason)),
+        Event::Timer(Timer::Soak) => (State::PromotingAgain { plan, run, soak: Soak::Over }, vec![]),
+        Event::Session(SessionEvent::CaughtUp) => same(run, vec![]),
+        Event::Session(
+            event @ (SessionEvent::Forked { .. } | SessionEvent::Applied | SessionEvent::PromotionAbandoned { .. }),
+        ) => same(run, vec![unexpected(Stage::Validating, &event)]),
+        Event::Session(event) => interrupted(plan, run.leader, Some(run), Stage::Validating, event),
+        Event::SessionLost => lost(plan, run.leader, Some(run)),
+        Event::Ask(_) => same(run, vec![Effect::Refuse(Refusal::Busy { stage: Stage::Validating })]),
+        Event::Promote(_) | Event::Confirm => {
+            same(run, vec![wrong_stage(Stage::Validating, "the promotion is being tried again")])
+        }
+        Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) => same(run, vec![]),
+        Event::Timer(Timer::Retry | Timer::Answer) => same(run, vec![]),
+    }
+}
+
+fn promoting(plan: Plan, run: Run, soak: Soak, overdue: Overdue, event: Event) -> Next {
+    let same = |run: Run, effects| (State::Promoting { plan, run, soak, overdue }, effects);
+    match event {
+        Event::Session(SessionEvent::Promoted { leader, follower, descriptors, pause_us }) => {
+            let run = Run { leader, follower, ..run };
+            let effects = vec![
+                Effect::StopTimer(Timer::Answer),
+                Effect::StopTimer(Timer::Overall),
+                Effect::SetTimer(Timer::Soak, plan.policy.soak),
+                Effect::Verify { leader },
+            ];
+            let ending = Ending::Verifying;
+            (State::UpdatedLeader { plan, run, descriptors, pause_us, soak: Soak::Running, ending }, effects)
+        }
+        Event::Session(SessionEvent::PromotionAbandoned { reason }) => {
+            let plan = Plan { abandoned: plan.abandoned + 1, ..plan };
+            if plan.abandoned > plan.policy.retries {
+                let cause = Cause::Failed(FailureKind::TimedOut(format!(
+                    "the promotion was tried {} times and abandoned each time, at last because {reason}",
+                    plan.abandoned
+                )));
+                let (state, mut effects) = undo(plan, run.leader, Some(run), cause);
+                effects.insert(0, Effect::StopTimer(Timer::Answer));
+                return (state, effects);
+            }
+            let effects = vec![
+                Effect::StopTimer(Timer::Answer),
+                Effect::SetTimer(Timer::PromoteAgain, plan.policy.retry_after),
+            ];
+            (State::PromotingAgain { plan, run, soak }, effects)
+        }
+        Event::Session(SessionEvent::Progress(counters)) => same(Run { counters, ..run }, vec![]),
+        Event::Session(SessionEvent::CaughtUp) => same(run, vec![]),
+        // The promotion is bounded by itself; what comes of it decides.
+        Event::Timer(Timer::Overall) => same(run, vec![Effect::SetTimer(Timer::Overall, plan.policy.answer_within)]),
+        Event::Timer(Timer::Soak) => (State::Promoting { plan, run, soak: Soak::Over, overdue }, vec![]),
+        Event::Timer(Timer::Answer) => {
+            let alarm = overdue_alarm("the promotion", run.leader, &plan);
+            (State::Promoting { plan, run, soak, overdue: Overdue::Yes }, vec![alarm])
+        }
+        Event::Rollback { reason } => undo(plan, run.leader, Some(run), Cause::Asked(reason)),
+        Event::Session(event @ (SessionEvent::Forked { .. } | SessionEvent::Applied)) => {
+            same(run, vec![unexpected(Stage::Promoting, &event)])
+        }
+        Event::Session(event) => interrupted(plan, run.leader, Some(run), Stage::Promoting, event),
+        Event::SessionLost => lost(plan, run.leader, Some(run)),
+        Event::Ask(_) => same(run, vec![Effect::Refuse(Refusal::Busy { stage: Stage::Promoting })]),
+        Event::Promote(_) | Event::Confirm => {
+            same(run, vec![wrong_stage(Stage::Promoting, "the promotion is under way")])
+        }
+        Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) => same(run, vec![]),
+        Event::Timer(Timer::Retry | Timer::PromoteAgain) => same(run, vec![]),
+    }
+}
+
+/// The data of [`State::UpdatedLeader`].
+struct Updated {
+    plan: Plan,
+    run: Run,
+    descriptors: u32,
+    pause_us: u64,
+    soak: Soak,
+    ending: Ending,
+}
+
+impl Updated {
+    fn with(self, effects: Vec<Effect>) -> Next {
+        let Updated { plan, run, descriptors, pause_us, soak, ending } = self;
+        (State::UpdatedLeader { plan, run, descriptors, pause_us, soak, ending }, effects)
+    }
+
+    /// Ends the old version where the policy says so and everything is in place.
+    fn settle(mut self) -> Next {
+        match (self.plan.policy.confirm, self.soak, &self.ending) {
+            (Confirmation::Auto, Soak::Over, Ending::Open) => {
+                self.ending = Ending::Confirming;
+                let effects = confirm_effects(&self.plan);
+                self.with(effects)
+            }
+            (Confirmation::Auto | Confirmation::Manual, Soak::Over | Soak::Running, _) => self.with(vec![]),
+        }
+    }
+}
+
+fn updated_leader(mut now: Updated, event: Event) -> Next {
+    match event {
+        Event::Verified(Verification::Same) => {
+            if now.ending == Ending::Verifying {
+                now.ending = Ending::Open;
+            }
+            now.settle()
+        }
+        Event::Verified(Verification::Mismatch { what }) => match now.ending {
+            Ending::Verifying => undo(now.plan, now.run.leader, Some(now.run), Cause::Mismatch(what)),
+            Ending::Open | Ending::Confirming | Ending::Crashed { .. } => now.with(vec![]),
+        },
+        Event::Timer(Timer::Soak) => {
+            now.soak = Soak::Over;
+            now.settle()
+        }
+        Event::Confirm => match now.ending {
+            Ending::Open => {
+                now.ending = Ending::Confirming;
+                let effects = confirm_effects(&now.plan);
+                now.with(effects)
+            }
+            Ending::Verifying => now.with(vec![wrong_stage(Stage::UpdatedLeader, "the new version is being verified")]),
+            Ending::Confirming | Ending::Crashed { .. } => {
+                now.with(vec![wrong_stage(Stage::UpdatedLeader, "the old version is ending already")])
+            }
+        },
+        Event::Rollback { reason } => match now.ending {
+            Ending::Open | Ending::Verifying => undo(now.plan, now.run.leader, Some(now.run), Cause::Asked(reason)),
+            Ending::Confirming | Ending::Crashed { .. } => {
+                now.with(vec![wrong_stage(Stage::UpdatedLeader, "the old version is ending; there is no way back")])
+            }
+        },
+        Event::Session(SessionEvent::Confirmed { leader }) => {
+            let outcome = match now.ending {
+                Ending::Crashed { signo } => Outcome::TookOver { leader, signo },
+                Ending::Verifying | Ending::Open | Ending::Confirming => Outcome::Confirmed { leader },
+            };
+            finish(leader, outcome)
+        }
+        Event::Session(SessionEvent::Progress(counters)) => {
+            now.run.counters = counters;
+            now.with(vec![])
+        }
+        Event::Session(SessionEvent::CaughtUp) => now.with(vec![]),
+        Event::Timer(Timer::Answer) => {
+            let alarm = overdue_alarm("the confirmation", now.run.leader, &now.plan);
+            now.with(vec![alarm])
+        }
+        Event::Session(
+            event @ (SessionEvent::Forked { .. }
+            | SessionEvent::Applied
+            | SessionEvent::Promoted { .. }
+            | SessionEvent::PromotionAbandoned { .. }
+            | SessionEvent::TookOver { .. }),
+        ) => now.with(vec![unexpected(Stage::UpdatedLeader, &event)]),
+        Event::Session(
+            event @ (SessionEvent::Failed(_) | SessionEvent::RolledBack { .. } | SessionEvent::TargetEnded { .. }),
+        ) => interrupted(now.plan, now.run.leader, Some(now.run), Stage::UpdatedLeader, event),
+        Event::SessionLost => lost(now.plan, now.run.leader, Some(now.run)),
+        Event::Ask(_) => now.with(vec![Effect::Refuse(Refusal::Busy { stage: Stage::UpdatedLeader })]),
+        Event::Promote(_) => {
+            now.with(vec![wrong_stage(Stage::UpdatedLeader, "it is promoted; `confirm` ends the old version")])
+        }
+        Event::StartFailed(_) | Event::Recovered(_) => now.with(vec![]),
+        Event::Timer(Timer::Overall | Timer::Retry | Timer::PromoteAgain) => now.with(vec![]),
+    }
+}
+
+fn rolling_back(plan: Plan, leader: i32, run: Option<Run>, cause: Cause, overdue: Overdue, event: Event) -> Next {
+    let same = |effects| {
+        (State::RollingBack { plan, leader, run: run.clone(), cause: cause.clone(), overdue }, effects)
+    };
+    match event {
+        Event::Session(SessionEvent::RolledBack { leader }) | Event::Recovered(Recovery::Serving { leader }) => {
+            after_rollback(plan, leader, cause, vec![Effect::StopTimer(Timer::Answer)])
+        }
+        Event::Recovered(Recovery::Gone { status }) | Event::Session(SessionEvent::TargetEnded { status }) => {
+            target_ended(status)
+        }
+        Event::Recovered(Recovery::Unsure { what }) => finish(leader, Outcome::Unsure { leader, what }),
+        // The engine says why it undoes; what was asked for first stays the cause.
+        Event::Session(SessionEvent::Failed(kind)) => same(vec![Effect::Keep(kind)]),
+        Event::Session(SessionEvent::Confirmed { leader }) => {
+            let what = "the engine ended the old version although it was told to undo the update".to_owned();
+            finish(leader, Outcome::Unsure { leader, what })
+        }
+        // A promotion that was on its way when the undoing was decided; it is undone too.
+        Event::Session(SessionEvent::Promoted { leader, follower, .. }) => {
+            let run = run.map(|run| Run { leader, follower, ..run });
+            let effects = vec![Effect::Send(Command::Rollback { reason: cause.to_string() })];
+            (State::RollingBack { plan, leader, run, cause, overdue }, effects)
+        }
+        // The leader crashed while its follower was still there: the new version is all there is.
+        Event::Session(SessionEvent::TookOver { leader, signo }) => took_over(plan, run, leader, signo),
+        Event::Session(SessionEvent::Forked { leader, follower, threads, pause_us }) => {
+            let run = Some(Run { leader, follower, threads, fork_pause_us: pause_us, ..Run::default() });
+            (State::RollingBack { plan, leader, run, cause, overdue }, vec![])
+        }
+        Event::Session(
+            SessionEvent::Applied
+            | SessionEvent::CaughtUp
+            | SessionEvent::Progress(_)
+            | SessionEvent::PromotionAbandoned { .. },
+        ) => same(vec![]),
+        Event::StartFailed(kind) => {
+            let effects = vec![Effect::StopTimer(Timer::Answer), Effect::Keep(kind)];
+            after_rollback(plan, leader, cause, effects)
+        }
+        Event::SessionLost => same(vec![Effect::Recover]),
+        Event::Timer(Timer::Answer) => {
+            let alarm = overdue_alarm("undoing the update", leader, &plan);
+            (State::RollingBack { plan, leader, run, cause, overdue: Overdue::Yes }, vec![alarm])
+        }
+        Event::Ask(_) => same(vec![Effect::Refuse(Refusal::Busy { stage: Stage::RollingBack })]),
+        Event::Promote(_) | Event::Confirm => {
+            same(vec![wrong_stage(Stage::RollingBack, &format!("the update is being undone: {cause}"))])
+        }
+        // It is under way; whoever asks waits for it to end.
+        Event::Rollback { .. } => same(vec![]),
+        Event::Verified(_) => same(vec![]),
+        Event::Timer(Timer::Overall | Timer::Soak | Timer::Retry | Timer::PromoteAgain) => same(vec![]),
+    }
+}
+
+fn pausing(plan: Plan, leader: i32, cause: Cause, event: Event) -> Next {
+    let same = |effects| (State::Pausing { plan, leader, cause: cause.clone() }, effects);
+    match event {
+        Event::Timer(Timer::Retry) => begin(Plan { attempt: plan.attempt + 1, abandoned: 0, ..plan }, leader, vec![]),
+        Event::Rollback { reason } => {
+            finish(leader, Outcome::RolledBack { leader, cause: Cause::Asked(reason) })
+        }
+        Event::Timer(Timer::Overall) => finish(leader, Outcome::RolledBack { leader, cause: cause.clone() }),
+        Event::Ask(_) => same(vec![Effect::Refuse(Refusal::Busy { stage: Stage::SingleLeader })]),
+        Event::Promote(_) | Event::Confirm => {
+            same(vec![wrong_stage(Stage::SingleLeader, "the update is about to be tried again")])
+        }
+        Event::Session(event) => same(vec![unexpected(Stage::SingleLeader, &event)]),
+        Event::StartFailed(_) | Event::SessionLost | Event::Recovered(_) | Event::Verified(_) => same(vec![]),
+        Event::Timer(Timer::Soak | Timer::PromoteAgain | Timer::Answer) => same(vec![]),
+    }
+}
+
+fn ended(outcome: Outcome, event: Event) -> Next {
+    let same = |effects| (State::Ended { outcome: outcome.clone() }, effects);
+    match event {
+        Event::Ask(_) | Event::Promote(_) | Event::Confirm | Event::Rollback { .. } => {
+            same(vec![wrong_stage(Stage::Ended, "the process has ended")])
+        }
+        Event::Session(event) => same(vec![unexpected(Stage::Ended, &event)]),
+        Event::StartFailed(_) | Event::SessionLost | Event::Recovered(_) | Event::Verified(_) | Event::Timer(_) => {
+            same(vec![])
+        }
+    }
+}
+
+/// What the engine may report in every stage with a session, beside what the stage itself expects.
+fn interrupted(plan: Plan, leader: i32, run: Option<Run>, stage: Stage, event: SessionEvent) -> Next {
+    match event {
+        SessionEvent::Failed(kind) => {
+            let effects = vec![
+                Effect::Keep(kind.clone()),
+                Effect::StopTimer(Timer::Soak),
+                Effect::StopTimer(Timer::PromoteAgain),
+                Effect::SetTimer(Timer::Answer, plan.policy.answer_within),
+            ];
+            (State::RollingBack { plan, leader, run, cause: Cause::Failed(kind), overdue: Overdue::No }, effects)
+        }
+        SessionEvent::TookOver { leader, signo } => took_over(plan, run, leader, signo),
+        SessionEvent::RolledBack { leader } => {
+            let kind = FailureKind::Engine("the engine undid the update without saying why".to_owned());
+            after_rollback(plan, leader, Cause::Failed(kind), vec![unexpected(stage, &event)])
+        }
+        SessionEvent::TargetEnded { status } => target_ended(status),
+        SessionEvent::Promoted { leader, follower, .. } => {
+            let run = run.map(|run| Run { leader, follower, ..run });
+            let protest = unexpected(stage, &event);
+            let cause = Cause::Failed(FailureKind::Engine("the engine promoted without being asked".to_owned()));
+            let (state, mut effects) = undo(plan, leader, run, cause);
+            effects.insert(0, protest);
+            (state, effects)
+        }
+        SessionEvent::Confirmed { leader } => {
+            let what = format!("the engine ended the old version in stage {stage}");
+            finish(leader, Outcome::Unsure { leader, what })
+        }
+        SessionEvent::Forked { .. }
+        | SessionEvent::Applied
+        | SessionEvent::CaughtUp
+        | SessionEvent::Progress(_)
+        | SessionEvent::PromotionAbandoned { .. } => {
+            let effects = vec![unexpected(stage, &event)];
+            undo(plan, leader, run, Cause::Failed(FailureKind::Engine(format!("out of turn in stage {stage}")))).chain(effects)
+        }
+    }
+}
+
+/// Appends effects to a transition.
+trait Chain {
+    fn chain(self, more: Vec<Effect>) -> Self;
+}
+
+impl Chain for Next {
+    fn chain(mut self, more: Vec<Effect>) -> Self {
+        self.1.extend(more);
+        self
+    }
+}
+
+fn first_timers(policy: &Policy) -> Vec<Effect> {
+    vec![Effect::SetTimer(Timer::Overall, policy.timeout)]
+}
+
+fn begin(plan: Plan, leader: i32, mut effects: Vec<Effect>) -> Next {
+    effects.push(Effect::Start { leader });
+    (State::Updating { plan, leader, run: None }, effects)
+}
+
+/// Promotes where the policy says so and the evidence is there.
+fn decide(plan: Plan, run: Run, soak: Soak) -> Next {
+    let enough = Evidence::weigh(plan.policy.thresholds, &run.counters).is_enough();
+    match (plan.policy.promote, soak) {
+        (Promotion::Auto, Soak::Over) if enough => promote(plan, run, soak),
+        (Promotion::Auto | Promotion::Manual, Soak::Over | Soak::Running) => {
+            (State::Validating { plan, run, soak }, vec![])
+        }
+    }
+}
+
+fn promote(plan: Plan, run: Run, soak: Soak) -> Next {
+    let effects = vec![Effect::SetTimer(Timer::Answer, plan.policy.answer_within), Effect::Send(Command::Promote)];
+    (State::Promoting { plan, run, soak, overdue: Overdue::No }, effects)
+}
+
+fn confirm_effects(plan: &Plan) -> Vec<Effect> {
+    vec![
+        Effect::StopTimer(Timer::Soak),
+        Effect::SetTimer(Timer::Answer, plan.policy.answer_within),
+        Effect::Send(Command::Confirm),
+    ]
+}
+
+fn undo(plan: Plan, leader: i32, run: Option<Run>, cause: Cause) -> Next {
+    let effects = vec![
+        Effect::StopTimer(Timer::Soak),
+        Effect::StopTimer(Timer::PromoteAgain),
+        Effect::SetTimer(Timer::Answer, plan.policy.answer_within),
+        Effect::Send(Command::Rollback { reason: cause.to_string() }),
+    ];
+    (State::RollingBack { plan, leader, run, cause, overdue: Overdue::No }, effects)
+}
+
+fn lost(plan: Plan, leader: i32, run: Option<Run>) -> Next {
+    let effects = vec![Effect::StopTimer(Timer::Soak), Effect::StopTimer(Timer::PromoteAgain), Effect::Recover];
+    (State::RollingBack { plan, leader, run, cause: Cause::EngineLost, overdue: Overdue::No }, effects)
+}
+
+fn took_over(plan: Plan, run: Option<Run>, leader: i32, signo: i32) -> Next {
+    let run = Run { leader, ..run.unwrap_or_default() };
+    let effects = vec![
+        Effect::StopTimer(Timer::Overall),
+        Effect::StopTimer(Timer::PromoteAgain),
+        Effect::StopTimer(Timer::Soak),
+        Effect::SetTimer(Timer::Answer, plan.policy.answer_within),
+        Effect::Send(Command::Confirm),
+    ];
+    let ending = Ending::Crashed { signo };
+    (State::UpdatedLeader { plan, run, descriptors: 0, pause_us: 0, soak: Soak::Over, ending }, effects)
+}
+
+/// Tries again where that can help, and settles otherwise.
+fn after_rollback(plan: Plan, leader: i32, cause: Cause, mut effects: Vec<Effect>) -> Next {
+    let timing = match &cause {
+        Cause::Failed(kind) => is_matter_of_timing(kind),
+        Cause::Inconclusive(_)
+        | Cause::TimedOut(_)
+        | Cause::Asked(_)
+        | Cause::Mismatch(_)
+        | Cause::EngineLost => false,
+    };
+    // An update whose promotions were all abandoned has had its retries.
+    if timing && plan.attempt <= plan.policy.retries && plan.abandoned <= plan.policy.retries {
+        effects.push(Effect::SetTimer(Timer::Retry, plan.policy.retry_after));
+        return (State::Pausing { plan, leader, cause }, effects);
+    }
+    let (state, last) = finish(leader, Outcome::RolledBack { leader, cause });
+    effects.extend(last);
+    (state, effects)
+}
+
+fn target_ended(status: String) -> Next {
+    let outcome = Outcome::TargetEnded { status };
+    (State::Ended { outcome: outcome.clone() }, vec![Effect::Finish(outcome)])
+}
+
+fn finish(leader: i32, outcome: Outcome) -> Next {
+    (State::SingleLeader { leader, last: Some(outcome.clone()) }, vec![Effect::Finish(outcome)])
+}
+
+fn unexpected(stage: Stage, event: &SessionEvent) -> Effect {
+    Effect::Unexpected(format!("the engine reported {event:?} in stage {stage}"))
+}
+
+fn wrong_stage(stage: Stage, hint: &str) -> Effect {
+    Effect::Refuse(Refusal::WrongStage { stage, hint: hint.to_owned() })
+}
+
+fn overdue_alarm(what: &str, leader: i32, plan: &Plan) -> Effect {
+    Effect::Alarm(format!(
+        "{what} has not ended within {} s; process {leader} may be stopped: look at its state in /proc/{leader}/status",
+        plan.policy.answer_within.as_secs()
+    ))
+}

@@ -5,8 +5,10 @@
 //!
 //! - [`syscalls`]: the declarative table of system calls, from which recording, replaying, comparing and printing derive.
 //! - [`histogram`]: the bucket arithmetic of latency histograms that the kernel side fills and the daemon reads.
+//! - [`monitor`]: the layout of the monitor's maps.
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod histogram;
+pub mod monitor;
 pub mod syscalls;

@@ -1,1 +1,14 @@
-//! Test harness.
+//! Starts real servers and guests, drives them with checking clients, and proves that nothing is left behind.
+//!
+//! - [`server`]: Redis, Memcached, lighttpd and Python's `http.server` on free loopback ports.
+//! - [`load`]: clients that check every reply against a model and remember the longest request.
+//! - [`daemon`]: the real `mvedsuad`, with directories of its own.
+//! - [`snapshot`]: what a process looks like from outside, before and after.
+//! - [`process`]: processes by pid, with deadlines; nothing that was started survives its owner.
+
+pub mod daemon;
+pub mod load;
+pub mod process;
+pub mod server;
+pub mod snapshot;
+pub mod wait;

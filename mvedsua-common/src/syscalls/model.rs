@@ -1,14 +1,18 @@
 //! The types a row of the system-call table is made of.
 
-/// Says which way the bytes behind a pointer travel.
+/// Says which way the bytes behind a pointer travel, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dir {
     /// The kernel reads the memory.
     In,
-    /// The kernel writes the memory.
+    /// The kernel writes the memory when the call succeeds.
     Out,
-    /// The kernel reads the memory and writes it.
+    /// The kernel reads the memory and, when the call succeeds, writes it.
     InOut,
+    /// A timeout that the kernel reads and always writes back with what is left of it, failure or not (`select(2)`).
+    Timeout,
+    /// The kernel writes the time that was left, and only when a signal ended the call (`nanosleep(2)`).
+    TimeLeft,
 }
 
 /// Says how many bytes stand behind a pointer. Argument indices count from 0.
@@ -16,21 +20,42 @@ pub enum Dir {
 pub enum Extent {
     /// Always this many bytes.
     Fixed(u32),
+    /// This many bytes when the result is above 0 (`wait4` with `WNOHANG` writes nothing for the result 0).
+    IfPositive(u32),
     /// `args[len] * scale` bytes.
     FromArg { len: u8, scale: u32 },
     /// `result * scale` bytes, never more than `args[cap] * scale`; nothing when the call failed.
     FromRet { cap: u8, scale: u32 },
-    /// The length is an integer of `width` bytes at the address `args[len]`; for an output it is read before the call
-    /// (the room) and after it (the full length), and the smaller of the two was written. See `getsockname(2)`.
-    FromPtr { len: u8, width: u8 },
-    /// Up to and including the terminating NUL.
+    /// The length is an integer of four bytes at the address `args[len]`; it is read before the call (the room) and after
+    /// it (the full length), and the smaller of the two was written. See `getsockname(2)`.
+    FromPtr { len: u8 },
+    /// The integer that [`Extent::FromPtr`] speaks of; untouched when `args[of]`, the buffer, is null.
+    LengthOf { of: u8 },
+    /// Up to and including the terminating NUL, never more than `PATH_MAX`.
     CStr,
     /// An array of `args[count]` `struct iovec`; for an output the result says how many bytes were filled.
     IoVec { count: u8 },
     /// One `struct msghdr` with its name, iovecs and control data.
     MsgHdr,
-    /// Only the irregular handler of the row knows.
-    Irregular,
+    /// An array of `args[count]` `struct mmsghdr`; the result says how many were used.
+    MMsgHdr { count: u8 },
+    /// An array of `args[count]` `struct pollfd`: descriptor and events are read, the whole is written.
+    PollFds { count: u8 },
+    /// A set of `args[nfds]` bits in whole words of eight bytes.
+    FdSet { nfds: u8 },
+    /// One `struct epoll_event`: the events are compared, the data belongs to the version that registered it. Not read
+    /// when `args[1]` says `EPOLL_CTL_DEL`.
+    EpollEvent,
+    /// One `struct sigevent`: signal and kind are compared, the value belongs to its version.
+    SigEvent,
+    /// One `struct flock` without its padding; its `l_pid` is only written.
+    Flock,
+    /// One `struct ifreq`: the name is read, the whole is written.
+    IfReq,
+    /// One `struct ifconf` and the buffer that it points to.
+    IfConf,
+    /// One `struct clone_args`; where the flags ask for it, the parent's copy of the tid and the pidfd.
+    CloneArgs,
 }
 
 /// Describes one argument.
@@ -38,9 +63,10 @@ pub enum Extent {
 pub enum Arg {
     /// A number that both versions must pass alike.
     Int,
-    /// A bit set that both versions must pass alike.
+    /// A bit set that both versions must pass alike; only its low 32 bits count.
     Flags,
-    /// A descriptor number; alike in both versions, since the follower's table mirrors the leader's.
+    /// A descriptor number; alike in both versions, since the follower's table mirrors the leader's. Only its low 32 bits
+    /// count: the rest of the register is whatever the compiler left there.
     Fd,
     /// An address or other value that may differ between versions and is never compared.
     Addr,
@@ -48,12 +74,30 @@ pub enum Arg {
     Mem(Dir, Extent),
 }
 
+impl Arg {
+    /// Tells whether two versions that pass `a` and `b` pass the same. Of pointers only null and not null are told apart.
+    #[must_use]
+    pub const fn agrees(self, a: u64, b: u64) -> bool {
+        match self {
+            Arg::Int => a == b,
+            Arg::Flags | Arg::Fd => a as u32 == b as u32,
+            Arg::Addr => true,
+            Arg::Mem(..) => (a == 0) == (b == 0),
+        }
+    }
+}
+
 /// Says what leader and follower do with a call.
+///
+/// The arguments and the input memory of `Supply` and `Compare` alike must be equal in both versions: a follower that asks
+/// another question must not get the leader's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// The leader performs it; the follower gets its result and the memory it wrote. Ordered by its exit.
+    /// It takes something from the world: the leader performs it; the follower gets its result and the memory it wrote.
+    /// Ordered by its exit.
     Supply,
-    /// Like `Supply`, and the input memory must be equal too: what the world can see. Ordered by its entry.
+    /// It changes something that others can see, an output: performed by the leader only, supplied like `Supply`. Ordered
+    /// by its entry.
     Compare,
     /// Each version performs it for itself; it is neither recorded nor compared.
     Local,
@@ -80,23 +124,49 @@ pub enum Outcome {
     Never,
 }
 
-/// Names the calls that a row cannot describe; each has its reason in `irregular.rs`.
+/// Names the calls that a row alone cannot describe; `irregular` says for each what is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Irregular {
+    /// By request.
     Ioctl,
+    /// By command.
     Fcntl,
+    /// By option.
     Prctl,
+    /// By code.
     ArchPrctl,
+    /// A thread or a process, by flags.
     Clone,
+    /// The same with the flags in memory.
     Clone3,
+    /// A process, always.
+    Fork,
+    /// By operation: those that compare real thread ids are refused.
     Futex,
+    /// Anonymous memory or a file.
     Mmap,
+    /// An input, or an output when it creates or truncates; the value names the argument with the flags.
+    Open { flags: u8 },
+    /// The event's data is per version: the replayer keeps it by descriptor.
     EpollCtl,
+    /// The events carry the data that the leader registered: the replayer translates it by descriptor.
     EpollWait,
-    Msghdr,
-    Select,
+    /// By option: some carry pointers.
+    SockOpt,
+    /// How the remaining time is written depends on the flags.
+    ClockNanosleep,
+    /// Local when the argument says "myself" with 0, an output otherwise; the value names the argument.
+    Myself { arg: u8 },
+    /// Reads a limit, or sets one.
+    Prlimit,
+    /// Local for the caller itself.
+    Capset,
+    /// As many messages as the parts of a piece can number.
+    MMsg { count: u8 },
+    /// As many descriptors as the parts of a piece can number.
     Poll,
-    Exit,
+    /// Goes on with the call that a stop interrupted.
+    Restart,
 }
 
 /// One row of the table.
@@ -104,6 +174,7 @@ pub enum Irregular {
 pub struct Row {
     /// The x86-64 number, `arch/x86/entry/syscalls/syscall_64.tbl`.
     pub nr: u32,
+    /// The call's name; a row of one request, command or option of a call is `call/REQUEST`.
     pub name: &'static str,
     pub class: Class,
     pub args: &'static [Arg],
@@ -114,8 +185,17 @@ pub struct Row {
     pub note: &'static str,
 }
 
-/// Says at which of its two stops a call takes its place in the total order (DESIGN: an output is ordered by its entry,
-/// an input by its exit; otherwise a reader could be ordered before the write that woke it).
+impl Row {
+    /// Returns the first argument in which two versions that both make this call differ.
+    #[must_use]
+    pub fn differing_arg(&self, a: &[u64; 6], b: &[u64; 6]) -> Option<u8> {
+        let same = |i: usize| self.args[i].agrees(a[i], b[i]);
+        (0..self.args.len()).find(|i| !same(*i)).map(|i| i as u8)
+    }
+}
+
+/// Says at which of its two stops a call takes its place in the total order (an output is ordered by its entry, an input by
+/// its exit; otherwise a reader could be ordered before the write that woke it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Order {
     ByEntry,

@@ -1,0 +1,67 @@
+//! Descriptors: reading and writing through them, making, copying and closing them, what hangs on them.
+
+use super::model::Arg::{Fd, Flags, Int, Mem};
+use super::model::Dir::{In, Out};
+use super::model::Extent::IoVec;
+use super::model::Outcome::{Fd as NewFd, Int as Num, Size};
+use super::model::{Irregular, Row};
+use super::words::{PATH, check, compare, fills, reads_arg, supply, updates, writes};
+
+#[rustfmt::skip]
+pub(super) const ROWS: &[Row] = &[
+    supply(0, "read", &[Fd, fills(2), Int], Size),
+    compare(1, "write", &[Fd, reads_arg(2), Int], Size),
+    compare(3, "close", &[Fd], Num).note("others see it: the peer, and epoll sets that lose the descriptor"),
+    supply(5, "fstat", &[Fd, writes(144)], Num),
+    supply(8, "lseek", &[Fd, Int, Int], Size).note("the offset is the leader's alone: promotion moves it with the file"),
+    supply(16, "ioctl", &[Fd, Int], Num).but(Irregular::Ioctl),
+    supply(17, "pread64", &[Fd, fills(2), Int, Int], Size),
+    compare(18, "pwrite64", &[Fd, reads_arg(2), Int, Int], Size),
+    supply(19, "readv", &[Fd, Mem(Out, IoVec { count: 2 }), Int], Size),
+    compare(20, "writev", &[Fd, Mem(In, IoVec { count: 2 }), Int], Size),
+    supply(22, "pipe", &[writes(8)], Num),
+    compare(32, "dup", &[Fd], NewFd),
+    compare(33, "dup2", &[Fd, Fd], NewFd),
+    compare(40, "sendfile", &[Fd, Fd, updates(8), Int], Size).note("its payload never is in memory; the file is the same one"),
+    supply(72, "fcntl", &[Fd, Int], Num).but(Irregular::Fcntl),
+    compare(73, "flock", &[Fd, Int], Num),
+    compare(74, "fsync", &[Fd], Num),
+    compare(75, "fdatasync", &[Fd], Num),
+    compare(77, "ftruncate", &[Fd, Int], Num),
+    supply(78, "getdents", &[Fd, fills(2), Int], Size),
+    compare(81, "fchdir", &[Fd], Num).note("not performed in the follower: promotion carries the folder over"),
+    compare(91, "fchmod", &[Fd, Int], Num),
+    compare(93, "fchown", &[Fd, Int, Int], Num),
+    supply(138, "fstatfs", &[Fd, writes(120)], Num),
+    compare(162, "sync", &[], Num),
+    supply(187, "readahead", &[Fd, Int, Int], Num),
+    compare(190, "fsetxattr", &[Fd, PATH, reads_arg(3), Int, Flags], Num),
+    supply(193, "fgetxattr", &[Fd, PATH, fills(3), Int], Size),
+    supply(196, "flistxattr", &[Fd, fills(2), Int], Size),
+    compare(199, "fremovexattr", &[Fd, PATH], Num),
+    supply(217, "getdents64", &[Fd, fills(2), Int], Size),
+    supply(221, "fadvise64", &[Fd, Int, Int, Int], Num),
+    supply(253, "inotify_init", &[], NewFd),
+    compare(255, "inotify_rm_watch", &[Fd, Int], Num),
+    compare(275, "splice", &[Fd, updates(8), Fd, updates(8), Int, Flags], Size),
+    compare(276, "tee", &[Fd, Fd, Int, Flags], Size),
+    compare(277, "sync_file_range", &[Fd, Int, Int, Flags], Num),
+    compare(282, "signalfd", &[Fd, reads_arg(2), Int], NewFd),
+    supply(284, "eventfd", &[Int], NewFd),
+    compare(285, "fallocate", &[Fd, Int, Int, Int], Num),
+    compare(289, "signalfd4", &[Fd, reads_arg(2), Int, Flags], NewFd),
+    supply(290, "eventfd2", &[Int, Flags], NewFd),
+    compare(292, "dup3", &[Fd, Fd, Flags], NewFd),
+    supply(293, "pipe2", &[writes(8), Flags], Num),
+    supply(294, "inotify_init1", &[Flags], NewFd),
+    supply(295, "preadv", &[Fd, Mem(Out, IoVec { count: 2 }), Int, Int, Int], Size),
+    compare(296, "pwritev", &[Fd, Mem(In, IoVec { count: 2 }), Int, Int, Int], Size),
+    compare(306, "syncfs", &[Fd], Num),
+    supply(319, "memfd_create", &[PATH, Flags], NewFd),
+    compare(326, "copy_file_range", &[Fd, updates(8), Fd, updates(8), Int, Flags], Size),
+    supply(327, "preadv2", &[Fd, Mem(Out, IoVec { count: 2 }), Int, Int, Int, Flags], Size),
+    compare(328, "pwritev2", &[Fd, Mem(In, IoVec { count: 2 }), Int, Int, Int, Flags], Size),
+    compare(436, "close_range", &[Int, Int, Flags], Num),
+];
+
+const _: () = check(ROWS);

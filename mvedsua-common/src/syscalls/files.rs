@@ -1,0 +1,63 @@
+//! Files by path: opening, asking, changing.
+
+use super::model::Arg::{Fd, Flags, Int};
+use super::model::Outcome::{Fd as NewFd, Int as Num, Size};
+use super::model::{Irregular, Row};
+use super::words::{PATH, check, compare, fills, reads, reads_arg, supply, writes};
+
+#[rustfmt::skip]
+pub(super) const ROWS: &[Row] = &[
+    supply(2, "open", &[PATH, Flags, Int], NewFd).but(Irregular::Open { flags: 1 }),
+    supply(4, "stat", &[PATH, writes(144)], Num),
+    supply(6, "lstat", &[PATH, writes(144)], Num),
+    supply(21, "access", &[PATH, Int], Num),
+    compare(76, "truncate", &[PATH, Int], Num),
+    supply(79, "getcwd", &[fills(1), Int], Size).note("the result counts the NUL"),
+    compare(80, "chdir", &[PATH], Num).note("not performed in the follower: promotion carries the folder over"),
+    compare(82, "rename", &[PATH, PATH], Num),
+    compare(83, "mkdir", &[PATH, Int], Num),
+    compare(84, "rmdir", &[PATH], Num),
+    compare(85, "creat", &[PATH, Int], NewFd),
+    compare(86, "link", &[PATH, PATH], Num),
+    compare(87, "unlink", &[PATH], Num),
+    compare(88, "symlink", &[PATH, PATH], Num),
+    supply(89, "readlink", &[PATH, fills(2), Int], Size),
+    compare(90, "chmod", &[PATH, Int], Num),
+    compare(92, "chown", &[PATH, Int, Int], Num),
+    compare(94, "lchown", &[PATH, Int, Int], Num),
+    compare(132, "utime", &[PATH, reads(16)], Num),
+    compare(133, "mknod", &[PATH, Int, Int], Num),
+    supply(137, "statfs", &[PATH, writes(120)], Num),
+    compare(161, "chroot", &[PATH], Num).note("not performed in the follower: promotion carries the root over"),
+    compare(188, "setxattr", &[PATH, PATH, reads_arg(3), Int, Flags], Num),
+    compare(189, "lsetxattr", &[PATH, PATH, reads_arg(3), Int, Flags], Num),
+    supply(191, "getxattr", &[PATH, PATH, fills(3), Int], Size).note("a size of 0 asks for the length and writes nothing"),
+    supply(192, "lgetxattr", &[PATH, PATH, fills(3), Int], Size),
+    supply(194, "listxattr", &[PATH, fills(2), Int], Size),
+    supply(195, "llistxattr", &[PATH, fills(2), Int], Size),
+    compare(197, "removexattr", &[PATH, PATH], Num),
+    compare(198, "lremovexattr", &[PATH, PATH], Num),
+    compare(235, "utimes", &[PATH, reads(32)], Num),
+    compare(254, "inotify_add_watch", &[Fd, PATH, Flags], Num),
+    supply(257, "openat", &[Fd, PATH, Flags, Int], NewFd).but(Irregular::Open { flags: 2 }),
+    compare(258, "mkdirat", &[Fd, PATH, Int], Num),
+    compare(259, "mknodat", &[Fd, PATH, Int, Int], Num),
+    compare(260, "fchownat", &[Fd, PATH, Int, Int, Flags], Num),
+    compare(261, "futimesat", &[Fd, PATH, reads(32)], Num),
+    supply(262, "newfstatat", &[Fd, PATH, writes(144), Flags], Num),
+    compare(263, "unlinkat", &[Fd, PATH, Flags], Num),
+    compare(264, "renameat", &[Fd, PATH, Fd, PATH], Num),
+    compare(265, "linkat", &[Fd, PATH, Fd, PATH, Flags], Num),
+    compare(266, "symlinkat", &[PATH, Fd, PATH], Num),
+    supply(267, "readlinkat", &[Fd, PATH, fills(3), Int], Size),
+    compare(268, "fchmodat", &[Fd, PATH, Int], Num),
+    supply(269, "faccessat", &[Fd, PATH, Int], Num),
+    compare(280, "utimensat", &[Fd, PATH, reads(32), Flags], Num).note("a null path stands for the descriptor itself"),
+    compare(316, "renameat2", &[Fd, PATH, Fd, PATH, Flags], Num),
+    supply(332, "statx", &[Fd, PATH, Flags, Flags, writes(256)], Num),
+    compare(437, "openat2", &[Fd, PATH, reads_arg(3), Int], NewFd).note("its flags are in memory; taken as if it created"),
+    supply(439, "faccessat2", &[Fd, PATH, Int, Flags], Num),
+    compare(452, "fchmodat2", &[Fd, PATH, Int, Flags], Num),
+];
+
+const _: () = check(ROWS);

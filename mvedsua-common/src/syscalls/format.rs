@@ -1,0 +1,143 @@
+//! Prints calls for people.
+
+use core::fmt;
+
+use super::model::{Arg, Row};
+use super::names::name;
+
+/// A call with its arguments, as `write(3, 0x7f0012345678, 12)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    pub nr: u32,
+    pub args: &'a [u64; 6],
+    /// The row of this very request where it is known ([`super::Treatment::row`]).
+    pub row: Option<&'a Row>,
+}
+
+impl<'a> Call<'a> {
+    /// Takes the row of the number; of a call that is many the arguments print less exactly than with the row of the
+    /// request.
+    #[must_use]
+    pub fn new(nr: u32, args: &'a [u64; 6]) -> Call<'a> {
+        Call { nr, args, row: super::row(nr) }
+    }
+}
+
+impl fmt::Display for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.row.map(|row| row.name).or_else(|| name(self.nr)) {
+            // The row of a request is named `ioctl/FIONREAD`; the request shows among the arguments.
+            Some(name) => f.write_str(name.split('/').next().unwrap_or(name))?,
+            None => write!(f, "syscall_{}", self.nr)?,
+        }
+        f.write_str("(")?;
+        match self.row {
+            Some(row) => {
+                let chosen = row.name.split_once('/').map(|(_, request)| request);
+                for (i, (arg, value)) in row.args.iter().zip(self.args).enumerate() {
+                    if i > 0 {
+                        f.write_str(", ")?;
+                    }
+                    match chosen {
+                        Some(request) if is_selector(row.nr, i) => f.write_str(request)?,
+                        _ => write_arg(f, *arg, *value)?,
+                    }
+                }
+            }
+            None => {
+                for (i, value) in self.args.iter().enumerate() {
+                    write!(f, "{}{value:#x}", if i > 0 { ", " } else { "" })?;
+                }
+            }
+        }
+        f.write_str(")")
+    }
+}
+
+/// Tells whether the argument at `i` is the one that chooses the request.
+fn is_selector(nr: u32, i: usize) -> bool {
+    match nr {
+        16 | 72 => i == 1,
+        157 | 158 => i == 0,
+        _ => false,
+    }
+}
+
+fn write_arg(f: &mut fmt::Formatter<'_>, arg: Arg, value: u64) -> fmt::Result {
+    match arg {
+        Arg::Fd if value as u32 as i32 == -100 => f.write_str("AT_FDCWD"),
+        Arg::Fd => write!(f, "{}", value as u32 as i32),
+        // Small negative numbers are told apart from addresses and sizes.
+        Arg::Int if value as i64 >= -4096 => write!(f, "{}", value as i64),
+        Arg::Int if value >> 32 == 0 && value as u32 as i32 >= -4096 => write!(f, "{}", value as u32 as i32),
+        Arg::Flags => write!(f, "{:#x}", value as u32),
+        Arg::Mem(..) | Arg::Addr if value == 0 => f.write_str("NULL"),
+        Arg::Int | Arg::Addr | Arg::Mem(..) => write!(f, "{value:#x}"),
+    }
+}
+
+/// A raw result, as `12`, `-1 EAGAIN` or `0x7f0000000000`.
+#[derive(Clone, Copy, Debug)]
+pub struct Ret(pub i64);
+
+impl fmt::Display for Ret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if super::regions::failed(self.0) {
+            return match errno_name(-self.0) {
+                Some(name) => write!(f, "-1 {name}"),
+                None => write!(f, "-1 errno {}", -self.0),
+            };
+        }
+        if self.0 > 1 << 32 || self.0 < 0 { write!(f, "{:#x}", self.0 as u64) } else { write!(f, "{}", self.0) }
+    }
+}
+
+/// Names of errno 1 to 44 and of those that sockets and signals add, `include/uapi/asm-generic/errno*.h`.
+#[must_use]
+pub fn errno_name(errno: i64) -> Option<&'static str> {
+    const BASE: [&str; 40] = [
+        "EPERM", "ENOENT", "ESRCH", "EINTR", "EIO", "ENXIO", "E2BIG", "ENOEXEC", "EBADF", "ECHILD", "EAGAIN", "ENOMEM",
+        "EACCES", "EFAULT", "ENOTBLK", "EBUSY", "EEXIST", "EXDEV", "ENODEV", "ENOTDIR", "EISDIR", "EINVAL", "ENFILE",
+        "EMFILE", "ENOTTY", "ETXTBSY", "EFBIG", "ENOSPC", "ESPIPE", "EROFS", "EMLINK", "EPIPE", "EDOM", "ERANGE",
+        "EDEADLK", "ENAMETOOLONG", "ENOLCK", "ENOSYS", "ENOTEMPTY", "ELOOP",
+    ];
+    const OTHERS: [(i64, &str); 35] = [
+        (61, "ENODATA"),
+        (62, "ETIME"),
+        (71, "EPROTO"),
+        (74, "EBADMSG"),
+        (75, "EOVERFLOW"),
+        (84, "EILSEQ"),
+        (88, "ENOTSOCK"),
+        (89, "EDESTADDRREQ"),
+        (90, "EMSGSIZE"),
+        (91, "EPROTOTYPE"),
+        (92, "ENOPROTOOPT"),
+        (93, "EPROTONOSUPPORT"),
+        (94, "ESOCKTNOSUPPORT"),
+        (95, "EOPNOTSUPP"),
+        (97, "EAFNOSUPPORT"),
+        (98, "EADDRINUSE"),
+        (99, "EADDRNOTAVAIL"),
+        (100, "ENETDOWN"),
+        (101, "ENETUNREACH"),
+        (103, "ECONNABORTED"),
+        (104, "ECONNRESET"),
+        (105, "ENOBUFS"),
+        (106, "EISCONN"),
+        (107, "ENOTCONN"),
+        (108, "ESHUTDOWN"),
+        (110, "ETIMEDOUT"),
+        (111, "ECONNREFUSED"),
+        (113, "EHOSTUNREACH"),
+        (114, "EALREADY"),
+        (115, "EINPROGRESS"),
+        (125, "ECANCELED"),
+        (512, "ERESTARTSYS"),
+        (513, "ERESTARTNOINTR"),
+        (514, "ERESTARTNOHAND"),
+        (516, "ERESTART_RESTARTBLOCK"),
+    ];
+    let base = usize::try_from(errno).ok().and_then(|errno| errno.checked_sub(1)).and_then(|at| BASE.get(at)).copied();
+    base.or_else(|| OTHERS.iter().find(|(number, _)| *number == errno).map(|(_, name)| *name))
+}

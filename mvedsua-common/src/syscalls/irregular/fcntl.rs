@@ -1,0 +1,69 @@
+//! `fcntl(2)` by command.
+
+use super::Variant;
+use crate::syscalls::model::Arg::{self, Addr, Fd, Int, Mem};
+use crate::syscalls::model::Dir::{In, InOut};
+use crate::syscalls::model::Extent::Flock;
+use crate::syscalls::model::Outcome::{self, Fd as NewFd, Int as Num};
+use crate::syscalls::model::Row;
+use crate::syscalls::words::{check_row, compare, reads, supply, writes};
+
+const fn asks(value: u64, name: &'static str, args: &'static [Arg]) -> Variant {
+    Variant { value, row: supply(72, name, args, Num) }
+}
+
+const fn sets(value: u64, name: &'static str, args: &'static [Arg], outcome: Outcome) -> Variant {
+    Variant { value, row: compare(72, name, args, outcome) }
+}
+
+const fn refused(value: u64, name: &'static str, reason: &'static str) -> Variant {
+    let row: Row = crate::syscalls::words::refuse(72, name, reason);
+    Variant { value, row }
+}
+
+/// A command whose third argument is not used: the register holds anything.
+const PLAIN: &[Arg] = &[Fd, Int, Addr];
+/// A command whose third argument is a number.
+const NUMBER: &[Arg] = &[Fd, Int, Int];
+/// A command that places or asks for a record lock.
+const LOCK: &[Arg] = &[Fd, Int, Mem(In, Flock)];
+const ASK_LOCK: &[Arg] = &[Fd, Int, Mem(InOut, Flock)];
+
+/// Sorted by command, `include/uapi/asm-generic/fcntl.h` and `include/uapi/linux/fcntl.h`.
+#[rustfmt::skip]
+pub(super) const VARIANTS: &[Variant] = &[
+    sets(0, "fcntl/F_DUPFD", NUMBER, NewFd),
+    asks(1, "fcntl/F_GETFD", PLAIN),
+    sets(2, "fcntl/F_SETFD", NUMBER, Num),
+    asks(3, "fcntl/F_GETFL", PLAIN),
+    sets(4, "fcntl/F_SETFL", NUMBER, Num),
+    asks(5, "fcntl/F_GETLK", ASK_LOCK),
+    sets(6, "fcntl/F_SETLK", LOCK, Num),
+    sets(7, "fcntl/F_SETLKW", LOCK, Num),
+    sets(8, "fcntl/F_SETOWN", NUMBER, Num),
+    asks(9, "fcntl/F_GETOWN", PLAIN),
+    sets(10, "fcntl/F_SETSIG", NUMBER, Num),
+    asks(11, "fcntl/F_GETSIG", PLAIN),
+    sets(15, "fcntl/F_SETOWN_EX", &[Fd, Int, reads(8)], Num),
+    asks(16, "fcntl/F_GETOWN_EX", &[Fd, Int, writes(8)]),
+    asks(36, "fcntl/F_OFD_GETLK", ASK_LOCK),
+    sets(37, "fcntl/F_OFD_SETLK", LOCK, Num),
+    sets(38, "fcntl/F_OFD_SETLKW", LOCK, Num),
+    sets(1024, "fcntl/F_SETLEASE", NUMBER, Num),
+    asks(1025, "fcntl/F_GETLEASE", PLAIN),
+    refused(1026, "fcntl/F_NOTIFY", "its notifications do not survive a promotion"),
+    sets(1030, "fcntl/F_DUPFD_CLOEXEC", NUMBER, NewFd),
+    sets(1031, "fcntl/F_SETPIPE_SZ", NUMBER, Num),
+    asks(1032, "fcntl/F_GETPIPE_SZ", PLAIN),
+    sets(1033, "fcntl/F_ADD_SEALS", NUMBER, Num),
+    asks(1034, "fcntl/F_GET_SEALS", PLAIN),
+];
+
+const _: () = {
+    let mut i = 0;
+    while i < VARIANTS.len() {
+        assert!(i == 0 || VARIANTS[i - 1].value < VARIANTS[i].value, "commands are sorted, without doubles");
+        check_row(&VARIANTS[i].row);
+        i += 1;
+    }
+};

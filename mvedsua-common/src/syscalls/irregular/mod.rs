@@ -1,0 +1,109 @@
+//! The named exceptions: what a row cannot say, because it depends on an argument or on memory.
+//!
+//! There are two kinds. Most exceptions are one call that is many: `ioctl`, `fcntl`, `prctl` and the like choose among
+//! requests, and each request has a row of its own here ([`Variant`]); a request without one is refused. The rest is
+//! [`treatment`]: the short list of conditions under which a call is taken differently from what its row says.
+
+mod fcntl;
+mod ioctl;
+mod others;
+mod prctl;
+
+use super::model::{Irregular, Row};
+use super::regions::{self, Memory};
+
+pub use others::MAX_MESSAGES;
+
+/// One request, command or option of a call, with the row that describes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
+    /// What selects it: the request of `ioctl`, the command of `fcntl`, …
+    pub value: u64,
+    pub row: Row,
+}
+
+/// What is done with one call at its entry. The row is the one that [`regions`] wants for it.
+#[derive(Clone, Copy, Debug)]
+pub enum Treatment {
+    /// As the class of the row says.
+    Row(&'static Row),
+    /// A thread is born: both versions do it.
+    ThreadClone(&'static Row),
+    /// A process is forked: the leader does it, the follower gets a pid without a process.
+    GhostFork(&'static Row),
+    /// A file is mapped: each version maps it, the follower from the leader's descriptor.
+    MmapFile(&'static Row),
+    /// `restart_syscall(2)`: the call that a stop interrupted goes on, and its row still holds.
+    Restart(&'static Row),
+    /// Not supported; the reason is for the operator.
+    Refuse(&'static str),
+}
+
+impl Treatment {
+    /// Returns the row of the call, where it is supported.
+    #[must_use]
+    pub const fn row(&self) -> Option<&'static Row> {
+        match self {
+            Treatment::Row(row)
+            | Treatment::ThreadClone(row)
+            | Treatment::GhostFork(row)
+            | Treatment::MmapFile(row)
+            | Treatment::Restart(row) => Some(row),
+            Treatment::Refuse(_) => None,
+        }
+    }
+}
+
+/// Returns the rows of single requests, commands and options.
+pub fn variants() -> impl Iterator<Item = &'static Row> {
+    let chosen = [ioctl::VARIANTS, fcntl::VARIANTS, prctl::VARIANTS, others::ARCH_PRCTL];
+    chosen.into_iter().flatten().map(|variant| &variant.row).chain(others::ROWS)
+}
+
+fn find(variants: &'static [Variant], value: u64, unknown: &'static str) -> Treatment {
+    match variants.binary_search_by_key(&value, |variant| variant.value) {
+        Ok(at) => of(&variants[at].row),
+        Err(_) => Treatment::Refuse(unknown),
+    }
+}
+
+/// Wraps a row in what its class means.
+fn of(row: &'static Row) -> Treatment {
+    match row.class {
+        super::Class::Refuse(reason) => Treatment::Refuse(reason),
+        _ => Treatment::Row(row),
+    }
+}
+
+/// Says what is done with a call that is about to be made with these arguments; `mem` is the memory of the caller.
+#[must_use]
+pub fn treatment<M: Memory + ?Sized>(nr: u32, args: &[u64; 6], mem: &M) -> Treatment {
+    let Some(row) = super::row(nr) else {
+        return Treatment::Refuse("the table has no row for it");
+    };
+    let Some(irregular) = row.irregular else {
+        return of(row);
+    };
+    match irregular {
+        // The upper half of the register is not part of these: the kernel takes an unsigned int.
+        Irregular::Ioctl => find(ioctl::VARIANTS, args[1] & 0xffff_ffff, "the table has no row for this ioctl request"),
+        Irregular::Fcntl => find(fcntl::VARIANTS, args[1] & 0xffff_ffff, "the table has no row for this fcntl command"),
+        Irregular::Prctl => find(prctl::VARIANTS, args[0] & 0xffff_ffff, "the table has no row for this prctl option"),
+        Irregular::ArchPrctl => find(others::ARCH_PRCTL, args[0] & 0xffff_ffff, "the table has no row for this arch_prctl code"),
+        Irregular::Clone => others::clone(args[0]),
+        Irregular::Clone3 => others::clone3(regions::read_u64(mem, args[0])),
+        Irregular::Fork => Treatment::GhostFork(row),
+        Irregular::Futex => others::futex(row, args),
+        Irregular::Mmap => others::mmap(row, args),
+        Irregular::Open { flags } => others::open(row, args[flags as usize]),
+        Irregular::SockOpt => others::sockopt(row, args),
+        Irregular::ClockNanosleep => others::clock_nanosleep(row, args),
+        Irregular::Myself { arg } => others::myself(row, args[arg as usize]),
+        Irregular::Prlimit => others::prlimit(row, args),
+        Irregular::Capset => others::capset(row, regions::read_u64(mem, args[0])),
+        Irregular::MMsg { count } => others::mmsg(row, args[count as usize]),
+        Irregular::Poll => others::poll(row, args[1]),
+        Irregular::Restart => Treatment::Restart(row),
+        Irregular::EpollCtl | Irregular::EpollWait => Treatment::Row(row),
+    }
+}

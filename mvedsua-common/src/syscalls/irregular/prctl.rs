@@ -1,0 +1,56 @@
+//! `prctl(2)` by option: attributes of the calling process or thread, which each version has of its own.
+
+use super::Variant;
+use crate::syscalls::model::Arg::{Addr, Int};
+use crate::syscalls::model::Outcome::Int as Num;
+use crate::syscalls::words::{check_row, local, refuse};
+
+const fn own(value: u64, name: &'static str) -> Variant {
+    Variant { value, row: local(157, name, &[Int, Addr, Addr, Addr, Addr], Num) }
+}
+
+const fn refused(value: u64, name: &'static str, reason: &'static str) -> Variant {
+    Variant { value, row: refuse(157, name, reason) }
+}
+
+/// Sorted by option, `include/uapi/linux/prctl.h`.
+#[rustfmt::skip]
+pub(super) const VARIANTS: &[Variant] = &[
+    own(1, "prctl/PR_SET_PDEATHSIG"),
+    own(2, "prctl/PR_GET_PDEATHSIG"),
+    own(3, "prctl/PR_GET_DUMPABLE"),
+    own(4, "prctl/PR_SET_DUMPABLE"),
+    own(7, "prctl/PR_GET_KEEPCAPS"),
+    own(8, "prctl/PR_SET_KEEPCAPS"),
+    own(15, "prctl/PR_SET_NAME"),
+    own(16, "prctl/PR_GET_NAME"),
+    refused(22, "prctl/PR_SET_SECCOMP", "a filter that is set while two versions run is not followed"),
+    own(23, "prctl/PR_CAPBSET_READ"),
+    own(24, "prctl/PR_CAPBSET_DROP"),
+    refused(26, "prctl/PR_SET_TSC", "the clock of the processor is trapped by the update itself"),
+    own(27, "prctl/PR_GET_SECUREBITS"),
+    own(28, "prctl/PR_SET_SECUREBITS"),
+    own(29, "prctl/PR_SET_TIMERSLACK"),
+    own(30, "prctl/PR_GET_TIMERSLACK"),
+    refused(35, "prctl/PR_SET_MM", "it changes what the kernel tells about the address space"),
+    own(36, "prctl/PR_SET_CHILD_SUBREAPER"),
+    own(37, "prctl/PR_GET_CHILD_SUBREAPER"),
+    own(38, "prctl/PR_SET_NO_NEW_PRIVS"),
+    own(39, "prctl/PR_GET_NO_NEW_PRIVS"),
+    own(41, "prctl/PR_SET_THP_DISABLE"),
+    own(42, "prctl/PR_GET_THP_DISABLE"),
+    own(47, "prctl/PR_CAP_AMBIENT"),
+    own(52, "prctl/PR_GET_SPECULATION_CTRL"),
+    refused(59, "prctl/PR_SET_SYSCALL_USER_DISPATCH", "its calls are turned into signals"),
+    own(0x5356_4d41, "prctl/PR_SET_VMA"),
+    own(0x5961_6d61, "prctl/PR_SET_PTRACER"),
+];
+
+const _: () = {
+    let mut i = 0;
+    while i < VARIANTS.len() {
+        assert!(i == 0 || VARIANTS[i - 1].value < VARIANTS[i].value, "options are sorted, without doubles");
+        check_row(&VARIANTS[i].row);
+        i += 1;
+    }
+};

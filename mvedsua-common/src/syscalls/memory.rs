@@ -1,0 +1,32 @@
+//! The address space: each version has its own, and addresses are never compared.
+
+use super::model::Arg::{Addr, Fd, Flags, Int};
+use super::model::Outcome::{Addr as Place, Int as Num};
+use super::model::{Irregular, Row};
+use super::words::{check, compare, local};
+
+#[rustfmt::skip]
+pub(super) const ROWS: &[Row] = &[
+    local(9, "mmap", &[Addr, Int, Flags, Flags, Fd, Int], Place).but(Irregular::Mmap),
+    local(10, "mprotect", &[Addr, Int, Flags], Num),
+    local(11, "munmap", &[Addr, Int], Num),
+    local(12, "brk", &[Addr], Place),
+    local(25, "mremap", &[Addr, Int, Int, Flags, Addr], Place),
+    compare(26, "msync", &[Addr, Int, Flags], Num).note("the follower's copy of a shared mapping is private: nothing to write back"),
+    local(27, "mincore", &[Addr, Int, Addr], Num),
+    local(28, "madvise", &[Addr, Int, Int], Num),
+    local(149, "mlock", &[Addr, Int], Num),
+    local(150, "munlock", &[Addr, Int], Num),
+    local(151, "mlockall", &[Flags], Num),
+    local(152, "munlockall", &[], Num),
+    local(237, "mbind", &[Addr, Int, Int, Addr, Int, Flags], Num),
+    local(238, "set_mempolicy", &[Int, Addr, Int], Num),
+    local(239, "get_mempolicy", &[Addr, Addr, Int, Addr, Flags], Num),
+    local(324, "membarrier", &[Int, Flags, Int], Num),
+    local(325, "mlock2", &[Addr, Int, Flags], Num),
+    local(329, "pkey_mprotect", &[Addr, Int, Flags, Int], Num),
+    local(330, "pkey_alloc", &[Flags, Flags], Num),
+    local(331, "pkey_free", &[Int], Num),
+];
+
+const _: () = check(ROWS);

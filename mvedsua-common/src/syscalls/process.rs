@@ -1,0 +1,28 @@
+//! The process and the system it runs on: children, limits, attributes, randomness.
+
+use super::model::Arg::{Addr, Flags, Int, Mem};
+use super::model::Dir::Out;
+use super::model::Extent::IfPositive;
+use super::model::Outcome::{Int as Num, Pid, Size};
+use super::model::{Irregular, Row};
+use super::words::{check, fills, local, reads, supply, updates, writes};
+
+#[rustfmt::skip]
+pub(super) const ROWS: &[Row] = &[
+    supply(61, "wait4", &[Int, Mem(Out, IfPositive(4)), Flags, Mem(Out, IfPositive(144))], Pid),
+    supply(63, "uname", &[writes(390)], Num),
+    supply(97, "getrlimit", &[Int, writes(16)], Num),
+    supply(98, "getrusage", &[Int, writes(144)], Num),
+    supply(99, "sysinfo", &[writes(112)], Num),
+    supply(125, "capget", &[updates(8), writes(24)], Num),
+    local(126, "capset", &[Addr, Addr], Num).but(Irregular::Capset),
+    local(135, "personality", &[Int], Num),
+    local(157, "prctl", &[Int], Num).but(Irregular::Prctl),
+    local(158, "arch_prctl", &[Int, Addr], Num).but(Irregular::ArchPrctl),
+    local(160, "setrlimit", &[Int, Addr], Num),
+    supply(247, "waitid", &[Int, Int, writes(128), Flags, writes(144)], Num),
+    supply(302, "prlimit64", &[Int, Int, reads(16), writes(16)], Num).but(Irregular::Prlimit),
+    supply(318, "getrandom", &[fills(1), Int, Flags], Size),
+];
+
+const _: () = check(ROWS);

@@ -1,0 +1,30 @@
+//! Signals: dispositions and masks are each version's own, sending is an output, waiting an input.
+
+use super::model::Arg::{Addr, Fd, Flags, Int, Mem};
+use super::model::Dir::Out;
+use super::model::Extent::{FromArg, IfPositive};
+use super::model::Outcome::{Fd as NewFd, Int as Num, Never};
+use super::model::{Irregular, Row};
+use super::words::{check, compare, local, reads, reads_arg, supply};
+
+#[rustfmt::skip]
+pub(super) const ROWS: &[Row] = &[
+    local(13, "rt_sigaction", &[Int, Addr, Addr, Int], Num),
+    local(14, "rt_sigprocmask", &[Int, Addr, Addr, Int], Num),
+    local(15, "rt_sigreturn", &[], Never),
+    supply(34, "pause", &[], Num),
+    compare(62, "kill", &[Int, Int], Num),
+    supply(127, "rt_sigpending", &[Mem(Out, FromArg { len: 1, scale: 1 }), Int], Num),
+    supply(128, "rt_sigtimedwait", &[reads_arg(3), Mem(Out, IfPositive(128)), reads(16), Int], Num),
+    compare(129, "rt_sigqueueinfo", &[Int, Int, reads(128)], Num),
+    supply(130, "rt_sigsuspend", &[reads_arg(1), Int], Num),
+    local(131, "sigaltstack", &[Addr, Addr], Num),
+    compare(200, "tkill", &[Int, Int], Num),
+    supply(219, "restart_syscall", &[], Num).but(Irregular::Restart),
+    compare(234, "tgkill", &[Int, Int, Int], Num),
+    compare(297, "rt_tgsigqueueinfo", &[Int, Int, Int, reads(128)], Num),
+    compare(424, "pidfd_send_signal", &[Fd, Int, reads(128), Flags], Num),
+    supply(434, "pidfd_open", &[Int, Flags], NewFd),
+];
+
+const _: () = check(ROWS);

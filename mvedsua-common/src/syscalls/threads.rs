@@ -1,0 +1,38 @@
+//! Threads, their scheduling, and the processes that a program forks.
+
+use super::model::Arg::{Addr, Flags, Int, Mem};
+use super::model::Dir::InOut;
+use super::model::Extent::CloneArgs;
+use super::model::Outcome::{Int as Num, Never, Pid, Size};
+use super::model::{Irregular, Row};
+use super::words::{both, check, compare, fills, local, reads, reads_arg, supply, writes};
+
+#[rustfmt::skip]
+pub(super) const ROWS: &[Row] = &[
+    local(24, "sched_yield", &[], Num),
+    both(56, "clone", &[Flags, Addr, Addr, Addr, Addr], Pid).but(Irregular::Clone),
+    compare(57, "fork", &[], Pid).but(Irregular::Fork),
+    compare(58, "vfork", &[], Pid).but(Irregular::Fork),
+    both(60, "exit", &[Int], Never),
+    supply(140, "getpriority", &[Int, Int], Num),
+    compare(141, "setpriority", &[Int, Int, Int], Num).but(Irregular::Myself { arg: 1 }),
+    compare(142, "sched_setparam", &[Int, reads(4)], Num).but(Irregular::Myself { arg: 0 }),
+    supply(143, "sched_getparam", &[Int, writes(4)], Num),
+    compare(144, "sched_setscheduler", &[Int, Int, reads(4)], Num).but(Irregular::Myself { arg: 0 }),
+    supply(145, "sched_getscheduler", &[Int], Num),
+    supply(146, "sched_get_priority_max", &[Int], Num),
+    supply(147, "sched_get_priority_min", &[Int], Num),
+    supply(148, "sched_rr_get_interval", &[Int, writes(16)], Num),
+    local(202, "futex", &[Addr, Int, Int, Addr, Addr, Int], Num).but(Irregular::Futex),
+    compare(203, "sched_setaffinity", &[Int, Int, reads_arg(1)], Num).but(Irregular::Myself { arg: 0 }),
+    supply(204, "sched_getaffinity", &[Int, Int, fills(1)], Size),
+    local(218, "set_tid_address", &[Addr], Pid),
+    both(231, "exit_group", &[Int], Never),
+    local(273, "set_robust_list", &[Addr, Int], Num),
+    supply(309, "getcpu", &[writes(4), writes(4), Addr], Num),
+    local(334, "rseq", &[Addr, Int, Flags, Int], Num),
+    both(435, "clone3", &[Mem(InOut, CloneArgs), Int], Pid).but(Irregular::Clone3),
+    local(449, "futex_waitv", &[Addr, Int, Flags, Addr, Int], Num),
+];
+
+const _: () = check(ROWS);

@@ -1,0 +1,148 @@
+//! The words that rows are written with, and the checks that they pass when the crate is compiled.
+
+use super::model::{Arg, Class, Dir, Extent, Irregular, Outcome, Row};
+
+/// A path or other string that the kernel reads.
+pub(super) const PATH: Arg = Arg::Mem(Dir::In, Extent::CStr);
+
+/// Memory of a fixed size that the kernel reads.
+pub(super) const fn reads(bytes: u32) -> Arg {
+    Arg::Mem(Dir::In, Extent::Fixed(bytes))
+}
+
+/// Memory of a fixed size that the kernel writes.
+pub(super) const fn writes(bytes: u32) -> Arg {
+    Arg::Mem(Dir::Out, Extent::Fixed(bytes))
+}
+
+/// Memory of a fixed size that the kernel reads and writes.
+pub(super) const fn updates(bytes: u32) -> Arg {
+    Arg::Mem(Dir::InOut, Extent::Fixed(bytes))
+}
+
+/// A buffer that the kernel reads, of as many bytes as argument `len` says.
+pub(super) const fn reads_arg(len: u8) -> Arg {
+    Arg::Mem(Dir::In, Extent::FromArg { len, scale: 1 })
+}
+
+/// A buffer that the kernel fills with as many bytes as the result says, with room for `args[cap]`.
+pub(super) const fn fills(cap: u8) -> Arg {
+    Arg::Mem(Dir::Out, Extent::FromRet { cap, scale: 1 })
+}
+
+/// A buffer whose room and length are behind argument `len`.
+pub(super) const fn fills_ptr(len: u8) -> Arg {
+    Arg::Mem(Dir::Out, Extent::FromPtr { len })
+}
+
+/// The length that belongs to the buffer in argument `of`.
+pub(super) const fn length_of(of: u8) -> Arg {
+    Arg::Mem(Dir::InOut, Extent::LengthOf { of })
+}
+
+const fn row(nr: u32, name: &'static str, class: Class, args: &'static [Arg], outcome: Outcome) -> Row {
+    Row { nr, name, class, args, outcome, irregular: None, note: "" }
+}
+
+/// A row of [`Class::Supply`].
+pub(super) const fn supply(nr: u32, name: &'static str, args: &'static [Arg], outcome: Outcome) -> Row {
+    row(nr, name, Class::Supply, args, outcome)
+}
+
+/// A row of [`Class::Compare`].
+pub(super) const fn compare(nr: u32, name: &'static str, args: &'static [Arg], outcome: Outcome) -> Row {
+    row(nr, name, Class::Compare, args, outcome)
+}
+
+/// A row of [`Class::Local`].
+pub(super) const fn local(nr: u32, name: &'static str, args: &'static [Arg], outcome: Outcome) -> Row {
+    row(nr, name, Class::Local, args, outcome)
+}
+
+/// A row of [`Class::Both`].
+pub(super) const fn both(nr: u32, name: &'static str, args: &'static [Arg], outcome: Outcome) -> Row {
+    row(nr, name, Class::Both, args, outcome)
+}
+
+/// A row of [`Class::Refuse`].
+pub(super) const fn refuse(nr: u32, name: &'static str, reason: &'static str) -> Row {
+    row(nr, name, Class::Refuse(reason), &[], Outcome::Int)
+}
+
+impl Row {
+    /// Says why the row is as it is.
+    pub(super) const fn note(mut self, note: &'static str) -> Row {
+        self.note = note;
+        self
+    }
+
+    /// Names the handler that tells the rest.
+    pub(super) const fn but(mut self, irregular: Irregular) -> Row {
+        self.irregular = Some(irregular);
+        self
+    }
+}
+
+/// Fails the compilation of a table with a row that cannot be right.
+pub(super) const fn check(rows: &[Row]) {
+    let mut i = 0;
+    while i < rows.len() {
+        assert!(i == 0 || rows[i - 1].nr < rows[i].nr, "a file's rows are sorted by number, without doubles");
+        check_row(&rows[i]);
+        i += 1;
+    }
+}
+
+/// Fails the compilation of a row that cannot be right: too many arguments, or one that speaks of an argument that is not
+/// there or is not a number or pointer that a length can come from.
+pub(super) const fn check_row(row: &Row) {
+    assert!(row.args.len() <= 6, "a call has at most six arguments");
+    let mut i = 0;
+    while i < row.args.len() {
+        if let Arg::Mem(dir, extent) = row.args[i] {
+            check_extent(row.args, dir, extent);
+        }
+        i += 1;
+    }
+    let named = match row.irregular {
+        Some(Irregular::Open { flags: arg } | Irregular::Myself { arg } | Irregular::MMsg { count: arg }) => arg,
+        _ => 0,
+    };
+    assert!(named == 0 || (named as usize) < row.args.len(), "an irregular row names an argument that it has");
+}
+
+const fn check_extent(args: &[Arg], dir: Dir, extent: Extent) {
+    match extent {
+        Extent::FromArg { len, .. } => check_number(args, len),
+        Extent::FromRet { cap, .. } => {
+            check_number(args, cap);
+            assert!(matches!(dir, Dir::Out), "only an output is as long as the result says");
+        }
+        Extent::IoVec { count } | Extent::MMsgHdr { count } | Extent::PollFds { count } => check_number(args, count),
+        Extent::FdSet { nfds } => check_number(args, nfds),
+        Extent::FromPtr { len } => {
+            assert!((len as usize) < args.len(), "the length's argument exists");
+            let is_length = matches!(args[len as usize], Arg::Mem(_, Extent::LengthOf { .. }));
+            assert!(is_length, "a length behind a pointer is declared as such");
+        }
+        Extent::LengthOf { of } => {
+            assert!((of as usize) < args.len(), "the buffer's argument exists");
+            assert!(matches!(args[of as usize], Arg::Mem(..)), "a length belongs to a buffer");
+        }
+        Extent::Fixed(_)
+        | Extent::IfPositive(_)
+        | Extent::CStr
+        | Extent::MsgHdr
+        | Extent::EpollEvent
+        | Extent::SigEvent
+        | Extent::Flock
+        | Extent::IfReq
+        | Extent::IfConf
+        | Extent::CloneArgs => {}
+    }
+}
+
+const fn check_number(args: &[Arg], at: u8) {
+    assert!((at as usize) < args.len(), "the length's argument exists");
+    assert!(matches!(args[at as usize], Arg::Int), "a length is a number");
+}

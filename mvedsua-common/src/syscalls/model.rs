@@ -15,6 +15,14 @@ pub enum Dir {
     TimeLeft,
 }
 
+impl Dir {
+    /// Tells whether the kernel reads the memory.
+    #[must_use]
+    pub const fn is_read(self) -> bool {
+        matches!(self, Dir::In | Dir::InOut | Dir::Timeout)
+    }
+}
+
 /// Says how many bytes stand behind a pointer. Argument indices count from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Extent {
@@ -63,7 +71,7 @@ pub enum Extent {
 pub enum Arg {
     /// A number that both versions must pass alike.
     Int,
-    /// A bit set that both versions must pass alike; only its low 32 bits count.
+    /// A bit set that both versions must pass alike.
     Flags,
     /// A descriptor number; alike in both versions, since the follower's table mirrors the leader's. Only its low 32 bits
     /// count: the rest of the register is whatever the compiler left there.
@@ -72,19 +80,6 @@ pub enum Arg {
     Addr,
     /// A pointer to memory that the kernel reads or writes. A null pointer stands for no memory.
     Mem(Dir, Extent),
-}
-
-impl Arg {
-    /// Tells whether two versions that pass `a` and `b` pass the same. Of pointers only null and not null are told apart.
-    #[must_use]
-    pub const fn agrees(self, a: u64, b: u64) -> bool {
-        match self {
-            Arg::Int => a == b,
-            Arg::Flags | Arg::Fd => a as u32 == b as u32,
-            Arg::Addr => true,
-            Arg::Mem(..) => (a == 0) == (b == 0),
-        }
-    }
 }
 
 /// Says what leader and follower do with a call.
@@ -183,15 +178,6 @@ pub struct Row {
     pub irregular: Option<Irregular>,
     /// Why the row is as it is, where that is not obvious; empty otherwise.
     pub note: &'static str,
-}
-
-impl Row {
-    /// Returns the first argument in which two versions that both make this call differ.
-    #[must_use]
-    pub fn differing_arg(&self, a: &[u64; 6], b: &[u64; 6]) -> Option<u8> {
-        let same = |i: usize| self.args[i].agrees(a[i], b[i]);
-        (0..self.args.len()).find(|i| !same(*i)).map(|i| i as u8)
-    }
 }
 
 /// Says at which of its two stops a call takes its place in the total order (an output is ordered by its entry, an input by

@@ -4,6 +4,7 @@
 //! the x32 ABI, which is refused.
 
 /// Names of 0 to 336.
+#[rustfmt::skip]
 const LOW: [&str; 337] = [
     "read", "write", "open", "close", "stat", "fstat", "lstat", "poll", "lseek", "mmap", "mprotect", "munmap", "brk",
     "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "ioctl", "pread64", "pwrite64", "readv", "writev", "access",
@@ -51,6 +52,7 @@ const LOW: [&str; 337] = [
 const HIGH_START: u32 = 424;
 
 /// Names from 424 on.
+#[rustfmt::skip]
 const HIGH: [&str; 46] = [
     "pidfd_send_signal", "io_uring_setup", "io_uring_enter", "io_uring_register", "open_tree", "move_mount", "fsopen",
     "fsconfig", "fsmount", "fspick", "pidfd_open", "clone3", "close_range", "openat2", "pidfd_getfd", "faccessat2",

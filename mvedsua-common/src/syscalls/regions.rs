@@ -267,9 +267,9 @@ where
     S: FnMut(Region),
 {
     for (index, arg) in row.args.iter().enumerate() {
-        let Arg::Mem(Dir::In | Dir::InOut | Dir::Timeout, extent) = *arg else { continue };
+        let Arg::Mem(dir, extent) = *arg else { continue };
         let addr = args[index];
-        if addr != 0 {
+        if dir.is_read() && addr != 0 {
             input(extent, args, addr, mem, &mut Emit { arg: index as u8, sink });
         }
     }
@@ -461,11 +461,7 @@ where
         }
         Extent::CloneArgs => clone_args(addr, mem, emit),
         // Never written, or (the guards above) not written this time.
-        Extent::IfPositive(_)
-        | Extent::LengthOf { .. }
-        | Extent::CStr
-        | Extent::EpollEvent
-        | Extent::SigEvent => {}
+        Extent::IfPositive(_) | Extent::LengthOf { .. } | Extent::CStr | Extent::EpollEvent | Extent::SigEvent => {}
     }
 }
 

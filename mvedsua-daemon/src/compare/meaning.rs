@@ -2,12 +2,7 @@
 
 use std::borrow::Cow;
 
-use mvedsua_common::syscalls::{Irregular, Row};
-
-/// Length of `struct epoll_event` on x86-64, where it is packed: `u32 events; u64 data`.
-const EPOLL_EVENT: usize = 12;
-/// Length of `struct pollfd`: `int fd; short events; short revents`.
-const POLLFD: usize = 8;
+use mvedsua_common::syscalls::{Arg, Extent, Row};
 
 /// Joins the regions of one argument in the order of their parts and leaves out what the kernel does not look at.
 pub(super) fn of<'a>(
@@ -16,17 +11,12 @@ pub(super) fn of<'a>(
     args: &[u64; 6],
     regions: impl Iterator<Item = (u16, &'a [u8])> + Clone,
 ) -> Cow<'a, [u8]> {
-    let joined = join(regions);
-    match row.irregular {
-        // The data belongs to the program (a pointer, often); the kernel hands it back unseen.
-        Some(Irregular::EpollCtl) if joined.len() == EPOLL_EVENT => cut(joined, 4),
-        // The kernel overwrites `revents` without looking.
-        Some(Irregular::Poll) if joined.len().is_multiple_of(POLLFD) && arg == 0 => {
-            Cow::Owned(joined.chunks(POLLFD).flat_map(|fd| fd[..6].iter().copied()).collect())
-        }
+    match row.args.get(usize::from(arg)) {
+        // Part 1 is data of the program (a pointer, often); the kernel hands it back unseen.
+        Some(Arg::Mem(_, Extent::EpollEvent | Extent::SigEvent)) => join(regions.filter(|(part, _)| *part == 0)),
         // Bits from `nfds` on are not looked at.
-        Some(Irregular::Select) if (1..=3).contains(&arg) => mask(joined, args[0]),
-        _ => joined,
+        Some(Arg::Mem(_, Extent::FdSet { nfds })) => mask(join(regions), args[usize::from(*nfds)]),
+        _ => join(regions),
     }
 }
 

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `Int`, `Flags`, `Fd` | the value |
 //! | `Addr` | not at all |
-//! | `Mem(In or InOut, …)` | null or not, and the bytes behind it |
+//! | `Mem(In, InOut or Timeout, …)` | null or not, and the bytes behind it |
 //! | `Mem(Out, …)` | null or not |
 //!
 //! Bytes are compared as the kernel takes them: the buffers of an `iovec` array as one string (two versions may cut it
@@ -81,7 +81,7 @@ pub fn entry(row: &Row, expected: &CallEntry, actual: &Actual<'_>) -> Result<Evi
         value(row, index, expected, actual)?;
     }
     for (index, arg) in row.args.iter().enumerate() {
-        if let Arg::Mem(Dir::In | Dir::InOut, _) = arg {
+        if is_read(arg) {
             evidence.bytes += payload(row, index as u8, expected, actual)?;
         }
     }
@@ -89,6 +89,11 @@ pub fn entry(row: &Row, expected: &CallEntry, actual: &Actual<'_>) -> Result<Evi
         value(row, index, expected, actual)?;
     }
     Ok(evidence)
+}
+
+/// Says whether the kernel reads memory behind `arg`.
+fn is_read(arg: &Arg) -> bool {
+    matches!(arg, Arg::Mem(dir, _) if dir.is_read())
 }
 
 /// Returns the argument that says how much memory the kernel reads behind `arg`.
@@ -161,7 +166,7 @@ pub fn describe(
         bytes[start..bytes.len().min(start + WINDOW)].to_vec()
     };
     let args_in = |row: &Row| {
-        (0_u8..).zip(row.args).filter(|(_, a)| matches!(a, Arg::Mem(Dir::In | Dir::InOut, _))).map(|(i, _)| i).collect()
+        (0_u8..).zip(row.args).filter(|(_, a)| is_read(a)).map(|(i, _)| i).collect()
     };
     let expected = expected.map(|(row, call)| {
         let args: Vec<u8> = args_in(row);

@@ -15,13 +15,13 @@ const WRITEV: Row = row(Class::Compare, &[Arg::Fd, Arg::Mem(Dir::In, Extent::IoV
 const READ: Row =
     row(Class::Supply, &[Arg::Fd, Arg::Mem(Dir::Out, Extent::FromRet { cap: 2, scale: 1 }), Arg::Int], None);
 const EPOLL_CTL: Row =
-    row(Class::Compare, &[Arg::Fd, Arg::Int, Arg::Fd, Arg::Mem(Dir::In, Extent::Fixed(12))], Some(Irregular::EpollCtl));
+    row(Class::Compare, &[Arg::Fd, Arg::Int, Arg::Fd, Arg::Mem(Dir::In, Extent::EpollEvent)], Some(Irregular::EpollCtl));
 const POLL: Row = row(
     Class::Supply,
-    &[Arg::Mem(Dir::InOut, Extent::FromArg { len: 1, scale: 8 }), Arg::Int, Arg::Int],
+    &[Arg::Mem(Dir::InOut, Extent::PollFds { count: 1 }), Arg::Int, Arg::Int],
     Some(Irregular::Poll),
 );
-const SELECT: Row = row(Class::Supply, &[Arg::Int, Arg::Mem(Dir::InOut, Extent::Irregular)], Some(Irregular::Select));
+const SELECT: Row = row(Class::Supply, &[Arg::Int, Arg::Mem(Dir::InOut, Extent::FdSet { nfds: 0 })], None);
 
 fn expected(args: &[u64], inputs: &[(u8, u16, &[u8])]) -> CallEntry {
     let inputs = inputs.iter().map(|(arg, part, bytes)| Piece {
@@ -94,21 +94,19 @@ fn null_is_not_another_address() {
 
 #[test]
 fn epoll_data_belongs_to_each_version_and_the_events_do_not() {
-    let event = |events: u32, data: u64| [&events.to_le_bytes()[..], &data.to_le_bytes()].concat();
-    let left = expected(&[4, 1, 9, 0x1000], &[(3, 0, &event(1, 0xaaaa))]);
-    compare(&EPOLL_CTL, &left, &[4, 1, 9, 0x2000], &[(3, 0, &event(1, 0xbbbb))]).unwrap();
-    let kind = compare(&EPOLL_CTL, &left, &[4, 1, 9, 0x2000], &[(3, 0, &event(5, 0xaaaa))]).unwrap_err();
+    let left = expected(&[4, 1, 9, 0x1000], &[(3, 0, &[1, 0, 0, 0]), (3, 1, &[0xaa; 8])]);
+    compare(&EPOLL_CTL, &left, &[4, 1, 9, 0x2000], &[(3, 0, &[1, 0, 0, 0]), (3, 1, &[0xbb; 8])]).unwrap();
+    let other: &[(u8, u16, &[u8])] = &[(3, 0, &[5, 0, 0, 0]), (3, 1, &[0xaa; 8])];
+    let kind = compare(&EPOLL_CTL, &left, &[4, 1, 9, 0x2000], other).unwrap_err();
     assert_eq!(kind, DivergenceKind::Payload { arg: 3, offset: 0, expected_len: 4, actual_len: 4 });
 }
 
 #[test]
-fn what_poll_returned_before_is_not_looked_at() {
-    let fd = |fd: i32, events: u16, revents: u16| {
-        [&fd.to_le_bytes()[..], &events.to_le_bytes(), &revents.to_le_bytes()].concat()
-    };
-    let left = expected(&[0x1000, 2, 10], &[(0, 0, &[fd(3, 1, 0), fd(4, 1, 0)].concat())]);
-    compare(&POLL, &left, &[0x2000, 2, 10], &[(0, 0, &[fd(3, 1, 1), fd(4, 1, 16)].concat())]).unwrap();
-    compare(&POLL, &left, &[0x2000, 2, 10], &[(0, 0, &[fd(3, 1, 0), fd(4, 4, 0)].concat())]).unwrap_err();
+fn every_descriptor_of_a_poll_is_looked_at() {
+    let fd = |fd: i32, events: u16| [&fd.to_le_bytes()[..], &events.to_le_bytes()].concat();
+    let left = expected(&[0x1000, 2, 10], &[(0, 0, &fd(3, 1)), (0, 1, &fd(4, 1))]);
+    compare(&POLL, &left, &[0x2000, 2, 10], &[(0, 0, &fd(3, 1)), (0, 1, &fd(4, 1))]).unwrap();
+    compare(&POLL, &left, &[0x2000, 2, 10], &[(0, 0, &fd(3, 1)), (0, 1, &fd(4, 4))]).unwrap_err();
 }
 
 #[test]

@@ -89,7 +89,9 @@ pub fn treatment<M: Memory + ?Sized>(nr: u32, args: &[u64; 6], mem: &M) -> Treat
         Irregular::Ioctl => find(ioctl::VARIANTS, args[1] & 0xffff_ffff, "the table has no row for this ioctl request"),
         Irregular::Fcntl => find(fcntl::VARIANTS, args[1] & 0xffff_ffff, "the table has no row for this fcntl command"),
         Irregular::Prctl => find(prctl::VARIANTS, args[0] & 0xffff_ffff, "the table has no row for this prctl option"),
-        Irregular::ArchPrctl => find(others::ARCH_PRCTL, args[0] & 0xffff_ffff, "the table has no row for this arch_prctl code"),
+        Irregular::ArchPrctl => {
+            find(others::ARCH_PRCTL, args[0] & 0xffff_ffff, "the table has no row for this arch_prctl code")
+        }
         Irregular::Clone => others::clone(args[0]),
         Irregular::Clone3 => others::clone3(regions::read_u64(mem, args[0])),
         Irregular::Fork => Treatment::GhostFork(row),

@@ -124,9 +124,9 @@ pub const STATE_LIVE: u32 = 1;
 pub const STATE_DEAD: u32 = 2;
 
 /// Calls that wait are not reported as slow.
-pub const SLOW_WORKING: u32 = 0;
+pub const SLOW_WORKING: u64 = 0;
 /// Every call is reported when it is slow.
-pub const SLOW_ALL: u32 = 1;
+pub const SLOW_ALL: u64 = 1;
 
 /// One followed process.
 #[derive(Clone, Copy)]
@@ -136,12 +136,12 @@ pub struct Process {
     /// The process that forked it; 0 for the target itself.
     pub parent: u32,
     pub state: u32,
-    /// [`SLOW_WORKING`] or [`SLOW_ALL`].
-    pub slow_scope: u32,
-    /// Calls that take at least this long are reported, nanoseconds.
-    pub slow_ns: u64,
+    /// 1 when a child that found no place of its own is counted here; the place then lives as long as its target.
+    pub shared: u32,
     /// When it was born, `CLOCK_MONOTONIC` nanoseconds; 0 where that was before the attach.
     pub born_ns: u64,
+    /// Its name at its birth or its last exec.
+    pub comm: [u8; 16],
     /// By system-call number: the index of the call's cell plus one, 0 where there is none yet.
     pub cells: [u32; MAX_CALLS as usize],
 }
@@ -152,11 +152,21 @@ impl Process {
         tgid: 0,
         parent: 0,
         state: STATE_FREE,
-        slow_scope: SLOW_WORKING,
-        slow_ns: 0,
+        shared: 0,
         born_ns: 0,
+        comm: [0; 16],
         cells: [0; MAX_CALLS as usize],
     };
+}
+
+/// How a process is observed. Apart from [`Process`], so that the daemon can write it at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Settings {
+    /// Calls that take at least this long are reported, nanoseconds.
+    pub slow_ns: u64,
+    /// [`SLOW_WORKING`] or [`SLOW_ALL`].
+    pub slow_scope: u64,
 }
 
 /// Who is followed: a place for a process id.
@@ -242,7 +252,7 @@ mod tests {
     #[test]
     fn layouts_have_no_hidden_padding() {
         assert_eq!(size_of::<Cell>(), 8 + 8 + 4 + 4 * ERRORS + 4 * BUCKETS + 4);
-        assert_eq!(size_of::<Process>(), 4 * 4 + 8 * 2 + 4 * MAX_CALLS as usize);
+        assert_eq!(size_of::<Process>(), 4 * 4 + 8 + 16 + 4 * MAX_CALLS as usize);
         assert_eq!(size_of::<Entered>(), 16);
         assert_eq!(size_of::<Slow>(), 16 + 24 + 48 + 16);
     }

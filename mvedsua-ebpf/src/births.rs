@@ -4,12 +4,12 @@
 //! its own at its birth, before it can run, so none of its calls is missed.
 
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel};
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel};
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use mvedsua_common::monitor::{Followed, Process, STATE_DEAD, STATE_LIVE, first_place, second_place};
+use mvedsua_common::monitor::{Followed, STATE_DEAD, STATE_LIVE, first_place, second_place};
 
-use crate::maps::{ENTERED, FOLLOWED, PROCESSES, FREE_PROCESSES, followed, lose};
+use crate::maps::{ENTERED, FOLLOWED, FREE_PROCESSES, PROCESSES, SETTINGS, followed, lose};
 
 /// Offsets in `struct task_struct`, which the daemon reads from the kernel's type information and sets at load.
 #[unsafe(no_mangle)]
@@ -43,6 +43,10 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
         }
         Ok(None) | Err(_) => {
             lose(|lost| lost.processes += 1);
+            if let Some(entry) = PROCESSES.get_ptr_mut(parent) {
+                // SAFETY: a live map element; all sides write the same value.
+                unsafe { (*entry).shared = 1 };
+            }
             parent
         }
     };
@@ -59,7 +63,17 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let old = unsafe { argument(&ctx, 1) } as u32;
     let id = bpf_get_current_pid_tgid();
     let new = id as u32;
-    if old == new || followed((id >> 32) as u32).is_none() {
+    let tgid = (id >> 32) as u32;
+    let Some(process) = followed(tgid) else { return 0 };
+    if let Some(entry) = PROCESSES.get_ptr_mut(process) {
+        // SAFETY: a live map element; a child without a place of its own does not rename its parent.
+        unsafe {
+            if (*entry).tgid == tgid {
+                (*entry).comm = bpf_get_current_comm().unwrap_or_default();
+            }
+        }
+    }
+    if old == new {
         return 0;
     }
     // A thread that was not the first has taken the first one's id; its execve was entered under the old one.
@@ -130,16 +144,18 @@ fn task_field(task: u64, offset: u32) -> Option<u32> {
 /// Fills the place of a new process.
 #[inline(always)]
 fn settle(own: u32, parent: u32, tgid: u32, parent_tgid: u32) {
-    let (Some(entry), Some(from)) = (PROCESSES.get_ptr_mut(own), PROCESSES.get_ptr(parent)) else { return };
-    let entry: *mut Process = entry;
-    // SAFETY: both are live map elements; the new one belongs to nobody else until the child is followed.
+    if let (Some(settings), Some(from)) = (SETTINGS.get_ptr_mut(own), SETTINGS.get(parent)) {
+        // SAFETY: a live map element that belongs to nobody else until the child is followed.
+        unsafe { *settings = *from };
+    }
+    let Some(entry) = PROCESSES.get_ptr_mut(own) else { return };
+    // SAFETY: as above. The state makes the place visible to the daemon and comes last.
     unsafe {
         (*entry).tgid = tgid;
         (*entry).parent = parent_tgid;
-        (*entry).slow_ns = (*from).slow_ns;
-        (*entry).slow_scope = (*from).slow_scope;
         (*entry).born_ns = bpf_ktime_get_ns();
-        (*entry).state = STATE_LIVE;
+        (*entry).comm = bpf_get_current_comm().unwrap_or_default();
+        (&raw mut (*entry).state).write_volatile(STATE_LIVE);
     }
 }
 

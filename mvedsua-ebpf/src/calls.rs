@@ -13,7 +13,7 @@ use mvedsua_common::monitor::{
     Cell, ERRORS, Entered, MAX_CALLS, SLOW_ALL, Slow, claim_key, error_slot, first_place, second_place, waits,
 };
 
-use crate::maps::{CELLS, CLAIMS, ENTERED, FREE_CELLS, PROCESSES, SLOW, control, followed, lose};
+use crate::maps::{CELLS, CLAIMS, ENTERED, FREE_CELLS, PROCESSES, SETTINGS, SLOW, control, followed, lose};
 
 /// Calls that do not return: counted when they are entered.
 const EXIT: u32 = 60;
@@ -103,7 +103,7 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         cell.max_ns = duration;
     }
     count_error(cell, ret);
-    let Some(settings) = PROCESSES.get(process) else { return 0 };
+    let Some(settings) = SETTINGS.get(process) else { return 0 };
     if duration >= settings.slow_ns && (settings.slow_scope == SLOW_ALL || !waits(nr)) {
         report_slow(&ctx, id, nr, ret, entered.at_ns, duration);
     }

@@ -3,8 +3,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, Queue, RingBuf};
 use mvedsua_common::monitor::{
-    Cell, Control, Entered, Followed, Lost, MAX_CELLS, MAX_PROCESSES, PLACES, Process, SLOW_RING_BYTES, first_place,
-    second_place,
+    Cell, Control, Entered, Followed, Lost, MAX_CELLS, MAX_PROCESSES, PLACES, Process, SLOW_RING_BYTES, Settings,
+    first_place, second_place,
 };
 
 /// One element. Written by the daemon only.
@@ -17,6 +17,10 @@ pub static FOLLOWED: Array<Followed> = Array::with_max_entries(PLACES, 0);
 
 #[map]
 pub static PROCESSES: Array<Process> = Array::with_max_entries(MAX_PROCESSES, 0);
+
+/// How each process is observed. Written by the daemon, and for a child by the hook of its birth.
+#[map]
+pub static SETTINGS: Array<Settings> = Array::with_max_entries(MAX_PROCESSES, 0);
 
 /// Calls under way, by thread id.
 #[map]

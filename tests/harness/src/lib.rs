@@ -11,4 +11,5 @@ pub mod load;
 pub mod process;
 pub mod server;
 pub mod snapshot;
+pub mod stand;
 pub mod wait;

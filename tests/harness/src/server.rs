@@ -112,6 +112,12 @@ pub fn memcached() -> Result<Server> {
     })
 }
 
+/// Starts the project's own `turn.py`, a server that does what it is told.
+pub fn turn() -> Result<Server> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../servers/turn.py");
+    start("python3", |port, _| Ok(vec!["-u".into(), script.display().to_string(), port.to_string()]))
+}
+
 /// The files that the web servers serve: name and content.
 #[must_use]
 pub fn web_files() -> Vec<(String, Vec<u8>)> {

@@ -7,6 +7,7 @@
 
 mod connection;
 pub mod http;
+pub mod lines;
 pub mod memcached;
 pub mod resp;
 

@@ -1,0 +1,249 @@
+//! Processes that die while two versions run: the follower, the leader, the daemon.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use harness::load::memcached::MemcachedClient;
+use harness::load::resp::{RedisClient, RespClient};
+use harness::load::{Dialogue, Load, Plan};
+use harness::process;
+use harness::server;
+use harness::stand::{CATCHING_UP, SINGLE, STEP_LIMIT, Stand, UPDATED, UPDATING, VALIDATING};
+use harness::wait::{try_wait_for, wait_for};
+use nix::sys::signal::Signal;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+fn redis_under_load(connections: usize) -> (Stand, Load<RedisClient>) {
+    // Without Redis's own handler, which would report the crash and end the process by itself.
+    let stand = Stand::new(server::redis(&["--crash-log-enabled", "no"]).unwrap());
+    let load =
+        Load::start(Plan::busy(stand.server.address, connections), |index| RedisClient::new(&format!("c{index}")));
+    (stand, load)
+}
+
+#[test]
+fn a_follower_that_is_killed_ends_the_update() {
+    let (mut stand, load) = redis_under_load(10);
+    let status = stand.validate(&[]);
+    stand.wait_compared(50);
+    process::signal(status.follower.expect("there is a follower"), Signal::SIGKILL);
+    let status = stand.settled();
+    assert_eq!(stand.serving, stand.server.pid());
+    assert!(!status.result.expect("the update has ended").1.is_empty());
+    stand.expect_restored();
+    load.wait_requests(200, STEP_LIMIT);
+    stand.cycle(50);
+    stand.expect_clean(load);
+}
+
+/// A memory cgroup that is removed with its last process.
+struct MemoryGroup(PathBuf);
+
+impl MemoryGroup {
+    fn with(pid: i32) -> MemoryGroup {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let controller = |line: &&str| {
+            let fields: Vec<&str> = line.split(' ').collect();
+            fields[2] == "cgroup" && fields[3].split(',').any(|option| option == "memory")
+        };
+        let v1 = mounts.lines().find(controller).map(|line| line.split(' ').nth(1).unwrap());
+        let group = PathBuf::from(v1.unwrap_or("/sys/fs/cgroup")).join(format!("mvedsua-test-{pid}"));
+        fs::create_dir(&group).expect("a memory cgroup can be made");
+        fs::write(group.join("cgroup.procs"), pid.to_string()).unwrap();
+        MemoryGroup(group)
+    }
+
+    /// Allows `more` bytes beyond what is used now.
+    fn limit(&self, more: u64) {
+        let read = |file: &str| fs::read_to_string(self.0.join(file)).ok();
+        let (usage, limit) = match read("memory.usage_in_bytes") {
+            Some(usage) => (usage, "memory.limit_in_bytes"),
+            None => (read("memory.current").expect("the group counts memory"), "memory.max"),
+        };
+        let usage: u64 = usage.trim().parse().unwrap();
+        fs::write(self.0.join(limit), (usage + more).to_string()).unwrap();
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        let removed = try_wait_for(STEP_LIMIT, || fs::remove_dir(&self.0).ok());
+        if removed.is_none() && !std::thread::panicking() {
+            panic!("{} cannot be removed", self.0.display());
+        }
+    }
+}
+
+#[test]
+fn a_follower_that_outgrows_its_memory_limit_ends_the_update() {
+    let server = server::redis(&["--crash-log-enabled", "no"]).unwrap();
+    // Dropped after the stand, which ends the server.
+    let group = MemoryGroup::with(server.pid());
+    let mut stand = Stand::new(server);
+    let load = Load::start(Plan::busy(stand.server.address, 10), |index| RedisClient::new(&format!("c{index}")));
+    let mut direct = RespClient::connect(stand.server.address, STEP_LIMIT).unwrap();
+    direct.command(&["DEBUG", "POPULATE", "100000", "key", "500"]).unwrap();
+    let status = stand.validate(&[]);
+    stand.wait_compared(50);
+    let follower = status.follower.expect("there is a follower");
+    let score = fs::read_to_string(format!("/proc/{follower}/oom_score_adj")).unwrap();
+    assert_eq!(score.trim(), "1000", "the follower is the first to be killed");
+    group.limit(24 << 20);
+    // Every page that both share is copied now, until the kernel kills one of them.
+    for number in 0..100_000 {
+        direct.command(&["SETRANGE", &format!("key:{number}"), "400", "x"]).unwrap();
+        if number % 500 == 0 && !process::alive(follower) {
+            break;
+        }
+    }
+    wait_for("the follower to be killed", STEP_LIMIT, || (!process::alive(follower)).then_some(()));
+    stand.settled();
+    assert_eq!(stand.serving, stand.server.pid());
+    stand.expect_restored();
+    stand.expect_clean(load);
+    drop(stand);
+    drop(group);
+}
+
+/// Sends the leader alone a fatal signal; the follower takes over and no connection is lost.
+fn leader_crashes<D: Dialogue>(mut stand: Stand, load: Load<D>, signal: Signal) {
+    let status = stand.validate(&[]);
+    stand.wait_compared(100);
+    let follower = status.follower.expect("there is a follower");
+    process::signal(stand.serving, signal);
+    wait_for("the follower to take over", STEP_LIMIT, || {
+        process::reap(stand.server.pid());
+        (stand.server.serving_pid() == Some(follower) && !process::alive(stand.server.pid())).then_some(())
+    });
+    stand.serving = follower;
+    load.wait_requests(500, STEP_LIMIT);
+    stand.daemon.wait_stage(follower, SINGLE, STEP_LIMIT);
+    stand.expect_alone();
+    stand.expect_clean(load);
+}
+
+#[test]
+fn redis_crashes_and_its_follower_takes_over() {
+    let (stand, load) = redis_under_load(20);
+    leader_crashes(stand, load, Signal::SIGSEGV);
+}
+
+#[test]
+fn redis_aborts_and_its_follower_takes_over() {
+    let (stand, load) = redis_under_load(20);
+    leader_crashes(stand, load, Signal::SIGABRT);
+}
+
+#[test]
+fn memcached_crashes_and_its_follower_takes_over() {
+    let stand = Stand::new(server::memcached().unwrap());
+    let load = Load::start(Plan::busy(stand.server.address, 20), |index| MemcachedClient::new(&format!("c{index}")));
+    leader_crashes(stand, load, Signal::SIGSEGV);
+}
+
+/// The target is told to exit by itself when an update is in the given stage: nothing is left of either version.
+#[test]
+fn a_target_that_exits_takes_its_follower_along_in_every_stage() {
+    for stage in [UPDATING, CATCHING_UP, VALIDATING, UPDATED] {
+        let mut stand = Stand::new(server::redis(&[]).unwrap());
+        let mut direct = RespClient::connect(stand.server.address, STEP_LIMIT).unwrap();
+        direct.command(&["DEBUG", "POPULATE", "200000", "key", "100"]).unwrap();
+        stand.update(&[]);
+        let limit = if stage == VALIDATING || stage == UPDATED { STEP_LIMIT } else { Duration::from_millis(50) };
+        let in_stage = |name: &str| {
+            let reached = || stand.daemon.status(stand.server.pid()).ok().flatten().filter(|s| s.stage == name);
+            try_wait_for(limit, reached)
+        };
+        // The early stages are over in a moment: there "as soon as possible" must do.
+        in_stage(if stage == UPDATED { VALIDATING } else { stage });
+        if stage == UPDATED {
+            for _ in 0..200 {
+                direct.command(&["PING"]).unwrap();
+            }
+            stand.wait_compared(100);
+            stand.promote();
+        }
+        // Redis ends itself; there is no reply.
+        let _ = direct.command(&["SHUTDOWN", "NOSAVE"]);
+        let session = stand.server.pid();
+        wait_for(&format!("both versions to end ({stage})"), STEP_LIMIT, || {
+            process::reap(session);
+            process::session(session).is_empty().then_some(())
+        });
+        stand.daemon.expect_no_leftovers();
+        let known = stand.daemon.status(session).unwrap();
+        assert!(known.is_none_or(|status| status.stage == "ended" || status.stage == SINGLE), "after {stage}");
+    }
+}
+
+/// The daemon dies by SIGKILL at random instants of whole cycles. The service goes on, a new daemon cleans up, and at the
+/// end an update works.
+#[test]
+fn a_daemon_killed_at_a_hundred_random_instants_harms_nobody() {
+    const KILLS: u32 = 100;
+    let (mut stand, load) = redis_under_load(10);
+    load.wait_requests(200, STEP_LIMIT);
+    let began = Instant::now();
+    stand.cycle(20);
+    let cycle = began.elapsed();
+    let mut random = StdRng::seed_from_u64(7);
+    let mut stages = std::collections::BTreeMap::new();
+    for kill in 0..KILLS {
+        let delay = cycle.mul_f64(random.random_range(0.0..1.1));
+        let serving = stand.serving.to_string();
+        let (stage, victim) = (std::sync::Mutex::new(String::new()), stand.daemon.pid().expect("the daemon runs"));
+        std::thread::scope(|scope| {
+            let operator = scope.spawn(|| {
+                // An operator in a hurry; everything may fail from some point on.
+                let step = |args: &[&str]| stand.daemon.run(args).is_ok_and(|output| output.code == 0);
+                let reach = |name: &str| {
+                    let poll = || match stand.daemon.status(stand.serving) {
+                        Ok(Some(status)) => {
+                            stage.lock().unwrap().clone_from(&status.stage);
+                            (status.stage == name && (name != VALIDATING || status.compared_outputs > 0))
+                                .then_some(true)
+                        }
+                        Ok(None) | Err(_) => Some(false),
+                    };
+                    try_wait_for(STEP_LIMIT, poll).unwrap_or(false)
+                };
+                let _ = step(&["update", &serving, "--to", "self"])
+                    && reach(VALIDATING)
+                    && step(&["promote", "--force", &serving])
+                    && reach(UPDATED)
+                    && step(&["confirm", &serving]);
+            });
+            // Not a wait for anything: the random instant is what is tested.
+            std::thread::sleep(delay);
+            process::signal(victim, Signal::SIGKILL);
+            operator.join().unwrap();
+        });
+        stand.daemon.kill();
+        *stages.entry(stage.into_inner().unwrap()).or_insert(0) += 1;
+        assert_eq!(load.failed(), 0, "after kill {kill}: {:?}", load.stop().failures);
+        stand.daemon.start_again().unwrap();
+        let session = stand.server.program.pid();
+        let alone = try_wait_for(STEP_LIMIT, || {
+            for member in process::all().iter().filter(|stat| stat.session == session && stat.state == 'Z') {
+                process::reap(member.pid);
+            }
+            let members = process::session(session);
+            (members.len() == 1).then(|| members[0].pid)
+        });
+        stand.serving = alone.unwrap_or_else(|| {
+            panic!(
+                "after kill {kill} one process is left: {:#?}\ndaemon: {}",
+                process::session(session),
+                stand.daemon.output()
+            )
+        });
+        stand.expect_alone();
+        load.wait_requests(20, STEP_LIMIT);
+        assert_eq!(load.failed(), 0, "after kill {kill}: {:?}", load.stop().failures);
+    }
+    println!("{KILLS} kills in cycles of {cycle:?}; last stage seen: {stages:?}");
+    stand.cycle(50);
+    stand.expect_clean(load);
+}

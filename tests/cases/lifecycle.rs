@@ -1,0 +1,111 @@
+//! Updates that go well, and updates that are undone, on Debian's servers with checking clients on every connection.
+
+use harness::load::http::HttpClient;
+use harness::load::lines::LineClient;
+use harness::load::memcached::MemcachedClient;
+use harness::load::resp::RedisClient;
+use harness::load::{Dialogue, Load, Persistence, Plan};
+use harness::process;
+use harness::server;
+use harness::snapshot::Snapshot;
+use harness::stand::{STEP_LIMIT, Stand};
+
+/// Validated, promoted, confirmed; then validated and rolled back; then promoted and rolled back.
+fn there_and_back<D: Dialogue>(mut stand: Stand, load: Load<D>) {
+    load.wait_requests(200, STEP_LIMIT);
+
+    let old = stand.serving;
+    stand.cycle(200);
+    assert!(!process::alive(old), "the old version has ended");
+    load.wait_requests(200, STEP_LIMIT);
+
+    stand.validate(&[]);
+    stand.wait_compared(100);
+    let serving = stand.serving;
+    stand.rollback();
+    assert_eq!(stand.serving, serving, "the old version serves");
+    stand.expect_restored();
+    load.wait_requests(200, STEP_LIMIT);
+
+    stand.validate(&[]);
+    stand.wait_compared(100);
+    stand.promote();
+    load.wait_requests(200, STEP_LIMIT);
+    stand.rollback();
+    assert_eq!(stand.serving, serving, "the old version serves again");
+    stand.expect_alone();
+    stand.expect_clean(load);
+}
+
+#[test]
+fn redis() {
+    let stand = Stand::new(server::redis(&[]).unwrap());
+    let load = Load::start(Plan::busy(stand.server.address, 20), |index| RedisClient::new(&format!("c{index}")));
+    there_and_back(stand, load);
+}
+
+#[test]
+fn memcached() {
+    let stand = Stand::new(server::memcached().unwrap());
+    let load = Load::start(Plan::busy(stand.server.address, 20), |index| MemcachedClient::new(&format!("c{index}")));
+    there_and_back(stand, load);
+}
+
+#[test]
+fn lighttpd() {
+    let stand = Stand::new(server::lighttpd().unwrap());
+    let load = Load::start(Plan::busy(stand.server.address, 10), |_| HttpClient::new(Persistence::Open));
+    there_and_back(stand, load);
+}
+
+#[test]
+fn python_http_server() {
+    let stand = Stand::new(server::python_http().unwrap());
+    let load = Load::start(Plan::busy(stand.server.address, 3), |_| HttpClient::new(Persistence::OneReply));
+    there_and_back(stand, load);
+}
+
+#[test]
+fn a_single_threaded_python_server() {
+    let stand = Stand::new(server::turn().unwrap());
+    let load = Load::start(Plan::busy(stand.server.address, 10), |_| LineClient::default());
+    there_and_back(stand, load);
+}
+
+#[test]
+fn lockstep() {
+    let mut stand = Stand::new(server::redis(&[]).unwrap());
+    let load = Load::start(Plan::busy(stand.server.address, 5), |index| RedisClient::new(&format!("c{index}")));
+    stand.validate(&["--lockstep"]);
+    stand.wait_compared(200);
+    stand.promote();
+    stand.confirm();
+    stand.expect_alone();
+    stand.expect_clean(load);
+}
+
+#[test]
+fn an_idle_server_is_as_before_to_the_byte() {
+    for server in [server::redis(&["--hz", "1"]).unwrap(), server::memcached().unwrap()] {
+        let mut stand = Stand::new(server);
+        let before = Snapshot::of(stand.serving);
+        stand.validate(&[]);
+        stand.rollback();
+        stand.expect_alone();
+        assert_eq!(before.differences(&Snapshot::of(stand.serving)), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn attach_changes_nothing() {
+    let stand = Stand::new(server::redis(&["--hz", "1"]).unwrap());
+    let load = Load::start(Plan::busy(stand.server.address, 10), |index| RedisClient::new(&format!("c{index}")));
+    let pid = stand.serving.to_string();
+    stand.daemon.expect(&["attach", &pid], 0);
+    load.wait_requests(500, STEP_LIMIT);
+    stand.expect_restored();
+    stand.daemon.expect(&["stats", &pid, "--json"], 0).json().unwrap();
+    stand.daemon.expect(&["detach", &pid], 0);
+    stand.expect_clean(load);
+    stand.expect_restored();
+}

@@ -1,6 +1,8 @@
 //! The project's chores, one module per command: `cargo xtask <command>`.
 
+mod bench;
 mod build;
+mod demo;
 mod setup;
 mod sh;
 mod test;
@@ -20,6 +22,10 @@ enum Command {
     Setup(setup::Args),
     /// Builds the daemon with its eBPF programs
     Build(build::Args),
+    /// Measures what mvedsuad costs; needs root
+    Bench(bench::Args),
+    /// Shows on a real Redis under load what mvedsuad does; needs root
+    Demo(demo::Args),
     /// Sets up, builds and runs all tests; needs root
     Test(test::Args),
 }
@@ -28,6 +34,8 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Setup(args) => setup::run(&args),
         Command::Build(args) => build::run(&args).map(|_| ()),
+        Command::Bench(args) => bench::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
     }
 }

@@ -1,7 +1,9 @@
-//! Names for addresses in a live process.
+//! The stack of a live process, and names for addresses in it.
 //!
 //! The executable's and its libraries' own symbol tables and DWARF are used, through `/proc/<pid>`, so the process must
 //! still be there; it may be stopped.
+
+mod unwind;
 
 use std::path::Path;
 
@@ -10,6 +12,8 @@ use blazesym::symbolize::source::{Process, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
 
 use crate::compare::Frame;
+
+pub use unwind::{Registers, unwind};
 
 /// Returns one frame for each address, in the same order; where nothing is known of an address its symbol is `None`.
 #[must_use]

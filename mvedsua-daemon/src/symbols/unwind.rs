@@ -1,0 +1,133 @@
+//! Return addresses on the stack of a stopped thread.
+//!
+//! Servers are built without frame pointers, so the unwind tables of the executable and its libraries (`.eh_frame`) are
+//! read; where there are none the frame pointer is tried.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Range;
+use std::path::Path;
+
+use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
+use framehop::{ExplicitModuleSectionInfo, Module, Unwinder};
+use object::{Object, ObjectSection, ObjectSegment};
+
+/// The registers that a stack is unwound from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registers {
+    pub rip: u64,
+    pub rsp: u64,
+    pub rbp: u64,
+}
+
+/// A stack that does not end is cut here.
+const DEPTH: usize = 64;
+
+/// Returns the instruction pointer and, for each caller, an address within its call instruction, innermost first.
+///
+/// `read` gives the word at an address of the process's memory, if it can be read. The process must be stopped.
+pub fn unwind(pid: i32, registers: Registers, mut read: impl FnMut(u64) -> Option<u64>) -> Vec<u64> {
+    let mut unwinder: UnwinderX86_64<Vec<u8>> = UnwinderX86_64::new();
+    for module in modules(pid) {
+        unwinder.add_module(module);
+    }
+    let mut cache = CacheX86_64::new();
+    let mut read = |address| read(address).ok_or(());
+    let start = UnwindRegsX86_64::new(registers.rip, registers.rsp, registers.rbp);
+    let mut frames = unwinder.iter_frames(registers.rip, start, &mut cache, &mut read);
+    let mut addresses = Vec::new();
+    while let Ok(Some(frame)) = frames.next() {
+        addresses.push(frame.address_for_lookup());
+        if addresses.len() == DEPTH {
+            break;
+        }
+    }
+    addresses
+}
+
+/// Returns the executable and the libraries that are mapped, with their unwind tables.
+fn modules(pid: i32) -> Vec<Module<Vec<u8>>> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let mut files: BTreeMap<&str, Range<u64>> = BTreeMap::new();
+    for line in maps.lines() {
+        let mut fields = line.split_whitespace();
+        let range = fields.next().and_then(|range| range.split_once('-'));
+        let path = fields.nth(4).filter(|path| path.starts_with('/'));
+        let (Some((start, end)), Some(path)) = (range, path) else { continue };
+        let (Ok(start), Ok(end)) = (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16)) else { continue };
+        let whole = files.entry(path).or_insert(start..end);
+        *whole = whole.start.min(start)..whole.end.max(end);
+    }
+    files.into_iter().filter_map(|(path, range)| module(pid, path, range)).collect()
+}
+
+fn module(pid: i32, path: &str, range: Range<u64>) -> Option<Module<Vec<u8>>> {
+    // Through the process's root: it may live in another mount namespace.
+    let root = format!("/proc/{pid}/root");
+    let bytes = fs::read(Path::new(&root).join(path.trim_start_matches('/'))).ok()?;
+    let file = object::File::parse(&*bytes).ok()?;
+    let section = |name: &str| {
+        let section = file.section_by_name(name)?;
+        Some((section.address()..section.address() + section.size(), section.data().ok()?.to_vec()))
+    };
+    let first = file.segments().map(|segment| segment.address()).min()?;
+    let (text_svma, text) = section(".text").unzip();
+    let (eh_frame_svma, eh_frame) = section(".eh_frame").unzip();
+    let (eh_frame_hdr_svma, eh_frame_hdr) = section(".eh_frame_hdr").unzip();
+    let sections = ExplicitModuleSectionInfo {
+        base_svma: first & !0xfff,
+        text_svma,
+        text,
+        eh_frame_svma,
+        eh_frame,
+        eh_frame_hdr_svma,
+        eh_frame_hdr,
+        got_svma: section(".got").map(|(range, _)| range),
+        ..Default::default()
+    };
+    Some(Module::new(path.to_owned(), range.clone(), range.start, sections))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::fs::FileExt;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::symbols::symbolize;
+
+    /// A thread that sleeps in the kernel shows its registers in `/proc/<pid>/syscall`; no tracer is needed.
+    #[test]
+    fn a_sleeping_program_without_frame_pointers_is_unwound() {
+        let code = "import time\nprint('up', flush=True)\ntime.sleep(1000)";
+        let mut child =
+            Command::new("/usr/bin/python3").args(["-c", code]).stdout(Stdio::piped()).spawn().expect("python3 runs");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let pid = child.id() as i32;
+        let registers = (0..10_000).find_map(|_| {
+            let text = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+            let fields: Vec<&str> = text.split_whitespace().collect();
+            let word = |index: usize| u64::from_str_radix(fields.get(index)?.trim_start_matches("0x"), 16).ok();
+            // 230 is clock_nanosleep.
+            if *fields.first()? != "230" {
+                std::thread::yield_now();
+                return None;
+            }
+            Some(Registers { rip: word(8)?, rsp: word(7)?, rbp: 0 })
+        });
+        let memory = fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+        let read = |address| {
+            let mut word = [0; 8];
+            memory.read_exact_at(&mut word, address).ok().map(|()| u64::from_le_bytes(word))
+        };
+        let addresses = registers.map(|registers| unwind(pid, registers, read));
+        let symbols = addresses.map(|addresses| symbolize(pid, &addresses));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let symbols: Vec<_> = symbols.expect("python sleeps").into_iter().filter_map(|frame| frame.symbol).collect();
+        assert!(symbols.iter().any(|symbol| symbol.contains("nanosleep")), "{symbols:#?}");
+        assert!(symbols.iter().any(|symbol| symbol.contains("Py_RunMain")), "{symbols:#?}");
+    }
+}

@@ -27,6 +27,7 @@ mod export;
 mod handle;
 mod kernel;
 mod proc;
+pub mod render;
 mod snapshot;
 mod table;
 mod tally;

@@ -3,9 +3,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use harness::load::http::HttpClient;
+use harness::load::lines::{self, LineClient};
 use harness::load::memcached::MemcachedClient;
 use harness::load::resp::{RedisClient, RespClient};
 use harness::load::{Dialogue, Load, Persistence, Plan, Summary};
@@ -123,4 +125,15 @@ fn an_idle_server_looks_the_same_twice() {
     let before = Snapshot::of(server.pid());
     assert!(before.code.keys().any(|line| line.contains("vdso")), "the vDSO is looked at: {:?}", before.code.keys());
     assert_eq!(before.differences(&Snapshot::of(server.pid())), Vec::<String>::new());
+}
+
+#[test]
+fn turn_is_right_and_betrays_only_as_a_follower() {
+    let server = server::turn().unwrap();
+    drive(&server, 2_000, |_| LineClient::default());
+    let ask = |line: &str| lines::ask(server.address, line, LIMIT).unwrap();
+    assert_eq!(ask("betray answer"), "traitor");
+    let shared = std::fs::OpenOptions::new().write(true).open(server.dir().join(server::SHARED)).unwrap();
+    shared.write_all_at(&[1], 0).unwrap();
+    assert_eq!(ask("betray answer"), "loyal");
 }

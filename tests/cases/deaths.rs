@@ -27,14 +27,14 @@ fn redis_under_load(connections: usize) -> (Stand, Load<RedisClient>) {
 fn a_follower_that_is_killed_ends_the_update() {
     let (mut stand, load) = redis_under_load(10);
     let status = stand.validate(&[]);
-    stand.wait_compared(50);
+    stand.wait_compared(100);
     process::signal(status.follower.expect("there is a follower"), Signal::SIGKILL);
     let status = stand.settled();
     assert_eq!(stand.serving, stand.server.pid());
     assert!(!status.result.expect("the update has ended").1.is_empty());
     stand.expect_restored();
     load.wait_requests(200, STEP_LIMIT);
-    stand.cycle(50);
+    stand.cycle(100);
     stand.expect_clean(load);
 }
 
@@ -86,7 +86,7 @@ fn a_follower_that_outgrows_its_memory_limit_ends_the_update() {
     let mut direct = RespClient::connect(stand.server.address, STEP_LIMIT).unwrap();
     direct.command(&["DEBUG", "POPULATE", "100000", "key", "500"]).unwrap();
     let status = stand.validate(&[]);
-    stand.wait_compared(50);
+    stand.wait_compared(100);
     let follower = status.follower.expect("there is a follower");
     let score = fs::read_to_string(format!("/proc/{follower}/oom_score_adj")).unwrap();
     assert_eq!(score.trim(), "1000", "the follower is the first to be killed");
@@ -186,7 +186,7 @@ fn a_daemon_killed_at_a_hundred_random_instants_harms_nobody() {
     let (mut stand, load) = redis_under_load(10);
     load.wait_requests(200, STEP_LIMIT);
     let began = Instant::now();
-    stand.cycle(20);
+    stand.cycle(100);
     let cycle = began.elapsed();
     let mut random = StdRng::seed_from_u64(7);
     let mut stages = std::collections::BTreeMap::new();
@@ -244,6 +244,6 @@ fn a_daemon_killed_at_a_hundred_random_instants_harms_nobody() {
         assert_eq!(load.failed(), 0, "after kill {kill}: {:?}", load.stop().failures);
     }
     println!("{KILLS} kills in cycles of {cycle:?}; last stage seen: {stages:?}");
-    stand.cycle(50);
+    stand.cycle(100);
     stand.expect_clean(load);
 }

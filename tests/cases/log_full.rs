@@ -18,21 +18,21 @@ fn redis_under_load() -> (Stand, Load<RedisClient>) {
 #[test]
 fn a_full_log_rolls_the_update_back() {
     let (mut stand, load) = redis_under_load();
-    stand.update(&["--log-memory", "20KiB", "--log-disk", "0", "--on-full", "rollback", "--retries", "0"]);
+    stand.update(&["--log-memory", "20K", "--log-disk", "0", "--on-full", "rollback", "--retries", "0"]);
     let status = stand.settled();
     let (result, text) = status.result.expect("the update has ended");
     assert_eq!(result, code::TIMED_OUT as u64, "{text}");
     assert_eq!(stand.serving, stand.server.pid());
     stand.expect_restored();
     load.wait_requests(200, STEP_LIMIT);
-    stand.cycle(50);
+    stand.cycle(100);
     stand.expect_clean(load);
 }
 
 #[test]
 fn a_full_log_lets_the_leader_wait_where_the_policy_says_so() {
     let (mut stand, load) = redis_under_load();
-    stand.validate(&["--log-memory", "400KiB", "--log-disk", "0", "--on-full", "block"]);
+    stand.validate(&["--log-memory", "400K", "--log-disk", "0", "--on-full", "block"]);
     stand.wait_compared(1000);
     stand.promote();
     stand.confirm();
@@ -43,7 +43,7 @@ fn a_full_log_lets_the_leader_wait_where_the_policy_says_so() {
 #[test]
 fn the_log_spills_to_disk_and_the_update_goes_on() {
     let (mut stand, load) = redis_under_load();
-    stand.validate(&["--log-memory", "64KiB", "--log-disk", "256MiB"]);
+    stand.validate(&["--log-memory", "64K", "--log-disk", "256M"]);
     stand.wait_compared(1000);
     stand.promote();
     stand.confirm();
@@ -79,7 +79,7 @@ fn a_full_disk_under_the_spill_file_rolls_the_update_back() {
     let (mut stand, load) = redis_under_load();
     {
         let _disk = TinyDisk::over(&stand.daemon.state_dir().join("spill"), "64k");
-        stand.update(&["--log-memory", "20KiB", "--log-disk", "1GiB", "--retries", "0"]);
+        stand.update(&["--log-memory", "20K", "--log-disk", "1G", "--retries", "0"]);
         let status = stand.settled();
         let (result, text) = status.result.expect("the update has ended");
         assert_eq!(result, code::TIMED_OUT as u64, "{text}");
@@ -87,6 +87,6 @@ fn a_full_disk_under_the_spill_file_rolls_the_update_back() {
     }
     stand.expect_restored();
     load.wait_requests(200, STEP_LIMIT);
-    stand.cycle(50);
+    stand.cycle(100);
     stand.expect_clean(load);
 }

@@ -57,7 +57,7 @@ fn of_two_updates_at_once_the_second_is_refused() {
     assert_eq!((count(code::DONE), count(code::REFUSED)), (1, 1), "{both:?}");
     stand.daemon.wait_stage(stand.serving, VALIDATING, STEP_LIMIT);
     stand.daemon.expect(&["update", &pid, "--to", "self"], code::REFUSED);
-    stand.wait_compared(50);
+    stand.wait_compared(100);
     stand.promote();
     stand.confirm();
     stand.expect_alone();
@@ -83,7 +83,7 @@ fn made_while_two_run(line: &str, name: &str) {
     let mut stand = Stand::new(server::turn().unwrap());
     let load = Load::start(Plan::busy(stand.server.address, 5), |_| LineClient::default());
     stand.validate(&[]);
-    stand.wait_compared(50);
+    stand.wait_compared(100);
     lines::ask(stand.server.address, line, LIMIT).unwrap();
     let status = stand.settled();
     assert_eq!(stand.serving, stand.server.pid(), "the old version serves");

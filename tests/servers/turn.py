@@ -7,9 +7,15 @@ Used where a test needs a server that behaves in a way that Redis and Memcached 
     uring           the result of io_uring_setup
     call NUMBER     the result of the system call with that number and no arguments
     exit            ends the server with status 7
+    betray ACT ARG  does the act, but only in a follower; a leader answers `loyal`
+
+Both versions of a server get the same answers from the kernel, so a program cannot easily tell that it is a follower. This
+one can: it maps the file of its second argument shared, of which a follower has a private copy. When somebody writes a 1
+into the file after the fork, only the leader sees it.
 """
 
 import ctypes
+import mmap
 import os
 import selectors
 import socket
@@ -23,7 +29,41 @@ def system_call(number, *args):
     return result if result >= 0 else -ctypes.get_errno()
 
 
-def answer(line, asked):
+def betray(act, arg, client, shared):
+    if act == "answer":
+        return "traitor"
+    if act == "send":
+        client.send(b"a message that nobody asked for\n")
+    elif act == "write":
+        with open(arg, "w") as file:
+            file.write("traitor")
+    elif act == "unlink":
+        os.unlink(arg)
+    elif act == "rename":
+        os.rename(arg, arg + ".moved")
+    elif act == "kill":
+        os.kill(int(arg), 9)
+    elif act == "fork":
+        if os.fork() == 0:
+            open(arg, "w").close()
+            os._exit(0)
+    elif act == "exec":
+        os.execv("/usr/bin/touch", ["touch", arg])
+    elif act == "connect":
+        socket.create_connection(("127.0.0.1", int(arg))).close()
+    elif act == "shared":
+        shared[1] = 99
+    elif act == "exit":
+        os._exit(3)
+    elif act == "crash":
+        ctypes.string_at(0)
+    elif act == "hang":
+        while True:
+            pass
+    return "loyal"
+
+
+def answer(line, asked, client, shared):
     word, _, rest = line.partition(" ")
     if word == "echo":
         return rest
@@ -35,10 +75,15 @@ def answer(line, asked):
         return str(system_call(int(rest)))
     if word == "exit":
         os._exit(7)
+    if word == "betray":
+        act, _, arg = rest.partition(" ")
+        return "loyal" if shared[0] == 1 else betray(act, arg, client, shared)
     return "?"
 
 
 def main():
+    with open(sys.argv[2], "r+b") as file:
+        shared = mmap.mmap(file.fileno(), 4096)
     selector = selectors.EpollSelector()
     listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=256)
     listener.setblocking(False)
@@ -63,7 +108,7 @@ def main():
             while b"\n" in state[0]:
                 line, state[0] = state[0].split(b"\n", 1)
                 state[1] += 1
-                client.sendall(answer(line.decode(), state[1]).encode() + b"\n")
+                client.sendall(answer(line.decode(), state[1], client, shared).encode() + b"\n")
 
 
 main()

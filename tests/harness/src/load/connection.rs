@@ -108,6 +108,7 @@ impl<D: Dialogue> Connection<D> {
                 shared.connects.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                 self.stream = Some(stream);
                 self.input.clear();
+                self.dialogue.connected();
                 self.left = shared.plan.visits.clone().map_or(0, |visits| self.random.random_range(visits));
                 true
             }

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use super::resp::check_bytes;
 use super::{Dialogue, Verdict};
 
-/// A client that knows how often it has asked.
+/// A client that knows how often it has asked on this connection.
 #[derive(Debug, Default)]
 pub struct LineClient {
     asked: u64,
@@ -29,6 +29,10 @@ impl Dialogue for LineClient {
             out.extend_from_slice(format!("echo {text}\n").as_bytes());
             self.expected = format!("{text}\n").into_bytes();
         }
+    }
+
+    fn connected(&mut self) {
+        self.asked = 0;
     }
 
     fn check(&mut self, input: &[u8]) -> Verdict {

@@ -32,6 +32,9 @@ pub trait Dialogue: Send + 'static {
     /// Judges what has arrived since the last reply was complete.
     fn check(&mut self, input: &[u8]) -> Verdict;
 
+    /// Is told that the next request goes out on a new connection.
+    fn connected(&mut self) {}
+
     /// Says how long a connection lives.
     fn persistence(&self) -> Persistence {
         Persistence::Open

@@ -81,6 +81,16 @@ def answer(line, asked, client, shared):
     return "?"
 
 
+def serve(client, state, shared):
+    data = client.recv(65536)
+    state[0] += data
+    while b"\n" in state[0]:
+        line, state[0] = state[0].split(b"\n", 1)
+        state[1] += 1
+        client.sendall(answer(line.decode(), state[1], client, shared).encode() + b"\n")
+    return data != b""
+
+
 def main():
     with open(sys.argv[2], "r+b") as file:
         shared = mmap.mmap(file.fileno(), 4096)
@@ -97,18 +107,15 @@ def main():
                 clients[client] = [b"", 0]
                 continue
             client = key.fileobj
-            data = client.recv(65536)
-            if not data:
+            try:
+                open_still = serve(client, clients[client], shared)
+            except OSError:
+                # The client left in the middle of something.
+                open_still = False
+            if not open_still:
                 selector.unregister(client)
                 del clients[client]
                 client.close()
-                continue
-            state = clients[client]
-            state[0] += data
-            while b"\n" in state[0]:
-                line, state[0] = state[0].split(b"\n", 1)
-                state[1] += 1
-                client.sendall(answer(line.decode(), state[1], client, shared).encode() + b"\n")
 
 
 main()

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod lifecycle;
 pub mod log;
 pub mod monitor;
+pub mod ptrace;
 pub mod record;
 pub mod report;
 pub mod symbols;

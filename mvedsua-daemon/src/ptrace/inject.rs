@@ -1,0 +1,196 @@
+//! System calls executed inside a tracee.
+//!
+//! A [`Remote`] borrows a stopped thread, makes it execute calls, and puts it back exactly as it was. The order of the
+//! steps keeps the rule of this folder: the context block is written first, then the registers point at the stub in one
+//! step, then every signal is blocked. A tracer that dies in between leaves a thread that runs through the stub, which
+//! restores registers and mask by itself.
+
+use std::io;
+
+use super::memory::Memory;
+use super::stub::{self, Stub};
+use super::sys::{self, Regs, Resume, SyscallStop};
+use super::wait::{Inbox, Stop, Wake};
+use super::{Error, Result, Tid};
+
+/// Where a thread's context block may lie: memory of the tracee that nothing else uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Arena {
+    /// The shared page: the gate's word stands at its start.
+    pub base: u64,
+    pub blocks: u32,
+}
+
+/// A block's own room: a signal frame with the whole extended state fits below the block.
+const BLOCK_STRIDE: u64 = 16 << 10;
+const PAGE: u64 = 4096;
+
+impl Arena {
+    #[must_use]
+    pub fn len(blocks: u32) -> u64 {
+        PAGE + u64::from(blocks) * BLOCK_STRIDE
+    }
+
+    /// Address of the word that the gates look at.
+    #[must_use]
+    pub fn word(self) -> u64 {
+        self.base
+    }
+
+    /// Address of a block.
+    #[must_use]
+    pub fn block(self, index: u32) -> u64 {
+        debug_assert!(index < self.blocks);
+        self.base + PAGE + (u64::from(index % self.blocks) + 1) * BLOCK_STRIDE - stub::BLOCK_LEN - 64
+    }
+}
+
+/// Waits until one thread stops. A bell that rings meanwhile is kept for later.
+pub fn wait_stop(inbox: &Inbox, tid: Tid, doing: &str) -> Result<Stop> {
+    let mut rung = false;
+    let stop = loop {
+        match inbox.wait_for(tid.0)? {
+            Wake::Stop(_, stop) => break stop,
+            Wake::Bell => rung = true,
+            Wake::NoTracees => {
+                return Err(Error::Ended { tid, status: "no longer traced".into(), doing: doing.into() });
+            }
+        }
+    };
+    if rung {
+        inbox.bell().ring();
+    }
+    if stop.is_end() {
+        return Err(Error::Ended { tid, status: stop.to_string(), doing: doing.into() });
+    }
+    Ok(stop)
+}
+
+/// A thread that executes calls for us. Dropping it restores the thread; [`Remote::finish`] also reports errors.
+#[derive(Debug)]
+#[must_use]
+pub struct Remote<'a> {
+    inbox: &'a Inbox,
+    tid: Tid,
+    stub: Stub,
+    block: u64,
+    saved: Regs,
+    mask: u64,
+    /// A job-control signal that arrived meanwhile, to be sent again at the end.
+    postponed: Vec<i32>,
+    live: bool,
+}
+
+impl<'a> Remote<'a> {
+    /// Borrows a stopped thread. `saved` are the registers it is to go on with (rewound, see [`super::regs`]).
+    pub fn begin(inbox: &'a Inbox, memory: &Memory, tid: Tid, stub: Stub, block: u64, saved: Regs) -> Result<Remote<'a>> {
+        let mask = sys::get_sigmask(tid)?;
+        memory.write(block, &stub::context(&saved, mask))?;
+        let mut remote = Remote { inbox, tid, stub, block, saved, mask, postponed: Vec::new(), live: true };
+        remote.aim(stub.call(), libc::SYS_sched_yield, [0; 6])?;
+        sys::set_sigmask(tid, u64::MAX)?;
+        Ok(remote)
+    }
+
+    fn aim(&mut self, rip: u64, nr: i64, args: [u64; 6]) -> Result<()> {
+        let mut regs = self.saved;
+        regs.rip = rip;
+        regs.rsp = self.block;
+        regs.orig_rax = u64::MAX;
+        regs.rax = nr as u64;
+        [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = args;
+        sys::set_regs(self.tid, &regs)
+    }
+
+    /// Executes a call and returns the raw result register.
+    pub fn raw(&mut self, nr: i64, args: [u64; 6]) -> Result<i64> {
+        self.run(self.stub.call(), nr, args).map(|(ret, _)| ret)
+    }
+
+    /// Executes a call that must succeed.
+    pub fn call(&mut self, name: &'static str, nr: i64, args: [u64; 6]) -> Result<u64> {
+        let ret = self.raw(nr, args)?;
+        if (-4095..0).contains(&ret) {
+            return Err(Error::Injected { call: name, tid: self.tid, source: io::Error::from_raw_os_error(-ret as i32) });
+        }
+        Ok(ret as u64)
+    }
+
+    /// Executes a `clone` of a thread and returns the new thread, which reports its first stop by itself.
+    pub fn clone_thread(&mut self, args: [u64; 6]) -> Result<Tid> {
+        let (ret, event) = self.run(self.stub.call(), libc::SYS_clone, args)?;
+        match event {
+            Some(tid) => Ok(tid),
+            None => Err(Error::Injected { call: "clone", tid: self.tid, source: io::Error::from_raw_os_error(-ret as i32) }),
+        }
+    }
+
+    /// Forks through the stub's `fork` entry. The child is not traced, has no descriptors, and ends after 20 s unless
+    /// somebody attaches; it signals its end to nobody.
+    pub fn fork(&mut self) -> Result<i32> {
+        sys::set_options(self.tid, libc::PTRACE_O_TRACESYSGOOD)?;
+        let result = self.run(self.stub.fork(), libc::SYS_clone, [0; 6]);
+        sys::set_options(self.tid, sys::OPTIONS_LEADER)?;
+        let (ret, _) = result?;
+        if ret < 0 {
+            return Err(Error::Injected { call: "fork", tid: self.tid, source: io::Error::from_raw_os_error(-ret as i32) });
+        }
+        Ok(ret as i32)
+    }
+
+    fn run(&mut self, rip: u64, nr: i64, args: [u64; 6]) -> Result<(i64, Option<Tid>)> {
+        self.aim(rip, nr, args)?;
+        let mut born = None;
+        sys::resume(self.tid, Resume::Syscall, 0)?;
+        let mut entered = false;
+        loop {
+            let stop = wait_stop(self.inbox, self.tid, "executing a call for the daemon")?;
+            match stop {
+                Stop::Syscall => match sys::syscall_info(self.tid)? {
+                    SyscallStop::Exit { ret } if entered => return Ok((ret, born)),
+                    SyscallStop::Entry { .. } => entered = true,
+                    // The exit of the stop that we came from.
+                    SyscallStop::Exit { .. } | SyscallStop::Neither => {}
+                },
+                Stop::Event(libc::PTRACE_EVENT_CLONE) => born = Some(Tid(sys::event_message(self.tid)? as i32)),
+                Stop::Signal(signo) => self.postponed.push(signo),
+                Stop::Event(_) | Stop::Interrupted | Stop::Group(_) => {}
+                Stop::Exited(_) | Stop::Killed(_) => unreachable!("wait_stop reports an end as an error"),
+            }
+            sys::resume(self.tid, Resume::Syscall, 0)?;
+        }
+    }
+
+    /// Replaces the registers that the thread goes on with.
+    pub fn set_saved(&mut self, saved: Regs, mask: u64) {
+        self.saved = saved;
+        self.mask = mask;
+    }
+
+    /// Puts the thread back as it was.
+    pub fn finish(mut self) -> Result<()> {
+        self.restore()
+    }
+
+    fn restore(&mut self) -> Result<()> {
+        self.live = false;
+        sys::set_sigmask(self.tid, self.mask)?;
+        sys::set_regs(self.tid, &self.saved)?;
+        for signo in self.postponed.drain(..) {
+            // SAFETY: takes integers only.
+            unsafe { libc::syscall(libc::SYS_tkill, self.tid.0, signo) };
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Remote<'_> {
+    fn drop(&mut self) {
+        if self.live
+            && let Err(error) = self.restore()
+            && !error.is_gone()
+        {
+            tracing::error!(tid = self.tid.0, %error, "a borrowed thread could not be put back");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Another process's memory.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use super::{Error, Pid, Result};
+
+/// Reads and writes the memory of one process.
+///
+/// Ordinary accesses respect the target's page protection (`process_vm_readv(2)`); [`Memory::force`] does not, and
+/// breaks copy-on-write as a debugger does, which is how the vDSO is patched.
+#[derive(Debug)]
+pub struct Memory {
+    pid: Pid,
+    /// `/proc/<pid>/mem`; it pins the address space, so it must not outlive the session.
+    file: File,
+}
+
+impl Memory {
+    pub fn open(pid: Pid) -> Result<Memory> {
+        let path = format!("/proc/{pid}/mem");
+        let file = File::options().read(true).write(true).open(&path).map_err(|source| Error::Proc { path, source })?;
+        Ok(Memory { pid, file })
+    }
+
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Reads up to `buf.len()` bytes and returns how many were there before the first unmapped page.
+    pub fn read_some(&self, addr: u64, buf: &mut [u8]) -> usize {
+        if buf.is_empty() {
+            return 0;
+        }
+        let local = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+        let remote = libc::iovec { iov_base: addr as *mut libc::c_void, iov_len: buf.len() };
+        // SAFETY: `local` describes `buf`, which outlives the call; the remote side is checked by the kernel.
+        let got = unsafe { libc::process_vm_readv(self.pid.0, &raw const local, 1, &raw const remote, 1, 0) };
+        usize::try_from(got).unwrap_or(0)
+    }
+
+    pub fn read(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
+        if self.read_some(addr, buf) == buf.len() {
+            return Ok(());
+        }
+        Err(self.error("read", addr, buf.len(), io::Error::from_raw_os_error(libc::EFAULT)))
+    }
+
+    pub fn read_vec(&self, addr: u64, len: usize) -> Result<Vec<u8>> {
+        let mut buf = vec![0; len];
+        self.read(addr, &mut buf)?;
+        Ok(buf)
+    }
+
+    pub fn read_u64(&self, addr: u64) -> Result<u64> {
+        let mut buf = [0; 8];
+        self.read(addr, &mut buf)?;
+        Ok(u64::from_ne_bytes(buf))
+    }
+
+    pub fn read_u32(&self, addr: u64) -> Result<u32> {
+        let mut buf = [0; 4];
+        self.read(addr, &mut buf)?;
+        Ok(u32::from_ne_bytes(buf))
+    }
+
+    /// Writes where the process itself could write.
+    pub fn write(&self, addr: u64, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let remote = libc::iovec { iov_base: addr as *mut libc::c_void, iov_len: bytes.len() };
+        // SAFETY: `local` describes `bytes`, which is only read; the remote side is checked by the kernel.
+        let put = unsafe { libc::process_vm_writev(self.pid.0, &raw const local, 1, &raw const remote, 1, 0) };
+        if put == bytes.len() as isize {
+            return Ok(());
+        }
+        let source = if put < 0 { io::Error::last_os_error() } else { io::Error::from_raw_os_error(libc::EFAULT) };
+        Err(self.error("write", addr, bytes.len(), source))
+    }
+
+    /// Writes whatever the page protection says.
+    pub fn force(&self, addr: u64, bytes: &[u8]) -> Result<()> {
+        self.file.write_all_at(bytes, addr).map_err(|source| self.error("forced write", addr, bytes.len(), source))
+    }
+
+    fn error(&self, op: &'static str, addr: u64, len: usize, source: io::Error) -> Error {
+        Error::Memory { op, pid: self.pid, addr, len, source }
+    }
+}

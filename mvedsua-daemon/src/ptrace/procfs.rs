@@ -1,0 +1,195 @@
+//! What `/proc` says of a process, proc(5).
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::{Error, Pid, Result, Tid};
+
+fn read(path: String) -> Result<String> {
+    match fs::read(&path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(source) => Err(Error::Proc { path, source }),
+    }
+}
+
+/// One line of `/proc/<pid>/maps`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    pub start: u64,
+    pub end: u64,
+    pub readable: bool,
+    pub writable: bool,
+    pub executable: bool,
+    pub shared: bool,
+    pub offset: u64,
+    pub inode: u64,
+    /// The file's path or a name in brackets; empty for anonymous memory.
+    pub name: String,
+}
+
+pub fn maps(pid: Pid) -> Result<Vec<Mapping>> {
+    Ok(read(format!("/proc/{pid}/maps"))?.lines().filter_map(parse_mapping).collect())
+}
+
+fn parse_mapping(line: &str) -> Option<Mapping> {
+    let mut fields = line.splitn(6, ' ');
+    let (start, end) = fields.next()?.split_once('-')?;
+    let perms = fields.next()?.as_bytes();
+    let offset = fields.next()?;
+    let _device = fields.next()?;
+    let inode = fields.next()?;
+    Some(Mapping {
+        start: u64::from_str_radix(start, 16).ok()?,
+        end: u64::from_str_radix(end, 16).ok()?,
+        readable: perms.first() == Some(&b'r'),
+        writable: perms.get(1) == Some(&b'w'),
+        executable: perms.get(2) == Some(&b'x'),
+        shared: perms.get(3) == Some(&b's'),
+        offset: u64::from_str_radix(offset, 16).ok()?,
+        inode: inode.parse().ok()?,
+        name: fields.next().unwrap_or("").trim_start().to_owned(),
+    })
+}
+
+/// Returns the threads of a process, lowest id first.
+pub fn tasks(pid: Pid) -> Result<Vec<Tid>> {
+    let mut tids: Vec<Tid> = numbers(format!("/proc/{pid}/task"))?.into_iter().map(Tid).collect();
+    tids.sort();
+    Ok(tids)
+}
+
+fn numbers(path: String) -> Result<Vec<i32>> {
+    let entries = fs::read_dir(&path).map_err(|source| Error::Proc { path, source })?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// One open descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    pub fd: i32,
+    /// What `/proc/<pid>/fd/<fd>` points at.
+    pub target: PathBuf,
+    pub close_on_exec: bool,
+}
+
+/// Returns the open descriptors of a process, lowest number first.
+pub fn descriptors(pid: Pid) -> Result<Vec<Descriptor>> {
+    let mut fds = numbers(format!("/proc/{pid}/fd"))?;
+    fds.sort_unstable();
+    let mut list = Vec::with_capacity(fds.len());
+    for fd in fds {
+        let Ok(target) = fs::read_link(format!("/proc/{pid}/fd/{fd}")) else { continue };
+        let Ok(info) = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")) else { continue };
+        let flags = field(&info, "flags:").and_then(|value| i32::from_str_radix(value, 8).ok()).unwrap_or(0);
+        list.push(Descriptor { fd, target, close_on_exec: flags & libc::O_CLOEXEC != 0 });
+    }
+    Ok(list)
+}
+
+/// One registration of an epoll set, from the `tfd:` lines of its fdinfo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpollEntry {
+    pub fd: i32,
+    pub events: u32,
+    pub data: u64,
+}
+
+/// Returns the registrations of an epoll descriptor.
+pub fn epoll_entries(pid: Pid, epfd: i32) -> Result<Vec<EpollEntry>> {
+    Ok(read(format!("/proc/{pid}/fdinfo/{epfd}"))?.lines().filter_map(parse_epoll).collect())
+}
+
+fn parse_epoll(line: &str) -> Option<EpollEntry> {
+    let mut words = line.split_whitespace();
+    let mut value = |key: &str| (words.next()? == key).then(|| words.next())?;
+    Some(EpollEntry {
+        fd: value("tfd:")?.parse().ok()?,
+        events: u32::from_str_radix(value("events:")?, 16).ok()?,
+        data: u64::from_str_radix(value("data:")?, 16).ok()?,
+    })
+}
+
+fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim)
+}
+
+/// The signal masks of a thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signals {
+    /// Pending for the thread or for its process.
+    pub pending: u64,
+    pub blocked: u64,
+    pub ignored: u64,
+    pub caught: u64,
+}
+
+/// The bit of a signal in a mask.
+#[must_use]
+pub fn signal_bit(signo: i32) -> u64 {
+    1 << (signo - 1)
+}
+
+pub fn signals(pid: Pid, tid: Tid) -> Result<Signals> {
+    let text = read(format!("/proc/{pid}/task/{tid}/status"))?;
+    let mask = |key| field(&text, key).and_then(|value| u64::from_str_radix(value, 16).ok()).unwrap_or(0);
+    Ok(Signals {
+        pending: mask("SigPnd:") | mask("ShdPnd:"),
+        blocked: mask("SigBlk:"),
+        ignored: mask("SigIgn:"),
+        caught: mask("SigCgt:"),
+    })
+}
+
+/// Returns one field of `/proc/<pid>/stat`, counted from 1 as in proc(5).
+fn stat_field(pid: Pid, number: usize) -> Result<Option<String>> {
+    let text = read(format!("/proc/{pid}/stat"))?;
+    // The second field is the name in parentheses, which may hold anything.
+    let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    Ok(rest.split_whitespace().nth(number - 3).map(str::to_owned))
+}
+
+/// Returns when a process started, in clock ticks since boot; with the pid it names a process for good.
+pub fn start_time(pid: Pid) -> Result<u64> {
+    Ok(stat_field(pid, 22)?.and_then(|value| value.parse().ok()).unwrap_or(0))
+}
+
+/// Returns the parent of a process.
+pub fn parent(pid: Pid) -> Result<Pid> {
+    Ok(Pid(stat_field(pid, 4)?.and_then(|value| value.parse().ok()).unwrap_or(0)))
+}
+
+/// Returns a thread's name.
+pub fn thread_name(pid: Pid, tid: Tid) -> Result<String> {
+    Ok(read(format!("/proc/{pid}/task/{tid}/comm"))?.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapping_lines() {
+        let line = "7ffe1204e000-7ffe1206f000 rw-p 00001000 fe:00 325843                     /usr/lib/a b.so";
+        let mapping = parse_mapping(line).expect("a mapping");
+        assert_eq!((mapping.start, mapping.end, mapping.offset), (0x7ffe_1204_e000, 0x7ffe_1206_f000, 0x1000));
+        assert!(mapping.readable && mapping.writable && !mapping.executable && !mapping.shared);
+        assert_eq!(mapping.name, "/usr/lib/a b.so");
+        assert_eq!(parse_mapping("0-1 rw-s 0 00:00 0").expect("no name").name, "");
+    }
+
+    #[test]
+    fn epoll_lines() {
+        let line = "tfd:        5 events:       19 data:                5  pos:0 ino:1 sdev:8";
+        assert_eq!(parse_epoll(line), Some(EpollEntry { fd: 5, events: 0x19, data: 5 }));
+        assert_eq!(parse_epoll("flags:\t02"), None);
+    }
+
+    #[test]
+    fn ourselves() {
+        let me = Pid(std::process::id() as i32);
+        assert!(tasks(me).expect("tasks").contains(&me.main()) || cfg!(test));
+        assert!(start_time(me).expect("start time") > 0);
+        assert!(descriptors(me).expect("descriptors").iter().any(|descriptor| descriptor.fd == 0));
+        assert!(signals(me, me.main()).is_ok());
+    }
+}

@@ -1,0 +1,198 @@
+//! The gate: one thin function per `ptrace(2)` request and its kin.
+//!
+//! All functions must be called from the thread that attached (the kernel answers ESRCH otherwise); [`super::wait::Inbox`]
+//! is `!Send` and every caller holds one, which keeps the rule.
+
+use std::ffi::c_void;
+use std::io;
+use std::mem::MaybeUninit;
+
+use super::{Error, Pid, Result, Tid};
+
+pub type Regs = libc::user_regs_struct;
+
+const PTRACE_GETSIGMASK: u32 = 0x420a;
+const PTRACE_SETSIGMASK: u32 = 0x420b;
+const PTRACE_GET_SYSCALL_INFO: u32 = 0x420e;
+const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
+const PTRACE_SYSEMU: u32 = 31;
+const NT_X86_XSTATE: usize = 0x202;
+
+/// Options for the leader: nothing that would end it with us.
+pub const OPTIONS_LEADER: i32 = libc::PTRACE_O_TRACESYSGOOD
+    | libc::PTRACE_O_TRACECLONE
+    | libc::PTRACE_O_TRACEFORK
+    | libc::PTRACE_O_TRACEVFORK
+    | libc::PTRACE_O_TRACEEXEC;
+/// Options for a follower: it ends with its tracer.
+pub const OPTIONS_FOLLOWER: i32 = OPTIONS_LEADER | libc::PTRACE_O_EXITKILL;
+
+fn request(op: &'static str, request: u32, tid: Tid, addr: usize, data: usize) -> Result<i64> {
+    // SAFETY: the requests used in this file take plain integers or pointers to buffers that the callers below own and
+    // that live across the call; the kernel checks everything else.
+    let ret = unsafe { libc::ptrace(request, tid.0, addr as *mut c_void, data as *mut c_void) };
+    if ret == -1 {
+        return Err(Error::Request { op, tid, source: io::Error::last_os_error() });
+    }
+    Ok(ret)
+}
+
+/// Attaches without stopping (`PTRACE_SEIZE`).
+pub fn seize(tid: Tid, options: i32) -> Result<()> {
+    request("PTRACE_SEIZE", libc::PTRACE_SEIZE, tid, 0, options as usize).map(drop)
+}
+
+pub fn set_options(tid: Tid, options: i32) -> Result<()> {
+    request("PTRACE_SETOPTIONS", libc::PTRACE_SETOPTIONS, tid, 0, options as usize).map(drop)
+}
+
+/// Asks a running thread to stop; it reports a `PTRACE_EVENT_STOP`.
+pub fn interrupt(tid: Tid) -> Result<()> {
+    request("PTRACE_INTERRUPT", libc::PTRACE_INTERRUPT, tid, 0, 0).map(drop)
+}
+
+pub fn detach(tid: Tid, signo: i32) -> Result<()> {
+    request("PTRACE_DETACH", libc::PTRACE_DETACH, tid, 0, signo as usize).map(drop)
+}
+
+/// How a stopped thread goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// Until a signal or event.
+    Cont,
+    /// Until the next entry or exit of a call.
+    Syscall,
+    /// Until the next call, which is then not executed.
+    Sysemu,
+    /// Stay in a group stop, but report what comes.
+    Listen,
+}
+
+pub fn resume(tid: Tid, how: Resume, signo: i32) -> Result<()> {
+    let (op, req) = match how {
+        Resume::Cont => ("PTRACE_CONT", libc::PTRACE_CONT),
+        Resume::Syscall => ("PTRACE_SYSCALL", libc::PTRACE_SYSCALL),
+        Resume::Sysemu => ("PTRACE_SYSEMU", PTRACE_SYSEMU),
+        Resume::Listen => ("PTRACE_LISTEN", libc::PTRACE_LISTEN),
+    };
+    request(op, req, tid, 0, signo as usize).map(drop)
+}
+
+pub fn get_regs(tid: Tid) -> Result<Regs> {
+    let mut regs = MaybeUninit::<Regs>::uninit();
+    request("PTRACE_GETREGS", libc::PTRACE_GETREGS, tid, 0, regs.as_mut_ptr() as usize)?;
+    // SAFETY: the request succeeded, so the kernel filled the whole structure.
+    Ok(unsafe { regs.assume_init() })
+}
+
+pub fn set_regs(tid: Tid, regs: &Regs) -> Result<()> {
+    request("PTRACE_SETREGS", libc::PTRACE_SETREGS, tid, 0, std::ptr::from_ref(regs) as usize).map(drop)
+}
+
+/// Sets the result register alone.
+pub fn set_result(tid: Tid, value: i64) -> Result<()> {
+    let offset = std::mem::offset_of!(Regs, rax);
+    request("PTRACE_POKEUSER", libc::PTRACE_POKEUSER, tid, offset, value as usize).map(drop)
+}
+
+/// Reads the extended state (x87, SSE, AVX, … in the kernel's XSAVE layout).
+pub fn get_xstate(tid: Tid) -> Result<Vec<u8>> {
+    let mut buffer = vec![0u8; 16 << 10];
+    let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    request("PTRACE_GETREGSET", libc::PTRACE_GETREGSET, tid, NT_X86_XSTATE, &raw mut iov as usize)?;
+    buffer.truncate(iov.iov_len);
+    Ok(buffer)
+}
+
+pub fn set_xstate(tid: Tid, state: &[u8]) -> Result<()> {
+    let iov = libc::iovec { iov_base: state.as_ptr().cast_mut().cast(), iov_len: state.len() };
+    request("PTRACE_SETREGSET", libc::PTRACE_SETREGSET, tid, NT_X86_XSTATE, &raw const iov as usize).map(drop)
+}
+
+pub fn get_sigmask(tid: Tid) -> Result<u64> {
+    let mut mask = 0u64;
+    request("PTRACE_GETSIGMASK", PTRACE_GETSIGMASK, tid, 8, &raw mut mask as usize)?;
+    Ok(mask)
+}
+
+pub fn set_sigmask(tid: Tid, mask: u64) -> Result<()> {
+    request("PTRACE_SETSIGMASK", PTRACE_SETSIGMASK, tid, 8, &raw const mask as usize).map(drop)
+}
+
+/// The kernel's `siginfo_t`, 128 bytes.
+pub type SigInfo = [u8; 128];
+
+pub fn get_siginfo(tid: Tid) -> Result<SigInfo> {
+    let mut info = [0u8; 128];
+    request("PTRACE_GETSIGINFO", libc::PTRACE_GETSIGINFO, tid, 0, info.as_mut_ptr() as usize)?;
+    Ok(info)
+}
+
+pub fn set_siginfo(tid: Tid, info: &SigInfo) -> Result<()> {
+    request("PTRACE_SETSIGINFO", libc::PTRACE_SETSIGINFO, tid, 0, info.as_ptr() as usize).map(drop)
+}
+
+pub fn event_message(tid: Tid) -> Result<u64> {
+    let mut message = 0u64;
+    request("PTRACE_GETEVENTMSG", libc::PTRACE_GETEVENTMSG, tid, 0, &raw mut message as usize)?;
+    Ok(message)
+}
+
+/// Where in a call a thread stands, as the kernel says (no toggled flag can drift from it).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyscallStop {
+    Entry { nr: u32, args: [u64; 6] },
+    Exit { ret: i64 },
+    /// Not at a system-call stop, or a 32-bit call.
+    Neither,
+}
+
+pub fn syscall_info(tid: Tid) -> Result<SyscallStop> {
+    // struct ptrace_syscall_info: op u8, pad, arch u32, ip u64, sp u64, then a union at 24.
+    const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+    let mut info = [0u64; 12];
+    request("PTRACE_GET_SYSCALL_INFO", PTRACE_GET_SYSCALL_INFO, tid, size_of_val(&info), info.as_mut_ptr() as usize)?;
+    if (info[0] >> 32) as u32 != AUDIT_ARCH_X86_64 {
+        return Ok(SyscallStop::Neither);
+    }
+    Ok(match info[0] as u8 {
+        1 => SyscallStop::Entry { nr: info[3] as u32, args: [info[4], info[5], info[6], info[7], info[8], info[9]] },
+        2 => SyscallStop::Exit { ret: info[3] as i64 },
+        _ => SyscallStop::Neither,
+    })
+}
+
+/// A thread's restartable-sequence registration; `addr` is 0 where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rseq {
+    pub addr: u64,
+    pub size: u32,
+    pub signature: u32,
+    pub flags: u32,
+}
+
+pub fn get_rseq(tid: Tid) -> Result<Rseq> {
+    let mut raw = [0u32; 6];
+    request("PTRACE_GET_RSEQ_CONFIGURATION", PTRACE_GET_RSEQ_CONFIGURATION, tid, 24, raw.as_mut_ptr() as usize)?;
+    Ok(Rseq { addr: u64::from(raw[0]) | u64::from(raw[1]) << 32, size: raw[2], signature: raw[3], flags: raw[4] })
+}
+
+/// Returns a thread's robust-futex list head and its length, `get_robust_list(2)`.
+pub fn get_robust_list(tid: Tid) -> Result<(u64, u64)> {
+    let (mut head, mut len) = (0u64, 0u64);
+    // SAFETY: both pointers refer to live locals of the size that the call writes.
+    let ret = unsafe { libc::syscall(libc::SYS_get_robust_list, tid.0, &raw mut head, &raw mut len) };
+    if ret == -1 {
+        return Err(Error::Request { op: "get_robust_list", tid, source: io::Error::last_os_error() });
+    }
+    Ok((head, len))
+}
+
+/// Sends a signal to a whole process.
+pub fn kill(pid: Pid, signo: i32) -> Result<()> {
+    // SAFETY: takes integers only.
+    if unsafe { libc::kill(pid.0, signo) } == -1 {
+        return Err(Error::Request { op: "kill", tid: pid.main(), source: io::Error::last_os_error() });
+    }
+    Ok(())
+}

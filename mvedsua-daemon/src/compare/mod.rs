@@ -165,9 +165,7 @@ pub fn describe(
         let start = divergence::window_start(&kind, arg).min(bytes.len() as u64) as usize;
         bytes[start..bytes.len().min(start + WINDOW)].to_vec()
     };
-    let args_in = |row: &Row| {
-        (0_u8..).zip(row.args).filter(|(_, a)| is_read(a)).map(|(i, _)| i).collect()
-    };
+    let args_in = |row: &Row| (0_u8..).zip(row.args).filter(|(_, a)| is_read(a)).map(|(i, _)| i).collect();
     let expected = expected.map(|(row, call)| {
         let args: Vec<u8> = args_in(row);
         let inputs = args.into_iter().map(|arg| (arg, window(arg, &expected_bytes(row, arg, call)))).collect();

@@ -14,8 +14,11 @@ const WRITE: Row =
 const WRITEV: Row = row(Class::Compare, &[Arg::Fd, Arg::Mem(Dir::In, Extent::IoVec { count: 2 }), Arg::Int], None);
 const READ: Row =
     row(Class::Supply, &[Arg::Fd, Arg::Mem(Dir::Out, Extent::FromRet { cap: 2, scale: 1 }), Arg::Int], None);
-const EPOLL_CTL: Row =
-    row(Class::Compare, &[Arg::Fd, Arg::Int, Arg::Fd, Arg::Mem(Dir::In, Extent::EpollEvent)], Some(Irregular::EpollCtl));
+const EPOLL_CTL: Row = row(
+    Class::Compare,
+    &[Arg::Fd, Arg::Int, Arg::Fd, Arg::Mem(Dir::In, Extent::EpollEvent)],
+    Some(Irregular::EpollCtl),
+);
 const POLL: Row = row(
     Class::Supply,
     &[Arg::Mem(Dir::InOut, Extent::PollFds { count: 1 }), Arg::Int, Arg::Int],

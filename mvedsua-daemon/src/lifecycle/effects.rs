@@ -90,13 +90,17 @@ pub enum Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Start the engine on the leader; answered by session events, or [`Event::StartFailed`].
-    Start { leader: i32 },
+    Start {
+        leader: i32,
+    },
     /// Send a command to the engine.
     Send(Command),
     SetTimer(Timer, Duration),
     StopTimer(Timer),
     /// Compare the build-ids of what `leader` has mapped with what it should; answered by [`Event::Verified`].
-    Verify { leader: i32 },
+    Verify {
+        leader: i32,
+    },
     /// Find out which version serves and undo what is left; answered by [`Event::Recovered`].
     Recover,
     /// Keep this failure for the report.

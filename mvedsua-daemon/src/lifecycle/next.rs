@@ -8,8 +8,12 @@ use super::state::{Cause, Ending, Outcome, Soak, State};
 pub fn next(state: &State) -> String {
     match state {
         State::SingleLeader { .. } => "nothing; no update is under way".to_owned(),
-        State::Updating { run: None, .. } => "the process is forked; then the new version is applied to the fork".to_owned(),
-        State::Updating { run: Some(_), .. } => "the new version is applied; then the follower works off the backlog".to_owned(),
+        State::Updating { run: None, .. } => {
+            "the process is forked; then the new version is applied to the fork".to_owned()
+        }
+        State::Updating { run: Some(_), .. } => {
+            "the new version is applied; then the follower works off the backlog".to_owned()
+        }
         State::CatchingUp { run, .. } => {
             format!("the follower works off {} records; then every call is compared", run.counters.backlog)
         }
@@ -19,7 +23,8 @@ pub fn next(state: &State) -> String {
                 Soak::Running => format!("the soak time of {} is over", humantime::format_duration(plan.policy.soak)),
                 Soak::Over => String::new(),
             };
-            let comparing = if evidence.is_enough() { String::new() } else { format!("enough was compared ({evidence})") };
+            let comparing =
+                if evidence.is_enough() { String::new() } else { format!("enough was compared ({evidence})") };
             let waits: Vec<_> = [soaking, comparing].into_iter().filter(|wait| !wait.is_empty()).collect();
             match (plan.policy.promote, waits.is_empty()) {
                 (Promotion::Auto, true) => "it promotes now".to_owned(),
@@ -34,10 +39,14 @@ pub fn next(state: &State) -> String {
             plan.policy.retries,
             humantime::format_duration(plan.policy.retry_after)
         ),
-        State::Promoting { .. } => "both versions stop at the same call; then the service moves to the new one".to_owned(),
+        State::Promoting { .. } => {
+            "both versions stop at the same call; then the service moves to the new one".to_owned()
+        }
         State::UpdatedLeader { plan, ending, .. } => match (ending, plan.policy.confirm) {
             (Ending::Verifying, _) => "what the new version has mapped is compared with what it should have".to_owned(),
-            (Ending::Open, Confirmation::Manual) => "`confirm` ends the old version; `rollback` returns to it".to_owned(),
+            (Ending::Open, Confirmation::Manual) => {
+                "`confirm` ends the old version; `rollback` returns to it".to_owned()
+            }
             (Ending::Open, Confirmation::Auto) => format!(
                 "the old version ends by itself {} after the promotion",
                 humantime::format_duration(plan.policy.soak)
@@ -76,7 +85,9 @@ impl std::fmt::Display for Outcome {
             Outcome::TookOver { leader, signo } => {
                 write!(f, "the old version crashed (signal {signo}) and process {leader} took over")
             }
-            Outcome::RolledBack { leader, cause } => write!(f, "rolled back: process {leader} serves as before; {cause}"),
+            Outcome::RolledBack { leader, cause } => {
+                write!(f, "rolled back: process {leader} serves as before; {cause}")
+            }
             Outcome::TargetEnded { status } => write!(f, "the process ended by itself: {status}"),
             Outcome::Unsure { leader, what } => write!(f, "process {leader} may be harmed: {what}"),
         }

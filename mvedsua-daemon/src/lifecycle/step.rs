@@ -67,7 +67,9 @@ fn updating(plan: Plan, leader: i32, run: Option<Run>, event: Event) -> Next {
         Event::Session(event) => interrupted(plan, leader, run, Stage::Updating, event),
         Event::SessionLost => lost(plan, leader, run),
         Event::Ask(_) => same(vec![Effect::Refuse(Refusal::Busy { stage: Stage::Updating })]),
-        Event::Promote(_) | Event::Confirm => same(vec![wrong_stage(Stage::Updating, "the new version is being applied")]),
+        Event::Promote(_) | Event::Confirm => {
+            same(vec![wrong_stage(Stage::Updating, "the new version is being applied")])
+        }
         Event::Recovered(_) | Event::Verified(_) => same(vec![]),
         Event::Timer(Timer::Soak | Timer::Retry | Timer::PromoteAgain | Timer::Answer) => same(vec![]),
     }
@@ -186,10 +188,8 @@ fn promoting(plan: Plan, run: Run, soak: Soak, overdue: Overdue, event: Event) -
                 effects.insert(0, Effect::StopTimer(Timer::Answer));
                 return (state, effects);
             }
-            let effects = vec![
-                Effect::StopTimer(Timer::Answer),
-                Effect::SetTimer(Timer::PromoteAgain, plan.policy.retry_after),
-            ];
+            let effects =
+                vec![Effect::StopTimer(Timer::Answer), Effect::SetTimer(Timer::PromoteAgain, plan.policy.retry_after)];
             (State::PromotingAgain { plan, run, soak }, effects)
         }
         Event::Session(SessionEvent::Progress(counters)) => same(Run { counters, ..run }, vec![]),
@@ -315,9 +315,8 @@ fn updated_leader(mut now: Updated, event: Event) -> Next {
 }
 
 fn rolling_back(plan: Plan, leader: i32, run: Option<Run>, cause: Cause, overdue: Overdue, event: Event) -> Next {
-    let same = |effects| {
-        (State::RollingBack { plan, leader, run: run.clone(), cause: cause.clone(), overdue }, effects)
-    };
+    let same =
+        |effects| (State::RollingBack { plan, leader, run: run.clone(), cause: cause.clone(), overdue }, effects);
     match event {
         Event::Session(SessionEvent::RolledBack { leader }) | Event::Recovered(Recovery::Serving { leader }) => {
             after_rollback(plan, leader, cause, vec![Effect::StopTimer(Timer::Answer)])
@@ -374,9 +373,7 @@ fn pausing(plan: Plan, leader: i32, cause: Cause, event: Event) -> Next {
     let same = |effects| (State::Pausing { plan, leader, cause: cause.clone() }, effects);
     match event {
         Event::Timer(Timer::Retry) => begin(Plan { attempt: plan.attempt + 1, abandoned: 0, ..plan }, leader, vec![]),
-        Event::Rollback { reason } => {
-            finish(leader, Outcome::RolledBack { leader, cause: Cause::Asked(reason) })
-        }
+        Event::Rollback { reason } => finish(leader, Outcome::RolledBack { leader, cause: Cause::Asked(reason) }),
         Event::Timer(Timer::Overall) => finish(leader, Outcome::RolledBack { leader, cause: cause.clone() }),
         Event::Ask(_) => same(vec![Effect::Refuse(Refusal::Busy { stage: Stage::SingleLeader })]),
         Event::Promote(_) | Event::Confirm => {
@@ -437,7 +434,8 @@ fn interrupted(plan: Plan, leader: i32, run: Option<Run>, stage: Stage, event: S
         | SessionEvent::Progress(_)
         | SessionEvent::PromotionAbandoned { .. } => {
             let effects = vec![unexpected(stage, &event)];
-            undo(plan, leader, run, Cause::Failed(FailureKind::Engine(format!("out of turn in stage {stage}")))).chain(effects)
+            undo(plan, leader, run, Cause::Failed(FailureKind::Engine(format!("out of turn in stage {stage}"))))
+                .chain(effects)
         }
     }
 }
@@ -519,11 +517,7 @@ fn took_over(plan: Plan, run: Option<Run>, leader: i32, signo: i32) -> Next {
 fn after_rollback(plan: Plan, leader: i32, cause: Cause, mut effects: Vec<Effect>) -> Next {
     let timing = match &cause {
         Cause::Failed(kind) => is_matter_of_timing(kind),
-        Cause::Inconclusive(_)
-        | Cause::TimedOut(_)
-        | Cause::Asked(_)
-        | Cause::Mismatch(_)
-        | Cause::EngineLost => false,
+        Cause::Inconclusive(_) | Cause::TimedOut(_) | Cause::Asked(_) | Cause::Mismatch(_) | Cause::EngineLost => false,
     };
     // An update whose promotions were all abandoned has had its retries.
     if timing && plan.attempt <= plan.policy.retries && plan.abandoned <= plan.policy.retries {

@@ -154,7 +154,10 @@ impl World {
         assert_eq!(self.state.serving(), self.serving, "after {event:?} in {before:?} → {:?}", self.state);
         if self.failed {
             let allowed = match &self.state {
-                State::RollingBack { .. } | State::Pausing { .. } | State::SingleLeader { .. } | State::Ended { .. } => true,
+                State::RollingBack { .. }
+                | State::Pausing { .. }
+                | State::SingleLeader { .. }
+                | State::Ended { .. } => true,
                 State::UpdatedLeader { ending: Ending::Crashed { .. }, .. } => true,
                 State::Updating { .. }
                 | State::CatchingUp { .. }
@@ -178,7 +181,12 @@ impl World {
             events.extend(match phase {
                 P::Starting => vec![
                     Event::StartFailed(FailureKind::Refused(vec!["io_uring".to_owned()])),
-                    session(SessionEvent::Forked { leader: self.old, follower: self.next_pid, threads: 4, pause_us: 9 }),
+                    session(SessionEvent::Forked {
+                        leader: self.old,
+                        follower: self.next_pid,
+                        threads: 4,
+                        pause_us: 9,
+                    }),
                 ],
                 P::Forked => vec![session(SessionEvent::Applied)],
                 P::Applied => vec![session(SessionEvent::CaughtUp)],
@@ -298,7 +306,9 @@ impl World {
                 ),
                 Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) => true,
                 Event::Timer(timer) => *timer != Timer::Answer,
-                Event::SessionLost | Event::Ask(_) | Event::Promote(_) | Event::Confirm | Event::Rollback { .. } => false,
+                Event::SessionLost | Event::Ask(_) | Event::Promote(_) | Event::Confirm | Event::Rollback { .. } => {
+                    false
+                }
             });
             // Catching up again and again is no progress for the lifecycle.
             match answer {

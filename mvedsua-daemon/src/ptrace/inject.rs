@@ -83,7 +83,14 @@ pub struct Remote<'a> {
 
 impl<'a> Remote<'a> {
     /// Borrows a stopped thread. `saved` are the registers it is to go on with (rewound, see [`super::regs`]).
-    pub fn begin(inbox: &'a Inbox, memory: &Memory, tid: Tid, stub: Stub, block: u64, saved: Regs) -> Result<Remote<'a>> {
+    pub fn begin(
+        inbox: &'a Inbox,
+        memory: &Memory,
+        tid: Tid,
+        stub: Stub,
+        block: u64,
+        saved: Regs,
+    ) -> Result<Remote<'a>> {
         let mask = sys::get_sigmask(tid)?;
         memory.write(block, &stub::context(&saved, mask))?;
         let mut remote = Remote { inbox, tid, stub, block, saved, mask, postponed: Vec::new(), live: true };
@@ -111,7 +118,11 @@ impl<'a> Remote<'a> {
     pub fn call(&mut self, name: &'static str, nr: i64, args: [u64; 6]) -> Result<u64> {
         let ret = self.raw(nr, args)?;
         if (-4095..0).contains(&ret) {
-            return Err(Error::Injected { call: name, tid: self.tid, source: io::Error::from_raw_os_error(-ret as i32) });
+            return Err(Error::Injected {
+                call: name,
+                tid: self.tid,
+                source: io::Error::from_raw_os_error(-ret as i32),
+            });
         }
         Ok(ret as u64)
     }
@@ -121,7 +132,9 @@ impl<'a> Remote<'a> {
         let (ret, event) = self.run(self.stub.call(), libc::SYS_clone, args)?;
         match event {
             Some(tid) => Ok(tid),
-            None => Err(Error::Injected { call: "clone", tid: self.tid, source: io::Error::from_raw_os_error(-ret as i32) }),
+            None => {
+                Err(Error::Injected { call: "clone", tid: self.tid, source: io::Error::from_raw_os_error(-ret as i32) })
+            }
         }
     }
 
@@ -133,7 +146,11 @@ impl<'a> Remote<'a> {
         sys::set_options(self.tid, sys::OPTIONS_LEADER)?;
         let (ret, _) = result?;
         if ret < 0 {
-            return Err(Error::Injected { call: "fork", tid: self.tid, source: io::Error::from_raw_os_error(-ret as i32) });
+            return Err(Error::Injected {
+                call: "fork",
+                tid: self.tid,
+                source: io::Error::from_raw_os_error(-ret as i32),
+            });
         }
         Ok(ret as i32)
     }

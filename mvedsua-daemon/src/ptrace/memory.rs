@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use mvedsua_common::syscalls::regions;
+
 use super::{Error, Pid, Result};
 
 /// Reads and writes the memory of one process.
@@ -89,5 +91,11 @@ impl Memory {
 
     fn error(&self, op: &'static str, addr: u64, len: usize, source: io::Error) -> Error {
         Error::Memory { op, pid: self.pid, addr, len, source }
+    }
+}
+
+impl regions::Memory for Memory {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
+        self.read_some(addr, buf)
     }
 }

@@ -33,7 +33,7 @@ std::arch::global_asm!(
     ".globl mvedsua_stub_end",
     "mvedsua_stub_start:",
     "syscall",
-    "2:", // resume: rsp -> mask, r15..rdi, then an iretq frame
+    "2:",          // resume: rsp -> mask, r15..rdi, then an iretq frame
     "mov eax, 14", // rt_sigprocmask(SIG_SETMASK, rsp, NULL, 8)
     "mov edi, 2",
     "mov rsi, rsp",

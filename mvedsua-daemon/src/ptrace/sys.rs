@@ -141,8 +141,13 @@ pub fn event_message(tid: Tid) -> Result<u64> {
 /// Where in a call a thread stands, as the kernel says (no toggled flag can drift from it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyscallStop {
-    Entry { nr: u32, args: [u64; 6] },
-    Exit { ret: i64 },
+    Entry {
+        nr: u32,
+        args: [u64; 6],
+    },
+    Exit {
+        ret: i64,
+    },
     /// Not at a system-call stop, or a 32-bit call.
     Neither,
 }

@@ -125,7 +125,11 @@ impl Inbox {
         install_handler();
         // SAFETY: gettid has no arguments and cannot fail.
         let tid = unsafe { libc::gettid() };
-        Inbox { bell: Arc::new(Bell { rung: AtomicU32::new(0), sleeper: AtomicI32::new(0) }), tid, not_send: PhantomData }
+        Inbox {
+            bell: Arc::new(Bell { rung: AtomicU32::new(0), sleeper: AtomicI32::new(0) }),
+            tid,
+            not_send: PhantomData,
+        }
     }
 
     #[must_use]
@@ -158,7 +162,11 @@ impl Inbox {
                 libc::EINTR => {}
                 libc::ECHILD => return Ok(Wake::NoTracees),
                 errno => {
-                    return Err(Error::Request { op: "wait4", tid: Tid(tid), source: std::io::Error::from_raw_os_error(errno) });
+                    return Err(Error::Request {
+                        op: "wait4",
+                        tid: Tid(tid),
+                        source: std::io::Error::from_raw_os_error(errno),
+                    });
                 }
             }
         }

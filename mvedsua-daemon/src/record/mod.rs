@@ -8,6 +8,9 @@
 //! An output whose result is not there yet when another thread's record is due is written as two entries,
 //! [`Event::Enter`] and later [`Event::Return`]; in the common case both collapse into one [`Event::Call`].
 
+pub(crate) mod leading;
+pub(crate) mod stream;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 

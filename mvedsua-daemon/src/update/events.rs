@@ -106,7 +106,12 @@ pub enum FailureKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionEvent {
     /// t1: the follower is born; `pause_us` is how long the leader stood still.
-    Forked { leader: i32, follower: i32, threads: u32, pause_us: u64 },
+    Forked {
+        leader: i32,
+        follower: i32,
+        threads: u32,
+        pause_us: u64,
+    },
     /// t2: the new version is applied in the follower.
     Applied,
     /// t3: the backlog is worked off.
@@ -115,15 +120,31 @@ pub enum SessionEvent {
     /// The update failed; the session undoes it by itself and `RolledBack` follows.
     Failed(FailureKind),
     /// t4 to t5: the new version leads. `pause_us` is how long neither version served.
-    Promoted { leader: i32, follower: i32, descriptors: u32, pause_us: u64 },
+    Promoted {
+        leader: i32,
+        follower: i32,
+        descriptors: u32,
+        pause_us: u64,
+    },
     /// The promotion was given up before its last step and the stage is as before.
-    PromotionAbandoned { reason: String },
+    PromotionAbandoned {
+        reason: String,
+    },
     /// The leader crashed and the follower took over from the call that crashed; no old version is left.
-    TookOver { leader: i32, signo: i32 },
+    TookOver {
+        leader: i32,
+        signo: i32,
+    },
     /// t6: the old version has ended and the new one runs alone, untraced.
-    Confirmed { leader: i32 },
+    Confirmed {
+        leader: i32,
+    },
     /// The old version runs alone, untraced.
-    RolledBack { leader: i32 },
+    RolledBack {
+        leader: i32,
+    },
     /// Nothing is left to update: the leader ended by itself.
-    TargetEnded { status: String },
+    TargetEnded {
+        status: String,
+    },
 }

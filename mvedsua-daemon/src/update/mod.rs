@@ -4,6 +4,11 @@
 //! [`SessionEvent`]s come out. What is above (lifecycle, control plane) knows neither ptrace nor which recorder or
 //! replayer is in use.
 
+pub(crate) mod birth;
 mod events;
+pub(crate) mod process;
+pub(crate) mod session;
+pub(crate) mod tracer;
 
 pub use events::{Command, Counters, FailureKind, OnFull, Options, SessionEvent};
+pub use session::Session;

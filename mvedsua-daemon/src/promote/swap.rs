@@ -1,0 +1,154 @@
+//! The instant of the promotion: gates and the word that they look at.
+
+use crate::ptrace::memory::Memory;
+use crate::ptrace::regs::{self, Rewound};
+use crate::ptrace::stub;
+use crate::ptrace::sys::{self, Regs, SyscallStop};
+use crate::ptrace::wait::Inbox;
+use crate::ptrace::{Pid, Result, Tid};
+use crate::record::Slot;
+use crate::record::leading::{HeldAt, HeldThread};
+use crate::update::process::Process;
+
+/// The thread id in glibc's `struct pthread`, from its start, which the thread pointer points at.
+const GLIBC_TID: u64 = 0x2d0;
+
+/// A thread at its gate, and what it goes on with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gated {
+    pub(crate) tid: Tid,
+    pub(crate) slot: Slot,
+    regs: Regs,
+    mask: u64,
+    /// The call that it is before, for the role that comes.
+    pub(crate) rewound: Option<Rewound>,
+}
+
+/// Rewinds the held threads of a leader, so that they can change roles.
+pub(crate) fn rewind_held(held: &[HeldThread]) -> Result<Vec<(Tid, Slot, Option<Rewound>)>> {
+    let mut threads = Vec::new();
+    for thread in held {
+        let mut regs = sys::get_regs(thread.tid)?;
+        let rewound = match (&thread.at, &thread.call) {
+            (HeldAt::Entry, Some(call)) => {
+                // Unless it was rewound already, to execute a call of ours.
+                if let SyscallStop::Entry { nr, .. } = sys::syscall_info(thread.tid)? {
+                    regs::undo_entry(&mut regs, nr);
+                    sys::set_regs(thread.tid, &regs)?;
+                }
+                Some(Rewound { nr: call.nr, args: call.args })
+            }
+            (HeldAt::Rewound(rewound), _) => Some(*rewound),
+            (HeldAt::Entry | HeldAt::Crash(_), _) => None,
+        };
+        threads.push((thread.tid, thread.slot, rewound));
+    }
+    Ok(threads)
+}
+
+/// Puts rewound threads at their gates: each lives on by itself if the word holds `lives_at` when it is let go.
+pub(crate) fn gate(process: &Process, threads: &[(Tid, Slot, Option<Rewound>)], lives_at: u64) -> Result<Vec<Gated>> {
+    let mut gated = Vec::with_capacity(threads.len());
+    for (tid, slot, rewound) in threads {
+        let regs = sys::get_regs(*tid)?;
+        let mask = sys::get_sigmask(*tid)?;
+        let block = process.block(*slot) - 16;
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(&process.footprint.arena.word().to_ne_bytes());
+        bytes.extend_from_slice(&lives_at.to_ne_bytes());
+        bytes.extend_from_slice(&stub::context(&regs, mask));
+        process.memory.write(block, &bytes)?;
+        let mut at_gate = regs;
+        at_gate.rip = process.footprint.stub.gate();
+        at_gate.rsp = block;
+        at_gate.orig_rax = u64::MAX;
+        sys::set_regs(*tid, &at_gate)?;
+        sys::set_sigmask(*tid, u64::MAX)?;
+        gated.push(Gated { tid: *tid, slot: *slot, regs, mask, rewound: *rewound });
+    }
+    Ok(gated)
+}
+
+/// Takes threads from their gates again.
+pub(crate) fn ungate(gated: &[Gated]) -> Result<()> {
+    for thread in gated {
+        sys::set_sigmask(thread.tid, thread.mask)?;
+        sys::set_regs(thread.tid, &thread.regs)?;
+    }
+    Ok(())
+}
+
+/// The commit: one aligned store into the page that both versions share.
+pub(crate) fn commit(process: &Process, word: u64) -> Result<()> {
+    process.memory.write(process.footprint.arena.word(), &word.to_ne_bytes())
+}
+
+/// Sets the ptrace options of every thread.
+pub(crate) fn set_options(gated: &[Gated], options: i32) -> Result<()> {
+    gated.iter().try_for_each(|thread| sys::set_options(thread.tid, options))
+}
+
+/// Closes every descriptor of a process whose threads are parked.
+pub(crate) fn close_all(inbox: &Inbox, process: &Process) -> Result<()> {
+    let Some(tid) = process.threads.keys().next() else { return Ok(()) };
+    let mut remote = process.remote(inbox, *tid, sys::get_regs(*tid)?)?;
+    remote.call("close_range", libc::SYS_close_range, [0, u64::from(u32::MAX), 0, 0, 0, 0])?;
+    remote.finish()
+}
+
+/// Corrects the thread ids that glibc keeps in its thread descriptors (`pthread_kill` and the like use them). A place that
+/// does not hold the old id is something else and is left alone.
+pub(crate) fn correct_cached_tids(memory: &Memory, gated: &[Gated], old: impl Fn(Slot) -> Option<Tid>) {
+    for thread in gated {
+        let place = thread.regs.fs_base + GLIBC_TID;
+        if let (Some(old), Ok(have)) = (old(thread.slot), memory.read_u32(place))
+            && have == old.0 as u32
+            && let Err(error) = memory.write(place, &thread.tid.0.to_ne_bytes())
+        {
+            tracing::warn!(tid = thread.tid.0, %error, "a cached thread id could not be corrected");
+        }
+    }
+}
+
+/// Re-registers with the epoll sets what the new leader calls by other values than the old one did.
+pub(crate) fn correct_epoll(
+    inbox: &Inbox,
+    process: &Process,
+    old_leader_entries: &[(i32, i32, u32, u64)],
+) -> Result<()> {
+    if old_leader_entries.is_empty() {
+        return Ok(());
+    }
+    let Some((tid, slot)) = process.threads.iter().next() else { return Ok(()) };
+    let scratch = scratch(process, *slot);
+    let mut remote = process.remote(inbox, *tid, sys::get_regs(*tid)?)?;
+    for (epfd, fd, events, data) in old_leader_entries {
+        let mut event = events.to_ne_bytes().to_vec();
+        event.extend_from_slice(&data.to_ne_bytes());
+        process.memory.write(scratch, &event)?;
+        let args = [*epfd as u64, libc::EPOLL_CTL_MOD as u64, *fd as u64, scratch, 0, 0];
+        remote.call("epoll_ctl", libc::SYS_epoll_ctl, args)?;
+    }
+    remote.finish()
+}
+
+/// Four kilobytes of a slot's own memory, below its context block.
+pub(crate) fn scratch(process: &Process, slot: Slot) -> u64 {
+    process.block(slot) - 8192
+}
+
+/// Ends a process and waits until every thread that this tracer thread knows is reaped.
+pub(crate) fn kill(inbox: &Inbox, pid: Pid) -> Result<()> {
+    use crate::ptrace::wait::Wake;
+    match sys::kill(pid, libc::SIGKILL) {
+        Err(error) if !error.is_gone() => return Err(error),
+        _ => {}
+    }
+    loop {
+        match inbox.wait()? {
+            Wake::Stop(tid, stop) if stop.is_end() && tid == pid.main() => return Ok(()),
+            Wake::Stop(..) | Wake::Bell => {}
+            Wake::NoTracees => return Ok(()),
+        }
+    }
+}

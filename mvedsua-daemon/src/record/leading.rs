@@ -1,0 +1,654 @@
+//! The ptrace recorder: drives the leader's threads and turns their stops into records.
+//!
+//! Each thread stops at the entry and at the exit of every call. What is done there follows from the table:
+//! nothing for `Local`, capturing of the inputs at the entry and of the outputs at the exit for the rest. A result that
+//! says "interrupted" is believed only when a signal that the program handles is on its way; a signal that it ignores, and
+//! our own stopping, must not be noticed by it: the call is rewound and made again.
+//!
+//! ```text
+//!            entry                  exit
+//!  Running ────────► InCall ──────────────────► Running
+//!                      │  interrupted            ▲
+//!                      ▼                         │ a handled signal
+//!                  Interrupted ──────────────────┘
+//!                      │ nothing that the program may notice
+//!                      ▼          entry
+//!                  Restarting ─────────► InCall
+//! ```
+//!
+//! *Holding* stops each thread at the entry of its next ordered call, or rewound out of one that blocks, so that the
+//! version can be changed there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use crossbeam_channel::Sender;
+use mvedsua_common::syscalls::{self, Class, Order, Row, Treatment, regions};
+
+use super::stream::Stream;
+use super::{CallEntry, CallReturn, Event, LeaderAddr, Nanos, Piece, PieceDir, Seq, SignalRecord, Slot};
+use crate::ptrace::memory::Memory;
+use crate::ptrace::procfs::{self, signal_bit};
+use crate::ptrace::regs::{self, Rewound};
+use crate::ptrace::sys::{self, Resume, SyscallStop};
+use crate::ptrace::wait::{Inbox, Stop};
+use crate::ptrace::{Pid, Result, Tid};
+use crate::update::OnFull;
+use crate::update::process::{self, Process, Rewinding};
+use crate::update::session::Notice;
+
+/// How the recorder is to behave.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) on_full: OnFull,
+    /// Set under `--lockstep`: how many records the follower has agreed to.
+    pub(crate) agreed: Option<Arc<AtomicU64>>,
+}
+
+/// A call between its entry and its exit.
+#[derive(Clone, Debug)]
+struct Call {
+    treatment: Treatment,
+    entry: CallEntry,
+    notes: regions::Notes,
+}
+
+impl Call {
+    fn row(&self) -> Option<&'static Row> {
+        self.treatment.row()
+    }
+
+    /// The place of the call in the total order; `None` for what each version does for itself.
+    fn order(&self) -> Option<Order> {
+        match self.treatment {
+            Treatment::Row(row) => row.class.order(),
+            Treatment::ThreadClone(_) => Some(Order::ByEntry),
+            Treatment::GhostFork(_) => Some(Order::ByEntry),
+            Treatment::MmapFile(_) => Some(Order::ByEntry),
+            Treatment::Restart(_) | Treatment::Refuse(_) => None,
+        }
+    }
+}
+
+/// Where a held thread stands.
+#[derive(Clone, Debug)]
+pub(crate) enum HeldAt {
+    /// At the entry of a call that has not been made.
+    Entry,
+    /// Rewound out of a call.
+    Rewound(Rewound),
+    /// At the delivery of a signal that ends the program.
+    Crash(i32),
+}
+
+#[derive(Debug)]
+enum State {
+    Running,
+    InCall(Box<Call>),
+    Interrupted(Box<Call>, i64),
+    /// Will enter the call again; `written` says that its entry is in the log already.
+    Restarting {
+        call: Box<Call>,
+        written: bool,
+    },
+    Held {
+        call: Option<Box<Call>>,
+        at: HeldAt,
+        written: bool,
+    },
+}
+
+#[derive(Debug)]
+struct Thread {
+    slot: Slot,
+    state: State,
+}
+
+/// What the follower must match before the roles are swapped.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldThread {
+    pub(crate) slot: Slot,
+    pub(crate) tid: Tid,
+    pub(crate) at: HeldAt,
+    /// The call that would be made next, with its inputs; `None` after a crash in user code.
+    pub(crate) call: Option<CallEntry>,
+    /// Whether each version makes this call for itself.
+    pub(crate) local: bool,
+    /// The entry is in the log already: the follower has agreed to it or will.
+    pub(crate) written: bool,
+}
+
+/// The role of the process that serves.
+#[derive(Debug)]
+pub(crate) struct Leading {
+    threads: BTreeMap<Tid, Thread>,
+    stream: Stream,
+    settings: Settings,
+    notices: Sender<Notice>,
+    holding: bool,
+    held_reported: bool,
+    /// Threads that wait for room in the log, and the signal to go on with.
+    blocked: Vec<(Tid, i32)>,
+    /// Outputs that wait for the follower's agreement.
+    awaiting: Vec<(Seq, Tid)>,
+    /// First stops of threads whose birth was not reported yet.
+    orphans: Vec<Tid>,
+    /// Forked children on their way out of our hands; `true` for one that still shares the leader's memory.
+    ghosts: Vec<(Tid, Ghost)>,
+    failed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ghost {
+    OwnMemory,
+    SharedMemory,
+}
+
+pub(crate) fn now() -> Nanos {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a live local.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    Nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+/// Reads the memory that a call's row names as input.
+pub(crate) fn capture_inputs(row: &Row, args: &[u64; 6], memory: &Memory) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    regions::inputs(row, args, memory, &mut |region| pieces.push(piece(memory, PieceDir::In, region)));
+    pieces
+}
+
+fn piece(memory: &Memory, dir: PieceDir, region: regions::Region) -> Piece {
+    let mut bytes = vec![0; region.len as usize];
+    let got = memory.read_some(region.addr, &mut bytes);
+    bytes.truncate(got);
+    Piece { arg: region.arg, part: region.part, dir, addr: LeaderAddr(region.addr), bytes: Bytes::from(bytes) }
+}
+
+/// Signals whose default action is a crash; a follower may take over from them.
+fn is_crash(signo: i32) -> bool {
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGSYS, libc::SIGTRAP]
+        .contains(&signo)
+}
+
+impl Leading {
+    /// Takes over a process whose threads are all parked. A rewound thread's call is named, since a timed one goes on
+    /// under another number.
+    pub(crate) fn new(
+        threads: impl IntoIterator<Item = (Tid, Slot, Option<Rewound>)>,
+        memory: &Memory,
+        log: crate::log::Writer,
+        settings: Settings,
+        notices: Sender<Notice>,
+    ) -> Leading {
+        let threads = threads
+            .into_iter()
+            .map(|(tid, slot, rewound)| {
+                let state = match rewound {
+                    Some(call) => {
+                        State::Restarting { call: Box::new(begin(call.nr, call.args, memory)), written: false }
+                    }
+                    None => State::Running,
+                };
+                (tid, Thread { slot, state })
+            })
+            .collect();
+        Leading {
+            threads,
+            stream: Stream::new(log),
+            settings,
+            notices,
+            holding: false,
+            held_reported: false,
+            blocked: Vec::new(),
+            awaiting: Vec::new(),
+            orphans: Vec::new(),
+            ghosts: Vec::new(),
+            failed: false,
+        }
+    }
+
+    /// Lets every parked thread go, recorded from here on.
+    pub(crate) fn start(&self) -> Result<()> {
+        for tid in self.threads.keys() {
+            match sys::resume(*tid, Resume::Syscall, 0) {
+                Err(error) if !error.is_gone() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn notify(&self, notice: Notice) {
+        // The session outlives its tracer threads; if it is gone all the same nobody wants to know.
+        let _ = self.notices.send(notice);
+    }
+
+    /// Ends the recording with a reason; the leader goes on.
+    fn fail(&mut self, notice: Notice, reason: &str) {
+        if !self.failed {
+            self.failed = true;
+            self.stream.close(reason.to_owned());
+            self.notify(notice);
+        }
+    }
+
+    /// Lets a thread go on, unless the log has no room.
+    fn go(&mut self, tid: Tid, signo: i32) -> Result<()> {
+        if self.stream.is_stuck() {
+            match self.settings.on_full {
+                OnFull::Block => {
+                    self.blocked.push((tid, signo));
+                    return Ok(());
+                }
+                OnFull::Rollback => self.fail(Notice::LogFull, "the log is full"),
+            }
+        }
+        sys::resume(tid, Resume::Syscall, signo)
+    }
+
+    pub(crate) fn on_bell(&mut self, process: &mut Process) -> Result<()> {
+        if !self.blocked.is_empty() {
+            self.stream.retry();
+            if !self.stream.is_stuck() {
+                for (tid, signo) in std::mem::take(&mut self.blocked) {
+                    self.go(tid, signo)?;
+                }
+            }
+        }
+        if let Some(agreed) = &self.settings.agreed {
+            let agreed = agreed.load(Ordering::Acquire);
+            let (done, still): (Vec<_>, Vec<_>) =
+                self.awaiting.drain(..).partition(|(seq, _)| seq.0 < agreed || self.failed);
+            self.awaiting = still;
+            for (_, tid) in done {
+                self.go(tid, 0)?;
+            }
+        }
+        self.report_held(process);
+        Ok(())
+    }
+
+    pub(crate) fn on_stop(&mut self, _inbox: &Inbox, process: &mut Process, tid: Tid, stop: Stop) -> Result<()> {
+        if !self.threads.contains_key(&tid) {
+            return self.on_stranger(process, tid, stop);
+        }
+        match stop {
+            Stop::Syscall => match sys::syscall_info(tid)? {
+                SyscallStop::Entry { nr, args } => self.on_entry(process, tid, nr, args),
+                SyscallStop::Exit { ret } => self.on_exit(process, tid, ret),
+                SyscallStop::Neither => {
+                    self.fail(
+                        Notice::Refused { call: "a 32-bit call".into(), reason: "only 64-bit calls are known".into() },
+                        "",
+                    );
+                    self.go(tid, 0)
+                }
+            },
+            Stop::Signal(signo) => self.on_signal(process, tid, signo),
+            Stop::Group(_) => sys::resume(tid, Resume::Listen, 0),
+            // The thread is new, a group stop ended, or it had left its call before it was interrupted.
+            Stop::Interrupted => self.go(tid, 0),
+            Stop::Event(event) => self.on_event(process, tid, event),
+            Stop::Exited(_) | Stop::Killed(_) => {
+                self.on_end(process, tid, stop);
+                Ok(())
+            }
+        }
+    }
+
+    /// A stop of a thread that is not ours yet: newborn, or a forked child.
+    fn on_stranger(&mut self, process: &mut Process, tid: Tid, stop: Stop) -> Result<()> {
+        if stop.is_end() {
+            self.orphans.retain(|orphan| *orphan != tid);
+            self.ghosts.retain(|(ghost, _)| *ghost != tid);
+            return Ok(());
+        }
+        match self.ghosts.iter().find(|(ghost, _)| *ghost == tid) {
+            Some((_, kind)) => {
+                let kind = *kind;
+                self.ghosts.retain(|(ghost, _)| *ghost != tid);
+                let_ghost_go(process, tid, kind)
+            }
+            None => {
+                self.orphans.push(tid);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_entry(&mut self, process: &mut Process, tid: Tid, nr: u32, args: [u64; 6]) -> Result<()> {
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
+        let slot = thread.slot;
+        let restart = i64::from(nr) == libc::SYS_restart_syscall;
+        let (call, written) = match std::mem::replace(&mut thread.state, State::Running) {
+            State::Restarting { call, written: true } if restart || call.entry.nr == nr => (call, true),
+            State::Restarting { call, .. } if restart => {
+                (Box::new(begin(call.entry.nr, call.entry.args, &process.memory)), false)
+            }
+            _ => (Box::new(begin(nr, args, &process.memory)), false),
+        };
+        if let Treatment::Refuse(reason) = call.treatment {
+            let name = syscalls::name(nr).map_or_else(|| format!("system call {nr}"), str::to_owned);
+            self.fail(Notice::Refused { call: name, reason: reason.to_owned() }, reason);
+        }
+        if self.holding && call.order().is_some() {
+            thread_state(&mut self.threads, tid, State::Held { call: Some(call), at: HeldAt::Entry, written });
+            self.report_held(process);
+            return Ok(());
+        }
+        let output = call.order() == Some(Order::ByEntry) && !written && !self.failed;
+        if output {
+            self.stream.enter(slot, call.entry.clone());
+        }
+        let lockstep = self.settings.agreed.is_some()
+            && matches!(call.treatment, Treatment::Row(row) if row.class == Class::Compare);
+        thread_state(&mut self.threads, tid, State::InCall(call));
+        if output
+            && lockstep
+            && let Some(seq) = self.stream.flush()
+        {
+            self.awaiting.push((seq, tid));
+            return Ok(());
+        }
+        self.go(tid, 0)
+    }
+
+    fn on_exit(&mut self, process: &mut Process, tid: Tid, ret: i64) -> Result<()> {
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
+        let slot = thread.slot;
+        match std::mem::replace(&mut thread.state, State::Running) {
+            State::InCall(call) if regs::is_interrupted(ret) => match process::rewind(process.pid, tid)? {
+                Rewinding::Rewound(rewound) => {
+                    self.restart(tid, slot, call);
+                    if self.holding {
+                        self.hold_rewound(process, tid, rewound);
+                        return Ok(());
+                    }
+                }
+                Rewinding::SignalComes | Rewinding::NotInCall => {
+                    thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
+                }
+            },
+            State::InCall(call) => self.finish(process, tid, &call, ret),
+            // The exit of an entry that was undone.
+            other => thread.state = other,
+        }
+        self.go(tid, 0)
+    }
+
+    /// Records the end of a call.
+    fn finish(&mut self, process: &Process, tid: Tid, call: &Call, ret: i64) {
+        let (Some(row), Some(order), Some(slot)) = (call.row(), call.order(), process.slot(tid)) else { return };
+        if self.failed {
+            return;
+        }
+        let mut outputs = Vec::new();
+        let after = regions::After::Executed(&call.notes);
+        regions::outputs(row, &call.entry.args, ret, after, &process.memory, &mut |region| {
+            outputs.push(piece(&process.memory, PieceDir::Out, region));
+        });
+        let ret = CallReturn { ret, outputs, at: now() };
+        match order {
+            Order::ByEntry => self.stream.leave(slot, ret),
+            Order::ByExit => self.stream.emit(slot, Event::Call(call.entry.clone(), ret)),
+        }
+    }
+
+    fn on_signal(&mut self, process: &mut Process, tid: Tid, signo: i32) -> Result<()> {
+        let Some(slot) = process.slot(tid) else { return Ok(()) };
+        let caught = procfs::signals(process.pid, tid)?.caught & signal_bit(signo) != 0;
+        let state = match self.threads.get_mut(&tid) {
+            Some(thread) => std::mem::replace(&mut thread.state, State::Running),
+            None => return Ok(()),
+        };
+        if !caught && is_crash(signo) && !self.failed {
+            thread_state(&mut self.threads, tid, State::Held { call: None, at: HeldAt::Crash(signo), written: false });
+            self.notify(Notice::LeaderCrashed { slot, signo });
+            return Ok(());
+        }
+        match state {
+            State::Interrupted(call, ret) if caught => {
+                self.finish(process, tid, &call, ret);
+                self.record_signal(slot, tid, signo)?;
+            }
+            State::Interrupted(call, ret) => {
+                if ret == regs::EINTR {
+                    let mut regs = sys::get_regs(tid)?;
+                    regs::rewind(&mut regs, regs::Eintr::Ours);
+                    sys::set_regs(tid, &regs)?;
+                }
+                self.restart(tid, slot, call);
+            }
+            other => {
+                if caught {
+                    self.record_signal(slot, tid, signo)?;
+                }
+                thread_state(&mut self.threads, tid, other);
+            }
+        }
+        self.go(tid, signo)
+    }
+
+    fn record_signal(&mut self, slot: Slot, tid: Tid, signo: i32) -> Result<()> {
+        let siginfo = Bytes::copy_from_slice(&sys::get_siginfo(tid)?);
+        if !self.failed {
+            self.stream.emit(slot, Event::Signal(SignalRecord { signo, siginfo }));
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self, tid: Tid, slot: Slot, call: Box<Call>) {
+        let written = call.order() == Some(Order::ByEntry) && !self.stream.take_back(slot);
+        thread_state(&mut self.threads, tid, State::Restarting { call, written });
+    }
+
+    fn hold_rewound(&mut self, process: &mut Process, tid: Tid, rewound: Rewound) {
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        if let State::Restarting { call, written } = std::mem::replace(&mut thread.state, State::Running) {
+            thread.state = State::Held { call: Some(call), at: HeldAt::Rewound(rewound), written };
+        }
+        self.report_held(process);
+    }
+
+    fn on_event(&mut self, process: &mut Process, tid: Tid, event: i32) -> Result<()> {
+        match event {
+            libc::PTRACE_EVENT_CLONE | libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK => {
+                let child = Tid(sys::event_message(tid)? as i32);
+                self.on_birth(process, tid, child)?;
+            }
+            libc::PTRACE_EVENT_EXEC => {
+                let reason = "the target replaced its program";
+                self.fail(Notice::Refused { call: "execve".into(), reason: reason.into() }, reason);
+            }
+            _ => {}
+        }
+        self.go(tid, 0)
+    }
+
+    fn on_birth(&mut self, process: &mut Process, parent: Tid, child: Tid) -> Result<()> {
+        let here = self.orphans.contains(&child);
+        self.orphans.retain(|orphan| *orphan != child);
+        let (thread_born, shares_memory) = match self.threads.get(&parent).map(|thread| &thread.state) {
+            Some(State::InCall(call)) => {
+                let args = call.entry.args;
+                let flags = match i64::from(call.entry.nr) {
+                    libc::SYS_clone => args[0],
+                    libc::SYS_clone3 => process.memory.read_u64(args[0])?,
+                    libc::SYS_vfork => (libc::CLONE_VM | libc::CLONE_VFORK) as u64,
+                    _ => 0,
+                };
+                (matches!(call.treatment, Treatment::ThreadClone(_)), flags & libc::CLONE_VM as u64 != 0)
+            }
+            _ => (false, false),
+        };
+        if thread_born {
+            let slot = process.new_slot(child);
+            self.threads.insert(child, Thread { slot, state: State::Running });
+            if let Some(parent) = process.slot(parent)
+                && !self.failed
+            {
+                self.stream.emit(parent, Event::ThreadStarted { child: slot, tid: child.0 });
+            }
+            return if here { self.go(child, 0) } else { Ok(()) };
+        }
+        let kind = if shares_memory { Ghost::SharedMemory } else { Ghost::OwnMemory };
+        if here {
+            return let_ghost_go(process, child, kind);
+        }
+        self.ghosts.push((child, kind));
+        Ok(())
+    }
+
+    fn on_end(&mut self, process: &mut Process, tid: Tid, stop: Stop) {
+        let Some(slot) = process.slot(tid) else { return };
+        self.threads.remove(&tid);
+        process.threads.remove(&tid);
+        if tid == process.pid.main() || self.threads.is_empty() {
+            self.fail(Notice::LeaderEnded { status: stop.to_string() }, "the leader ended");
+        } else if !self.failed {
+            self.stream.emit(slot, Event::ThreadEnded);
+        }
+        self.report_held(process);
+    }
+
+    /// Brings every thread to a place at which the versions can be swapped; [`Notice::Held`] follows.
+    pub(crate) fn hold(&mut self, process: &mut Process) -> Result<()> {
+        self.holding = true;
+        self.held_reported = false;
+        for (tid, thread) in &self.threads {
+            if matches!(thread.state, State::InCall(_)) {
+                match sys::interrupt(*tid) {
+                    Err(error) if !error.is_gone() => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        self.report_held(process);
+        Ok(())
+    }
+
+    fn report_held(&mut self, _process: &Process) {
+        if self.holding
+            && !self.held_reported
+            && self.threads.values().all(|thread| matches!(thread.state, State::Held { .. }))
+        {
+            self.held_reported = true;
+            self.stream.flush();
+            self.notify(Notice::Held);
+        }
+    }
+
+    /// Says which threads are not held yet and what they are doing, for a wait that ran out.
+    pub(crate) fn not_held(&self) -> Vec<String> {
+        let call = |call: &Call| syscalls::name(call.entry.nr).unwrap_or("an unknown call").to_owned();
+        self.threads
+            .iter()
+            .filter_map(|(tid, thread)| match &thread.state {
+                State::Held { .. } => None,
+                State::Running => Some(format!("thread {tid} computes and makes no call")),
+                State::InCall(at) | State::Interrupted(at, _) | State::Restarting { call: at, .. } => {
+                    Some(format!("thread {tid} is in {}({:#x}, …)", call(at), at.entry.args[0]))
+                }
+            })
+            .collect()
+    }
+
+    /// Returns where the held threads stand and how many records the follower must have lived through.
+    pub(crate) fn held(&self) -> (Vec<HeldThread>, u64) {
+        let threads = self
+            .threads
+            .iter()
+            .filter_map(|(tid, thread)| match &thread.state {
+                State::Held { call, at, written } => Some(HeldThread {
+                    slot: thread.slot,
+                    tid: *tid,
+                    at: at.clone(),
+                    call: call.as_ref().map(|call| call.entry.clone()),
+                    local: call.as_ref().is_some_and(|call| call.order().is_none()),
+                    written: *written,
+                }),
+                _ => None,
+            })
+            .collect();
+        (threads, self.stream.written())
+    }
+
+    /// Undoes [`Leading::hold`]: everything goes on as if nobody had asked.
+    pub(crate) fn release_hold(&mut self, process: &mut Process) -> Result<()> {
+        self.holding = false;
+        let tids: Vec<Tid> = self.threads.keys().copied().collect();
+        for tid in tids {
+            let Some(thread) = self.threads.get_mut(&tid) else { continue };
+            let slot = thread.slot;
+            match std::mem::replace(&mut thread.state, State::Running) {
+                // Rewound to execute a call of the daemon's: it will come to its call again.
+                State::Held { call: Some(call), at: HeldAt::Entry, written }
+                    if !matches!(sys::syscall_info(tid)?, SyscallStop::Entry { .. }) =>
+                {
+                    thread.state = State::Restarting { call, written };
+                    self.go(tid, 0)?;
+                }
+                State::Held { call: Some(call), at: HeldAt::Entry, written } => {
+                    if call.order() == Some(Order::ByEntry) && !written && !self.failed {
+                        self.stream.enter(slot, call.entry.clone());
+                    }
+                    thread.state = State::InCall(call);
+                    self.go(tid, 0)?;
+                }
+                State::Held { call: Some(call), at: HeldAt::Rewound(_), written } => {
+                    thread.state = State::Restarting { call, written };
+                    self.go(tid, 0)?;
+                }
+                State::Held { at: HeldAt::Crash(signo), .. } => self.go(tid, signo)?,
+                other => thread.state = other,
+            }
+        }
+        self.on_bell(process)
+    }
+
+    /// Stops recording for good; whatever waits goes on. The threads can be parked and released afterwards.
+    pub(crate) fn stop(&mut self, process: &mut Process, reason: &str) -> Result<()> {
+        self.failed = true;
+        self.stream.close(reason.to_owned());
+        for (_, tid) in std::mem::take(&mut self.awaiting) {
+            sys::resume(tid, Resume::Syscall, 0)?;
+        }
+        for (tid, signo) in std::mem::take(&mut self.blocked) {
+            sys::resume(tid, Resume::Syscall, signo)?;
+        }
+        self.release_hold(process)
+    }
+}
+
+fn thread_state(threads: &mut BTreeMap<Tid, Thread>, tid: Tid, state: State) {
+    if let Some(thread) = threads.get_mut(&tid) {
+        thread.state = state;
+    }
+}
+
+fn begin(nr: u32, args: [u64; 6], memory: &Memory) -> Call {
+    let treatment = syscalls::treatment(nr, &args, memory);
+    let mut call = Call {
+        treatment,
+        entry: CallEntry { nr, args, inputs: Vec::new(), at: now() },
+        notes: regions::Notes::default(),
+    };
+    if let (Some(row), Some(_)) = (call.row(), call.order()) {
+        call.entry.inputs = capture_inputs(row, &args, memory);
+        call.notes = regions::notes(row, &args, memory);
+    }
+    call
+}
+
+/// Detaches from a forked child, which runs unobserved, with its vDSO as it should be.
+fn let_ghost_go(process: &Process, tid: Tid, kind: Ghost) -> Result<()> {
+    if kind == Ghost::OwnMemory {
+        let memory = Memory::open(Pid(tid.0))?;
+        process.footprint.vdso.restore(&memory)?;
+        process.footprint.stub.remove(&memory)?;
+    }
+    sys::detach(tid, 0)
+}

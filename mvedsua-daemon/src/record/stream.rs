@@ -1,0 +1,199 @@
+//! Puts what the leader does into one causal order and into the log.
+//!
+//! At most one output is *open*: entered, not yet returned, and nothing recorded since. If it returns next it becomes one
+//! [`Event::Call`]; if anything else is due first, its entry is written as [`Event::Enter`] and its end as
+//! [`Event::Return`]. Pure but for the log it writes to.
+
+use std::collections::VecDeque;
+
+use super::{CallEntry, CallReturn, Event, Seq, Slot};
+use crate::log::{Full, FullReason, Writer};
+
+/// The recorder's end of the log.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    log: Writer,
+    open: Option<(Slot, CallEntry)>,
+    /// Events that the log had no room for, in order.
+    stuck: VecDeque<(Slot, Event)>,
+    /// Numbers given so far.
+    next: u64,
+    /// Why nothing more is written: the reader is gone or the stream was given up.
+    closed: Option<String>,
+}
+
+impl Stream {
+    pub(crate) fn new(log: Writer) -> Stream {
+        Stream { log, open: None, stuck: VecDeque::new(), next: 0, closed: None }
+    }
+
+    /// An output was entered; it takes its place in the order now.
+    pub(crate) fn enter(&mut self, slot: Slot, entry: CallEntry) {
+        self.flush();
+        self.open = Some((slot, entry));
+    }
+
+    /// Writes the open output's entry, if there is one, and returns the number of the last record.
+    pub(crate) fn flush(&mut self) -> Option<Seq> {
+        if let Some((slot, entry)) = self.open.take() {
+            self.put(slot, Event::Enter(entry));
+        }
+        self.next.checked_sub(1).map(Seq)
+    }
+
+    /// Takes the open output back, if it is this slot's: it was interrupted and will be entered again.
+    pub(crate) fn take_back(&mut self, slot: Slot) -> bool {
+        if self.open.as_ref().is_some_and(|(of, _)| *of == slot) {
+            self.open = None;
+            return true;
+        }
+        false
+    }
+
+    /// The output that this slot entered has returned.
+    pub(crate) fn leave(&mut self, slot: Slot, ret: CallReturn) {
+        match self.open.take() {
+            Some((of, entry)) if of == slot => self.put(slot, Event::Call(entry, ret)),
+            other => {
+                self.open = other;
+                self.flush();
+                self.put(slot, Event::Return(ret));
+            }
+        }
+    }
+
+    /// Anything else happened.
+    pub(crate) fn emit(&mut self, slot: Slot, event: Event) {
+        self.flush();
+        self.put(slot, event);
+    }
+
+    fn put(&mut self, slot: Slot, event: Event) {
+        if self.closed.is_some() {
+            return;
+        }
+        self.next += 1;
+        if !self.stuck.is_empty() {
+            self.stuck.push_back((slot, event));
+            return;
+        }
+        if let Err(full) = self.log.append(slot, event) {
+            self.refused(full);
+        }
+    }
+
+    fn refused(&mut self, full: Full) {
+        if let FullReason::ReaderGone = full.reason {
+            self.closed = Some(full.to_string());
+            self.stuck.clear();
+        } else {
+            self.stuck.push_front((full.slot, *full.event));
+        }
+    }
+
+    /// Tries to write what the log had no room for.
+    pub(crate) fn retry(&mut self) {
+        while let Some((slot, event)) = self.stuck.pop_front() {
+            if let Err(full) = self.log.append(slot, event) {
+                self.refused(full);
+                return;
+            }
+        }
+    }
+
+    /// Says whether events wait for room, and asks to be woken when there is some.
+    pub(crate) fn is_stuck(&mut self) -> bool {
+        while !self.stuck.is_empty() {
+            if self.log.arm() {
+                return true;
+            }
+            self.retry();
+        }
+        false
+    }
+
+    /// Stops writing for good.
+    pub(crate) fn close(&mut self, reason: String) {
+        self.stuck.clear();
+        self.open = None;
+        self.closed = Some(reason);
+    }
+
+    /// How many records were numbered; the reader has seen all of them when its next number is this one.
+    pub(crate) fn written(&self) -> u64 {
+        self.next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Config, Reader, channel};
+    use crate::record::Nanos;
+
+    fn stream() -> (Stream, Reader) {
+        let (writer, reader) = channel(Config { memory: 1 << 20, disk: 0, spill_dir: "/nonexistent".into() });
+        (Stream::new(writer), reader)
+    }
+
+    fn entry(nr: u32) -> CallEntry {
+        CallEntry { nr, args: [0; 6], inputs: Vec::new(), at: Nanos(0) }
+    }
+
+    fn ret(ret: i64) -> CallReturn {
+        CallReturn { ret, outputs: Vec::new(), at: Nanos(0) }
+    }
+
+    fn events(reader: &mut Reader) -> Vec<(u32, Event)> {
+        std::iter::from_fn(|| reader.next()).map(|record| (record.slot.0, record.event)).collect()
+    }
+
+    #[test]
+    fn an_output_that_returns_next_is_one_record() {
+        let (mut stream, mut reader) = stream();
+        stream.enter(Slot(0), entry(1));
+        stream.leave(Slot(0), ret(5));
+        assert_eq!(events(&mut reader), [(0, Event::Call(entry(1), ret(5)))]);
+    }
+
+    #[test]
+    fn an_output_keeps_its_place_before_what_it_made_possible() {
+        let (mut stream, mut reader) = stream();
+        stream.enter(Slot(0), entry(1));
+        stream.emit(Slot(1), Event::Call(entry(0), ret(5)));
+        stream.leave(Slot(0), ret(5));
+        let expected = [(0, Event::Enter(entry(1))), (1, Event::Call(entry(0), ret(5))), (0, Event::Return(ret(5)))];
+        assert_eq!(events(&mut reader), expected);
+        assert_eq!(stream.written(), 3);
+    }
+
+    #[test]
+    fn an_interrupted_output_is_taken_back_unless_it_was_written() {
+        let (mut stream, mut reader) = stream();
+        stream.enter(Slot(0), entry(1));
+        assert!(stream.take_back(Slot(0)));
+        stream.enter(Slot(0), entry(1));
+        stream.flush();
+        assert!(!stream.take_back(Slot(0)));
+        assert_eq!(events(&mut reader), [(0, Event::Enter(entry(1)))]);
+    }
+
+    #[test]
+    fn what_finds_no_room_waits_in_order() {
+        let (writer, mut reader) = channel(Config { memory: 600, disk: 0, spill_dir: "/nonexistent".into() });
+        let mut stream = Stream::new(writer);
+        for nr in 0..20 {
+            stream.emit(Slot(0), Event::Call(entry(nr), ret(0)));
+        }
+        assert!(stream.is_stuck());
+        let mut seen = Vec::new();
+        while seen.len() < 20 {
+            let record = reader.next().expect("a record");
+            if let Event::Call(entry, _) = record.event {
+                seen.push(entry.nr);
+            }
+            stream.retry();
+        }
+        assert_eq!(seen, (0..20).collect::<Vec<_>>());
+    }
+}

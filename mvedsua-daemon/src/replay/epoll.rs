@@ -1,0 +1,83 @@
+//! What each version registered with its epoll sets.
+//!
+//! The kernel hands back whatever 64 bits a program registered, usually a pointer; the two versions' pointers may differ.
+//! So for each registration both values are kept, and the leader's events are rewritten before the follower sees them.
+
+use std::collections::HashMap;
+
+/// Bytes of one `struct epoll_event`, which is packed on x86-64: events, then data.
+const EVENT: usize = 12;
+
+/// The registrations whose values differ, by epoll descriptor and watched descriptor.
+#[derive(Debug, Default)]
+pub(crate) struct Registrations {
+    differing: HashMap<(i32, i32), Pair>,
+}
+
+/// What the two versions registered for one descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) leader: u64,
+    pub(crate) follower: u64,
+}
+
+impl Registrations {
+    /// Both versions registered a descriptor.
+    pub(crate) fn set(&mut self, epfd: i32, fd: i32, pair: Pair) {
+        if pair.leader == pair.follower {
+            self.differing.remove(&(epfd, fd));
+        } else {
+            self.differing.insert((epfd, fd), pair);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, epfd: i32, fd: i32) {
+        self.differing.remove(&(epfd, fd));
+    }
+
+    /// Rewrites the events that the leader got to what the follower would have got.
+    pub(crate) fn translate(&self, epfd: i32, events: &mut [u8]) {
+        if self.differing.is_empty() {
+            return;
+        }
+        for event in events.chunks_exact_mut(EVENT) {
+            let mut data = [0; 8];
+            data.copy_from_slice(&event[4..]);
+            let leader = u64::from_ne_bytes(data);
+            let found = self.differing.iter().find(|((of, _), pair)| *of == epfd && pair.leader == leader);
+            if let Some((_, pair)) = found {
+                event[4..].copy_from_slice(&pair.follower.to_ne_bytes());
+            }
+        }
+    }
+
+    /// Returns what must be registered anew when the follower takes over.
+    pub(crate) fn differing(&self) -> impl Iterator<Item = (i32, i32, Pair)> {
+        self.differing.iter().map(|((epfd, fd), pair)| (*epfd, *fd, *pair))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(data: u64) -> Vec<u8> {
+        [&1u32.to_ne_bytes()[..], &data.to_ne_bytes()[..]].concat()
+    }
+
+    #[test]
+    fn only_what_differs_is_rewritten() {
+        let mut registrations = Registrations::default();
+        registrations.set(3, 7, Pair { leader: 0xaa, follower: 0xbb });
+        registrations.set(3, 8, Pair { leader: 0xcc, follower: 0xcc });
+        let mut events = [event(0xaa), event(0xcc), event(0xaa)].concat();
+        registrations.translate(3, &mut events);
+        assert_eq!(events, [event(0xbb), event(0xcc), event(0xbb)].concat());
+        let mut other = event(0xaa);
+        registrations.translate(4, &mut other);
+        assert_eq!(other, event(0xaa));
+        assert_eq!(registrations.differing().count(), 1);
+        registrations.set(3, 7, Pair { leader: 5, follower: 5 });
+        assert_eq!(registrations.differing().count(), 0);
+    }
+}

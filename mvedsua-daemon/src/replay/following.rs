@@ -1,0 +1,823 @@
+//! The SYSEMU replayer: drives the follower's threads through the records of the log.
+//!
+//! ```text
+//!              a call is about to be made            its record is due and equal
+//!   Running ───────────────────────────► AtCall ─────────────────────────────────► Running
+//!     ▲  │ class Local                      │ only its entry is there (Enter)        ▲
+//!     │  ▼                                  ▼                                        │ Return
+//!    Local (made for real)               Entered ────────────────────────────────────┘
+//! ```
+//!
+//! A record is answered only when all earlier records have been reached, so the threads of the follower see the leader's
+//! order. When nothing moves for a while (the threads took a lock in another order than the leader's, which no record
+//! shows) the order is relaxed: the first waiting record of another thread may go first, unless both concern the same
+//! descriptor. If still nothing moves, that is a divergence of kind `order`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use mvedsua_common::syscalls::{self, Arg, Class, Row, Treatment, regions};
+
+use super::epoll::{Pair, Registrations};
+use crate::compare::{self, Actual, Divergence, DivergenceKind, Evidence, Input, MatchedCall, Trail};
+use crate::log::Reader;
+use crate::ptrace::regs::{self, Rewound};
+use crate::ptrace::sys::{self, Resume, SyscallStop};
+use crate::ptrace::wait::{Bell, Inbox, Stop};
+use crate::ptrace::{Result, Tid};
+use crate::record::leading::{HeldThread, capture_inputs};
+use crate::record::{CallEntry, CallReturn, Event, Piece, PieceDir, Record, Seq, SignalRecord, Slot};
+use crate::update::process::{self, Process, Rewinding};
+use crate::update::session::Notice;
+
+/// How long nothing may move before the order is relaxed.
+const RELAX_AFTER: Duration = Duration::from_millis(50);
+/// How many records are looked at when the order is relaxed.
+const LOOK_AHEAD: usize = 4096;
+
+/// Where the evidence is kept, for `status`.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) replayed: AtomicU64,
+    pub(crate) calls: AtomicU64,
+    pub(crate) outputs: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) relaxed: AtomicU64,
+}
+
+/// How the replayer is to behave.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) hang_timeout: Duration,
+    pub(crate) tally: Arc<Tally>,
+    /// Under `--lockstep`: where agreement is announced, and whom to wake.
+    pub(crate) agreement: Option<(Arc<AtomicU64>, Arc<Bell>)>,
+}
+
+#[derive(Clone, Debug)]
+struct Call {
+    nr: u32,
+    args: [u64; 6],
+    row: Option<&'static Row>,
+    inputs: Vec<Piece>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// In user code, or in a call of its own (its number).
+    Running {
+        local: Option<u32>,
+    },
+    /// Was rewound to make a call of its own; its entry comes next.
+    Local {
+        nr: u32,
+    },
+    AtCall(Box<Call>),
+    Entered(Box<Call>),
+    /// Makes a thread.
+    Cloning {
+        call: Box<Call>,
+        born: Option<Tid>,
+        returned: bool,
+    },
+    Exiting,
+    /// Was sent a signal; its delivery comes next.
+    Signalled(Box<SignalRecord>),
+    /// Stopped inside a call of its own, rewound, for a promotion.
+    Parked(Rewound),
+}
+
+#[derive(Debug)]
+struct Thread {
+    slot: Slot,
+    state: State,
+}
+
+/// What a promotion waits for.
+#[derive(Debug)]
+struct Drain {
+    target: u64,
+    held: Vec<HeldThread>,
+    reported: bool,
+}
+
+/// What became of a record.
+enum Applied {
+    Done,
+    NotReady,
+    Diverged(Box<Divergence>),
+}
+
+/// The role of the process that follows.
+#[derive(Debug)]
+pub(crate) struct Following {
+    threads: BTreeMap<Tid, Thread>,
+    reader: Reader,
+    /// Records taken from the log and not yet answered; more than one only while the order is relaxed.
+    queue: VecDeque<Record>,
+    applied: u64,
+    trail: Trail,
+    registrations: Registrations,
+    settings: Settings,
+    notices: Sender<Notice>,
+    moved: Instant,
+    caught_up: bool,
+    drain: Option<Drain>,
+    orphans: Vec<Tid>,
+    ended: bool,
+}
+
+impl Following {
+    /// Takes over a process whose threads are all parked, rewound.
+    pub(crate) fn new(
+        threads: impl IntoIterator<Item = (Tid, Slot)>,
+        reader: Reader,
+        settings: Settings,
+        notices: Sender<Notice>,
+    ) -> Following {
+        let running = |(tid, slot)| (tid, Thread { slot, state: State::Running { local: None } });
+        Following {
+            threads: threads.into_iter().map(running).collect(),
+            reader,
+            queue: VecDeque::new(),
+            applied: 0,
+            trail: Trail::default(),
+            registrations: Registrations::default(),
+            settings,
+            notices,
+            moved: Instant::now(),
+            caught_up: false,
+            drain: None,
+            orphans: Vec::new(),
+            ended: false,
+        }
+    }
+
+    /// Lets every thread go.
+    pub(crate) fn start(&mut self) -> Result<()> {
+        self.moved = Instant::now();
+        self.threads.keys().try_for_each(|tid| sys::resume(*tid, Resume::Sysemu, 0))
+    }
+
+    fn notify(&self, notice: Notice) {
+        // The session outlives its tracer threads; if it is gone all the same nobody wants to know.
+        let _ = self.notices.send(notice);
+    }
+
+    fn diverge(&mut self, process: &Process, mut divergence: Divergence) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        if let Some(tid) = process.tid(divergence.slot) {
+            divergence.backtrace = crate::symbols::symbolize(process.pid.0, &stack(process, tid));
+        }
+        self.notify(Notice::Diverged(Box::new(divergence)));
+    }
+
+    fn state(&mut self, tid: Tid, state: State) {
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.state = state;
+        }
+    }
+
+    fn go(&mut self, tid: Tid, how: Resume, state: State) -> Result<()> {
+        self.state(tid, state);
+        sys::resume(tid, how, 0)
+    }
+
+    pub(crate) fn on_stop(&mut self, _inbox: &Inbox, process: &mut Process, tid: Tid, stop: Stop) -> Result<()> {
+        if !self.threads.contains_key(&tid) {
+            if !stop.is_end() {
+                self.orphans.push(tid);
+                return self.advance(process);
+            }
+            return Ok(());
+        }
+        match stop {
+            Stop::Syscall => match sys::syscall_info(tid)? {
+                SyscallStop::Entry { nr, args } => self.on_entry(process, tid, nr, args),
+                SyscallStop::Exit { .. } | SyscallStop::Neither => self.on_exit(process, tid),
+            },
+            Stop::Signal(signo) => self.on_signal(process, tid, signo),
+            Stop::Interrupted | Stop::Group(_) => self.on_interrupted(process, tid),
+            Stop::Event(libc::PTRACE_EVENT_CLONE) => {
+                let child = Tid(sys::event_message(tid)? as i32);
+                if let Some(Thread { state: State::Cloning { born, .. }, .. }) = self.threads.get_mut(&tid) {
+                    *born = Some(child);
+                }
+                sys::resume(tid, Resume::Syscall, 0)?;
+                self.advance(process)
+            }
+            Stop::Event(_) => sys::resume(tid, Resume::Sysemu, 0),
+            Stop::Exited(_) | Stop::Killed(_) => {
+                self.on_end(process, tid, stop);
+                self.advance(process)
+            }
+        }
+    }
+
+    pub(crate) fn on_bell(&mut self, process: &mut Process) -> Result<()> {
+        if self.ended {
+            return Ok(());
+        }
+        self.advance(process)?;
+        self.check_progress(process)
+    }
+
+    fn on_entry(&mut self, process: &mut Process, tid: Tid, nr: u32, args: [u64; 6]) -> Result<()> {
+        let Some(thread) = self.threads.get(&tid) else { return Ok(()) };
+        match &thread.state {
+            // Second visit: from here the call is executed, and the next one is stopped before it is.
+            State::Local { nr } => {
+                let nr = *nr;
+                return self.go(tid, Resume::Sysemu, State::Running { local: Some(nr) });
+            }
+            State::Cloning { .. } => return sys::resume(tid, Resume::Syscall, 0),
+            State::Exiting => return sys::resume(tid, Resume::Cont, 0),
+            State::Running { .. } | State::AtCall(_) | State::Entered(_) | State::Signalled(_) | State::Parked(_) => {}
+        }
+        let treatment = syscalls::treatment(nr, &args, &process.memory);
+        match treatment {
+            Treatment::Row(row) if row.class == Class::Local => return self.make(tid, nr, State::Local { nr }),
+            Treatment::Restart(_) => return self.make(tid, nr, State::Local { nr }),
+            _ => {}
+        }
+        let row = treatment.row();
+        let inputs = row.map(|row| capture_inputs(row, &args, &process.memory)).unwrap_or_default();
+        self.state(tid, State::AtCall(Box::new(Call { nr, args, row, inputs })));
+        self.advance(process)
+    }
+
+    /// Rewinds a thread so that it makes its call for real.
+    fn make(&mut self, tid: Tid, nr: u32, state: State) -> Result<()> {
+        let mut regs = sys::get_regs(tid)?;
+        regs::undo_entry(&mut regs, nr);
+        sys::set_regs(tid, &regs)?;
+        self.go(tid, Resume::Syscall, state)
+    }
+
+    fn on_exit(&mut self, process: &mut Process, tid: Tid) -> Result<()> {
+        if let Some(Thread { state: State::Cloning { returned, born, .. }, .. }) = self.threads.get_mut(&tid) {
+            // The first exit is that of the undone entry; the real one comes after the birth.
+            if born.is_some() {
+                *returned = true;
+                return self.advance(process);
+            }
+            return sys::resume(tid, Resume::Syscall, 0);
+        }
+        let how = match self.threads.get(&tid).map(|thread| &thread.state) {
+            // The exit of the undone entry.
+            Some(State::Local { .. } | State::Exiting) => Resume::Syscall,
+            _ => Resume::Sysemu,
+        };
+        sys::resume(tid, how, 0)
+    }
+
+    fn on_signal(&mut self, process: &mut Process, tid: Tid, signo: i32) -> Result<()> {
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
+        let slot = thread.slot;
+        if let State::Signalled(signal) = &thread.state
+            && signal.signo == signo
+        {
+            let mut info = [0; 128];
+            let len = signal.siginfo.len().min(128);
+            info[..len].copy_from_slice(&signal.siginfo[..len]);
+            sys::set_siginfo(tid, &info)?;
+            thread.state = State::Running { local: None };
+            return sys::resume(tid, Resume::Sysemu, signo);
+        }
+        let info = sys::get_siginfo(tid)?;
+        let code = i32::from_ne_bytes([info[8], info[9], info[10], info[11]]);
+        let synchronous = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
+        if code <= 0 || !synchronous.contains(&signo) {
+            // From outside, to a process that nobody knows: the leader got its own.
+            return sys::resume(tid, Resume::Sysemu, 0);
+        }
+        // A fault: the program's own business if the leader had the same one here, a crash otherwise.
+        if self.queue.is_empty()
+            && let Some(record) = self.reader.next()
+        {
+            self.queue.push_back(record);
+        }
+        let same =
+            |record: &Record| record.slot == slot && matches!(&record.event, Event::Signal(due) if due.signo == signo);
+        if self.queue.front().is_some_and(same) {
+            self.consume();
+            self.state(tid, State::Running { local: None });
+            return sys::resume(tid, Resume::Sysemu, signo);
+        }
+        let mut address = [0; 8];
+        address.copy_from_slice(&info[16..24]);
+        let kind = DivergenceKind::Crash { signo, address: u64::from_ne_bytes(address) };
+        let divergence = self.describe(slot, kind, self.queue.front(), None);
+        self.diverge(process, divergence);
+        Ok(())
+    }
+
+    fn on_interrupted(&mut self, process: &mut Process, tid: Tid) -> Result<()> {
+        let draining = self.drain.is_some();
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
+        if let State::Running { local: Some(_) } = thread.state
+            && draining
+            && let Rewinding::Rewound(rewound) = process::rewind(process.pid, tid)?
+        {
+            thread.state = State::Parked(rewound);
+            return self.advance(process);
+        }
+        match thread.state {
+            State::Local { .. } | State::Cloning { .. } | State::Exiting => sys::resume(tid, Resume::Syscall, 0),
+            _ => sys::resume(tid, Resume::Sysemu, 0),
+        }
+    }
+
+    fn on_end(&mut self, process: &mut Process, tid: Tid, stop: Stop) {
+        let Some(thread) = self.threads.remove(&tid) else { return };
+        process.threads.remove(&tid);
+        if matches!(thread.state, State::Exiting) {
+            return;
+        }
+        let kind = DivergenceKind::Gone { status: stop.to_string() };
+        let divergence = self.describe(thread.slot, kind, None, None);
+        self.diverge(process, divergence);
+    }
+
+    fn describe(&self, slot: Slot, kind: DivergenceKind, due: Option<&Record>, actual: Option<&Call>) -> Divergence {
+        let expected = due.and_then(|record| match &record.event {
+            Event::Call(entry, _) | Event::Enter(entry) => Some((syscalls::row(entry.nr)?, entry)),
+            _ => None,
+        });
+        let inputs: Vec<Input<'_>> = actual.map(inputs_of).unwrap_or_default();
+        let view = actual.map(|call| Actual { nr: call.nr, args: call.args, inputs: &inputs });
+        let actual = actual.and_then(|call| call.row).zip(view.as_ref());
+        compare::describe(kind, slot, due, expected, actual, &self.trail)
+    }
+
+    /// Answers every record that can be answered.
+    fn advance(&mut self, process: &mut Process) -> Result<()> {
+        while !self.ended {
+            if self.queue.is_empty() {
+                match self.reader.next() {
+                    Some(record) => {
+                        self.moved = Instant::now();
+                        self.queue.push_back(record);
+                    }
+                    None if self.reader.arm() => break,
+                    None if self.reader.is_finished() => break,
+                    None => continue,
+                }
+            }
+            let Some(record) = self.queue.pop_front() else { break };
+            match self.apply(process, &record)? {
+                Applied::Done => self.passed(record.seq),
+                Applied::NotReady => {
+                    self.queue.push_front(record);
+                    return Ok(());
+                }
+                Applied::Diverged(divergence) => {
+                    self.diverge(process, *divergence);
+                    return Ok(());
+                }
+            }
+        }
+        if !self.caught_up && !self.ended && self.queue.is_empty() {
+            self.caught_up = true;
+            self.notify(Notice::CaughtUp);
+        }
+        self.check_drained(process)
+    }
+
+    fn consume(&mut self) {
+        if let Some(record) = self.queue.pop_front() {
+            self.passed(record.seq);
+        }
+    }
+
+    fn passed(&mut self, seq: Seq) {
+        self.moved = Instant::now();
+        self.applied += 1;
+        self.settings.tally.replayed.store(self.applied, Ordering::Relaxed);
+        if let Some((agreed, bell)) = &self.settings.agreement {
+            agreed.store(seq.0 + 1, Ordering::Release);
+            bell.ring();
+        }
+    }
+
+    fn apply(&mut self, process: &mut Process, record: &Record) -> Result<Applied> {
+        let slot = record.slot;
+        if let Event::Gap(gap) = &record.event {
+            let kind = DivergenceKind::Gap { reason: gap.reason.clone() };
+            return Ok(Applied::Diverged(Box::new(self.describe(slot, kind, Some(record), None))));
+        }
+        let Some(tid) = process.tid(slot) else {
+            let gone = matches!(record.event, Event::ThreadEnded);
+            return Ok(if gone { Applied::Done } else { self.unexpected(slot, record, None) });
+        };
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::NotReady) };
+        match (&record.event, &mut thread.state) {
+            (Event::Call(..) | Event::Enter(_), State::AtCall(_)) => self.answer(process, tid, record),
+            (Event::Return(ret), State::Entered(call)) => {
+                let call = call.clone();
+                self.supply(process, tid, &call, ret)
+            }
+            (Event::Return(ret), State::Cloning { returned: true, .. }) => {
+                sys::set_result(tid, ret.ret)?;
+                self.go(tid, Resume::Sysemu, State::Running { local: None })?;
+                Ok(Applied::Done)
+            }
+            (Event::ThreadStarted { child, tid: leader_tid }, State::Cloning { call, born: Some(born), .. }) => {
+                let (born, call) = (*born, call.clone());
+                if !self.orphans.contains(&born) {
+                    return Ok(Applied::NotReady);
+                }
+                self.orphans.retain(|orphan| *orphan != born);
+                write_tid(process, &call, *leader_tid)?;
+                process.threads.insert(born, *child);
+                self.threads.insert(born, Thread { slot: *child, state: State::Running { local: None } });
+                sys::resume(born, Resume::Sysemu, 0)?;
+                Ok(Applied::Done)
+            }
+            (Event::Signal(signal), State::AtCall(call)) => {
+                let (signal, nr) = (signal.clone(), call.nr);
+                let mut regs = sys::get_regs(tid)?;
+                regs::undo_entry(&mut regs, nr);
+                sys::set_regs(tid, &regs)?;
+                let signo = signal.signo;
+                self.state(tid, State::Signalled(Box::new(signal)));
+                sys::resume(tid, Resume::Sysemu, signo)?;
+                Ok(Applied::Done)
+            }
+            (Event::ThreadEnded, State::Exiting) => Ok(Applied::Done),
+            (Event::ThreadEnded | Event::Return(_) | Event::ThreadStarted { .. }, State::AtCall(call)) => {
+                let call = call.clone();
+                Ok(self.unexpected(slot, record, Some(&call)))
+            }
+            _ => Ok(Applied::NotReady),
+        }
+    }
+
+    fn unexpected(&self, slot: Slot, record: &Record, actual: Option<&Call>) -> Applied {
+        Applied::Diverged(Box::new(self.describe(slot, DivergenceKind::End, Some(record), actual)))
+    }
+
+    /// Compares a waiting call with its record and answers it.
+    fn answer(&mut self, process: &mut Process, tid: Tid, record: &Record) -> Result<Applied> {
+        let Some(Thread { state, .. }) = self.threads.get_mut(&tid) else { return Ok(Applied::NotReady) };
+        let State::AtCall(call) = std::mem::replace(state, State::Running { local: None }) else {
+            return Ok(Applied::NotReady);
+        };
+        let (entry, ret) = match &record.event {
+            Event::Call(entry, ret) => (entry, Some(ret)),
+            Event::Enter(entry) => (entry, None),
+            _ => return Ok(Applied::NotReady),
+        };
+        match compare_call(&call, entry) {
+            Ok(evidence) => self.count(evidence),
+            Err(kind) => {
+                let divergence = self.describe(record.slot, kind, Some(record), Some(&call));
+                self.state(tid, State::AtCall(call));
+                return Ok(Applied::Diverged(Box::new(divergence)));
+            }
+        }
+        self.trail.push(MatchedCall {
+            seq: record.seq,
+            slot: record.slot,
+            nr: entry.nr,
+            args: entry.args,
+            ret: ret.map_or(0, |ret| ret.ret),
+        });
+        self.note_registration(&call, entry);
+        let treatment = syscalls::treatment(call.nr, &call.args, &process.memory);
+        match (treatment, ret) {
+            (Treatment::ThreadClone(_), None) => {
+                let nr = call.nr;
+                self.make(tid, nr, State::Cloning { call, born: None, returned: false })?;
+                Ok(Applied::Done)
+            }
+            (Treatment::Row(row), None) if row.class == Class::Both => {
+                self.make(tid, call.nr, State::Exiting)?;
+                Ok(Applied::Done)
+            }
+            (Treatment::MmapFile(_), Some(ret)) if ret.ret > 0 => {
+                let reason = "a file was mapped while two versions run".to_owned();
+                let kind = DivergenceKind::Refused { call: "mmap".into(), reason };
+                Ok(Applied::Diverged(Box::new(self.describe(record.slot, kind, Some(record), Some(&call)))))
+            }
+            (_, None) => {
+                self.state(tid, State::Entered(call));
+                Ok(Applied::Done)
+            }
+            (_, Some(ret)) => self.supply(process, tid, &call, ret),
+        }
+    }
+
+    fn count(&self, evidence: Evidence) {
+        let tally = &self.settings.tally;
+        tally.calls.fetch_add(evidence.calls, Ordering::Relaxed);
+        tally.outputs.fetch_add(evidence.outputs, Ordering::Relaxed);
+        tally.bytes.fetch_add(evidence.bytes, Ordering::Relaxed);
+    }
+
+    /// Writes what the leader's kernel wrote, sets the result and lets the thread go.
+    fn supply(&mut self, process: &mut Process, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
+        if let Some(row) = call.row {
+            let mut places = Vec::new();
+            let after = regions::After::Emulated;
+            regions::outputs(row, &call.args, ret.ret, after, &process.memory, &mut |region| places.push(region));
+            for piece in ret.outputs.iter().filter(|piece| piece.dir == PieceDir::Out) {
+                let Some(place) = places.iter().find(|place| place.arg == piece.arg && place.part == piece.part) else {
+                    continue;
+                };
+                let len = piece.bytes.len().min(place.len as usize);
+                if is_epoll_wait(call.nr) {
+                    let mut events = piece.bytes[..len].to_vec();
+                    self.registrations.translate(call.args[0] as i32, &mut events);
+                    process.memory.write(place.addr, &events)?;
+                } else {
+                    process.memory.write(place.addr, &piece.bytes[..len])?;
+                }
+            }
+        }
+        sys::set_result(tid, ret.ret)?;
+        // A call that a handled signal ended: the signal's record is next. The kernel applies the rules of restarting.
+        if regs::is_interrupted(ret.ret)
+            && let Some(signal) = self.next_signal(process, tid)
+        {
+            let signo = signal.signo;
+            self.state(tid, State::Signalled(Box::new(signal)));
+            sys::resume(tid, Resume::Sysemu, signo)?;
+            return Ok(Applied::Done);
+        }
+        self.go(tid, Resume::Sysemu, State::Running { local: None })?;
+        Ok(Applied::Done)
+    }
+
+    /// Takes the next record if it is a signal for this thread.
+    fn next_signal(&mut self, process: &Process, tid: Tid) -> Option<SignalRecord> {
+        let slot = process.slot(tid)?;
+        let next = self.reader.peek()?;
+        if next.slot != slot || !matches!(next.event, Event::Signal(_)) {
+            return None;
+        }
+        let record = self.reader.next()?;
+        self.passed(record.seq);
+        match record.event {
+            Event::Signal(signal) => Some(signal),
+            _ => None,
+        }
+    }
+
+    fn note_registration(&mut self, call: &Call, expected: &CallEntry) {
+        if i64::from(call.nr) != libc::SYS_epoll_ctl {
+            return;
+        }
+        let (epfd, fd) = (call.args[0] as i32, call.args[2] as i32);
+        if call.args[1] as i32 == libc::EPOLL_CTL_DEL {
+            self.registrations.remove(epfd, fd);
+            return;
+        }
+        let data = |pieces: &[Piece]| {
+            let piece = pieces.iter().find(|piece| piece.arg == 3 && piece.bytes.len() == 8)?;
+            Some(u64::from_ne_bytes(piece.bytes[..].try_into().ok()?))
+        };
+        if let (Some(leader), Some(follower)) = (data(&expected.inputs), data(&call.inputs)) {
+            self.registrations.set(epfd, fd, Pair { leader, follower });
+        }
+    }
+
+    /// Takes over what is known of the epoll sets from the former roles.
+    pub(crate) fn adopt_registrations(&mut self, pairs: Vec<(i32, i32, Pair)>) {
+        for (epfd, fd, pair) in pairs {
+            self.registrations.set(epfd, fd, pair);
+        }
+    }
+
+    pub(crate) fn registrations(&self) -> &Registrations {
+        &self.registrations
+    }
+
+    /// Looks whether the follower still moves; called with every ring of the session's clock.
+    fn check_progress(&mut self, process: &mut Process) -> Result<()> {
+        let waited = self.moved.elapsed();
+        if self.queue.is_empty() || waited < RELAX_AFTER || self.ended {
+            return Ok(());
+        }
+        if self.relax(process)? {
+            return self.advance(process);
+        }
+        if waited < self.settings.hang_timeout {
+            return Ok(());
+        }
+        let Some(due) = self.queue.front().cloned() else { return Ok(()) };
+        let waiting: Vec<String> = self.threads.iter().map(|(tid, thread)| describe_state(*tid, thread)).collect();
+        let others_wait =
+            self.threads.values().any(|thread| thread.slot != due.slot && matches!(thread.state, State::AtCall(_)));
+        let kind = if others_wait {
+            DivergenceKind::Order { waiting }
+        } else {
+            DivergenceKind::Hang { waited_ms: waited.as_millis() as u64 }
+        };
+        let divergence = self.describe(due.slot, kind, Some(&due), None);
+        self.diverge(process, divergence);
+        Ok(())
+    }
+
+    /// Answers the first record of some other thread that can be answered and shares no descriptor with those it overtakes.
+    fn relax(&mut self, process: &mut Process) -> Result<bool> {
+        while self.queue.len() < LOOK_AHEAD
+            && let Some(record) = self.reader.next()
+        {
+            self.queue.push_back(record);
+        }
+        let mut overtaken: Vec<(Slot, Option<i32>)> = Vec::new();
+        for index in 0..self.queue.len() {
+            let record = self.queue[index].clone();
+            let fd = descriptor(&record);
+            let conflict = overtaken.iter().any(|(slot, other)| *slot == record.slot || (fd.is_some() && *other == fd));
+            if !conflict && index > 0 {
+                match self.apply(process, &record)? {
+                    Applied::Done => {
+                        self.queue.remove(index);
+                        self.passed(record.seq);
+                        self.settings.tally.relaxed.fetch_add(1, Ordering::Relaxed);
+                        return Ok(true);
+                    }
+                    Applied::NotReady => {}
+                    // Out of order it proves nothing; in order it would be looked at again.
+                    Applied::Diverged(_) => {}
+                }
+            }
+            overtaken.push((record.slot, fd));
+        }
+        Ok(false)
+    }
+
+    /// Asks to be told when the follower has lived through `target` records and every thread stands where its twin is held.
+    pub(crate) fn drain(&mut self, process: &mut Process, target: u64, held: Vec<HeldThread>) -> Result<()> {
+        self.drain = Some(Drain { target, held, reported: false });
+        self.advance(process)
+    }
+
+    fn check_drained(&mut self, process: &mut Process) -> Result<()> {
+        let Some(drain) = self.drain.take() else { return Ok(()) };
+        if drain.reported || self.applied < drain.target || !self.queue.is_empty() {
+            self.drain = Some(drain);
+            return Ok(());
+        }
+        let mut ready = true;
+        let mut diverged = None;
+        for held in &drain.held {
+            let Some(tid) = process.tid(held.slot) else {
+                ready = false;
+                continue;
+            };
+            match (self.threads.get(&tid).map(|thread| &thread.state), &held.call) {
+                (Some(State::AtCall(_) | State::Parked(_)), None) => {}
+                (Some(State::AtCall(call)), Some(expected)) if !held.local => {
+                    if let Err(kind) = compare_call(call, expected) {
+                        diverged = Some((held.slot, kind, call.clone()));
+                    }
+                }
+                (Some(State::Entered(_)), Some(_)) if held.written => {}
+                (Some(State::Parked(_)), Some(_)) if held.local => {}
+                (Some(State::Running { local: Some(nr) }), Some(expected)) if held.local && *nr == expected.nr => {
+                    sys::interrupt(tid)?;
+                    ready = false;
+                }
+                _ => ready = false,
+            }
+        }
+        if let Some((slot, kind, call)) = diverged {
+            let divergence = self.describe(slot, kind, None, Some(&call));
+            self.diverge(process, divergence);
+        }
+        if ready && !self.ended {
+            self.notify(Notice::Drained);
+        }
+        self.drain = Some(Drain { reported: ready, ..drain });
+        Ok(())
+    }
+
+    /// Says where the threads stand, for a wait that ran out.
+    pub(crate) fn where_threads_stand(&self) -> Vec<String> {
+        self.threads.iter().map(|(tid, thread)| describe_state(*tid, thread)).collect()
+    }
+
+    /// Undoes [`Following::drain`].
+    pub(crate) fn release_drain(&mut self, process: &mut Process) -> Result<()> {
+        self.drain = None;
+        let mut parked = Vec::new();
+        for (tid, thread) in &self.threads {
+            match thread.state {
+                State::Parked(_) => parked.push(*tid),
+                // Rewound to execute a call of the daemon's: it will come to its call again.
+                State::AtCall(_) if !matches!(sys::syscall_info(*tid)?, SyscallStop::Entry { .. }) => parked.push(*tid),
+                _ => {}
+            }
+        }
+        for tid in parked {
+            self.go(tid, Resume::Sysemu, State::Running { local: None })?;
+        }
+        self.advance(process)
+    }
+
+    /// Rewinds every thread to before its call and returns where each stands, for the change of roles.
+    pub(crate) fn rewind_all(&mut self) -> Result<Vec<(Tid, Slot, Option<Rewound>)>> {
+        let mut threads = Vec::new();
+        for (tid, thread) in &mut self.threads {
+            let rewound = match std::mem::replace(&mut thread.state, State::Running { local: None }) {
+                State::AtCall(call) | State::Entered(call) => {
+                    // Unless it was rewound already, to execute a call of the daemon's.
+                    if let SyscallStop::Entry { nr, .. } = sys::syscall_info(*tid)? {
+                        let mut regs = sys::get_regs(*tid)?;
+                        regs::undo_entry(&mut regs, nr);
+                        sys::set_regs(*tid, &regs)?;
+                    }
+                    Some(Rewound { nr: call.nr, args: call.args })
+                }
+                State::Parked(rewound) => Some(rewound),
+                _ => None,
+            };
+            threads.push((*tid, thread.slot, rewound));
+        }
+        Ok(threads)
+    }
+}
+
+fn inputs_of(call: &Call) -> Vec<Input<'_>> {
+    call.inputs.iter().map(|piece| Input { arg: piece.arg, part: piece.part, bytes: &piece.bytes }).collect()
+}
+
+fn compare_call(call: &Call, expected: &CallEntry) -> std::result::Result<Evidence, DivergenceKind> {
+    let Some(row) = call.row else {
+        let name = syscalls::name(call.nr).unwrap_or("an unknown call").to_owned();
+        return Err(DivergenceKind::Refused { call: name, reason: "the table has no row for it".into() });
+    };
+    compare::entry(row, expected, &Actual { nr: call.nr, args: call.args, inputs: &inputs_of(call) })
+}
+
+fn is_epoll_wait(nr: u32) -> bool {
+    [libc::SYS_epoll_wait, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2].contains(&i64::from(nr))
+}
+
+/// Returns the descriptor that a record is about.
+fn descriptor(record: &Record) -> Option<i32> {
+    let (Event::Call(entry, _) | Event::Enter(entry)) = &record.event else { return None };
+    let row = syscalls::row(entry.nr)?;
+    let index = row.args.iter().position(|arg| matches!(arg, Arg::Fd))?;
+    Some(entry.args[index] as i32)
+}
+
+/// Puts the leader's tid where `clone` wrote the follower's.
+fn write_tid(process: &Process, call: &Call, tid: i32) -> Result<()> {
+    let (flags, parent, child) = if i64::from(call.nr) == libc::SYS_clone3 {
+        let at = |offset| process.memory.read_u64(call.args[0] + offset);
+        (at(0)?, at(24)?, at(16)?)
+    } else {
+        (call.args[0], call.args[2], call.args[3])
+    };
+    if flags & libc::CLONE_PARENT_SETTID as u64 != 0 {
+        process.memory.write(parent, &tid.to_ne_bytes())?;
+    }
+    if flags & libc::CLONE_CHILD_SETTID as u64 != 0 {
+        process.memory.write(child, &tid.to_ne_bytes())?;
+    }
+    Ok(())
+}
+
+fn describe_state(tid: Tid, thread: &Thread) -> String {
+    let name = |nr: u32| syscalls::name(nr).unwrap_or("an unknown call");
+    let what = match &thread.state {
+        State::Running { local: None } => "computes".to_owned(),
+        State::Running { local: Some(nr) } | State::Local { nr } => format!("is in or after its own {}", name(*nr)),
+        State::AtCall(call) => format!("waits at {}({:#x}, …)", name(call.nr), call.args[0]),
+        State::Entered(call) => format!("waits in {}({:#x}, …)", name(call.nr), call.args[0]),
+        State::Cloning { .. } => "makes a thread".to_owned(),
+        State::Exiting => "ends".to_owned(),
+        State::Signalled(signal) => format!("is given signal {}", signal.signo),
+        State::Parked(call) => format!("is parked in {}", name(call.nr)),
+    };
+    format!("thread {} ({tid}) {what}", thread.slot.0)
+}
+
+/// Returns the instruction pointer and, as far as frame pointers lead, the return addresses of a stopped thread.
+fn stack(process: &Process, tid: Tid) -> Vec<u64> {
+    let Ok(regs) = sys::get_regs(tid) else { return Vec::new() };
+    let mut addresses = vec![regs.rip];
+    let mut frame = regs.rbp;
+    while addresses.len() < 32 && frame >= regs.rsp && frame & 7 == 0 {
+        let (Ok(next), Ok(ret)) = (process.memory.read_u64(frame), process.memory.read_u64(frame + 8)) else { break };
+        if ret == 0 {
+            break;
+        }
+        addresses.push(ret);
+        if next <= frame {
+            break;
+        }
+        frame = next;
+    }
+    addresses
+}

@@ -1,0 +1,277 @@
+//! The follower's birth: the leader forks, the child becomes an isolated copy with every thread.
+//!
+//! The leader's part ([`prepare`], [`fork`]) is kept short, since it stands still for the second half of it. The child
+//! closes its descriptors by itself; everything else ([`adopt`]) happens in the child while the leader serves again.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::process::{self, Footprint, Half, Parked, Process, park, stack_block, unpark};
+use crate::ptrace::inject::{Arena, Remote, wait_stop};
+use crate::ptrace::memory::Memory;
+use crate::ptrace::procfs::{self, Mapping};
+use crate::ptrace::regs;
+use crate::ptrace::stub::Stub;
+use crate::ptrace::sys::{self, Regs, Resume, Rseq};
+use crate::ptrace::vdso::Vdso;
+use crate::ptrace::wait::Inbox;
+use crate::ptrace::{Error, Pid, Result, Tid};
+use crate::record::Slot;
+
+/// How often a thread that is found inside the vDSO is given the chance to leave it.
+const VDSO_TRIES: u32 = 200;
+
+/// All of a thread that its twin needs.
+#[derive(Clone, Debug)]
+pub(crate) struct ThreadState {
+    pub(crate) slot: Slot,
+    pub(crate) tid: Tid,
+    regs: Regs,
+    xstate: Vec<u8>,
+    mask: u64,
+    /// `stack_t`: base, flags, size.
+    alt_stack: [u64; 3],
+    rseq: Rseq,
+    robust: (u64, u64),
+    clear_tid: u64,
+    name: String,
+    /// How the leader's thread stood, for the recorder.
+    pub(crate) parked: Parked,
+}
+
+/// What the leader's tracer hands to the follower's.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    pub(crate) child: Pid,
+    pub(crate) forked_slot: Slot,
+    pub(crate) threads: Vec<ThreadState>,
+    pub(crate) footprint: Footprint,
+    pub(crate) pause: Duration,
+}
+
+/// A shared mapping that the follower has a private copy of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SharedCopy {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    pub(crate) protection: i32,
+    pub(crate) writable: bool,
+}
+
+/// Attaches to the leader and puts the stub and the arena into it. Stops only its first thread, for a few calls.
+pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Process> {
+    let memory = Memory::open(pid)?;
+    let maps = procfs::maps(pid)?;
+    let vdso = Vdso::find(pid, &memory, &maps)?;
+    let tids = process::seize_all(pid, sys::OPTIONS_LEADER)?;
+    let main = pid.main();
+    let parked = park(inbox, pid, &[main], limit)?;
+    let stub = Stub::install(&memory, vdso.end, vdso.tail)?;
+    let blocks = 2 * (tids.len() as u32 + 64);
+    let mut saved = sys::get_regs(main)?;
+    if let Some(Parked::Entry { nr, .. }) = parked.get(&main) {
+        regs::undo_entry(&mut saved, *nr);
+    }
+    let mut remote = Remote::begin(inbox, &memory, main, stub, stack_block(&saved), saved)?;
+    let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    let flags = (libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
+    let base = remote.call("mmap", libc::SYS_mmap, [0, Arena::len(blocks), protection, flags, u64::MAX, 0])?;
+    remote.finish()?;
+    unpark(&parked)?;
+    let mut process = Process {
+        pid,
+        memory,
+        footprint: Footprint { vdso, stub, arena: Arena { base, blocks } },
+        threads: BTreeMap::new(),
+        next_slot: 0,
+        half: Half::First,
+    };
+    for tid in tids {
+        process.new_slot(tid);
+    }
+    Ok(process)
+}
+
+/// Stops every thread, copies its state, makes time real calls and forks. The threads stay parked.
+pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Result<(Birth, Instant)> {
+    let begun = Instant::now();
+    let parked = park_outside_vdso(inbox, process, limit)?;
+    process.threads.retain(|tid, _| parked.contains_key(tid));
+    for tid in parked.keys() {
+        if process.slot(*tid).is_none() {
+            process.new_slot(*tid);
+        }
+    }
+    let mut threads = Vec::with_capacity(parked.len());
+    for (tid, how) in &parked {
+        threads.push(capture(inbox, process, *tid, *how)?);
+    }
+    process.footprint.vdso.patch(&process.memory)?;
+    let forking = threads.iter().find(|thread| thread.tid == process.pid.main()).unwrap_or(&threads[0]);
+    let forked_slot = forking.slot;
+    let mut remote = process.remote(inbox, forking.tid, sys::get_regs(forking.tid)?)?;
+    let child = Pid(remote.fork()?);
+    remote.finish()?;
+    let birth = Birth { child, forked_slot, threads, footprint: process.footprint.clone(), pause: begun.elapsed() };
+    Ok((birth, begun))
+}
+
+fn park_outside_vdso(inbox: &Inbox, process: &Process, limit: Duration) -> Result<BTreeMap<Tid, Parked>> {
+    let mut known: Vec<Tid> = process.threads.keys().copied().collect();
+    let mut parked: BTreeMap<Tid, Parked> = BTreeMap::new();
+    for _ in 0..VDSO_TRIES {
+        parked.append(&mut park(inbox, process.pid, &known, limit)?);
+        let mut inside = Vec::new();
+        for tid in parked.keys() {
+            if process.footprint.vdso.is_inside(sys::get_regs(*tid)?.rip) {
+                inside.push(*tid);
+            }
+        }
+        // Threads that were born while the others were being stopped.
+        let born = procfs::tasks(process.pid)?.into_iter().filter(|tid| !parked.contains_key(tid));
+        known = inside.iter().copied().chain(born).collect();
+        if known.is_empty() {
+            return Ok(parked);
+        }
+        for tid in inside {
+            parked.remove(&tid);
+            sys::resume(tid, Resume::Cont, 0)?;
+        }
+    }
+    unpark(&parked)?;
+    Err(Error::TimedOut { what: "every thread to be outside of the vDSO".into(), seconds: 0.0 })
+}
+
+fn capture(inbox: &Inbox, process: &Process, tid: Tid, how: Parked) -> Result<ThreadState> {
+    let slot = process.slot(tid).unwrap_or(Slot(0));
+    let mut saved = sys::get_regs(tid)?;
+    if let Parked::Entry { nr, .. } = how {
+        regs::undo_entry(&mut saved, nr);
+        sys::set_regs(tid, &saved)?;
+    }
+    let scratch = process.block(slot) - 1024;
+    let mut remote = process.remote(inbox, tid, saved)?;
+    remote.call("sigaltstack", libc::SYS_sigaltstack, [0, scratch, 0, 0, 0, 0])?;
+    let alt_stack = [0, 8, 16].map(|offset| process.memory.read_u64(scratch + offset));
+    remote.call("prctl", libc::SYS_prctl, [libc::PR_GET_TID_ADDRESS as u64, scratch, 0, 0, 0, 0])?;
+    let clear_tid = process.memory.read_u64(scratch)?;
+    remote.finish()?;
+    // The twin makes the interrupted call anew; the leader may go on with what is left of its time.
+    let mut twin = saved;
+    if let Parked::Rewound(call) = how {
+        twin.rax = u64::from(call.nr);
+    }
+    let [base, flags, size] = alt_stack;
+    Ok(ThreadState {
+        slot,
+        tid,
+        regs: twin,
+        xstate: sys::get_xstate(tid)?,
+        mask: sys::get_sigmask(tid)?,
+        alt_stack: [base?, flags?, size?],
+        rseq: sys::get_rseq(tid)?,
+        robust: sys::get_robust_list(tid)?,
+        clear_tid,
+        name: procfs::thread_name(process.pid, tid)?,
+        parked: how,
+    })
+}
+
+/// Attaches to the forked child and makes it an isolated copy of the leader. Its threads stay parked.
+pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<(Process, Vec<SharedCopy>)> {
+    let pid = birth.child;
+    let main = pid.main();
+    sys::seize(main, sys::OPTIONS_FOLLOWER)?;
+    sys::interrupt(main)?;
+    wait_stop(inbox, main, "being adopted")?;
+    let mut process = Process {
+        pid,
+        memory: Memory::open(pid)?,
+        footprint: birth.footprint.clone(),
+        threads: BTreeMap::from([(main, birth.forked_slot)]),
+        next_slot: birth.threads.iter().map(|thread| thread.slot.0 + 1).max().unwrap_or(1),
+        half: Half::Second,
+    };
+    // Of two processes that need memory, the one that nobody depends on goes first.
+    if let Err(error) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "1000") {
+        tracing::warn!(%error, "the follower could not be made the first victim of memory pressure");
+    }
+    let Some(forked) = birth.threads.iter().find(|thread| thread.slot == birth.forked_slot) else {
+        return Err(Error::Unsupported("the forked thread is not among the captured ones".into()));
+    };
+    let mut remote = process.remote(inbox, main, forked.regs)?;
+    remote.set_saved(forked.regs, forked.mask);
+    remote.call("close_range", libc::SYS_close_range, [0, u64::from(u32::MAX), 0, 0, 0, 0])?;
+    let copies = copy_shared(&mut remote, &process)?;
+    remote.call("set_tid_address", libc::SYS_set_tid_address, [forked.clear_tid, 0, 0, 0, 0, 0])?;
+    remote.call("set_robust_list", libc::SYS_set_robust_list, [forked.robust.0, forked.robust.1, 0, 0, 0, 0])?;
+    for thread in birth.threads.iter().filter(|thread| thread.slot != birth.forked_slot) {
+        let tid = clone_twin(&mut remote, thread, process.block(thread.slot))?;
+        process.threads.insert(tid, thread.slot);
+        wait_stop(inbox, tid, "being born")?;
+        furnish(inbox, &process, tid, thread)?;
+    }
+    remote.finish()?;
+    Ok((process, copies))
+}
+
+fn clone_twin(remote: &mut Remote<'_>, thread: &ThreadState, stack: u64) -> Result<Tid> {
+    let flags = libc::CLONE_VM
+        | libc::CLONE_FS
+        | libc::CLONE_FILES
+        | libc::CLONE_SIGHAND
+        | libc::CLONE_THREAD
+        | libc::CLONE_SYSVSEM
+        | libc::CLONE_SETTLS
+        | libc::CLONE_CHILD_CLEARTID;
+    remote.clone_thread([flags as u64, stack, 0, thread.clear_tid, thread.regs.fs_base, 0])
+}
+
+/// Gives a newborn thread everything that `clone` did not.
+fn furnish(inbox: &Inbox, process: &Process, tid: Tid, thread: &ThreadState) -> Result<()> {
+    sys::set_xstate(tid, &thread.xstate)?;
+    let scratch = process.block(thread.slot) - 1024;
+    let mut remote = process.remote(inbox, tid, thread.regs)?;
+    remote.set_saved(thread.regs, thread.mask);
+    if thread.alt_stack[1] as i32 & libc::SS_DISABLE == 0 {
+        let mut words = thread.alt_stack;
+        // "In use" cannot be set; the kernel finds out by the stack pointer.
+        words[1] &= !(libc::SS_ONSTACK as u64);
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        process.memory.write(scratch, &bytes)?;
+        remote.call("sigaltstack", libc::SYS_sigaltstack, [scratch, 0, 0, 0, 0, 0])?;
+    }
+    remote.call("set_robust_list", libc::SYS_set_robust_list, [thread.robust.0, thread.robust.1, 0, 0, 0, 0])?;
+    if thread.rseq.addr != 0 {
+        let Rseq { addr, size, signature, .. } = thread.rseq;
+        remote.call("rseq", libc::SYS_rseq, [addr, u64::from(size), 0, u64::from(signature), 0, 0])?;
+    }
+    let mut name = [0u8; 16];
+    let len = thread.name.len().min(15);
+    name[..len].copy_from_slice(&thread.name.as_bytes()[..len]);
+    process.memory.write(scratch, &name)?;
+    remote.call("prctl", libc::SYS_prctl, [libc::PR_SET_NAME as u64, scratch, 0, 0, 0, 0])?;
+    remote.finish()
+}
+
+/// Replaces shared mappings by private copies, so that nothing the follower writes reaches anybody.
+fn copy_shared(remote: &mut Remote<'_>, process: &Process) -> Result<Vec<SharedCopy>> {
+    let arena = process.footprint.arena.base;
+    let shared = |mapping: &Mapping| mapping.shared && mapping.start != arena && !mapping.name.starts_with('[');
+    let mut copies = Vec::new();
+    for mapping in procfs::maps(process.pid)?.into_iter().filter(shared) {
+        let len = mapping.end - mapping.start;
+        let bit = |have: bool, bit: i32| if have { bit } else { 0 };
+        let protection = bit(mapping.readable, libc::PROT_READ)
+            | bit(mapping.writable, libc::PROT_WRITE)
+            | bit(mapping.executable, libc::PROT_EXEC);
+        let bytes = if mapping.readable { process.memory.read_vec(mapping.start, len as usize)? } else { Vec::new() };
+        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED) as u64;
+        let args = [mapping.start, len, protection as u64, flags, u64::MAX, 0];
+        remote.call("mmap", libc::SYS_mmap, args)?;
+        process.memory.force(mapping.start, &bytes)?;
+        let Mapping { start, end, writable, .. } = mapping;
+        copies.push(SharedCopy { start, end, protection, writable });
+    }
+    Ok(copies)
+}

@@ -1,0 +1,330 @@
+//! One traced process: its threads by slot, and what was changed in it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ptrace::inject::{Arena, Remote};
+use crate::ptrace::memory::Memory;
+use crate::ptrace::procfs::{self, signal_bit};
+use crate::ptrace::regs::{self, Rewound};
+use crate::ptrace::stub::Stub;
+use crate::ptrace::sys::{self, Regs, Resume, SyscallStop};
+use crate::ptrace::vdso::Vdso;
+use crate::ptrace::wait::{Inbox, Stop, Wake};
+use crate::ptrace::{Error, Pid, Result, Tid};
+use crate::record::Slot;
+
+/// What the daemon changed in a process, in the order in which it is undone. It is what a later daemon needs to clean up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Footprint {
+    pub vdso: Vdso,
+    pub stub: Stub,
+    pub arena: Arena,
+}
+
+/// A process that this tracer thread is attached to.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: Pid,
+    pub(crate) memory: Memory,
+    pub(crate) footprint: Footprint,
+    pub(crate) threads: BTreeMap<Tid, Slot>,
+    pub(crate) next_slot: u32,
+    /// Which half of the arena's blocks this process uses.
+    pub(crate) half: Half,
+}
+
+/// Leader and follower share the arena's memory, so each has its own blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Half {
+    First,
+    Second,
+}
+
+/// How a thread stands once it is parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parked {
+    /// In user code, or a call has just returned.
+    User,
+    /// A call was interrupted and rewound: it will be made when the thread goes on.
+    Rewound(Rewound),
+    /// At the entry of a call.
+    Entry { nr: u32, args: [u64; 6] },
+}
+
+impl Parked {
+    /// Returns the call that the thread was stopped out of.
+    pub(crate) fn rewound(self) -> Option<Rewound> {
+        match self {
+            Parked::Rewound(call) => Some(call),
+            Parked::Entry { nr, args } => Some(Rewound { nr, args }),
+            Parked::User => None,
+        }
+    }
+}
+
+impl Process {
+    /// Returns the context block of a thread.
+    pub(crate) fn block(&self, slot: Slot) -> u64 {
+        let half = self.footprint.arena.blocks / 2;
+        let index = slot.0 % half;
+        self.footprint.arena.block(match self.half {
+            Half::First => index,
+            Half::Second => half + index,
+        })
+    }
+
+    /// Returns a slot that no thread has had.
+    pub(crate) fn new_slot(&mut self, tid: Tid) -> Slot {
+        let slot = Slot(self.next_slot);
+        self.next_slot += 1;
+        self.threads.insert(tid, slot);
+        slot
+    }
+
+    pub(crate) fn slot(&self, tid: Tid) -> Option<Slot> {
+        self.threads.get(&tid).copied()
+    }
+
+    pub(crate) fn tid(&self, slot: Slot) -> Option<Tid> {
+        self.threads.iter().find(|(_, have)| **have == slot).map(|(tid, _)| *tid)
+    }
+
+    /// Borrows a parked thread to execute calls in it.
+    pub(crate) fn remote<'a>(&self, inbox: &'a Inbox, tid: Tid, saved: Regs) -> Result<Remote<'a>> {
+        let slot = self.slot(tid).unwrap_or(Slot(0));
+        Remote::begin(inbox, &self.memory, tid, self.footprint.stub, self.block(slot), saved)
+    }
+
+    /// Undoes all changes and detaches. Every thread must be parked.
+    /// `zombie` is a child of ours that ended and must not stay behind.
+    pub(crate) fn release(
+        mut self,
+        inbox: &Inbox,
+        mut parked: BTreeMap<Tid, Parked>,
+        zombie: Option<Pid>,
+    ) -> Result<()> {
+        if !self.footprint.stub.is_installed(&self.memory) {
+            // Another program runs there now; it has nothing of ours.
+            return parked.keys().try_for_each(|tid| sys::detach(*tid, 0));
+        }
+        for (tid, how) in &mut parked {
+            leave_patches(&self.footprint.vdso, &self.memory, *tid, how)?;
+        }
+        self.footprint.vdso.restore(&self.memory)?;
+        // The thread that unmaps the arena keeps its context block on its own stack.
+        if let Some((tid, how)) = parked.iter().next() {
+            let mut saved = sys::get_regs(*tid)?;
+            if let Parked::Entry { nr, .. } = how {
+                regs::undo_entry(&mut saved, *nr);
+            }
+            let block = stack_block(&saved);
+            let mut remote = Remote::begin(inbox, &self.memory, *tid, self.footprint.stub, block, saved)?;
+            let arena = self.footprint.arena;
+            if let Some(zombie) = zombie {
+                remote.raw(libc::SYS_wait4, [zombie.0 as u64, 0, libc::__WALL as u64, 0, 0, 0])?;
+            }
+            remote.call("munmap", libc::SYS_munmap, [arena.base, Arena::len(arena.blocks), 0, 0, 0, 0])?;
+            remote.finish()?;
+        }
+        self.footprint.stub.remove(&self.memory)?;
+        for tid in parked.into_keys() {
+            self.threads.remove(&tid);
+            match sys::detach(tid, 0) {
+                Err(error) if !error.is_gone() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns a place for a context block on a thread's own stack, below its red zone.
+pub(crate) fn stack_block(regs: &Regs) -> u64 {
+    (regs.rsp - 128 - 512) & !63
+}
+
+/// Moves a thread out of the patched bytes of the vDSO: a call made there is made anew from the function's start, and a
+/// `ret` is taken for it.
+fn leave_patches(vdso: &Vdso, memory: &Memory, tid: Tid, how: &mut Parked) -> Result<()> {
+    let mut regs = sys::get_regs(tid)?;
+    let Some(patch) = vdso.patches.iter().find(|patch| regs.rip > patch.addr && regs.rip < patch.addr + 8) else {
+        return Ok(());
+    };
+    let at_return = regs.rip == patch.addr + 7;
+    match how {
+        Parked::Entry { .. } => {
+            regs.orig_rax = u64::MAX;
+            regs.rip = patch.addr;
+            *how = Parked::User;
+        }
+        Parked::User | Parked::Rewound(_) if at_return => {
+            regs.rip = memory.read_u64(regs.rsp)?;
+            regs.rsp += 8;
+        }
+        Parked::User | Parked::Rewound(_) => regs.rip = patch.addr,
+    }
+    sys::set_regs(tid, &regs)
+}
+
+/// Lets a thread go on that stopped when nobody waited for it.
+pub(crate) fn let_go(tid: Tid, stop: Stop) -> Result<()> {
+    match stop {
+        Stop::Signal(signo) => sys::resume(tid, Resume::Cont, signo),
+        Stop::Group(_) => sys::resume(tid, Resume::Listen, 0),
+        Stop::Syscall | Stop::Interrupted | Stop::Event(_) => sys::resume(tid, Resume::Cont, 0),
+        Stop::Exited(_) | Stop::Killed(_) => Ok(()),
+    }
+}
+
+/// What became of a thread that may have been stopped inside a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rewinding {
+    /// It is in user code, or its call has returned.
+    NotInCall,
+    /// Its call was interrupted by us and will be made again.
+    Rewound(Rewound),
+    /// A signal that the program is to notice interrupted the call; the thread must go on to its delivery.
+    SignalComes,
+}
+
+/// Rewinds an interrupted thread, see [`regs::rewind`]. It stands at the exit of the call, or at a stop after it.
+pub(crate) fn rewind(pid: Pid, tid: Tid) -> Result<Rewinding> {
+    let mut regs = sys::get_regs(tid)?;
+    if (regs.orig_rax as i64) < 0 || !regs::is_interrupted(regs.rax as i64) {
+        return Ok(Rewinding::NotInCall);
+    }
+    if has_caught_signal(pid, tid)? {
+        return Ok(Rewinding::SignalComes);
+    }
+    let rewound = regs::rewind(&mut regs, regs::Eintr::Ours);
+    sys::set_regs(tid, &regs)?;
+    Ok(rewound.map_or(Rewinding::NotInCall, Rewinding::Rewound))
+}
+
+/// Says whether a signal waits for a thread that its program has a handler for, or that would end it.
+fn has_caught_signal(pid: Pid, tid: Tid) -> Result<bool> {
+    let signals = procfs::signals(pid, tid)?;
+    let harmless = [libc::SIGCHLD, libc::SIGURG, libc::SIGWINCH, libc::SIGCONT];
+    let ignored = harmless.iter().fold(signals.ignored, |mask, signo| mask | signal_bit(*signo)) & !signals.caught;
+    Ok(signals.pending & !signals.blocked & !ignored != 0)
+}
+
+/// Attaches to every thread of a process without stopping any.
+pub(crate) fn seize_all(pid: Pid, options: i32) -> Result<Vec<Tid>> {
+    let mut seized: Vec<Tid> = Vec::new();
+    // A thread that is born by one not yet seized is found in the next round.
+    loop {
+        let fresh: Vec<Tid> = procfs::tasks(pid)?.into_iter().filter(|tid| !seized.contains(tid)).collect();
+        if fresh.is_empty() {
+            return Ok(seized);
+        }
+        for tid in fresh {
+            match sys::seize(tid, options) {
+                Ok(()) => seized.push(tid),
+                // Born from a seized thread, and so attached already, or gone.
+                Err(Error::Request { source, .. })
+                    if source.raw_os_error() == Some(libc::EPERM) && !seized.is_empty() =>
+                {
+                    seized.push(tid);
+                }
+                Err(error) if error.is_gone() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Stops every thread of `tids` at a place from which it can go on, and returns how each stands. Threads that are born or
+/// end meanwhile are followed. The session's clock rings the inbox, so that the deadline is seen.
+pub(crate) fn park(inbox: &Inbox, pid: Pid, tids: &[Tid], limit: Duration) -> Result<BTreeMap<Tid, Parked>> {
+    let mut waiting: Vec<Tid> = tids.to_vec();
+    let mut parked = BTreeMap::new();
+    for tid in &waiting {
+        match sys::interrupt(*tid) {
+            Err(error) if !error.is_gone() => return Err(error),
+            _ => {}
+        }
+    }
+    let deadline = Instant::now() + limit;
+    let mut rung = false;
+    while !waiting.is_empty() {
+        let (tid, stop) = match inbox.wait()? {
+            Wake::Stop(tid, stop) => (tid, stop),
+            Wake::NoTracees => {
+                return Err(Error::Ended {
+                    tid: pid.main(),
+                    status: "gone".into(),
+                    doing: "stopping its threads".into(),
+                });
+            }
+            Wake::Bell => {
+                rung = true;
+                if Instant::now() > deadline {
+                    unpark(&parked)?;
+                    let what = format!("{} threads of process {pid} to stop (first: {})", waiting.len(), waiting[0]);
+                    return Err(Error::TimedOut { what, seconds: limit.as_secs_f64() });
+                }
+                continue;
+            }
+        };
+        if stop.is_end() {
+            waiting.retain(|other| *other != tid);
+            parked.remove(&tid);
+            if tid == pid.main() {
+                return Err(Error::Ended { tid, status: stop.to_string(), doing: "stopping its threads".into() });
+            }
+            continue;
+        }
+        if let Some(how) = settle(pid, tid, stop)? {
+            waiting.retain(|other| *other != tid);
+            parked.insert(tid, how);
+        }
+    }
+    if rung {
+        inbox.bell().ring();
+    }
+    Ok(parked)
+}
+
+/// Decides whether a thread may stay where it stopped; lets it go on to a better place otherwise.
+///
+/// Any stop takes back an interruption that is still on its way, so a thread that goes on is interrupted anew.
+fn settle(pid: Pid, tid: Tid, stop: Stop) -> Result<Option<Parked>> {
+    let mut signo = 0;
+    match stop {
+        Stop::Interrupted | Stop::Group(_) => match rewind(pid, tid)? {
+            Rewinding::NotInCall => return Ok(Some(Parked::User)),
+            Rewinding::Rewound(call) => return Ok(Some(Parked::Rewound(call))),
+            Rewinding::SignalComes => {}
+        },
+        Stop::Signal(number) => signo = number,
+        Stop::Syscall => match sys::syscall_info(tid)? {
+            SyscallStop::Entry { nr, args } => return Ok(Some(Parked::Entry { nr, args })),
+            SyscallStop::Exit { .. } => match rewind(pid, tid)? {
+                Rewinding::NotInCall => return Ok(Some(Parked::User)),
+                Rewinding::Rewound(call) => return Ok(Some(Parked::Rewound(call))),
+                Rewinding::SignalComes => {}
+            },
+            SyscallStop::Neither => {}
+        },
+        Stop::Event(_) => {}
+        Stop::Exited(_) | Stop::Killed(_) => return Ok(None),
+    }
+    sys::resume(tid, Resume::Syscall, signo)?;
+    sys::interrupt(tid)?;
+    Ok(None)
+}
+
+/// Lets parked threads go on unrecorded.
+pub(crate) fn unpark(parked: &BTreeMap<Tid, Parked>) -> Result<()> {
+    for tid in parked.keys() {
+        match sys::resume(*tid, Resume::Cont, 0) {
+            Err(error) if !error.is_gone() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}

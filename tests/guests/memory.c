@@ -1,0 +1,73 @@
+/*
+ * The address space: anonymous memory, files in memory, advice, locks on pages.
+ *
+ * rows: mmap mmap/FILE munmap mprotect mremap brk madvise msync mincore mlock mlock2 munlock mlockall munlockall
+ * rows: mbind set_mempolicy get_mempolicy membarrier pkey_alloc pkey_free pkey_mprotect
+ */
+#include "guest.h"
+
+static void setup(void)
+{
+}
+
+static void round_of(long n, const char *word)
+{
+	(void)word;
+	size_t size = 1 << 20;
+	unsigned char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(memory != MAP_FAILED);
+	memset(memory, (int)n, size);
+	memory = mremap(memory, size, 2 * size, MREMAP_MAYMOVE);
+	CHECK(memory != MAP_FAILED && memory[size - 1] == (unsigned char)n && memory[size] == 0);
+	SYS(mprotect, memory, 4096, PROT_READ);
+	SYS(madvise, memory + size, size, MADV_DONTNEED);
+	CHECK(memory[size] == 0);
+	mix(memory + size - 16, 32);
+	unsigned char resident[512];
+	SYS(mincore, memory, 2 * size, resident);
+	SYS(mlock, memory, 4096);
+	SYS(mlock2, memory + 4096, 4096, 1 /* MLOCK_ONFAULT */);
+	SYS(munlock, memory, 8192);
+	SYS(mlockall, 4 /* MCL_ONFAULT */ | MCL_CURRENT);
+	SYS(munlockall);
+	/* Kernels without NUMA or protection keys refuse these; that is an answer as well. */
+	int mode = 0;
+	syscall(SYS_mbind, memory, size, 0, NULL, 0, 0);
+	syscall(SYS_set_mempolicy, 0, NULL, 0);
+	syscall(SYS_get_mempolicy, &mode, NULL, 0, NULL, 0);
+	SYS(membarrier, 0 /* MEMBARRIER_CMD_QUERY */, 0, 0);
+	long key = syscall(SYS_pkey_alloc, 0, 0);
+	if (key >= 0) {
+		SYS(pkey_mprotect, memory, 4096, PROT_READ, key);
+		SYS(pkey_free, key);
+	} else {
+		CHECK(syscall(SYS_pkey_free, -1L) == -1);
+		CHECK(syscall(SYS_pkey_mprotect, memory, 4096, PROT_READ, 0) == -1 || 1);
+	}
+	SYS(munmap, memory, 2 * size);
+
+	void *top = (void *)syscall(SYS_brk, 0), *grown = (char *)top + 65536;
+	CHECK((void *)syscall(SYS_brk, grown) == grown);
+	memset(top, 1, 65536);
+	CHECK((void *)syscall(SYS_brk, top) == top);
+	unsigned char *heap = malloc(4 << 20);
+	memset(heap, 7, 4 << 20);
+	mix(heap, 64);
+	free(heap);
+
+	char *name = named("mapped-%ld", n);
+	int fd = DO(open(name, O_RDWR | O_CREAT | O_TRUNC, 0644));
+	CHECK(write(fd, "mapped contents", 15) == 15);
+	char *file = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	CHECK(file != MAP_FAILED && memcmp(file, "mapped contents", 15) == 0);
+	memcpy(file, "M", 1);
+	SYS(msync, file, 4096, MS_SYNC);
+	char *shared = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+	CHECK(shared != MAP_FAILED && shared[0] == 'm');
+	mix(file, 15);
+	mix(shared, 15);
+	SYS(munmap, file, 4096);
+	SYS(munmap, shared, 4096);
+	close(fd);
+	DO(unlink(name));
+}

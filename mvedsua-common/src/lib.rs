@@ -9,6 +9,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
 pub mod histogram;
 pub mod monitor;
 pub mod syscalls;

@@ -2,7 +2,7 @@
  * Time as programs ask for it: through the functions that the kernel maps into every process, without a system call. They
  * must be calls while two versions run, never go backward, and tell both versions the same.
  *
- * rows: clock_gettime gettimeofday time getcpu clock_getres
+ * rows: (none of its own: natively these make no call)
  */
 #include "guest.h"
 

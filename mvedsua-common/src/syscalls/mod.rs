@@ -26,6 +26,8 @@ mod process;
 mod refused;
 pub mod regions;
 mod signals;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod time;
 mod words;

@@ -3,10 +3,12 @@
 //! - [`server`]: Redis, Memcached, lighttpd and Python's `http.server` on free loopback ports.
 //! - [`load`]: clients that check every reply against a model and remember the longest request.
 //! - [`daemon`]: the real `mvedsuad`, with directories of its own.
+//! - [`guests`]: small programs that check themselves, for each row of the system-call table.
 //! - [`snapshot`]: what a process looks like from outside, before and after.
 //! - [`process`]: processes by pid, with deadlines; nothing that was started survives its owner.
 
 pub mod daemon;
+pub mod guests;
 pub mod load;
 pub mod process;
 pub mod server;

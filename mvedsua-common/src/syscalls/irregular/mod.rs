@@ -54,6 +54,23 @@ impl Treatment {
     }
 }
 
+impl Irregular {
+    /// Tells whether the call is described by the rows of its requests alone and its own row never is.
+    #[must_use]
+    pub const fn is_many(self) -> bool {
+        matches!(
+            self,
+            Irregular::Ioctl
+                | Irregular::Fcntl
+                | Irregular::Prctl
+                | Irregular::ArchPrctl
+                | Irregular::Clone
+                | Irregular::Clone3
+                | Irregular::Open { .. }
+        )
+    }
+}
+
 /// Returns the rows of single requests, commands and options.
 pub fn variants() -> impl Iterator<Item = &'static Row> {
     let chosen = [ioctl::VARIANTS, fcntl::VARIANTS, prctl::VARIANTS, others::ARCH_PRCTL];

@@ -118,13 +118,16 @@ impl Kernel {
 
     /// Attaches the hooks for calls and begins a window; calls that were entered before are not of it.
     pub(super) fn open(&mut self) -> Result<(), MonitorError> {
+        // The new number comes before the hooks, so that the end of a call of an earlier window is not taken for one of
+        // this.
+        self.window = self.window.wrapping_add(1);
+        self.set_control(0)?;
         if self.exit.is_none() {
             self.exit = Some(attach(&mut self.ebpf, "sys_exit")?);
         }
         if self.enter.is_none() {
             self.enter = Some(attach(&mut self.ebpf, "sys_enter")?);
         }
-        self.window = self.window.wrapping_add(1);
         self.set_control(1)
     }
 

@@ -4,7 +4,7 @@
  *
  * Says "ready" and waits for a line. Then each of THREADS threads makes ROUNDS rounds of five calls, each of CHILDREN
  * child processes CHILD_ROUNDS rounds, half of them in a second thread, and SHORT_LIVED further children one round each.
- * It says for each process how many rounds that were, "done", and waits for the end of its input.
+ * The CHILDREN begin when all of them are there. It says for each process how many rounds that were, "done", and waits for the end of its input.
  *
  * A round: getppid, getuid, getgid, lseek(-1) and close(-1); the last two fail with EBADF.
  */
@@ -27,9 +27,15 @@ static void *rounds(void *count)
 	return NULL;
 }
 
+static int gate[2];
+
 static void in_child(long count)
 {
 	pthread_t second;
+	char go;
+
+	if (read(gate[0], &go, 1) != 1)
+		_exit(4);
 
 	if (pthread_create(&second, NULL, rounds, (void *)(count / 2)))
 		_exit(2);
@@ -58,6 +64,8 @@ int main(int argc, char **argv)
 	for (long i = 0; i < threads; i++)
 		if (pthread_create(&thread[i], NULL, rounds, (void *)count))
 			return 4;
+	if (pipe(gate))
+		return 9;
 	for (long i = 0; i < children; i++) {
 		child[i] = fork();
 		if (child[i] < 0)
@@ -65,6 +73,9 @@ int main(int argc, char **argv)
 		if (child[i] == 0)
 			in_child(child_count);
 	}
+	for (long i = 0; i < children; i++)
+		if (write(gate[1], "g", 1) != 1)
+			return 10;
 	for (long i = 0; i < short_lived; i++) {
 		pid_t pid = fork();
 		if (pid < 0)

@@ -1,0 +1,158 @@
+//! Every guest goes through an update to itself: forked, rehearsed round by round, promoted and confirmed, or rolled back
+//! before and after the promotion. In each stage it plays rounds, and each of its calls is compared.
+
+use harness::guests::Guest;
+use harness::guests::rehearsal::Rehearsal;
+use harness::process::alive;
+use mvedsua_daemon::update::SessionEvent;
+
+/// A guest with a session.
+struct Pair {
+    // Dropped first, so that no tracer is left when the guest is ended.
+    session: Option<Rehearsal>,
+    guest: Guest,
+    round: u32,
+    _spill: tempfile::TempDir,
+}
+
+impl Pair {
+    fn start(name: &str) -> Pair {
+        let guest = Guest::start(name).unwrap();
+        let spill = tempfile::tempdir().unwrap();
+        let mut pair = Pair { session: None, guest, round: 0, _spill: spill };
+        pair.rounds(2, "by itself");
+        pair.session =
+            Some(Rehearsal::start(env!("CARGO_BIN_EXE_rehearse"), pair.guest.pid(), pair._spill.path()).unwrap());
+        pair.wait("the fork", |event| matches!(event, SessionEvent::Forked { .. }));
+        pair.wait("the follower to catch up", |event| matches!(event, SessionEvent::CaughtUp));
+        pair
+    }
+
+    fn session(&mut self) -> &mut Rehearsal {
+        self.session.as_mut().unwrap()
+    }
+
+    fn wait(&mut self, what: &str, wanted: impl Fn(&SessionEvent) -> bool) -> SessionEvent {
+        self.session().wait(what, wanted).unwrap()
+    }
+
+    /// Plays rounds; the stage is for the message.
+    fn rounds(&mut self, count: u32, stage: &str) {
+        for _ in 0..count {
+            self.round += 1;
+            let answer = self.guest.round(self.round, "");
+            if let Err(error) = answer {
+                panic!("{stage}, round {}: {error:#}; session: {:#?}", self.round, self.session.as_mut().map(|s| &s.seen));
+            }
+        }
+    }
+
+    /// Plays rounds until the follower has lived through them.
+    fn compared_rounds(&mut self, stage: &str) {
+        let before = self.session().counters.compared_outputs;
+        self.rounds(3, stage);
+        let what = format!("the follower to answer ({stage})");
+        self.session().wait_counters(&what, |now| now.backlog == 0 && now.compared_outputs >= before + 3).unwrap();
+    }
+
+    fn promote(&mut self) -> i32 {
+        self.session().ask("promote").unwrap();
+        match self.wait("the promotion", |event| matches!(event, SessionEvent::Promoted { .. })) {
+            SessionEvent::Promoted { leader, .. } => leader,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn end(mut self) {
+        self.session.take().unwrap().finish().unwrap();
+        self.rounds(2, "by itself again");
+        self.guest.finish().unwrap();
+    }
+}
+
+fn promoted(name: &str) {
+    let mut pair = Pair::start(name);
+    let old = pair.guest.pid();
+    pair.compared_rounds("validating");
+    let new = pair.promote();
+    assert_ne!(new, old);
+    pair.compared_rounds("updated");
+    pair.session().ask("confirm").unwrap();
+    pair.wait("the confirmation", |event| matches!(event, SessionEvent::Confirmed { .. }));
+    assert!(!alive(old), "the old version has ended");
+    pair.end();
+}
+
+fn rolled_back(name: &str) {
+    let mut pair = Pair::start(name);
+    let old = pair.guest.pid();
+    pair.compared_rounds("validating");
+    pair.session().ask("rollback").unwrap();
+    pair.wait("the rollback", |event| matches!(event, SessionEvent::RolledBack { leader } if *leader == old));
+    pair.end();
+}
+
+fn rolled_back_after_promotion(name: &str) {
+    let mut pair = Pair::start(name);
+    let old = pair.guest.pid();
+    pair.compared_rounds("validating");
+    pair.promote();
+    pair.compared_rounds("updated");
+    pair.session().ask("rollback").unwrap();
+    pair.wait("the rollback", |event| matches!(event, SessionEvent::RolledBack { leader } if *leader == old));
+    pair.end();
+}
+
+/// The tests of each guest; one that is not named here fails `every_guest_is_rehearsed`.
+macro_rules! rehearsals {
+    ($($name:ident)*) => {
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+        $(mod $name {
+            #[test]
+            fn promoted() {
+                super::promoted(stringify!($name));
+            }
+
+            #[test]
+            fn rolled_back() {
+                super::rolled_back(stringify!($name));
+            }
+
+            #[test]
+            fn rolled_back_after_promotion() {
+                super::rolled_back_after_promotion(stringify!($name));
+            }
+        })*
+    };
+}
+
+rehearsals! {
+    descriptors
+    forks
+    identity
+    interrupts
+    locks
+    many
+    memory
+    paths
+    process
+    signals
+    sockets
+    stopped
+    terminals
+    threads
+    timers
+    vdso
+    waiting
+    xattrs
+}
+
+/// Guests that have tests of their own, since their updates must fail.
+const APART: [&str; 2] = ["hostile", "refused"];
+
+#[test]
+fn every_guest_is_rehearsed() {
+    for source in harness::guests::sources().unwrap() {
+        assert!(NAMES.contains(&&*source.name) || APART.contains(&&*source.name), "{} is not rehearsed", source.name);
+    }
+}

@@ -1,0 +1,42 @@
+//! Runs one session of the engine by itself, for tests: `rehearse PID SPILL-FOLDER`.
+//!
+//! Takes `promote`, `confirm` and `rollback` from standard input, a line each, and prints each event as a line of JSON. It
+//! is a process of its own because the engine waits for the processes that it traces, and a test waits for those it started.
+
+use std::io::{BufRead, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use mvedsua_daemon::ptrace::Pid;
+use mvedsua_daemon::update::{Command, Options, Session, SessionEvent};
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let pid = args.next().context("a pid")?.parse().context("the pid")?;
+    let spill_dir = args.next().map(PathBuf::from).context("a folder for the spill file")?;
+    let session = Session::start(Pid(pid), Options { spill_dir, ..Options::default() })?;
+    let commands = session.commands();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            let command = match line.as_str() {
+                "promote" => Command::Promote,
+                "confirm" => Command::Confirm,
+                "rollback" => Command::Rollback { reason: "the test asks for it".into() },
+                other => bail!("no such request: {other}"),
+            };
+            if commands.send(command).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    });
+    for event in session.events() {
+        let mut line = serde_json::to_string(&event)?;
+        line.push('\n');
+        std::io::stdout().write_all(line.as_bytes())?;
+        if let SessionEvent::RolledBack { .. } | SessionEvent::Confirmed { .. } | SessionEvent::TargetEnded { .. } = event {
+            return Ok(());
+        }
+    }
+    bail!("the session ended without a last word")
+}

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
+use mvedsua_common::syscalls::{self, Irregular};
 use nix::sys::signal::Signal;
 
-/// Returns the name of a system call, or its number where the table has no row.
+/// Returns the name of a system call, or its number where Linux has none.
 #[must_use]
 pub fn call_name(nr: u32) -> Cow<'static, str> {
-    Cow::Owned(format!("syscall {nr}"))
+    syscalls::name(nr).map_or_else(|| Cow::Owned(format!("syscall {nr}")), Cow::Borrowed)
 }
 
 /// Returns the name of a signal; the real-time ones count from `SIGRTMIN`.
@@ -24,8 +25,12 @@ pub fn signal_name(signo: i32) -> Cow<'static, str> {
 
 /// Returns how many arguments a call takes, or all six where the table has no row.
 #[must_use]
-pub(super) fn argument_count(_nr: u32) -> usize {
-    6
+pub(super) fn argument_count(nr: u32) -> usize {
+    match syscalls::row(nr) {
+        // The row of a call that is many only tells what its requests share.
+        Some(row) if !row.irregular.is_some_and(Irregular::is_many) => row.args.len(),
+        _ => 6,
+    }
 }
 
 /// Returns a negated errno as `-1 NAME`, with the kernel's restart codes by their own names.

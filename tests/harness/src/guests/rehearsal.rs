@@ -7,10 +7,19 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use mvedsua_daemon::report;
 use mvedsua_daemon::update::{Counters, FailureKind, SessionEvent};
 
 /// How long a step of a session may take on a slow machine.
 pub const STEP_LIMIT: Duration = Duration::from_secs(60);
+
+/// Prints an event; a divergence as an operator would read it.
+fn describe(event: &SessionEvent) -> String {
+    match event {
+        SessionEvent::Failed(FailureKind::Diverged(divergence)) => report::render(divergence),
+        other => format!("{other:?}"),
+    }
+}
 
 /// A running session.
 #[derive(Debug)]
@@ -91,7 +100,7 @@ impl Rehearsal {
             | SessionEvent::RolledBack { .. }
             | SessionEvent::TargetEnded { .. } = event
             {
-                bail!("waiting for {what}: {event:#?}");
+                bail!("waiting for {what}: {}", describe(&event));
             }
         }
     }
@@ -108,7 +117,7 @@ impl Rehearsal {
                     }
                 }
                 Ok(event @ (SessionEvent::CaughtUp | SessionEvent::Applied)) => self.seen.push(event),
-                Ok(event) => bail!("waiting for {what}: {event:#?}"),
+                Ok(event) => bail!("waiting for {what}: {}", describe(&event)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }

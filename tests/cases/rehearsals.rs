@@ -42,7 +42,11 @@ impl Pair {
             self.round += 1;
             let answer = self.guest.round(self.round, "");
             if let Err(error) = answer {
-                panic!("{stage}, round {}: {error:#}; session: {:#?}", self.round, self.session.as_mut().map(|s| &s.seen));
+                panic!(
+                    "{stage}, round {}: {error:#}; session: {:#?}",
+                    self.round,
+                    self.session.as_mut().map(|s| &s.seen)
+                );
             }
         }
     }

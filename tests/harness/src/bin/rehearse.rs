@@ -34,7 +34,9 @@ fn main() -> Result<()> {
         let mut line = serde_json::to_string(&event)?;
         line.push('\n');
         std::io::stdout().write_all(line.as_bytes())?;
-        if let SessionEvent::RolledBack { .. } | SessionEvent::Confirmed { .. } | SessionEvent::TargetEnded { .. } = event {
+        if let SessionEvent::RolledBack { .. } | SessionEvent::Confirmed { .. } | SessionEvent::TargetEnded { .. } =
+            event
+        {
             return Ok(());
         }
     }

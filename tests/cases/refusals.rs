@@ -11,12 +11,8 @@ fn told_of(guest: &mut Guest, round: u32, word: &str) -> Vec<String> {
     let mut session = Rehearsal::start(env!("CARGO_BIN_EXE_rehearse"), guest.pid(), spill.path()).unwrap();
     session.wait("the follower to catch up", |event| matches!(event, SessionEvent::CaughtUp)).unwrap();
     guest.round(round, word).unwrap();
-    let reasons = loop {
-        match session.event("the refusal", STEP_LIMIT).unwrap() {
-            SessionEvent::Failed(FailureKind::Refused(reasons)) => break reasons,
-            other => panic!("{word}: {other:?}"),
-        }
-    };
+    let failed = session.event("the refusal", STEP_LIMIT).unwrap();
+    let SessionEvent::Failed(FailureKind::Refused(reasons)) = failed else { panic!("{word}: {failed:?}") };
     session.wait("the rollback", |event| matches!(event, SessionEvent::RolledBack { .. })).unwrap();
     session.finish().unwrap();
     reasons

@@ -4,6 +4,7 @@
 use harness::guests::Guest;
 use harness::guests::rehearsal::Rehearsal;
 use harness::process::alive;
+use harness::snapshot::Snapshot;
 use mvedsua_daemon::update::SessionEvent;
 
 /// A guest with a session.
@@ -21,11 +22,21 @@ impl Pair {
         let spill = tempfile::tempdir().unwrap();
         let mut pair = Pair { session: None, guest, round: 0, _spill: spill };
         pair.rounds(2, "by itself");
-        pair.session =
-            Some(Rehearsal::start(env!("CARGO_BIN_EXE_rehearse"), pair.guest.pid(), pair._spill.path()).unwrap());
-        pair.wait("the fork", |event| matches!(event, SessionEvent::Forked { .. }));
-        pair.wait("the follower to catch up", |event| matches!(event, SessionEvent::CaughtUp));
+        pair.fork();
         pair
+    }
+
+    fn fork(&mut self) {
+        let program = env!("CARGO_BIN_EXE_rehearse");
+        self.session = Some(Rehearsal::start(program, self.guest.pid(), self._spill.path()).unwrap());
+        self.wait("the fork", |event| matches!(event, SessionEvent::Forked { .. }));
+        self.wait("the follower to catch up", |event| matches!(event, SessionEvent::CaughtUp));
+    }
+
+    fn roll_back(&mut self) {
+        let old = self.guest.pid();
+        self.session().ask("rollback").unwrap();
+        self.wait("the rollback", |event| matches!(event, SessionEvent::RolledBack { leader } if *leader == old));
     }
 
     fn session(&mut self) -> &mut Rehearsal {
@@ -89,21 +100,23 @@ fn promoted(name: &str) {
 
 fn rolled_back(name: &str) {
     let mut pair = Pair::start(name);
-    let old = pair.guest.pid();
     pair.compared_rounds("validating");
-    pair.session().ask("rollback").unwrap();
-    pair.wait("the rollback", |event| matches!(event, SessionEvent::RolledBack { leader } if *leader == old));
+    pair.roll_back();
+    pair.session.take().unwrap().finish().unwrap();
+    // Once more, with nothing to do in between: then nothing may be different.
+    let before = Snapshot::of(pair.guest.pid());
+    pair.fork();
+    pair.roll_back();
+    assert_eq!(before.differences(&Snapshot::of(pair.guest.pid())), Vec::<String>::new());
     pair.end();
 }
 
 fn rolled_back_after_promotion(name: &str) {
     let mut pair = Pair::start(name);
-    let old = pair.guest.pid();
     pair.compared_rounds("validating");
     pair.promote();
     pair.compared_rounds("updated");
-    pair.session().ask("rollback").unwrap();
-    pair.wait("the rollback", |event| matches!(event, SessionEvent::RolledBack { leader } if *leader == old));
+    pair.roll_back();
     pair.end();
 }
 
@@ -137,6 +150,7 @@ rehearsals! {
     interrupts
     locks
     many
+    mappings
     memory
     paths
     process

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::model::{Arg, Row};
+use super::model::{Arg, Class, Dir, Extent, Irregular, Row};
 use super::names::name;
 
 /// A call with its arguments, as `write(3, 0x7f0012345678, 12)`.
@@ -176,4 +176,99 @@ pub fn errno_name(errno: i64) -> Option<&'static str> {
     ];
     let base = usize::try_from(errno).ok().and_then(|errno| errno.checked_sub(1)).and_then(|at| BASE.get(at)).copied();
     base.or_else(|| OTHERS.iter().find(|(number, _)| *number == errno).map(|(_, name)| *name))
+}
+
+/// One argument as the manual shows it: its kind, and for memory its direction and extent.
+impl fmt::Display for Arg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Arg::Int => f.write_str("number"),
+            Arg::Flags => f.write_str("flags"),
+            Arg::Fd => f.write_str("descriptor"),
+            Arg::Addr => f.write_str("own"),
+            Arg::Mem(dir, extent) => write!(f, "{dir} {extent}"),
+        }
+    }
+}
+
+impl fmt::Display for Dir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Dir::In => "reads",
+            Dir::Out => "writes",
+            Dir::InOut => "reads and writes",
+            Dir::Timeout => "always updates",
+            Dir::TimeLeft => "when interrupted, writes",
+        })
+    }
+}
+
+impl fmt::Display for Extent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let times = |f: &mut fmt::Formatter<'_>, scale: u32| match scale {
+            1 => Ok(()),
+            scale => write!(f, " × {scale}"),
+        };
+        match self {
+            Extent::Fixed(len) | Extent::IfPositive(len) => write!(f, "{len} bytes"),
+            Extent::FromArg { len, scale } => {
+                write!(f, "#{}", len + 1)?;
+                times(f, *scale)
+            }
+            Extent::FromRet { cap, scale } => {
+                write!(f, "result ≤ #{}", cap + 1)?;
+                times(f, *scale)
+            }
+            Extent::FromPtr { len } => write!(f, "*#{}", len + 1),
+            Extent::LengthOf { of } => write!(f, "length of #{}", of + 1),
+            Extent::CStr => f.write_str("string"),
+            Extent::IoVec { count } => write!(f, "iovec[#{}]", count + 1),
+            Extent::MsgHdr => f.write_str("msghdr"),
+            Extent::MMsgHdr { count } => write!(f, "mmsghdr[#{}]", count + 1),
+            Extent::PollFds { count } => write!(f, "pollfd[#{}]", count + 1),
+            Extent::FdSet { nfds } => write!(f, "fd_set of #{}", nfds + 1),
+            Extent::EpollEvent => f.write_str("epoll_event"),
+            Extent::SigEvent => f.write_str("sigevent"),
+            Extent::Flock => f.write_str("flock"),
+            Extent::IfReq => f.write_str("ifreq"),
+            Extent::IfConf => f.write_str("ifconf"),
+            Extent::CloneArgs => f.write_str("clone_args"),
+        }
+    }
+}
+
+/// The table for the manual, in Markdown: what is done with each call that has a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Manual;
+
+impl fmt::Display for Manual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "| call | arguments | remark |\n\
+             |---|---|---|\n",
+        )?;
+        for (heading, class) in [
+            ("supplied", Class::Supply),
+            ("compared", Class::Compare),
+            ("made by each version", Class::Local),
+            ("made by both", Class::Both),
+        ] {
+            writeln!(f, "| **{heading}** | | |")?;
+            let rows = super::rows().filter(|row| !row.irregular.is_some_and(Irregular::is_many));
+            for row in rows.chain(super::irregular::variants()).filter(|row| row.class == class) {
+                write!(f, "| `{}` | ", row.name)?;
+                for (i, arg) in row.args.iter().enumerate() {
+                    write!(f, "{}{arg}", if i > 0 { "; " } else { "" })?;
+                }
+                writeln!(f, " | {} |", row.note)?;
+            }
+        }
+        f.write_str("| **refused** | | |\n")?;
+        for row in super::rows().chain(super::irregular::variants()) {
+            if let Class::Refuse(reason) = row.class {
+                writeln!(f, "| `{}` | | {reason} |", row.name)?;
+            }
+        }
+        Ok(())
+    }
 }

@@ -43,7 +43,8 @@ fn main() {
     } else {
         fail("no Rust compiler for BPF: neither a nightly with rust-src nor Debian's rustc-web is installed");
     };
-    let flags = format!("-Clinker={} -Clink-arg=--btf -Cdebuginfo=2", linker.display());
+    // v3 has 32-bit arithmetic and jumps; every kernel with raw tracepoints of this kind knows it (Linux 5.5).
+    let flags = format!("-Ctarget-cpu=v3 -Clinker={} -Clink-arg=--btf -Cdebuginfo=2", linker.display());
     build
         .current_dir(&ebpf)
         .env("RUSTFLAGS", flags)

@@ -22,10 +22,10 @@ pub const fn bucket(ns: u64) -> usize {
     if ns < LINEAR {
         return ns as usize;
     }
-    let exponent = floor_log2(ns);
-    if exponent >= MAX_BITS {
+    if ns >> MAX_BITS != 0 {
         return BUCKETS - 1;
     }
+    let exponent = floor_log2(ns);
     let shift = exponent - LINEAR_BITS;
     (((shift + 1) as usize) << LINEAR_BITS) + ((ns >> shift) - LINEAR) as usize
 }
@@ -57,36 +57,23 @@ pub const fn middle(bucket: usize) -> u64 {
     low + (highest(bucket) - low) / 2
 }
 
-/// Finds the highest set bit by halving. BPF has no instruction that counts leading zeros, and what the compiler makes
-/// of `leading_zeros` there is longer than this.
+/// Finds the highest set bit of a value below `2^63`, by halving, without branches: durations vary, so branches on them
+/// would often be predicted wrongly. BPF has no instruction that counts leading zeros.
 #[inline(always)]
 const fn floor_log2(value: u64) -> u32 {
     let mut v = value;
     let mut log = 0;
-    if v >= 1 << 32 {
-        v >>= 32;
-        log += 32;
+    let mut half = 32;
+    while half >= 4 {
+        // 1 where `v` has a bit at `half` or above: then the subtraction wraps.
+        let above = ((1 << half) - 1_u64).wrapping_sub(v) >> 63;
+        let shift = above * half;
+        v >>= shift;
+        log += shift;
+        half /= 2;
     }
-    if v >= 1 << 16 {
-        v >>= 16;
-        log += 16;
-    }
-    if v >= 1 << 8 {
-        v >>= 8;
-        log += 8;
-    }
-    if v >= 1 << 4 {
-        v >>= 4;
-        log += 4;
-    }
-    if v >= 1 << 2 {
-        v >>= 2;
-        log += 2;
-    }
-    if v >= 1 << 1 {
-        log += 1;
-    }
-    log
+    // The logarithms of 0 to 15, four bits each.
+    (log + ((0x3333_3333_2222_1100 >> (v * 4)) & 0xf)) as u32
 }
 
 #[cfg(test)]
@@ -108,7 +95,7 @@ mod tests {
         for v in interesting().filter(|&v| v > 0) {
             assert_eq!(floor_log2(v), 63 - v.leading_zeros(), "of {v}");
         }
-        assert_eq!(floor_log2(u64::MAX), 63);
+        assert_eq!(floor_log2(u64::MAX / 2), 62);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! |---|---|---|---|
 //! | processes followed at once | [`MAX_PROCESSES`] | 2 KB each | a child is counted as its parent |
 //! | histograms (process × call) | chosen at load, at most [`MAX_CELLS`] | 3.2 KB each and CPU | calls are counted in [`Lost::calls`] |
-//! | places for process ids | [`PLACES`], two for each id | 8 B each | the child is not followed, [`Lost::unfollowed`] |
+//! | places for process ids | [`PLACES`], two for each id | 16 B each | the child is not followed, [`Lost::unfollowed`] |
 //! | calls under way | [`PLACES`], two for each thread id | 16 B each | the call is untimed, [`Lost::entries`] |
 //! | slow calls not read yet | [`SLOW_RING_BYTES`] | that | [`Lost::slow`] |
 
@@ -124,9 +124,9 @@ pub const STATE_LIVE: u32 = 1;
 pub const STATE_DEAD: u32 = 2;
 
 /// Calls that wait are not reported as slow.
-pub const SLOW_WORKING: u64 = 0;
+pub const SLOW_WORKING: u16 = 0;
 /// Every call is reported when it is slow.
-pub const SLOW_ALL: u64 = 1;
+pub const SLOW_ALL: u16 = 1;
 
 /// One followed process.
 #[derive(Clone, Copy)]
@@ -159,24 +159,19 @@ impl Process {
     };
 }
 
-/// How a process is observed. Apart from [`Process`], so that the daemon can write it at any time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct Settings {
-    /// Calls that take at least this long are reported, nanoseconds.
-    pub slow_ns: u64,
-    /// [`SLOW_WORKING`] or [`SLOW_ALL`].
-    pub slow_scope: u64,
-}
-
-/// Who is followed: a place for a process id.
+/// Who is followed, and how: a place for a process id. All that the hooks need to know of a process is here, so that
+/// they look once.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[repr(C)]
 pub struct Followed {
     /// 0 for a free place.
     pub tgid: u32,
     /// Index into the processes.
-    pub process: u32,
+    pub process: u16,
+    /// [`SLOW_WORKING`] or [`SLOW_ALL`].
+    pub slow_scope: u16,
+    /// Calls that take at least this long are reported, nanoseconds.
+    pub slow_ns: u64,
 }
 
 /// A call under way: a place for a thread id.

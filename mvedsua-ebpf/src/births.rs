@@ -9,7 +9,7 @@ use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use mvedsua_common::monitor::{Followed, STATE_DEAD, STATE_LIVE, first_place, second_place};
 
-use crate::maps::{ENTERED, FOLLOWED, FREE_PROCESSES, PROCESSES, SETTINGS, followed, lose};
+use crate::maps::{ENTERED, FOLLOWED, FREE_PROCESSES, PROCESSES, followed, lose};
 
 /// Offsets in `struct task_struct`, which the daemon reads from the kernel's type information and sets at load.
 #[unsafe(no_mangle)]
@@ -38,19 +38,19 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
     let Some(parent) = followed(parent_tgid) else { return 0 };
     let process = match FREE_PROCESSES.pop() {
         Ok(Some(own)) => {
-            settle(own, parent, tgid, parent_tgid);
-            own
+            settle(own, tgid, parent_tgid);
+            own as u16
         }
         Ok(None) | Err(_) => {
             lose(|lost| lost.processes += 1);
-            if let Some(entry) = PROCESSES.get_ptr_mut(parent) {
+            if let Some(entry) = PROCESSES.get_ptr_mut(u32::from(parent.process)) {
                 // SAFETY: a live map element; all sides write the same value.
                 unsafe { (*entry).shared = 1 };
             }
-            parent
+            parent.process
         }
     };
-    if !follow(tgid, process) {
+    if !follow(Followed { tgid, process, ..*parent }) {
         lose(|lost| lost.unfollowed += 1);
     }
     0
@@ -64,8 +64,8 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let id = bpf_get_current_pid_tgid();
     let new = id as u32;
     let tgid = (id >> 32) as u32;
-    let Some(process) = followed(tgid) else { return 0 };
-    if let Some(entry) = PROCESSES.get_ptr_mut(process) {
+    let Some(followed) = followed(tgid) else { return 0 };
+    if let Some(entry) = PROCESSES.get_ptr_mut(u32::from(followed.process)) {
         // SAFETY: a live map element; a child without a place of its own does not rename its parent.
         unsafe {
             if (*entry).tgid == tgid {
@@ -104,8 +104,8 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if let Some(process) = followed(tgid)
-        && let Some(entry) = PROCESSES.get_ptr_mut(process)
+    if let Some(followed) = followed(tgid)
+        && let Some(entry) = PROCESSES.get_ptr_mut(u32::from(followed.process))
     {
         // SAFETY: a live map element. A child without a place of its own uses its parent's, which lives on.
         unsafe {
@@ -143,13 +143,9 @@ fn task_field(task: u64, offset: u32) -> Option<u32> {
 
 /// Fills the place of a new process.
 #[inline(always)]
-fn settle(own: u32, parent: u32, tgid: u32, parent_tgid: u32) {
-    if let (Some(settings), Some(from)) = (SETTINGS.get_ptr_mut(own), SETTINGS.get(parent)) {
-        // SAFETY: a live map element that belongs to nobody else until the child is followed.
-        unsafe { *settings = *from };
-    }
+fn settle(own: u32, tgid: u32, parent_tgid: u32) {
     let Some(entry) = PROCESSES.get_ptr_mut(own) else { return };
-    // SAFETY: as above. The state makes the place visible to the daemon and comes last.
+    // SAFETY: a live map element that belongs to nobody else until the child is followed. The state makes the place visible to the daemon and comes last.
     unsafe {
         (*entry).tgid = tgid;
         (*entry).parent = parent_tgid;
@@ -159,16 +155,18 @@ fn settle(own: u32, parent: u32, tgid: u32, parent_tgid: u32) {
     }
 }
 
-/// Enters a process id into the lookup table; says whether a place was free.
+/// Enters a process into the lookup table; says whether a place was free.
 #[inline(always)]
-fn follow(tgid: u32, process: u32) -> bool {
-    for place in [first_place(tgid), second_place(tgid)] {
+fn follow(process: Followed) -> bool {
+    for place in [first_place(process.tgid), second_place(process.tgid)] {
         if let Some(entry) = FOLLOWED.get_ptr_mut(place) {
-            // SAFETY: a live map element; the process index is written before the id that makes it visible.
+            // SAFETY: a live map element; the rest is written before the id that makes it visible.
             unsafe {
                 if (*entry).tgid == 0 {
-                    (*entry).process = process;
-                    (&raw mut (*entry).tgid).write_volatile(tgid);
+                    (*entry).process = process.process;
+                    (*entry).slow_scope = process.slow_scope;
+                    (*entry).slow_ns = process.slow_ns;
+                    (&raw mut (*entry).tgid).write_volatile(process.tgid);
                     return true;
                 }
             }
@@ -185,7 +183,7 @@ fn forget(tgid: u32) {
             // SAFETY: a live map element.
             unsafe {
                 if (*entry).tgid == tgid {
-                    *entry = Followed { tgid: 0, process: 0 };
+                    (*entry).tgid = 0;
                 }
             }
         }

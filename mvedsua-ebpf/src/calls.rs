@@ -13,7 +13,7 @@ use mvedsua_common::monitor::{
     Cell, ERRORS, Entered, MAX_CALLS, SLOW_ALL, Slow, claim_key, error_slot, first_place, second_place, waits,
 };
 
-use crate::maps::{CELLS, CLAIMS, ENTERED, FREE_CELLS, PROCESSES, SETTINGS, SLOW, control, followed, lose};
+use crate::maps::{CELLS, CLAIMS, ENTERED, FREE_CELLS, PROCESSES, SLOW, control, followed, lose};
 
 /// Calls that do not return: counted when they are entered.
 const EXIT: u32 = 60;
@@ -47,7 +47,7 @@ struct Registers {
 #[btf_tracepoint(function = "sys_enter")]
 pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     let id = bpf_get_current_pid_tgid();
-    let Some(process) = followed((id >> 32) as u32) else { return 0 };
+    let Some(followed) = followed((id >> 32) as u32) else { return 0 };
     let Some(control) = control() else { return 0 };
     if control.open == 0 {
         return 0;
@@ -55,7 +55,7 @@ pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: the second argument of this tracepoint is the number, `include/trace/events/syscalls.h`.
     let nr = call_number(unsafe { argument(&ctx, 1) });
     if nr == EXIT || nr == EXIT_GROUP {
-        count_untimed(process, nr, 0);
+        count_untimed(u32::from(followed.process), nr, 0);
         return 0;
     }
     let tid = id as u32;
@@ -73,7 +73,8 @@ pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sys_exit")]
 pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let id = bpf_get_current_pid_tgid();
-    let Some(process) = followed((id >> 32) as u32) else { return 0 };
+    let Some(followed) = followed((id >> 32) as u32) else { return 0 };
+    let process = u32::from(followed.process);
     // SAFETY: the second argument of this tracepoint is the result, `include/trace/events/syscalls.h`.
     let ret = unsafe { argument(&ctx, 1) } as i64;
     let tid = id as u32;
@@ -103,8 +104,7 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
         cell.max_ns = duration;
     }
     count_error(cell, ret);
-    let Some(settings) = SETTINGS.get(process) else { return 0 };
-    if duration >= settings.slow_ns && (settings.slow_scope == SLOW_ALL || !waits(nr)) {
+    if duration >= followed.slow_ns && (followed.slow_scope == SLOW_ALL || !waits(nr)) {
         report_slow(&ctx, id, nr, ret, entered.at_ns, duration);
     }
     0
@@ -186,6 +186,10 @@ fn without_entry(ctx: &BtfTracePointContext, process: u32, ret: i64) -> i32 {
 
 #[inline(never)]
 fn count_untimed(process: u32, nr: u32, ret: i64) {
+    // The compiler knows from all callers that `nr` is in range and leaves the bound out, but the verifier looks at this
+    // function by itself.
+    // SAFETY: a reference is valid to read.
+    let nr = unsafe { core::ptr::read_volatile(&nr) };
     let Some(cell) = cell_of(process, nr) else { return };
     // SAFETY: the cell is this CPU's own, and the kernel does not run a program on top of itself.
     let cell = unsafe { &mut *cell };

@@ -3,8 +3,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, Queue, RingBuf};
 use mvedsua_common::monitor::{
-    Cell, Control, Entered, Followed, Lost, MAX_CELLS, MAX_PROCESSES, PLACES, Process, SLOW_RING_BYTES, Settings,
-    first_place, second_place,
+    Cell, Control, Entered, Followed, Lost, MAX_CELLS, MAX_PROCESSES, PLACES, Process, SLOW_RING_BYTES, first_place,
+    second_place,
 };
 
 /// One element. Written by the daemon only.
@@ -17,10 +17,6 @@ pub static FOLLOWED: Array<Followed> = Array::with_max_entries(PLACES, 0);
 
 #[map]
 pub static PROCESSES: Array<Process> = Array::with_max_entries(MAX_PROCESSES, 0);
-
-/// How each process is observed. Written by the daemon, and for a child by the hook of its birth.
-#[map]
-pub static SETTINGS: Array<Settings> = Array::with_max_entries(MAX_PROCESSES, 0);
 
 /// Calls under way, by thread id.
 #[map]
@@ -63,16 +59,16 @@ pub fn lose(count: impl FnOnce(&mut Lost)) {
     }
 }
 
-/// Returns the index of a followed process.
+/// Returns what is known of a followed process.
 #[inline(always)]
-pub fn followed(tgid: u32) -> Option<u32> {
+pub fn followed(tgid: u32) -> Option<&'static Followed> {
     let first = FOLLOWED.get(first_place(tgid))?;
     if first.tgid == tgid {
-        return Some(first.process);
+        return Some(first);
     }
     if first.tgid == 0 {
         return None;
     }
     let second = FOLLOWED.get(second_place(tgid))?;
-    if second.tgid == tgid { Some(second.process) } else { None }
+    if second.tgid == tgid { Some(second) } else { None }
 }

@@ -9,7 +9,7 @@ use aya::programs::tp_btf::BtfTracePointLink;
 use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf, EbpfLoader, Pod};
 use mvedsua_common::monitor::{
-    Cell, Control, Entered, Followed, Lost, MAX_CELLS, MAX_PROCESSES, Process, Settings, Slow, first_place, second_place,
+    Cell, Control, Entered, Followed, Lost, MAX_CELLS, MAX_PROCESSES, Process, Slow, first_place, second_place,
 };
 
 use super::MonitorError;
@@ -34,7 +34,7 @@ macro_rules! pod {
         unsafe impl Pod for $name {}
     )+};
 }
-pod!(PodCell(Cell), PodControl(Control), PodEntered(Entered), PodFollowed(Followed), PodLost(Lost), PodProcess(Process), PodSettings(Settings));
+pod!(PodCell(Cell), PodControl(Control), PodEntered(Entered), PodFollowed(Followed), PodLost(Lost), PodProcess(Process));
 
 /// The programs, loaded, and their maps.
 pub(super) struct Kernel {
@@ -46,7 +46,6 @@ pub(super) struct Kernel {
     control: Array<MapData, PodControl>,
     followed: Array<MapData, PodFollowed>,
     processes: Array<MapData, PodProcess>,
-    settings: Array<MapData, PodSettings>,
     entered: Array<MapData, PodEntered>,
     cells: PerCpuArray<MapData, PodCell>,
     claims: HashMap<MapData, u32, u32>,
@@ -82,7 +81,6 @@ impl Kernel {
             control: map(&mut ebpf, "CONTROL")?,
             followed: map(&mut ebpf, "FOLLOWED")?,
             processes: map(&mut ebpf, "PROCESSES")?,
-            settings: map(&mut ebpf, "SETTINGS")?,
             entered: map(&mut ebpf, "ENTERED")?,
             cells: map(&mut ebpf, "CELLS")?,
             claims: map(&mut ebpf, "CLAIMS")?,
@@ -161,34 +159,37 @@ impl Kernel {
         Ok(None)
     }
 
-    /// Returns the index of a followed process.
-    pub(super) fn followed(&self, tgid: u32) -> Result<Option<u32>, MonitorError> {
+    /// Says whether a process is followed.
+    pub(super) fn follows(&self, tgid: u32) -> Result<bool, MonitorError> {
         for place in [first_place(tgid), second_place(tgid)] {
-            let PodFollowed(entry) = self.followed.get(&place, 0).map_err(in_map("FOLLOWED"))?;
-            if entry.tgid == tgid {
-                return Ok(Some(entry.process));
+            if self.followed_at(place)?.tgid == tgid {
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
-    /// Makes the programs follow a process that is at `index` already.
-    pub(super) fn follow(&mut self, tgid: u32, process: u32) -> Result<(), MonitorError> {
-        for place in [first_place(tgid), second_place(tgid)] {
-            let PodFollowed(entry) = self.followed.get(&place, 0).map_err(in_map("FOLLOWED"))?;
-            if entry.tgid == 0 {
-                let entry = PodFollowed(Followed { tgid, process });
-                return self.followed.set(place, entry, 0).map_err(in_map("FOLLOWED"));
+    /// Makes the programs follow a process that is settled already, or follow it in another way.
+    pub(super) fn follow(&mut self, process: Followed) -> Result<(), MonitorError> {
+        let places = [first_place(process.tgid), second_place(process.tgid)];
+        for wanted in [process.tgid, 0] {
+            for place in places {
+                if self.followed_at(place)?.tgid == wanted {
+                    return self.followed.set(place, PodFollowed(process), 0).map_err(in_map("FOLLOWED"));
+                }
             }
         }
-        Err(MonitorError::PlaceTaken { pid: tgid.cast_signed() })
+        Err(MonitorError::PlaceTaken { pid: process.tgid.cast_signed() })
+    }
+
+    fn followed_at(&self, place: u32) -> Result<Followed, MonitorError> {
+        self.followed.get(&place, 0).map(|PodFollowed(entry)| entry).map_err(in_map("FOLLOWED"))
     }
 
     /// Makes the programs follow a process no more.
     pub(super) fn forget(&mut self, tgid: u32) -> Result<(), MonitorError> {
         for place in [first_place(tgid), second_place(tgid)] {
-            let PodFollowed(entry) = self.followed.get(&place, 0).map_err(in_map("FOLLOWED"))?;
-            if entry.tgid == tgid {
+            if self.followed_at(place)?.tgid == tgid {
                 let free = PodFollowed(Followed::default());
                 self.followed.set(place, free, 0).map_err(in_map("FOLLOWED"))?;
             }
@@ -203,11 +204,6 @@ impl Kernel {
     /// Writes a process as a whole; only for one that no running task belongs to.
     pub(super) fn set_process(&mut self, index: u32, process: Process) -> Result<(), MonitorError> {
         self.processes.set(index, PodProcess(process), 0).map_err(in_map("PROCESSES"))
-    }
-
-    /// Says how a process is observed; at any time.
-    pub(super) fn set_settings(&mut self, index: u32, settings: Settings) -> Result<(), MonitorError> {
-        self.settings.set(index, PodSettings(settings), 0).map_err(in_map("SETTINGS"))
     }
 
     /// Takes a free place for a process, `None` when all are taken.

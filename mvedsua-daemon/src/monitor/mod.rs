@@ -9,6 +9,21 @@
 //! the hooks attached. *sampled* attaches them in short windows at random instants; what it says are estimates with
 //! their confidence ([`estimate`] explains how they are made), and it says which share of the time it saw.
 //!
+//! # What it costs
+//!
+//! Nearly all of it is the kernel's: with both tracepoints in use every task takes the slow way into and out of every
+//! call (about 0.16 µs a call, cache misses not counted, where a plain `getppid` takes 0.13), whether it is followed or
+//! not. What the programs do for a followed process adds about 0.09 µs, 0.05 of it two reads of the clock.
+//!
+//! # Failed ideas
+//!
+//! 1. A hash map for entries and counts: what arrays save here is most of what the programs once cost.
+//! 2. Function hooks (fentry, fexit) on the calls' own functions would spare everybody the slow way. Kernels refuse them
+//!    (EPERM on Linux 6.18 here), not every call's function has type information, and hooks on some calls only would not
+//!    be exact. The one function that all calls go through, `x64_sys_call`, is compiled without the place for a hook.
+//! 3. Per-thread places, filled at fork, instead of looking up process and thread: one lookup less, but a thread that is
+//!    missed once is missed for ever.
+//!
 //! ```text
 //!  Monitor (handle) ──requests──► worker (thread) ──► table: targets, processes, births and ends
 //!                                       │                 │ reads

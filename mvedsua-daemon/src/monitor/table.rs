@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mvedsua_common::histogram::bucket;
 use mvedsua_common::monitor::{
-    MAX_PROCESSES, Process, SLOW_ALL, SLOW_WORKING, STATE_DEAD, STATE_FREE, STATE_LIVE, Settings, Slow, claim_key,
+    Followed, MAX_PROCESSES, Process, SLOW_ALL, SLOW_WORKING, STATE_DEAD, STATE_FREE, STATE_LIVE, Slow, claim_key,
 };
 
 use super::batch::CallKey;
@@ -89,7 +89,7 @@ impl Table {
         for _ in 0..SEARCHES {
             let mut found = false;
             for (child, parent) in proc::descendants(pid) {
-                if kernel.followed(child.unsigned_abs())?.is_none() {
+                if !kernel.follows(child.unsigned_abs())? {
                     found = true;
                     self.follow(kernel, child, Some(parent), pid, options)?;
                 }
@@ -118,13 +118,12 @@ impl Table {
         let tgid = pid.unsigned_abs();
         let comm = comm_bytes(&name);
         let state = STATE_LIVE;
-        kernel.set_settings(index, settings(options))?;
         kernel.set_process(
             index,
             Process { tgid, parent: parent.map_or(0, i32::unsigned_abs), state, comm, ..Process::FREE },
         )?;
         self.settle(index, pid, parent, target, name);
-        kernel.follow(tgid, index)
+        kernel.follow(followed(index, tgid, options))
     }
 
     fn settle(&mut self, index: u32, pid: i32, parent: Option<i32>, target: i32, name: String) {
@@ -164,7 +163,10 @@ impl Table {
             target.begin_batch();
         }
         for (index, process) in self.processes.iter_mut().filter(|(_, p)| p.target == pid) {
-            kernel.set_settings(*index, settings(options))?;
+            // An ended process that is not buried yet must not be followed again.
+            if kernel.follows(process.pid.unsigned_abs())? {
+                kernel.follow(followed(*index, process.pid.unsigned_abs(), options))?;
+            }
             if restart {
                 process.calls.values_mut().for_each(|call| call.tally.restart());
             }
@@ -359,13 +361,15 @@ impl Call {
     }
 }
 
-fn settings(options: AttachOptions) -> Settings {
-    Settings {
-        slow_ns: u64::try_from(options.slow_threshold.as_nanos()).unwrap_or(u64::MAX),
+fn followed(index: u32, tgid: u32, options: AttachOptions) -> Followed {
+    Followed {
+        tgid,
+        process: index as u16,
         slow_scope: match options.slow_scope {
             SlowScope::Working => SLOW_WORKING,
             SlowScope::All => SLOW_ALL,
         },
+        slow_ns: u64::try_from(options.slow_threshold.as_nanos()).unwrap_or(u64::MAX),
     }
 }
 

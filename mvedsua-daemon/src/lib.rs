@@ -4,7 +4,10 @@
 //! [`record::Record`]s into a log, a replayer makes the follower live through them, [`compare`] says where they part,
 //! and [`lifecycle`] decides what follows from it.
 
+pub mod cli;
 pub mod compare;
+pub mod control;
+pub mod doctor;
 pub mod lifecycle;
 pub mod log;
 pub mod monitor;

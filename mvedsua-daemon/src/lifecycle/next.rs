@@ -73,6 +73,8 @@ impl std::fmt::Display for Cause {
             Cause::TimedOut(stage) => write!(f, "time ran out in stage {stage}"),
             Cause::Asked(reason) => write!(f, "asked: {reason}"),
             Cause::Mismatch(what) => write!(f, "the new leader does not run what was announced: {what}"),
+            Cause::Unsupported(calls) => write!(f, "a call cannot be replayed: {}", calls.join("; ")),
+            Cause::NewCrashed { signo } => write!(f, "the new version crashed while it led (signal {signo})"),
             Cause::EngineLost => f.write_str("the engine ended without a last word"),
         }
     }
@@ -87,6 +89,9 @@ impl std::fmt::Display for Outcome {
             }
             Outcome::RolledBack { leader, cause } => {
                 write!(f, "rolled back: process {leader} serves as before; {cause}")
+            }
+            Outcome::Kept { leader, cause } => {
+                write!(f, "updated without a way back: process {leader} serves, the old version has ended; {cause}")
             }
             Outcome::TargetEnded { status } => write!(f, "the process ended by itself: {status}"),
             Outcome::Unsure { leader, what } => write!(f, "process {leader} may be harmed: {what}"),

@@ -56,6 +56,10 @@ pub enum Cause {
     Asked(String),
     /// After the promotion something else was mapped than what was announced.
     Mismatch(String),
+    /// A version made a call that cannot be recorded or replayed.
+    Unsupported(Vec<String>),
+    /// The new version crashed while it led, and the old one took over.
+    NewCrashed { signo: i32 },
     /// The engine went away without a last word.
     EngineLost,
 }
@@ -70,6 +74,8 @@ pub enum Outcome {
     TookOver { leader: i32, signo: i32 },
     /// The old version serves alone.
     RolledBack { leader: i32, cause: Cause },
+    /// There was no way back any more: the new version serves alone although the update was to be undone.
+    Kept { leader: i32, cause: Cause },
     /// The target ended by itself.
     TargetEnded { status: String },
     /// Who serves could not be established.
@@ -79,6 +85,8 @@ pub enum Outcome {
 /// Two versions that run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
+    /// The process that runs the old version.
+    pub old: i32,
     /// The process that serves.
     pub leader: i32,
     /// The process that lives through what the leader does.

@@ -47,7 +47,7 @@ fn updating(plan: Plan, leader: i32, run: Option<Run>, event: Event) -> Next {
     let same = |effects| (State::Updating { plan, leader, run: run.clone() }, effects);
     match event {
         Event::Session(SessionEvent::Forked { leader, follower, threads, pause_us }) => {
-            let run = Run { leader, follower, threads, fork_pause_us: pause_us, ..Run::default() };
+            let run = Run { old: leader, leader, follower, threads, fork_pause_us: pause_us, ..Run::default() };
             (State::Updating { plan, leader, run: Some(run) }, vec![])
         }
         Event::Session(SessionEvent::Applied) => match run {
@@ -298,9 +298,16 @@ fn updated_leader(mut now: Updated, event: Event) -> Next {
             event @ (SessionEvent::Forked { .. }
             | SessionEvent::Applied
             | SessionEvent::Promoted { .. }
-            | SessionEvent::PromotionAbandoned { .. }
-            | SessionEvent::TookOver { .. }),
+            | SessionEvent::PromotionAbandoned { .. }),
         ) => now.with(vec![unexpected(Stage::UpdatedLeader, &event)]),
+        // The new version crashed and the old one, which follows it, has taken over; `RolledBack` comes next.
+        Event::Session(SessionEvent::TookOver { leader, signo }) => {
+            let effects =
+                vec![Effect::StopTimer(Timer::Soak), Effect::SetTimer(Timer::Answer, now.plan.policy.answer_within)];
+            let cause = Cause::NewCrashed { signo };
+            let run = Some(Run { leader, ..now.run });
+            (State::RollingBack { plan: now.plan, leader, run, cause, overdue: Overdue::No }, effects)
+        }
         Event::Session(
             event @ (SessionEvent::Failed(_) | SessionEvent::RolledBack { .. } | SessionEvent::TargetEnded { .. }),
         ) => interrupted(now.plan, now.run.leader, Some(now.run), Stage::UpdatedLeader, event),
@@ -318,6 +325,11 @@ fn rolling_back(plan: Plan, leader: i32, run: Option<Run>, cause: Cause, overdue
     let same =
         |effects| (State::RollingBack { plan, leader, run: run.clone(), cause: cause.clone(), overdue }, effects);
     match event {
+        Event::Session(SessionEvent::RolledBack { leader }) | Event::Recovered(Recovery::Serving { leader })
+            if run.as_ref().is_some_and(|run| run.leader == leader && run.leader != run.old) =>
+        {
+            finish(leader, Outcome::Kept { leader, cause })
+        }
         Event::Session(SessionEvent::RolledBack { leader }) | Event::Recovered(Recovery::Serving { leader }) => {
             after_rollback(plan, leader, cause, vec![Effect::StopTimer(Timer::Answer)])
         }
@@ -326,7 +338,14 @@ fn rolling_back(plan: Plan, leader: i32, run: Option<Run>, cause: Cause, overdue
         }
         Event::Recovered(Recovery::Unsure { what }) => finish(leader, Outcome::Unsure { leader, what }),
         // The engine says why it undoes; what was asked for first stays the cause.
+        Event::Session(SessionEvent::Failed(FailureKind::Asked(_))) => same(vec![]),
         Event::Session(SessionEvent::Failed(kind)) => same(vec![Effect::Keep(kind)]),
+        // The new version leads and the old one cannot take the service back.
+        Event::Session(SessionEvent::Confirmed { leader })
+            if run.as_ref().is_some_and(|run| run.leader == leader && run.leader != run.old) =>
+        {
+            finish(leader, Outcome::Kept { leader, cause })
+        }
         Event::Session(SessionEvent::Confirmed { leader }) => {
             let what = "the engine ended the old version although it was told to undo the update".to_owned();
             finish(leader, Outcome::Unsure { leader, what })
@@ -340,7 +359,7 @@ fn rolling_back(plan: Plan, leader: i32, run: Option<Run>, cause: Cause, overdue
         // The leader crashed while its follower was still there: the new version is all there is.
         Event::Session(SessionEvent::TookOver { leader, signo }) => took_over(plan, run, leader, signo),
         Event::Session(SessionEvent::Forked { leader, follower, threads, pause_us }) => {
-            let run = Some(Run { leader, follower, threads, fork_pause_us: pause_us, ..Run::default() });
+            let run = Some(Run { old: leader, leader, follower, threads, fork_pause_us: pause_us, ..Run::default() });
             (State::RollingBack { plan, leader, run, cause, overdue }, vec![])
         }
         Event::Session(
@@ -408,7 +427,12 @@ fn interrupted(plan: Plan, leader: i32, run: Option<Run>, stage: Stage, event: S
                 Effect::StopTimer(Timer::PromoteAgain),
                 Effect::SetTimer(Timer::Answer, plan.policy.answer_within),
             ];
-            (State::RollingBack { plan, leader, run, cause: Cause::Failed(kind), overdue: Overdue::No }, effects)
+            let cause = match (kind, &run) {
+                // It appeared after the fork: this is no refusal of the preflight.
+                (FailureKind::Refused(calls), Some(_)) => Cause::Unsupported(calls),
+                (kind, _) => Cause::Failed(kind),
+            };
+            (State::RollingBack { plan, leader, run, cause, overdue: Overdue::No }, effects)
         }
         SessionEvent::TookOver { leader, signo } => took_over(plan, run, leader, signo),
         SessionEvent::RolledBack { leader } => {
@@ -506,8 +530,8 @@ fn took_over(plan: Plan, run: Option<Run>, leader: i32, signo: i32) -> Next {
         Effect::StopTimer(Timer::Overall),
         Effect::StopTimer(Timer::PromoteAgain),
         Effect::StopTimer(Timer::Soak),
+        // The engine ends the crashed version by itself.
         Effect::SetTimer(Timer::Answer, plan.policy.answer_within),
-        Effect::Send(Command::Confirm),
     ];
     let ending = Ending::Crashed { signo };
     (State::UpdatedLeader { plan, run, descriptors: 0, pause_us: 0, soak: Soak::Over, ending }, effects)
@@ -517,7 +541,13 @@ fn took_over(plan: Plan, run: Option<Run>, leader: i32, signo: i32) -> Next {
 fn after_rollback(plan: Plan, leader: i32, cause: Cause, mut effects: Vec<Effect>) -> Next {
     let timing = match &cause {
         Cause::Failed(kind) => is_matter_of_timing(kind),
-        Cause::Inconclusive(_) | Cause::TimedOut(_) | Cause::Asked(_) | Cause::Mismatch(_) | Cause::EngineLost => false,
+        Cause::Inconclusive(_)
+        | Cause::TimedOut(_)
+        | Cause::Asked(_)
+        | Cause::Mismatch(_)
+        | Cause::Unsupported(_)
+        | Cause::NewCrashed { .. }
+        | Cause::EngineLost => false,
     };
     // An update whose promotions were all abandoned has had its retries.
     if timing && plan.attempt <= plan.policy.retries && plan.abandoned <= plan.policy.retries {
@@ -539,7 +569,21 @@ fn finish(leader: i32, outcome: Outcome) -> Next {
 }
 
 fn unexpected(stage: Stage, event: &SessionEvent) -> Effect {
-    Effect::Unexpected(format!("the engine reported {event:?} in stage {stage}"))
+    // Only the name: what a failure carries may be a payload, and this goes into a log.
+    let name = match event {
+        SessionEvent::Forked { .. } => "forked",
+        SessionEvent::Applied => "applied",
+        SessionEvent::CaughtUp => "caught up",
+        SessionEvent::Progress(_) => "progress",
+        SessionEvent::Failed(_) => "failed",
+        SessionEvent::Promoted { .. } => "promoted",
+        SessionEvent::PromotionAbandoned { .. } => "promotion abandoned",
+        SessionEvent::TookOver { .. } => "took over",
+        SessionEvent::Confirmed { .. } => "confirmed",
+        SessionEvent::RolledBack { .. } => "rolled back",
+        SessionEvent::TargetEnded { .. } => "target ended",
+    };
+    Effect::Unexpected(format!("the engine reported `{name}` in stage {stage}"))
 }
 
 fn wrong_stage(stage: Stage, hint: &str) -> Effect {

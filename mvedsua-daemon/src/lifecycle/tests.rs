@@ -23,6 +23,10 @@ enum Phase {
     Confirming,
     TookOver,
     Undoing,
+    /// The new version leads and there is no way back.
+    Stuck,
+    /// The new version crashed and the old one took over.
+    Fell,
 }
 
 /// Processes, timers and the engine.
@@ -123,7 +127,7 @@ impl World {
                     !matches!(self.phase, Some(Phase::Confirming | Phase::TookOver)),
                     "a rollback to a version that is ending: {before:?}"
                 );
-                if self.phase.is_some() {
+                if self.phase.is_some() && self.phase != Some(Phase::Stuck) {
                     self.phase = Some(Phase::Undoing);
                 }
             }
@@ -205,6 +209,8 @@ impl World {
                     vec![session(SessionEvent::Confirmed { leader: self.serving.unwrap_or(0) })]
                 }
                 P::Undoing => vec![session(SessionEvent::RolledBack { leader: self.old })],
+                P::Stuck => vec![session(SessionEvent::Confirmed { leader: self.serving.unwrap_or(0) })],
+                P::Fell => vec![session(SessionEvent::RolledBack { leader: self.old })],
             });
             if matches!(phase, P::Forked | P::Applied | P::Paired | P::Promoting | P::Promoted) {
                 let counters = Counters {
@@ -220,6 +226,9 @@ impl World {
             }
             if matches!(phase, P::Forked | P::Applied | P::Paired | P::Promoting) {
                 events.push(session(SessionEvent::TookOver { leader: self.follower, signo: 11 }));
+            }
+            if phase == P::Promoted {
+                events.push(session(SessionEvent::TookOver { leader: self.old, signo: 11 }));
             }
             if !matches!(phase, P::Starting) {
                 events.push(Event::SessionLost);
@@ -263,7 +272,8 @@ impl World {
                 SessionEvent::CaughtUp => self.phase = Some(Phase::Paired),
                 SessionEvent::Progress(counters) => self.counters = *counters,
                 SessionEvent::Failed(_) => {
-                    self.phase = Some(Phase::Undoing);
+                    let stuck = self.phase == Some(Phase::Promoted);
+                    self.phase = Some(if stuck { Phase::Stuck } else { Phase::Undoing });
                     self.failed = true;
                 }
                 SessionEvent::Promoted { leader, .. } => {
@@ -273,7 +283,8 @@ impl World {
                 SessionEvent::PromotionAbandoned { .. } => self.phase = Some(Phase::Paired),
                 SessionEvent::TookOver { leader, .. } => {
                     self.serving = Some(*leader);
-                    self.phase = Some(Phase::TookOver);
+                    let back = self.phase == Some(Phase::Promoted);
+                    self.phase = Some(if back { Phase::Fell } else { Phase::TookOver });
                 }
                 SessionEvent::Confirmed { .. } => self.phase = None,
                 SessionEvent::RolledBack { leader } => {

@@ -13,6 +13,7 @@ mod text;
 pub use group::{Group, group};
 pub use json::{Payloads, divergence_to_json};
 pub use names::{call_name, signal_name};
+pub(crate) use text::wrap;
 pub use text::{headline, render, write_failure};
 
 /// The widest line of a report.

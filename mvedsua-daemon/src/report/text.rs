@@ -50,7 +50,7 @@ pub fn headline(divergence: &Divergence) -> String {
 /// Only those of the formatter.
 pub fn write_failure(f: &mut fmt::Formatter<'_>, kind: &FailureKind) -> fmt::Result {
     match kind {
-        FailureKind::Refused(reasons) => write!(f, "refused before anything was touched: {}", reasons.join("; ")),
+        FailureKind::Refused(reasons) => write!(f, "refused: {}", reasons.join("; ")),
         FailureKind::Diverged(divergence) => f.write_str(&headline(divergence)),
         FailureKind::LogFull(how) => write!(f, "the log is full: {how}"),
         FailureKind::TimedOut(what) => write!(f, "time ran out: {what}"),
@@ -145,7 +145,7 @@ fn value(raw: u64) -> String {
 }
 
 /// Writes `text` behind `head`, broken between words so that no line is wider than [`WIDTH`].
-pub(super) fn wrap(out: &mut String, head: &str, text: &str) {
+pub(crate) fn wrap(out: &mut String, head: &str, text: &str) {
     let indent = head.chars().count();
     out.push_str(head);
     let mut column = indent;

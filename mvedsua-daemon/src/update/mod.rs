@@ -6,6 +6,7 @@
 
 pub(crate) mod birth;
 mod events;
+pub mod preflight;
 pub(crate) mod process;
 pub(crate) mod session;
 pub(crate) mod tracer;

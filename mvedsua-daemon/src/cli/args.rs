@@ -1,0 +1,295 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::control::Code;
+use crate::control::dirs::Dirs;
+use crate::control::process::Wanted;
+use crate::lifecycle::{Confirmation, Promotion};
+use crate::monitor::{Mode, SlowScope};
+use crate::update::OnFull;
+
+/// Updates a running server in place, without stopping it and without betting the service on the update.
+#[derive(Debug, Parser)]
+#[command(name = "mvedsuad", version, max_term_width = 100, after_long_help = codes_help(), propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub place: Place,
+    /// Print JSON for programs instead of text for people.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Returns the part of the help that lists the exit codes.
+#[must_use]
+pub fn codes_help() -> String {
+    let mut text = "Exit codes:\n".to_owned();
+    for code in Code::ALL {
+        text.push_str(&format!("  {:>2}  {}\n", u8::from(code), code.meaning()));
+    }
+    text
+}
+
+/// Where the daemon is.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    /// Where the daemon's socket and lock are.
+    #[arg(long, global = true, env = "MVEDSUA_RUNTIME_DIR", default_value = "/run/mvedsua", value_name = "DIR")]
+    pub runtime_dir: PathBuf,
+    /// Where the daemon keeps journal, history and audit log.
+    #[arg(long, global = true, env = "MVEDSUA_STATE_DIR", default_value = "/var/lib/mvedsua", value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// Who besides root may observe and update their own processes.
+    #[arg(
+        long,
+        global = true,
+        env = "MVEDSUA_CONFIG",
+        default_value = "/etc/mvedsua/mvedsuad.toml",
+        value_name = "FILE"
+    )]
+    pub config: PathBuf,
+}
+
+impl Place {
+    #[must_use]
+    pub fn dirs(&self) -> Dirs {
+        Dirs { runtime: self.runtime_dir.clone(), state: self.state_dir.clone(), config: self.config.clone() }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Observe a running process; starts the daemon when none runs
+    Attach(AttachArgs),
+    /// Stop observing a process
+    Detach(TargetArgs),
+    /// Observe a process in another way, from now on
+    Mode(ModeArgs),
+    /// Show what was observed: counts, errors and latencies of each call
+    Stats(StatsArgs),
+    /// Show what is observed, again and again, in a terminal
+    Top(TopArgs),
+    /// Fork a process, apply the new version to the fork, and compare the two under the real load
+    Update(Box<UpdateArgs>),
+    /// Make the new version the leader
+    Promote(PromoteArgs),
+    /// End the old version after a promotion
+    Confirm(TargetArgs),
+    /// Undo an update: before the promotion the follower ends, after it the old version leads again
+    Rollback(RollbackArgs),
+    /// Show which process runs which version, what was compared, and what happens next
+    Status(TargetArgs),
+    /// List past updates
+    History(HistoryArgs),
+    /// Show why an update was rolled back
+    Report(ReportArgs),
+    /// Say what the kernel, or a process, lacks for an update, and what to do about it
+    Doctor(DoctorArgs),
+    /// Run the daemon in the foreground
+    Daemon(DaemonArgs),
+    /// Write the man pages or the shell completions into a directory
+    #[command(hide = true)]
+    Generate(GenerateArgs),
+    /// Waits for its standard input to end; `doctor` traces it to try the kernel
+    #[command(hide = true)]
+    ProbeTracee,
+}
+
+/// Which process.
+#[derive(Clone, Debug, Default, Args)]
+#[group(multiple = false)]
+pub struct TargetArgs {
+    /// The process; left out where only one comes into question.
+    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
+    /// The process that runs this executable (a path or a name).
+    #[arg(long, value_name = "EXE")]
+    pub exe: Option<String>,
+    /// The process that listens on this TCP port.
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// The main process of this systemd unit.
+    #[arg(long, value_name = "UNIT")]
+    pub unit: Option<String>,
+}
+
+impl TargetArgs {
+    /// Returns what was asked for, if anything was.
+    #[must_use]
+    pub fn wanted(&self) -> Option<Wanted> {
+        let exe = self.exe.clone().map(Wanted::Exe);
+        let unit = self.unit.clone().map(Wanted::Unit);
+        self.pid.map(Wanted::Pid).or(exe).or(self.port.map(Wanted::Port)).or(unit)
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct AttachArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// `exact` counts and times every call; `sampled` costs nearly nothing and estimates.
+    #[arg(long, default_value_t = Mode::Sampled, value_enum)]
+    pub mode: Mode,
+    /// Calls that take at least this long are shown with their arguments.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10ms", value_name = "DURATION")]
+    pub slow: Duration,
+    /// Which of the slow calls are shown.
+    #[arg(long, default_value_t = SlowScope::Working, value_enum)]
+    pub slow_scope: SlowScope,
+}
+
+#[derive(Debug, Args)]
+pub struct ModeArgs {
+    /// The new mode.
+    #[arg(value_enum)]
+    pub mode: Mode,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Print again after each interval, until interrupted.
+    #[arg(
+        long,
+        value_parser = humantime::parse_duration,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2s",
+        value_name = "INTERVAL"
+    )]
+    pub watch: Option<Duration>,
+    /// Write the histograms as a standard HdrHistogram interval log.
+    #[arg(long, value_name = "FILE", conflicts_with = "watch")]
+    pub export: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// How often to look.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "1s", value_name = "DURATION")]
+    pub interval: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// The new version; `self` is the same version again: a rehearsal of everything but the change.
+    #[arg(long, value_name = "VERSION")]
+    pub to: String,
+    /// Who promotes: you, or the daemon once it has soaked and enough was compared.
+    #[arg(long, default_value_t = Promotion::Manual, value_enum)]
+    pub promote: Promotion,
+    /// Who ends the old version after the promotion: you, or the daemon once the soak time has passed again.
+    #[arg(long, default_value_t = Confirmation::Manual, value_enum)]
+    pub confirm: Confirmation,
+    /// How long the new version must agree before it may be promoted by itself.
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "10s", value_name = "DURATION")]
+    pub soak: Duration,
+    /// How many outputs must have been compared before there is a verdict.
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub min_outputs: u64,
+    /// How many calls must have been compared before there is a verdict.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub min_calls: u64,
+    /// How often a failure that is a matter of timing is tried again.
+    #[arg(long, default_value_t = 8, value_name = "N")]
+    pub retries: u32,
+    /// How long the update may take up to the promotion [default: the soak time and ten minutes]
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub timeout: Option<Duration>,
+    /// Memory for the log between the versions.
+    #[arg(long, value_parser = super::size::parse, default_value = "512M", value_name = "SIZE")]
+    pub log_memory: u64,
+    /// Disk for the log when its memory is used up; 0 for none.
+    #[arg(long, value_parser = super::size::parse, default_value = "4G", value_name = "SIZE")]
+    pub log_disk: u64,
+    /// What happens when the log is full: the update is rolled back, or the service waits.
+    #[arg(long, default_value_t = OnFull::Rollback, value_enum)]
+    pub on_full: OnFull,
+    /// Hold each output of the leader back until the new version has produced the same.
+    #[arg(long)]
+    pub lockstep: bool,
+    /// Show progress until there is a verdict, and exit with it.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PromoteArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Promote although too little was compared.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Why, for the history.
+    #[arg(long, default_value = "by hand", value_name = "TEXT")]
+    pub reason: String,
+}
+
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// How many to list.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// The number of the update, as `history` lists it; the last one otherwise.
+    #[arg(long, value_name = "N")]
+    pub update: Option<u64>,
+    /// With --json: include the payloads, which may hold secrets.
+    #[arg(long)]
+    pub payloads: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Look at this process too.
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub target: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+pub struct DaemonArgs {
+    /// Leave the terminal's session and say `ready` on standard output once requests are answered.
+    #[arg(long, hide = true)]
+    pub detached: bool,
+}
+
+/// What to generate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    Man,
+    Completions,
+}
+
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    #[arg(value_enum)]
+    pub what: What,
+    /// The directory, created where it is missing.
+    pub dir: PathBuf,
+}

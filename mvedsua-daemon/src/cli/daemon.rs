@@ -1,0 +1,75 @@
+//! `mvedsuad daemon`.
+
+use std::io::{self, Write as _};
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::args::{DaemonArgs, Place};
+use super::wiring::{BpfObserver, ForkEngine};
+use crate::control::daemon::{Daemon, StartError};
+use crate::control::protocol::Problem;
+use crate::control::{Code, server};
+
+/// Runs the daemon until it is asked to end.
+pub(super) fn run(place: &Place, args: &DaemonArgs) -> Result<(), Problem> {
+    let failed = |code: Code, why: String| {
+        Problem::new(code, "running the daemon", why, "`mvedsuad doctor` says what this machine lacks")
+    };
+    let filter = EnvFilter::try_from_env("MVEDSUA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    if args.detached {
+        // Neither a terminal that closes nor a directory that is unmounted concerns it.
+        nix::unistd::setsid().map_err(|e| failed(Code::Unreachable, format!("leaving the session: {e}")))?;
+    }
+    let dirs = place.dirs();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("control-blocking")
+        .build()
+        .map_err(|e| failed(Code::Unreachable, format!("starting the control plane: {e}")))?;
+    let daemon = Daemon::start(&dirs, Arc::new(ForkEngine), Arc::new(BpfObserver::start()?)).map_err(|e| match e {
+        StartError::Running(_) => failed(Code::Refused, e.to_string()),
+        StartError::Config(_) => failed(Code::Usage, e.to_string()),
+        StartError::Files { .. } => failed(Code::Unreachable, e.to_string()),
+    })?;
+    runtime.block_on(async {
+        let listener = server::bind(&dirs, &daemon)
+            .map_err(|e| failed(Code::Unreachable, format!("binding {}: {e}", dirs.socket().display())))?;
+        on_signals(&daemon).map_err(|e| failed(Code::Unreachable, format!("listening for signals: {e}")))?;
+        tracing::info!(socket = %dirs.socket().display(), pid = std::process::id(), "ready");
+        if args.detached {
+            say_ready().map_err(|e| failed(Code::Unreachable, format!("saying that it is ready: {e}")))?;
+        }
+        server::serve(Arc::clone(&daemon), listener).await;
+        // Whoever comes now shall see that nobody is there.
+        let _ = std::fs::remove_file(dirs.socket());
+        tracing::info!("ended");
+        Ok(())
+    })
+}
+
+/// Ends the daemon in order when it is told to end.
+fn on_signals(daemon: &Arc<Daemon>) -> io::Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind)?;
+        let daemon = Arc::clone(daemon);
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                daemon.end();
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Tells whoever started the daemon that it answers, and lets go of the pipe.
+fn say_ready() -> io::Result<()> {
+    let mut out = io::stdout();
+    out.write_all(b"ready\n")?;
+    out.flush()?;
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(null)?;
+    Ok(())
+}

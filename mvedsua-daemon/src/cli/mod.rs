@@ -1,0 +1,65 @@
+//! The command line: a client of the daemon, and the daemon's own start.
+//!
+//! Each verb asks the daemon one thing and prints the answer, as text of at most 100 columns or, with `--json`, as one
+//! JSON object (a line each, where there are several). The exit code is that of [`Code`]; an error says what was tried,
+//! on what, and what to do.
+
+pub mod args;
+mod client;
+mod daemon;
+pub(crate) mod doctor;
+mod generate;
+mod observe;
+mod out;
+mod past;
+mod size;
+mod spawn;
+mod status_text;
+mod table;
+mod target;
+mod update;
+mod wiring;
+
+use clap::Parser as _;
+
+use self::args::{Cli, Verb};
+use crate::control::Code;
+use crate::control::protocol::Problem;
+
+/// Runs the command line and returns the exit code.
+#[must_use]
+pub fn run() -> u8 {
+    let cli = Cli::parse();
+    let code = match perform(&cli) {
+        Ok(code) => code,
+        Err(problem) => {
+            out::problem(&problem, cli.json);
+            problem.code
+        }
+    };
+    code.into()
+}
+
+fn perform(cli: &Cli) -> Result<Code, Problem> {
+    match &cli.verb {
+        Verb::Attach(args) => observe::attach(cli, args),
+        Verb::Detach(args) => observe::detach(cli, args),
+        Verb::Mode(args) => observe::mode(cli, args),
+        Verb::Stats(args) => observe::stats(cli, args),
+        Verb::Top(args) => observe::top(cli, args),
+        Verb::Update(args) => update::update(cli, args),
+        Verb::Promote(args) => update::promote(cli, args),
+        Verb::Confirm(args) => update::confirm(cli, args),
+        Verb::Rollback(args) => update::rollback(cli, args),
+        Verb::Status(args) => update::status(cli, args),
+        Verb::History(args) => past::history(cli, args),
+        Verb::Report(args) => past::report(cli, args),
+        Verb::Doctor(args) => doctor::doctor(cli, args),
+        Verb::Daemon(args) => daemon::run(&cli.place, args).map(|()| Code::Done),
+        Verb::Generate(args) => generate::generate(args),
+        Verb::ProbeTracee => {
+            crate::doctor::be_traced();
+            Ok(Code::Done)
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Printing.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::control::Code;
+use crate::control::protocol::Problem;
+
+/// Prints text as it is. A reader that has gone away ends the program quietly, as it does for other tools.
+pub(super) fn text(text: &str) {
+    let mut out = io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Prints one JSON object on a line of its own.
+pub(super) fn json(value: &impl Serialize) {
+    let line = serde_json::to_string(value).unwrap_or_else(|e| json!({"error": e.to_string()}).to_string());
+    text(&format!("{line}\n"));
+}
+
+impl From<io::Error> for Problem {
+    /// The terminal could not be written to.
+    fn from(e: io::Error) -> Problem {
+        Problem::new(Code::Usage, "writing to standard output", e.to_string(), "choose an output that may be written")
+    }
+}
+
+/// Prints why something was not done: for people on standard error, for programs as JSON on standard output.
+pub(super) fn problem(problem: &Problem, as_json: bool) {
+    if as_json {
+        json(&json!({"error": problem}));
+    } else {
+        // Where even that cannot be written there is nobody to tell.
+        let _ = writeln!(io::stderr(), "mvedsuad: {problem}");
+    }
+}

@@ -1,0 +1,169 @@
+//! The status for people.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::size::{bytes, count};
+use crate::control::clock::show_ms;
+use crate::control::status::{LogStatus, Role, Status, TargetStatus, UpdateStatus, VersionStatus, Which};
+use crate::report::wrap;
+
+/// How many digits of a build-id are shown.
+const BUILD_ID: usize = 16;
+
+/// Returns the status as text.
+pub(super) fn render(status: &Status) -> String {
+    let mut out = String::new();
+    let daemon = &status.daemon;
+    let _ = writeln!(out, "daemon {}, version {}, since {}", daemon.pid, daemon.version, show_ms(daemon.started_ms));
+    if status.targets.is_empty() {
+        out.push_str("nothing is observed and no update is known; `mvedsuad attach <pid>` begins\n");
+    }
+    for target in &status.targets {
+        out.push('\n');
+        write_target(&mut out, target);
+    }
+    out
+}
+
+fn write_target(out: &mut String, target: &TargetStatus) {
+    let lasted =
+        target.update.as_ref().map_or(String::new(), |update| format!("  for {}", short_ms(update.in_stage_ms)));
+    let _ = writeln!(out, "process {}  {}{lasted}", target.pid, target.stage);
+    for version in &target.versions {
+        field(out, role(version), &describe(version));
+    }
+    if let Some(monitor) = &target.monitor {
+        field(out, "observed", &format!("mode {}, since {}", monitor.options.mode, show_ms(monitor.attached_at_ms)));
+    }
+    if let Some(update) = &target.update {
+        write_update(out, update);
+    }
+    field(out, "next", &target.next);
+}
+
+fn write_update(out: &mut String, update: &UpdateStatus) {
+    let attempt = update.plan.map_or(String::new(), |plan| {
+        format!("; attempt {} of {}", plan.attempt, plan.policy.retries.saturating_add(1))
+    });
+    let asked = format!(
+        "{} of process {} to {}, asked by user {} at {}{attempt}",
+        update.id,
+        update.asked_pid,
+        update.to,
+        update.asked_by,
+        show_ms(update.asked_ms)
+    );
+    field(out, "update", &asked);
+    let counters = &update.counters;
+    let evidence = &update.evidence;
+    let enough = if evidence.is_enough() { "enough" } else { "not enough yet" };
+    let compared = format!(
+        "{} calls, {} outputs, {}; {enough} (needs {} calls, {} outputs)",
+        count(counters.compared_calls),
+        count(counters.compared_outputs),
+        bytes(counters.compared_bytes),
+        count(evidence.need.min_calls),
+        count(evidence.need.min_outputs)
+    );
+    field(out, "compared", &compared);
+    if update.plan.is_some() {
+        field(out, "behind", &format!("{} of {} records", count(counters.backlog), count(counters.recorded)));
+        field(out, "log", &log(&update.log));
+        write_times(out, update);
+    }
+    write_pauses(out, update);
+    for failure in &update.failures {
+        field(out, "failed", failure);
+    }
+    if let Some(alarm) = &update.alarm {
+        field(out, "ALARM", alarm);
+    }
+    if let Some(result) = &update.result {
+        field(out, "result", &result.text);
+    }
+}
+
+fn write_times(out: &mut String, update: &UpdateStatus) {
+    let soak = update.soak_left_ms.map(|ms| format!("soak time {}", short_ms(ms)));
+    let timeout = update.timeout_left_ms.map(|ms| format!("timeout {}", short_ms(ms)));
+    let left: Vec<String> = soak.into_iter().chain(timeout).collect();
+    if !left.is_empty() {
+        field(out, "left", &left.join(", "));
+    }
+}
+
+fn write_pauses(out: &mut String, update: &UpdateStatus) {
+    let fork = update.fork_pause_us.map(|us| {
+        let threads = update.threads.map_or(String::new(), |threads| format!(" ({threads} threads)"));
+        format!("fork {}{threads}", micros(us))
+    });
+    let promotion = update.promotion_pause_us.map(|us| format!("promotion {}", micros(us)));
+    let pauses: Vec<String> = fork.into_iter().chain(promotion).collect();
+    if !pauses.is_empty() {
+        field(out, "pauses", &pauses.join(", "));
+    }
+}
+
+/// Returns the fill of the log in one line.
+fn log(log: &LogStatus) -> String {
+    let mut text = format!("{} of {} memory", bytes(log.memory), bytes(log.memory_budget));
+    let _ = write!(text, ", {} of {} disk", bytes(log.disk), bytes(log.disk_budget));
+    if log.growth.abs() >= 1.0 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rounded absolute value")]
+        let rate = bytes(log.growth.abs() as u64);
+        let _ = write!(text, "; {} {rate}/s", if log.growth > 0.0 { "grows by" } else { "shrinks by" });
+    }
+    if let Some(seconds) = log.full_in_s.filter(|seconds| seconds.is_finite() && *seconds < 1e6) {
+        let _ = write!(text, ", full in {seconds:.0} s");
+    }
+    text
+}
+
+fn role(version: &VersionStatus) -> &'static str {
+    match version.role {
+        Role::Leader => "leader",
+        Role::Follower => "follower",
+    }
+}
+
+fn describe(version: &VersionStatus) -> String {
+    let which = match version.which {
+        Which::Old => "old",
+        Which::New => "new",
+    };
+    let exe = if version.program.exe.is_empty() { "?" } else { &version.program.exe };
+    let id =
+        version.program.build_id.as_deref().map_or("no build-id".to_owned(), |id| {
+            format!("build-id {}", id.chars().take(BUILD_ID).collect::<String>())
+        });
+    format!("{} ({which} version)  {exe}  {id}", version.pid)
+}
+
+fn field(out: &mut String, name: &str, text: &str) {
+    wrap(out, &format!("  {name:<9} "), text);
+}
+
+/// Returns one line that says how far an update is, for a terminal.
+pub(super) fn progress(target: &TargetStatus) -> String {
+    let Some(update) = &target.update else { return target.stage.to_string() };
+    let counters = &update.counters;
+    format!(
+        "{}  {} behind, {} calls and {} outputs compared; {}",
+        target.stage,
+        count(counters.backlog),
+        count(counters.compared_calls),
+        count(counters.compared_outputs),
+        target.next
+    )
+}
+
+fn short_ms(ms: u64) -> String {
+    let rounded = if ms >= 10_000 { ms / 1000 * 1000 } else { ms / 100 * 100 };
+    humantime::format_duration(Duration::from_millis(rounded)).to_string()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
+fn micros(us: u64) -> String {
+    format!("{:.2} ms", us as f64 / 1e3)
+}

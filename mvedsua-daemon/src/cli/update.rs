@@ -1,0 +1,198 @@
+//! `update`, `promote`, `confirm`, `rollback` and `status`.
+
+use std::io::{self, IsTerminal as _};
+use std::time::{Duration, Instant};
+
+use super::args::{Cli, PromoteArgs, RollbackArgs, TargetArgs, UpdateArgs};
+use super::client::{Client, mismatched};
+use super::observe::done;
+use super::target::{self, Among, find_among};
+use super::{out, status_text};
+use crate::control::Code;
+use crate::control::protocol::{Answer, Ask, Insist, Lockstep, Problem, Request};
+use crate::control::status::{ResultStatus, Status, TargetStatus};
+use crate::lifecycle::{Policy, Thresholds};
+
+/// How long the default timeout is beyond the soak time.
+const BEYOND_SOAK: Duration = Duration::from_mins(10);
+/// How often a stage that lasts is told where there is no terminal.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+pub(super) fn update(cli: &Cli, args: &UpdateArgs) -> Result<Code, Problem> {
+    let ask = ask_of(args);
+    // Before anybody is asked: what cannot work is said at once.
+    ask.check()?;
+    let pid = target::find(&args.target, "updating")?;
+    let mut client = Client::connect(&cli.place.dirs())?;
+    let update = match client.ask(Request::Update { pid, ask: Box::new(ask) })? {
+        Answer::Started { update } => update,
+        other => return Err(mismatched(&other)),
+    };
+    if args.wait {
+        return wait(cli, &mut client, pid);
+    }
+    if cli.json {
+        out::json(&serde_json::json!({"update": update, "pid": pid}));
+    } else {
+        out::text(&format!(
+            "update {update} of process {pid} has begun; `mvedsuad status {pid}` shows how far it is\n"
+        ));
+    }
+    Ok(Code::Done)
+}
+
+fn ask_of(args: &UpdateArgs) -> Ask {
+    let policy = Policy {
+        promote: args.promote,
+        confirm: args.confirm,
+        soak: args.soak,
+        thresholds: Thresholds { min_calls: args.min_calls, min_outputs: args.min_outputs },
+        retries: args.retries,
+        timeout: args.timeout.unwrap_or(args.soak + BEYOND_SOAK),
+        ..Policy::default()
+    };
+    Ask {
+        to: args.to.clone(),
+        policy,
+        log_memory: args.log_memory,
+        log_disk: args.log_disk,
+        on_full: args.on_full,
+        lockstep: if args.lockstep { Lockstep::On } else { Lockstep::Off },
+    }
+}
+
+/// Shows how the update goes on until there is a verdict.
+fn wait(cli: &Cli, client: &mut Client, pid: i32) -> Result<Code, Problem> {
+    let mut teller = Teller::new(cli, pid);
+    let last = client.follow(Request::Follow { pid }, |answer| {
+        if let Answer::Status(status) = answer {
+            teller.tell(&status);
+        }
+    });
+    teller.end();
+    let status = match last? {
+        Answer::Status(status) => status,
+        other => return Err(mismatched(&other)),
+    };
+    let result: ResultStatus =
+        target_of(&status, pid).and_then(|target| target.update.clone()?.result).ok_or_else(|| {
+            let tried = format!("waiting for the update of process {pid}");
+            Problem::new(Code::Unreachable, tried, "the daemon does not know what came of it", "look at its log")
+        })?;
+    if cli.json {
+        out::json(&*status);
+    } else {
+        out::text(&format!("{}\n", result.text));
+        if result.code != Code::Done {
+            out::text(&format!("`mvedsuad report {pid}` shows what was found\n"));
+        }
+    }
+    Ok(result.code)
+}
+
+fn target_of(status: &Status, pid: i32) -> Option<&TargetStatus> {
+    status.targets.iter().find(|target| target.concerns(pid))
+}
+
+/// Tells the progress: one line that is written over on a terminal, a line at each change elsewhere, JSON for programs.
+struct Teller<'a> {
+    cli: &'a Cli,
+    pid: i32,
+    terminal: bool,
+    told: Option<(String, Instant)>,
+}
+
+impl<'a> Teller<'a> {
+    fn new(cli: &'a Cli, pid: i32) -> Self {
+        Teller { cli, pid, terminal: io::stdout().is_terminal(), told: None }
+    }
+
+    fn tell(&mut self, status: &Status) {
+        if self.cli.json {
+            out::json(status);
+            return;
+        }
+        let Some(target) = target_of(status, self.pid) else { return };
+        let line = status_text::progress(target);
+        if self.terminal {
+            let width = rustix::termios::tcgetwinsize(io::stdout()).map_or(80, |size| usize::from(size.ws_col).max(20));
+            let cut: String = line.chars().take(width - 1).collect();
+            out::text(&format!("\r{cut}\x1b[K"));
+            self.told = Some((line, Instant::now()));
+            return;
+        }
+        let stage = target.stage.to_string();
+        let due = self.told.as_ref().is_none_or(|(told, at)| *told != stage || at.elapsed() >= TELL_EVERY);
+        if due {
+            out::text(&format!("{line}\n"));
+            self.told = Some((stage, Instant::now()));
+        }
+    }
+
+    fn end(&self) {
+        if self.terminal && self.told.is_some() {
+            out::text("\n");
+        }
+    }
+}
+
+pub(super) fn promote(cli: &Cli, args: &PromoteArgs) -> Result<Code, Problem> {
+    let mut client = Client::connect(&cli.place.dirs())?;
+    let pid = find_among(&mut client, &args.target, "promoting", Among::Updated)?;
+    let evidence = if args.force { Insist::Waived } else { Insist::Required };
+    let answer = client.ask(Request::Promote { pid, evidence })?;
+    let status = target::status(&mut client, Some(pid))?;
+    let text = target_of(&status, pid).map_or("promoted\n".to_owned(), |target| {
+        let pause = target.update.as_ref().and_then(|update| update.promotion_pause_us);
+        let pause = pause.map_or(String::new(), |us| format!(", the pause was {}.{:02} ms", us / 1000, us % 1000 / 10));
+        format!(
+            "promoted: process {} serves{pause}; `mvedsuad confirm {}` ends the old version\n",
+            target.pid, target.pid
+        )
+    });
+    if cli.json {
+        out::json(&status);
+        return Ok(Code::Done);
+    }
+    done(cli, &answer, &text)
+}
+
+pub(super) fn confirm(cli: &Cli, args: &TargetArgs) -> Result<Code, Problem> {
+    let mut client = Client::connect(&cli.place.dirs())?;
+    let pid = find_among(&mut client, args, "confirming", Among::Updated)?;
+    let answer = client.ask(Request::Confirm { pid })?;
+    finish(cli, &mut client, pid, &answer)
+}
+
+pub(super) fn rollback(cli: &Cli, args: &RollbackArgs) -> Result<Code, Problem> {
+    let mut client = Client::connect(&cli.place.dirs())?;
+    let pid = find_among(&mut client, &args.target, "rolling back", Among::Updated)?;
+    let answer = client.ask(Request::Rollback { pid, reason: args.reason.clone() })?;
+    finish(cli, &mut client, pid, &answer)
+}
+
+/// Prints how an update ended that was just ended.
+fn finish(cli: &Cli, client: &mut Client, pid: i32, answer: &Answer) -> Result<Code, Problem> {
+    let status = target::status(client, Some(pid))?;
+    if cli.json {
+        out::json(&status);
+        return Ok(Code::Done);
+    }
+    let result = target_of(&status, pid).and_then(|target| target.update.as_ref()?.result.clone());
+    done(cli, answer, &format!("{}\n", result.map_or("done".to_owned(), |result| result.text)))
+}
+
+pub(super) fn status(cli: &Cli, args: &TargetArgs) -> Result<Code, Problem> {
+    let mut client = Client::connect(&cli.place.dirs())?;
+    let pid = match args.wanted() {
+        Some(_) => Some(find_among(&mut client, args, "looking at a process", Among::Observed)?),
+        None => None,
+    };
+    let status = target::status(&mut client, pid)?;
+    if cli.json {
+        out::json(&status);
+    } else {
+        out::text(&status_text::render(&status));
+    }
+    Ok(Code::Done)
+}

@@ -1,0 +1,99 @@
+//! The engine and the monitor that the daemon really uses.
+
+use crate::control::journal::JournalEntry;
+use crate::control::process::ProcessId;
+use crate::control::protocol::Problem;
+use crate::control::{Code, Engine, Observer, SessionHandle};
+use crate::lifecycle::Recovery;
+use crate::monitor::{AttachOptions, Mode, Monitor, MonitorError, StatsSnapshot, TargetInfo};
+use crate::ptrace::Pid;
+use crate::update::{FailureKind, Options, Session};
+
+/// The engine that forks, records and replays under ptrace.
+#[derive(Debug)]
+pub(super) struct ForkEngine;
+
+impl Engine for ForkEngine {
+    fn start(&self, pid: i32, options: Options) -> Result<SessionHandle, FailureKind> {
+        let session = Session::start(Pid(pid), options).map_err(|e| FailureKind::Engine(e.to_string()))?;
+        let (commands, events) = (session.commands(), session.events().clone());
+        Ok(SessionHandle { commands, events, keep: Box::new(session) })
+    }
+
+    fn recover(&self, entry: &JournalEntry) -> Recovery {
+        let alive: Vec<ProcessId> =
+            [Some(entry.leader), entry.follower].into_iter().flatten().filter(ProcessId::is_alive).collect();
+        match alive.first() {
+            Some(first) => Recovery::Serving { leader: first.pid },
+            None => Recovery::Gone { status: "it ended while no daemon ran".to_owned() },
+        }
+    }
+}
+
+/// The monitor in the kernel.
+pub(super) struct BpfObserver {
+    monitor: Monitor,
+}
+
+impl BpfObserver {
+    /// Starts the monitor; nothing is loaded into the kernel before something is observed.
+    pub(super) fn start() -> Result<Self, Problem> {
+        let monitor = Monitor::start().map_err(|e| problem("starting the monitor", &e))?;
+        Ok(BpfObserver { monitor })
+    }
+}
+
+impl Observer for BpfObserver {
+    fn attach(&self, pid: i32, options: AttachOptions) -> Result<TargetInfo, Problem> {
+        self.monitor.attach(pid, options).map_err(|e| problem(&format!("observing process {pid}"), &e))
+    }
+
+    fn detach(&self, pid: i32) -> Result<(), Problem> {
+        self.monitor.detach(pid).map_err(|e| problem(&format!("detaching from process {pid}"), &e))
+    }
+
+    fn set_mode(&self, pid: i32, mode: Mode) -> Result<(), Problem> {
+        let changed = self.monitor.set_mode(pid, mode);
+        changed.map(drop).map_err(|e| problem(&format!("observing process {pid} in mode {mode}"), &e))
+    }
+
+    fn stats(&self, pid: i32) -> Result<StatsSnapshot, Problem> {
+        self.monitor.snapshot(pid).map_err(|e| problem(&format!("reading the statistics of process {pid}"), &e))
+    }
+
+    fn export(&self, pid: i32) -> Result<String, Problem> {
+        self.monitor.interval_log(pid).map_err(|e| problem(&format!("exporting the statistics of process {pid}"), &e))
+    }
+
+    fn targets(&self) -> Vec<TargetInfo> {
+        self.monitor.targets().unwrap_or_else(|e| {
+            tracing::error!(error = %e, "the monitor does not answer");
+            vec![]
+        })
+    }
+}
+
+fn problem(tried: &str, error: &MonitorError) -> Problem {
+    let (code, remedy) = match error {
+        MonitorError::NoSuchProcess { .. } => {
+            (Code::TargetGone, "check the pid; `--exe`, `--port` and `--unit` find it")
+        }
+        MonitorError::AlreadyAttached { .. } => {
+            (Code::Refused, "`mvedsuad status` lists what is observed; `mode` changes how")
+        }
+        MonitorError::NotAttached { .. } => (Code::Usage, "`mvedsuad attach <pid>` begins to observe it"),
+        MonitorError::TooManyProcesses { .. } | MonitorError::PlaceTaken { .. } => {
+            (Code::Refused, "`mvedsuad detach <pid>` makes room")
+        }
+        MonitorError::NoTypeInformation { .. }
+        | MonitorError::StrangeTypeInformation
+        | MonitorError::Load { .. }
+        | MonitorError::Program { .. }
+        | MonitorError::Map { .. } => (Code::Kernel, "`mvedsuad doctor` says what this machine lacks"),
+        MonitorError::BadObject { .. } => (Code::Kernel, "build the daemon anew with `cargo xtask build`"),
+        MonitorError::Thread { .. } | MonitorError::Export { .. } | MonitorError::Gone => {
+            (Code::Unreachable, "the daemon's log says more; restarting the daemon helps and touches no service")
+        }
+    };
+    Problem::new(code, tried, error.to_string(), remedy)
+}

@@ -1,0 +1,186 @@
+//! Who may do what.
+//!
+//! root may do everything. Another user may observe or update only processes of their own uid, and only where the
+//! administrator lists the user in the configuration:
+//!
+//! ```toml
+//! [access]
+//! observe = ["alice", "bob"]
+//! update = ["alice"]
+//! ```
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::process;
+
+/// What a request needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// To look.
+    Observe,
+    /// To change which process serves.
+    Update,
+    /// To change the daemon itself.
+    Administer,
+}
+
+/// The configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    #[serde(default)]
+    pub access: Access,
+}
+
+/// The users who may do something, by name or by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    #[serde(default)]
+    observe: Vec<UserName>,
+    #[serde(default)]
+    update: Vec<UserName>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+enum UserName {
+    Uid(u32),
+    Name(String),
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("the configuration {path} cannot be read: {source}")]
+    Read { path: String, source: std::io::Error },
+    #[error(
+        "the configuration {path} may be written by others (owner {uid}, mode {mode:o}); make it root's, mode 0644"
+    )]
+    Writable { path: String, uid: u32, mode: u32 },
+    #[error("the configuration {path} is wrong: {source}")]
+    Syntax { path: String, source: Box<toml::de::Error> },
+}
+
+impl Config {
+    /// Reads the configuration; where there is none, only root may do anything.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read, does not parse, or others could have written it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let name = || path.display().to_string();
+        let read = |source| ConfigError::Read { path: name(), source };
+        let meta = match fs::metadata(path) {
+            Ok(meta) => meta,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
+            Err(e) => return Err(read(e)),
+        };
+        let own = nix::unistd::geteuid().as_raw();
+        if (meta.uid() != 0 && meta.uid() != own) || meta.mode() & 0o022 != 0 {
+            return Err(ConfigError::Writable { path: name(), uid: meta.uid(), mode: meta.mode() & 0o7777 });
+        }
+        let text = fs::read_to_string(path).map_err(read)?;
+        toml::from_str(&text).map_err(|source| ConfigError::Syntax { path: name(), source: Box::new(source) })
+    }
+}
+
+impl UserName {
+    fn is(&self, uid: u32) -> bool {
+        match self {
+            UserName::Uid(own) => *own == uid,
+            UserName::Name(name) => {
+                matches!(nix::unistd::User::from_name(name), Ok(Some(user)) if user.uid.as_raw() == uid)
+            }
+        }
+    }
+}
+
+impl Access {
+    /// Returns whether anybody but root may do anything, so that the socket has to be open to them.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !(self.observe.is_empty() && self.update.is_empty())
+    }
+
+    /// Says why a user may not do something, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// The reason, for the user.
+    pub fn check(&self, uid: u32, need: Need, pid: Option<i32>) -> Result<(), String> {
+        if uid == 0 {
+            return Ok(());
+        }
+        let listed = |list: &[UserName]| list.iter().any(|name| name.is(uid));
+        let may = match need {
+            Need::Observe => listed(&self.observe) || listed(&self.update),
+            Need::Update => listed(&self.update),
+            Need::Administer => false,
+        };
+        if !may {
+            let list = match need {
+                Need::Observe => "an administrator can list the user under access.observe in the configuration",
+                Need::Update => "an administrator can list the user under access.update in the configuration",
+                Need::Administer => "only root may do that",
+            };
+            return Err(format!("user {uid} may not do that; {list}"));
+        }
+        let Some(pid) = pid else { return Ok(()) };
+        match process::uids_of(pid) {
+            Ok(uids) if uids.iter().all(|owner| *owner == uid) => Ok(()),
+            // Whether a process of somebody else exists is none of the user's business.
+            Ok(_) | Err(_) => Err(format!("process {pid} is not one of user {uid}'s own")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        toml::from_str(text).expect("the text is a configuration")
+    }
+
+    #[test]
+    fn root_may_do_everything_and_others_nothing_by_default() {
+        let access = Access::default();
+        assert!(access.check(0, Need::Administer, Some(1)).is_ok());
+        assert!(access.check(1000, Need::Observe, None).is_err());
+        assert!(!access.is_open());
+    }
+
+    #[test]
+    fn a_listed_user_may_touch_only_their_own_processes() {
+        let access = config("[access]\nobserve = [4242]\nupdate = [\"nobody\"]").access;
+        assert!(access.check(4242, Need::Observe, None).is_ok());
+        assert!(access.check(4242, Need::Update, None).is_err());
+        let why = access.check(4242, Need::Observe, Some(1)).expect_err("process 1 is root's");
+        assert!(why.contains("not one of user 4242's own"), "{why}");
+        let nobody = nix::unistd::User::from_name("nobody").ok().flatten().expect("there is a nobody");
+        assert!(access.check(nobody.uid.as_raw(), Need::Update, None).is_ok());
+        assert!(access.check(nobody.uid.as_raw(), Need::Administer, None).is_err());
+    }
+
+    #[test]
+    fn a_configuration_that_others_may_write_is_not_used() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("mvedsuad.toml");
+        assert_eq!(Config::load(&path).expect("none is fine"), Config::default());
+        fs::write(&path, "[access]\nobserve = [\"bob\"]\n").expect("it is writable");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("it is ours");
+        assert!(matches!(Config::load(&path), Err(ConfigError::Writable { .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("it is ours");
+        assert!(Config::load(&path).expect("it is fine now").access.is_open());
+        fs::write(&path, "[acess]\n").expect("it is writable");
+        let why = Config::load(&path).expect_err("it is misspelt").to_string();
+        assert!(why.contains("acess"), "{why}");
+    }
+}

@@ -1,0 +1,136 @@
+//! The exit codes: what a script can tell apart.
+
+use serde::{Deserialize, Serialize};
+
+use crate::compare::DivergenceKind;
+use crate::lifecycle::{Cause, Outcome, Refusal};
+use crate::update::FailureKind;
+
+/// What came of a request. The number is the exit code of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+#[repr(u8)]
+pub enum Code {
+    Done = 0,
+    Usage = 2,
+    Diverged = 10,
+    Crashed = 11,
+    Inconclusive = 12,
+    TimedOut = 13,
+    Refused = 20,
+    Kernel = 21,
+    TargetGone = 22,
+    BuildId = 23,
+    Unreachable = 30,
+    Harmed = 40,
+}
+
+impl Code {
+    /// Every code, in the order of the numbers.
+    pub const ALL: [Code; 12] = [
+        Code::Done,
+        Code::Usage,
+        Code::Diverged,
+        Code::Crashed,
+        Code::Inconclusive,
+        Code::TimedOut,
+        Code::Refused,
+        Code::Kernel,
+        Code::TargetGone,
+        Code::BuildId,
+        Code::Unreachable,
+        Code::Harmed,
+    ];
+
+    /// Returns what the code means, in one line of the manual.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Code::Done => "done",
+            Code::Usage => "wrong usage: an unknown option, or a request that does not fit the stage",
+            Code::Diverged => "rolled back: the versions differed, or somebody asked for it",
+            Code::Crashed => "rolled back: the new version crashed, hung or was killed",
+            Code::Inconclusive => "inconclusive: too little was compared, or the recording has a hole",
+            Code::TimedOut => "undone because time, or the room for the log, ran out",
+            Code::Refused => "refused before anything was touched (preflight, permission, another update)",
+            Code::Kernel => "the kernel lacks a feature or refuses a right; see `mvedsuad doctor`",
+            Code::TargetGone => "the process is gone",
+            Code::BuildId => "what is mapped is not what was announced (build-id)",
+            Code::Unreachable => "the daemon cannot be reached",
+            Code::Harmed => "the service may be harmed: look at it now",
+        }
+    }
+
+    /// Returns the code of an update that ended.
+    #[must_use]
+    pub fn of_outcome(outcome: &Outcome) -> Code {
+        match outcome {
+            Outcome::Confirmed { .. } | Outcome::TookOver { .. } | Outcome::Kept { .. } => Code::Done,
+            Outcome::RolledBack { cause, .. } => Code::of_cause(cause),
+            Outcome::TargetEnded { .. } => Code::TargetGone,
+            Outcome::Unsure { .. } => Code::Harmed,
+        }
+    }
+
+    fn of_cause(cause: &Cause) -> Code {
+        match cause {
+            Cause::Failed(kind) => Code::of_failure(kind),
+            Cause::Inconclusive(_) | Cause::EngineLost => Code::Inconclusive,
+            Cause::TimedOut(_) => Code::TimedOut,
+            Cause::Asked(_) | Cause::Unsupported(_) => Code::Diverged,
+            Cause::NewCrashed { .. } => Code::Crashed,
+            Cause::Mismatch(_) => Code::BuildId,
+        }
+    }
+
+    /// Returns the code of a failure.
+    #[must_use]
+    pub fn of_failure(kind: &FailureKind) -> Code {
+        match kind {
+            FailureKind::Refused(_) => Code::Refused,
+            FailureKind::Diverged(divergence) => match divergence.kind {
+                DivergenceKind::Crash { .. } | DivergenceKind::Hang { .. } | DivergenceKind::Gone { .. } => {
+                    Code::Crashed
+                }
+                DivergenceKind::Gap { .. } => Code::Inconclusive,
+                DivergenceKind::Call
+                | DivergenceKind::Argument { .. }
+                | DivergenceKind::Payload { .. }
+                | DivergenceKind::End
+                | DivergenceKind::Order { .. }
+                | DivergenceKind::Refused { .. } => Code::Diverged,
+            },
+            FailureKind::LogFull(_) | FailureKind::TimedOut(_) => Code::TimedOut,
+            FailureKind::TargetGone(_) => Code::TargetGone,
+            FailureKind::Asked(_) => Code::Diverged,
+            FailureKind::Engine(_) => Code::Inconclusive,
+        }
+    }
+
+    /// Returns the code of a request that is not possible now.
+    #[must_use]
+    pub fn of_refusal(refusal: &Refusal) -> Code {
+        match refusal {
+            Refusal::WrongStage { .. } => Code::Usage,
+            Refusal::Busy { .. } => Code::Refused,
+            Refusal::TooLittle(_) => Code::Inconclusive,
+        }
+    }
+}
+
+impl From<Code> for u8 {
+    fn from(code: Code) -> u8 {
+        code as u8
+    }
+}
+
+impl TryFrom<u8> for Code {
+    type Error = String;
+
+    fn try_from(number: u8) -> Result<Self, String> {
+        Code::ALL
+            .into_iter()
+            .find(|code| u8::from(*code) == number)
+            .ok_or_else(|| format!("{number} is not one of mvedsuad's codes"))
+    }
+}

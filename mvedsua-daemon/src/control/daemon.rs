@@ -1,0 +1,261 @@
+//! The daemon: what it holds, how it starts and how it ends.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::access::{Access, Config, ConfigError};
+use super::audit::{Audit, Line};
+use super::dirs::{self, Dirs};
+use super::history::{History, Past};
+use super::journal::{Journal, JournalEntry};
+use super::observer::Observer;
+use super::process::{self, Program};
+use super::protocol::Problem;
+use super::status::{DaemonInfo, Role, Status, TargetStatus, VersionStatus, Which};
+use super::updates::{Asked, Driver, Handle, Shared};
+use super::{Code, Engine, clock};
+use crate::lifecycle::{Cause, Event, Outcome, Recovery, Stage};
+use crate::update::{Counters, FailureKind};
+
+/// How many updates that are over stay in `status`.
+const KEEP_SETTLED: usize = 32;
+/// How long the daemon waits at its end for updates to be undone.
+const UNDO_WITHIN: Duration = Duration::from_secs(20);
+
+/// Why the daemon cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("a daemon is running already: {0} is locked; stop it, or use another --runtime-dir")]
+    Running(String),
+    #[error("cannot {what}: {source}; run it as root, or choose --runtime-dir and --state-dir that may be written")]
+    Files { what: String, source: io::Error },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// Everything that requests act on.
+pub struct Daemon {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) access: Access,
+    /// Asked to end.
+    pub(crate) stop: Notify,
+    handles: Mutex<Vec<Handle>>,
+    last_update: AtomicU64,
+    started_ms: u64,
+    /// Held as long as the daemon lives, so that there is one for these directories only.
+    _lock: File,
+}
+
+impl Daemon {
+    /// Takes the directories, reads what an earlier daemon left and undoes it.
+    ///
+    /// # Errors
+    ///
+    /// Where another daemon has the directories, or they cannot be used.
+    pub fn start(dirs: &Dirs, engine: Arc<dyn Engine>, observer: Arc<dyn Observer>) -> Result<Arc<Daemon>, StartError> {
+        let config = Config::load(&dirs.config)?;
+        let files = |what: String| move |source| StartError::Files { what, source };
+        dirs.create().map_err(files("prepare the directories".to_owned()))?;
+        let lock = take_lock(dirs)?;
+        let journal = Journal::new(dirs.journal());
+        let history = History::open(dirs.history()).map_err(files(format!("read {}", dirs.history().display())))?;
+        let last_update = history.last_update();
+        let audit = Audit::new(dirs.audit());
+        let spill_dir = dirs.spill();
+        let shared = Shared { engine, observer, journal, history, audit, spill_dir };
+        let daemon = Daemon {
+            shared: Arc::new(shared),
+            access: config.access,
+            stop: Notify::new(),
+            handles: Mutex::new(vec![]),
+            last_update: AtomicU64::new(last_update),
+            started_ms: clock::now_ms(),
+            _lock: lock,
+        };
+        daemon.clean_up().map_err(files(format!("read {}", dirs.journal().display())))?;
+        Ok(Arc::new(daemon))
+    }
+
+    /// Undoes what a daemon that died left behind.
+    fn clean_up(&self) -> io::Result<()> {
+        let (entries, unreadable) = self.shared.journal.read()?;
+        for stranger in unreadable {
+            tracing::error!(path = %stranger.path.display(), reason = stranger.reason, "journal: entry not understood");
+        }
+        for entry in entries {
+            self.last_update.fetch_max(entry.update, Ordering::Relaxed);
+            let recovery = self.shared.engine.recover(&entry);
+            tracing::warn!(update = entry.update, stage = %entry.stage, ?recovery, "an earlier daemon died in an update");
+            let outcome = outcome_of(&entry, recovery);
+            let code = Code::of_outcome(&outcome);
+            let line = Line {
+                at: String::new(),
+                who: None,
+                what: "cleaned up".to_owned(),
+                pid: Some(entry.target.pid),
+                update: Some(entry.update),
+                code,
+                verdict: outcome.to_string(),
+            };
+            self.shared.audit.write(line);
+            let unsure = matches!(outcome, Outcome::Unsure { .. });
+            self.shared.history.add(past_of(&entry, outcome, code));
+            if !unsure {
+                self.shared.journal.remove(entry.update)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn handles(&self) -> MutexGuard<'_, Vec<Handle>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the newest update that concerns a process; one that is under way comes first.
+    pub(crate) fn handle(&self, pid: i32) -> Option<Handle> {
+        let handles = self.handles();
+        let mine = || handles.iter().rev().filter(|handle| handle.view.borrow().status.concerns(pid));
+        mine().find(|handle| !handle.view.borrow().state.is_settled()).or_else(|| mine().next()).cloned()
+    }
+
+    pub(crate) fn next_update(&self) -> u64 {
+        self.last_update.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Starts an update and the task that drives it.
+    pub(crate) fn begin(&self, asked: Asked) -> io::Result<()> {
+        let (mut driver, handle) = Driver::new(Arc::clone(&self.shared), asked);
+        driver.begin()?;
+        let mut handles = self.handles();
+        while handles.len() >= KEEP_SETTLED {
+            let Some(at) = handles.iter().position(|handle| handle.view.borrow().state.is_settled()) else { break };
+            handles.remove(at);
+        }
+        handles.push(handle);
+        tokio::spawn(driver.run());
+        Ok(())
+    }
+
+    /// Returns where everything stands, or one process, as far as `may_see` allows.
+    pub(crate) fn status(&self, only: Option<i32>, may_see: impl Fn(i32) -> bool) -> Status {
+        let mut targets: Vec<TargetStatus> = vec![];
+        // The newest update of a process stands for it.
+        for handle in self.handles().iter().rev() {
+            let status = handle.view.borrow().status.clone();
+            if !targets.iter().any(|known| known.concerns(status.pid) || status.concerns(known.pid)) {
+                targets.push(status);
+            }
+        }
+        for monitored in self.shared.observer.targets() {
+            match targets.iter_mut().find(|target| target.concerns(monitored.pid)) {
+                Some(target) => target.monitor = Some(monitored),
+                None => {
+                    let program = process::program_of(monitored.pid);
+                    let version = VersionStatus { pid: monitored.pid, role: Role::Leader, which: Which::Old, program };
+                    targets.push(TargetStatus {
+                        pid: monitored.pid,
+                        stage: Stage::SingleLeader,
+                        versions: vec![version],
+                        monitor: Some(monitored),
+                        update: None,
+                        next: "nothing; no update is under way".to_owned(),
+                    });
+                }
+            }
+        }
+        targets.retain(|target| only.is_none_or(|pid| target.concerns(pid)) && may_see(target.pid));
+        targets.sort_by_key(|target| target.pid);
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Status { daemon: DaemonInfo { pid: std::process::id(), version, started_ms: self.started_ms }, targets }
+    }
+
+    /// Returns the status of the process whose update is followed.
+    pub(crate) fn followed(&self, pid: i32) -> Result<Status, Problem> {
+        if self.handle(pid).is_none() {
+            return Err(Problem::new(
+                Code::Usage,
+                format!("following the update of process {pid}"),
+                "no update of it is known",
+                format!("`mvedsuad update {pid} --to self` starts one"),
+            ));
+        }
+        Ok(self.status(Some(pid), |_| true))
+    }
+
+    /// Ends the daemon in order: updates that are under way are undone.
+    pub fn end(&self) {
+        self.stop.notify_one();
+    }
+
+    /// Undoes the updates that are under way, before the daemon ends.
+    pub async fn undo_all(&self) {
+        let open: Vec<Handle> =
+            self.handles().iter().filter(|handle| !handle.view.borrow().state.is_settled()).cloned().collect();
+        for mut handle in open {
+            let reason = "the daemon ends".to_owned();
+            // Where it cannot be undone any more it is about to end by itself.
+            let _ = handle.ask(Event::Rollback { reason }).await;
+            let settled = handle.view.wait_for(|view| view.state.is_settled());
+            match tokio::time::timeout(UNDO_WITHIN, settled).await {
+                Ok(_) => {}
+                Err(_) => {
+                    tracing::error!(update = handle.id, "the update is not undone; the next daemon will look at it")
+                }
+            }
+        }
+    }
+}
+
+fn take_lock(dirs: &Dirs) -> Result<File, StartError> {
+    let path = dirs.lock();
+    let name = path.display().to_string();
+    let files = |source| StartError::Files { what: format!("open {name}"), source };
+    let lock = dirs::append(&path).map_err(files)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StartError::Running(name)),
+        Err(TryLockError::Error(e)) => Err(files(e)),
+    }
+}
+
+fn outcome_of(entry: &JournalEntry, recovery: Recovery) -> Outcome {
+    match recovery {
+        Recovery::Serving { leader } if leader == entry.target.pid => {
+            Outcome::RolledBack { leader, cause: Cause::EngineLost }
+        }
+        Recovery::Serving { leader } => Outcome::Confirmed { leader },
+        Recovery::Gone { status } => Outcome::TargetEnded { status },
+        Recovery::Unsure { what } => Outcome::Unsure { leader: entry.leader.pid, what },
+    }
+}
+
+fn past_of(entry: &JournalEntry, outcome: Outcome, code: Code) -> Past {
+    let program = match &outcome {
+        Outcome::RolledBack { leader, .. } | Outcome::Confirmed { leader } => process::program_of(*leader),
+        Outcome::TookOver { .. } | Outcome::Kept { .. } | Outcome::TargetEnded { .. } | Outcome::Unsure { .. } => {
+            Program::default()
+        }
+    };
+    Past {
+        update: entry.update,
+        pid: entry.target.pid,
+        owner: process::uids_of(entry.leader.pid).map_or(entry.uid, |uids| uids[0]),
+        program,
+        to: "self".to_owned(),
+        asked_by: entry.uid,
+        asked_ms: entry.asked_ms,
+        ended_ms: clock::now_ms(),
+        attempts: 1,
+        fork_pause_us: None,
+        promotion_pause_us: None,
+        counters: Counters::default(),
+        failures: vec![FailureKind::Engine(format!("the daemon died in stage {}", entry.stage))],
+        outcome,
+        code,
+    }
+}

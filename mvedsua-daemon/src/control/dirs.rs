@@ -1,0 +1,95 @@
+//! Where the daemon keeps its files.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// The two directories of a daemon; two daemons with different ones know nothing of each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dirs {
+    /// What lives as long as the daemon: socket and lock.
+    pub runtime: PathBuf,
+    /// What outlives it: journal, history, audit log, spill files.
+    pub state: PathBuf,
+    /// Who may do what.
+    pub config: PathBuf,
+}
+
+impl Dirs {
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.runtime.join("control.sock")
+    }
+
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.runtime.join("daemon.lock")
+    }
+
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.state.join("journal")
+    }
+
+    #[must_use]
+    pub fn history(&self) -> PathBuf {
+        self.state.join("history.jsonl")
+    }
+
+    #[must_use]
+    pub fn audit(&self) -> PathBuf {
+        self.state.join("audit.jsonl")
+    }
+
+    #[must_use]
+    pub fn spill(&self) -> PathBuf {
+        self.state.join("spill")
+    }
+
+    #[must_use]
+    pub fn daemon_log(&self) -> PathBuf {
+        self.state.join("daemon.log")
+    }
+
+    /// Creates what is missing. Users may reach the socket's directory; the rest is the daemon's own.
+    ///
+    /// # Errors
+    ///
+    /// Where a directory cannot be created; the error names it.
+    pub fn create(&self) -> io::Result<()> {
+        for (dir, mode) in
+            [(&self.runtime, 0o755), (&self.state, 0o700), (&self.journal(), 0o700), (&self.spill(), 0o700)]
+        {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(dir)
+                .map_err(|e| io::Error::new(e.kind(), format!("create the directory {}: {e}", dir.display())))?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens a file of the daemon for appending; nobody else may read it.
+///
+/// # Errors
+///
+/// Those of `open(2)`.
+pub(crate) fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+/// Replaces a file in one step: after a crash it holds either the old content or the new.
+///
+/// # Errors
+///
+/// Where the new content cannot be written; the old one then stays.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o600)).tempfile_in(dir)?;
+    file.write_all(content)?;
+    file.as_file().sync_data()?;
+    file.persist(path)?;
+    File::open(dir)?.sync_all()
+}

@@ -1,0 +1,31 @@
+//! What the control plane needs of an engine.
+
+use std::any::Any;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::journal::JournalEntry;
+use crate::lifecycle::Recovery;
+use crate::update::{Command, FailureKind, Options, SessionEvent};
+
+/// The two ends of a running session.
+pub struct SessionHandle {
+    pub commands: Sender<Command>,
+    /// Ends when the session is over; what it says last is said in [`SessionEvent`].
+    pub events: Receiver<SessionEvent>,
+    /// What must live until the events end; dropping it may wait for the session's threads.
+    pub keep: Box<dyn Any + Send>,
+}
+
+/// Runs updates. The calls may block; they are made outside the control plane's own thread.
+pub trait Engine: Send + Sync {
+    /// Starts to update a process; everything else is reported by the session.
+    ///
+    /// # Errors
+    ///
+    /// Where nothing was begun.
+    fn start(&self, pid: i32, options: Options) -> Result<SessionHandle, FailureKind>;
+
+    /// Undoes what a daemon that died, or a session that was lost, left behind, and says who serves.
+    fn recover(&self, entry: &JournalEntry) -> Recovery;
+}

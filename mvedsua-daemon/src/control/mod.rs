@@ -1,0 +1,35 @@
+//! The control plane: the daemon, its socket, and what it remembers.
+//!
+//! ```text
+//!  mvedsuad CLI ──newline-delimited JSON──► server ──► daemon ──► updates (one task each) ──► lifecycle::step
+//!                                             │           │              │  ▲
+//!                                        access, audit    │      commands ▼  │ events
+//!                                                      observer         engine (its own threads)
+//!                                                         │              │
+//!                                                      monitor       journal, history
+//! ```
+//!
+//! tokio runs here and nowhere else, on one thread. The engine and the monitor are reached through two small traits,
+//! [`Engine`] and [`Observer`], so that a test can put a script in their place. What must survive the daemon is in the
+//! [`journal`]; what the operator may want to know later is in the [`history`]; who asked for what is in the [`audit`].
+
+pub mod access;
+pub mod audit;
+pub(crate) mod clock;
+mod code;
+pub mod daemon;
+pub mod dirs;
+mod engine;
+pub mod history;
+pub mod journal;
+pub(crate) mod observer;
+pub mod process;
+pub mod protocol;
+mod requests;
+pub mod server;
+pub mod status;
+mod updates;
+
+pub use code::Code;
+pub use engine::{Engine, SessionHandle};
+pub use observer::Observer;

@@ -1,0 +1,313 @@
+//! What the control plane knows of processes: who they are, what they run, and how to find them.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use object::Object as _;
+use object::read::ReadCache;
+use serde::{Deserialize, Serialize};
+
+/// A process that cannot be mistaken for a later one with the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessId {
+    pub pid: i32,
+    /// Field 22 of `/proc/<pid>/stat`: clock ticks from the boot to the start of the process.
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// Identifies a process that runs now.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such process.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let start_time = parse_start_time(&stat)
+            .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat does not read as expected: {stat:?}")))?;
+        Ok(ProcessId { pid, start_time })
+    }
+
+    /// Returns whether this very process still runs (a zombie does not).
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let state = after_name(&stat).and_then(|rest| rest.split_whitespace().next());
+        parse_start_time(&stat) == Some(self.start_time) && !matches!(state, Some("Z" | "X"))
+    }
+}
+
+/// Returns what follows the name in `/proc/<pid>/stat`; the name itself may hold spaces and parentheses.
+fn after_name(stat: &str) -> Option<&str> {
+    stat.rsplit_once(") ").map(|(_, rest)| rest)
+}
+
+fn parse_start_time(stat: &str) -> Option<u64> {
+    // The state is field 3.
+    after_name(stat)?.split_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+/// Returns the parent of a process.
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    after_name(&stat)?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The four user ids of a process (real, effective, saved, file system).
+///
+/// # Errors
+///
+/// Where there is no such process.
+pub fn uids_of(pid: i32) -> io::Result<[u32; 4]> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    parse_uids(&status).ok_or_else(|| io::Error::other(format!("/proc/{pid}/status has no line of user ids")))
+}
+
+fn parse_uids(status: &str) -> Option<[u32; 4]> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    let ids: Vec<u32> = line.split_whitespace().map_while(|id| id.parse().ok()).collect();
+    ids.try_into().ok()
+}
+
+/// What a process runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// The path of the executable; ends in ` (deleted)` when another file has taken its place.
+    pub exe: String,
+    /// The build-id of what is really mapped, where the executable has one.
+    pub build_id: Option<String>,
+}
+
+/// Returns what a process runs, as far as it can be read.
+#[must_use]
+pub fn program_of(pid: i32) -> Program {
+    let link = PathBuf::from(format!("/proc/{pid}/exe"));
+    Program {
+        exe: fs::read_link(&link).map(|path| path.display().to_string()).unwrap_or_default(),
+        // The link leads to the mapped file itself, even when its path names another one by now.
+        build_id: build_id(&link),
+    }
+}
+
+fn build_id(path: &Path) -> Option<String> {
+    let file = fs::File::open(path).ok()?;
+    let cache = ReadCache::new(file);
+    let elf = object::File::parse(&cache).ok()?;
+    let id = elf.build_id().ok()??;
+    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A file of which a process has mapped code, and what it really is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MappedCode {
+    pub path: String,
+    /// Device and inode of the mapped file.
+    pub file: (u64, u64),
+    pub build_id: Option<String>,
+}
+
+/// Returns the files of which a process has mapped executable pages, sorted.
+///
+/// # Errors
+///
+/// Where the process is gone or its map may not be read.
+pub fn mapped_code(pid: i32) -> io::Result<Vec<MappedCode>> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let mut found: HashMap<(u64, u64), MappedCode> = HashMap::new();
+    for (range, path) in maps.lines().filter_map(parse_code_line) {
+        // The entry leads to the mapped file itself, whatever its path names by now.
+        let link = PathBuf::from(format!("/proc/{pid}/map_files/{range}"));
+        let Ok(meta) = fs::metadata(&link) else { continue };
+        let file = (meta.dev(), meta.ino());
+        found.entry(file).or_insert_with(|| MappedCode { path: path.to_owned(), file, build_id: build_id(&link) });
+    }
+    let mut code: Vec<_> = found.into_values().collect();
+    code.sort();
+    Ok(code)
+}
+
+/// Returns range and path of a line of `/proc/<pid>/maps` that maps a file's code.
+fn parse_code_line(line: &str) -> Option<(&str, &str)> {
+    let mut fields = line.split_whitespace();
+    let (range, access) = (fields.next()?, fields.next()?);
+    let path = line.find('/').map(|at| &line[at..])?;
+    access.contains('x').then_some((range, path))
+}
+
+/// Says how an operator names a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    Pid(i32),
+    /// A path, or the name of an executable.
+    Exe(String),
+    /// A TCP port that it listens on.
+    Port(u16),
+    /// A systemd unit.
+    Unit(String),
+}
+
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Wanted::Pid(pid) => write!(f, "process {pid}"),
+            Wanted::Exe(exe) => write!(f, "a process that runs {exe}"),
+            Wanted::Port(port) => write!(f, "a process that listens on port {port}"),
+            Wanted::Unit(unit) => write!(f, "the main process of unit {unit}"),
+        }
+    }
+}
+
+/// Why a process was not found.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    #[error("there is no {0}")]
+    None(Wanted),
+    #[error("there are several: processes {1:?} each are {0}; name one by its pid")]
+    Several(Wanted, Vec<i32>),
+    #[error("the list of processes cannot be read: {0}")]
+    Proc(#[from] io::Error),
+}
+
+/// Finds the one process that is meant; where a process and its children match, it is the parent.
+///
+/// # Errors
+///
+/// Where none or several match.
+pub fn find(wanted: &Wanted) -> Result<i32, FindError> {
+    let matching: Vec<i32> = match wanted {
+        Wanted::Pid(pid) => vec![*pid].into_iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).collect(),
+        Wanted::Exe(exe) => all_pids()?.into_iter().filter(|pid| runs(*pid, exe)).collect(),
+        Wanted::Port(port) => {
+            let sockets = listening_sockets(*port);
+            all_pids()?.into_iter().filter(|pid| holds_socket(*pid, &sockets)).collect()
+        }
+        Wanted::Unit(unit) => all_pids()?.into_iter().filter(|pid| is_in_unit(*pid, unit)).collect(),
+    };
+    let roots: Vec<i32> = matching
+        .iter()
+        .copied()
+        .filter(|pid| parent_of(*pid).is_none_or(|parent| !matching.contains(&parent)))
+        .collect();
+    match roots.as_slice() {
+        [] => Err(FindError::None(wanted.clone())),
+        [one] => Ok(*one),
+        _ => Err(FindError::Several(wanted.clone(), roots)),
+    }
+}
+
+fn all_pids() -> io::Result<Vec<i32>> {
+    let own = std::process::id().cast_signed();
+    let entries = fs::read_dir("/proc")?.flatten();
+    Ok(entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(|pid| *pid != own).collect())
+}
+
+fn runs(pid: i32, exe: &str) -> bool {
+    let Ok(path) = fs::read_link(format!("/proc/{pid}/exe")) else { return false };
+    let path = path.display().to_string();
+    let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
+    if exe.contains('/') {
+        let wanted = fs::canonicalize(exe).unwrap_or_else(|_| PathBuf::from(exe));
+        Path::new(path) == wanted
+    } else {
+        Path::new(path).file_name().is_some_and(|name| name == exe)
+    }
+}
+
+/// Returns the inodes of the TCP sockets that listen on a port, in this network namespace.
+fn listening_sockets(port: u16) -> Vec<u64> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+    tables.iter().flat_map(|table| parse_listeners(table, port)).collect()
+}
+
+/// Reads a table in the format of `/proc/net/tcp`, see `proc_net_tcp(5)`.
+fn parse_listeners(table: &str, port: u16) -> Vec<u64> {
+    const LISTEN: &str = "0A";
+    let line = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let local = fields.get(1)?.rsplit_once(':')?.1;
+        let is_meant = u16::from_str_radix(local, 16).ok()? == port && *fields.get(3)? == LISTEN;
+        is_meant.then(|| fields.get(9)?.parse().ok()).flatten()
+    };
+    table.lines().skip(1).filter_map(line).collect()
+}
+
+fn holds_socket(pid: i32, sockets: &[u64]) -> bool {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).any(|link| {
+        let inode = link.to_str().and_then(|name| name.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+        inode.is_some_and(|inode| sockets.contains(&inode))
+    })
+}
+
+fn is_in_unit(pid: i32, unit: &str) -> bool {
+    let Ok(groups) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
+    is_cgroup_of_unit(&groups, unit)
+}
+
+fn is_cgroup_of_unit(groups: &str, unit: &str) -> bool {
+    let unit = if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") };
+    groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|path| path.split('/').any(|part| part == unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let fields: Vec<String> = (4..=52).map(|n| n.to_string()).collect();
+        let stat = format!("7 (a) b (c) S {}", fields.join(" "));
+        assert_eq!(parse_start_time(&stat), Some(22));
+        assert_eq!(parse_start_time("7 (x"), None);
+    }
+
+    #[test]
+    fn a_process_is_itself_and_not_a_later_one() {
+        let own = ProcessId::of(std::process::id().cast_signed()).expect("this process runs");
+        assert!(own.is_alive());
+        assert!(!ProcessId { start_time: own.start_time + 1, ..own }.is_alive());
+    }
+
+    #[test]
+    fn user_ids_are_read_from_the_status() {
+        assert_eq!(parse_uids("Name:\tx\nUid:\t0\t1\t2\t3\n"), Some([0, 1, 2, 3]));
+        assert_eq!(parse_uids("Uid:\t0\n"), None);
+    }
+
+    #[test]
+    fn a_listener_is_found_by_its_port() {
+        let table = "  sl  local_address rem_address   st\n\
+            0: 0100007F:18EB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0 100 0\n\
+            1: 0100007F:18EB 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 4343 1 0 100 0\n";
+        assert_eq!(parse_listeners(table, 0x18eb), [4242]);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+        let port = listener.local_addr().expect("it is bound").port();
+        assert_eq!(listening_sockets(port).len(), 1);
+    }
+
+    #[test]
+    fn a_unit_is_found_by_its_control_group() {
+        let groups = "0::/system.slice/redis-server.service\n";
+        assert!(is_cgroup_of_unit(groups, "redis-server"));
+        assert!(is_cgroup_of_unit(groups, "redis-server.service"));
+        assert!(!is_cgroup_of_unit(groups, "redis"));
+    }
+
+    #[test]
+    fn the_code_of_a_process_is_known_by_its_build_ids() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("1000").spawn().expect("sleep is installed");
+        let pid = child.id().cast_signed();
+        let program = program_of(pid);
+        let code = mapped_code(pid);
+        child.kill().expect("it is ours");
+        child.wait().expect("it is ours");
+        let code = code.expect("root may read the map");
+        assert!(code.iter().any(|code| code.path.ends_with("sleep") && code.build_id == program.build_id), "{code:?}");
+        assert!(program.build_id.is_some_and(|id| id.len() >= 16));
+    }
+}

@@ -1,0 +1,337 @@
+//! The language of the control socket: newline-delimited JSON.
+//!
+//! A client writes one [`Envelope`] a line, `{"v":1,"request":{"status":{}}}`, and reads lines back: any number of
+//! `{"v":1,"event":…}` (only for [`Request::Follow`]), then one `{"v":1,"ok":…}` or `{"v":1,"error":…}`. The connection
+//! may be used again. What is malformed is answered by an error that says what and where; a line longer than
+//! [`MAX_REQUEST`] is answered and ends the connection.
+
+use serde::{Deserialize, Serialize};
+
+use super::Code;
+use super::history::Past;
+use super::status::Status;
+use crate::lifecycle::{Policy, Promotion, Waiver};
+use crate::monitor::{AttachOptions, Mode, StatsSnapshot, TargetInfo};
+use crate::update::OnFull;
+
+/// The version of the language.
+pub const VERSION: u32 = 1;
+/// The longest request, bytes.
+pub const MAX_REQUEST: usize = 64 << 10;
+
+/// A request with the version of the language that it is written in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Envelope {
+    pub v: u32,
+    pub request: Request,
+}
+
+/// What a client can ask for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Who is there?
+    Hello {},
+    /// Observe a process.
+    Attach { pid: i32, options: AttachOptions },
+    /// Stop observing it.
+    Detach { pid: i32 },
+    /// Observe it in another way.
+    Mode { pid: i32, mode: Mode },
+    /// What was observed.
+    Stats { pid: i32 },
+    /// What was observed, in the standard interval log of HdrHistogram.
+    Export { pid: i32 },
+    /// Start an update.
+    Update { pid: i32, ask: Box<Ask> },
+    /// Make the new version the leader; answered when that has happened or was given up.
+    Promote { pid: i32, evidence: Insist },
+    /// End the old version; answered when it has ended.
+    Confirm { pid: i32 },
+    /// Undo; answered when it is undone.
+    Rollback { pid: i32, reason: String },
+    /// Where everything stands, or one process.
+    Status {
+        #[serde(default)]
+        pid: Option<i32>,
+    },
+    /// The status of a process as an event at each change, until its update has the result that was asked for.
+    Follow { pid: i32 },
+    /// Past updates, newest first.
+    History { pid: Option<i32>, limit: usize },
+    /// What the last update of a process, or a certain update, showed.
+    Report { pid: Option<i32>, update: Option<u64> },
+    /// End the daemon; updates that are under way are undone.
+    Shutdown {},
+}
+
+/// Says whether too little evidence refuses a promotion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Insist {
+    Required,
+    Waived,
+}
+
+impl From<Insist> for Waiver {
+    fn from(insist: Insist) -> Waiver {
+        match insist {
+            Insist::Required => Waiver::None,
+            Insist::Waived => Waiver::Evidence,
+        }
+    }
+}
+
+/// What an update is to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// The new version; `self` is the same version, a rehearsal.
+    pub to: String,
+    pub policy: Policy,
+    pub log_memory: u64,
+    pub log_disk: u64,
+    pub on_full: OnFull,
+    pub lockstep: Lockstep,
+}
+
+/// Says whether the leader's outputs wait for the follower's agreement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lockstep {
+    #[default]
+    Off,
+    On,
+}
+
+/// What a reply says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    Hello {
+        pid: u32,
+        version: String,
+    },
+    Attached(TargetInfo),
+    Done {},
+    Stats(Box<StatsSnapshot>),
+    Export(String),
+    /// The update has begun.
+    Started {
+        update: u64,
+    },
+    Status(Box<Status>),
+    History(Vec<Past>),
+    Report(Vec<Past>),
+}
+
+/// A line from the daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    pub v: u32,
+    #[serde(flatten)]
+    pub body: Body,
+}
+
+/// The body of a line from the daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Body {
+    Ok(Answer),
+    Event(Answer),
+    Error(Problem),
+}
+
+impl Reply {
+    #[must_use]
+    pub fn new(body: Body) -> Self {
+        Reply { v: VERSION, body }
+    }
+}
+
+/// Why something was not done: what was tried, on what, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{tried}: {why}\n  {remedy}")]
+pub struct Problem {
+    pub code: Code,
+    pub tried: String,
+    pub why: String,
+    pub remedy: String,
+}
+
+impl Problem {
+    #[must_use]
+    pub fn new(code: Code, tried: impl Into<String>, why: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Problem { code, tried: tried.into(), why: why.into(), remedy: remedy.into() }
+    }
+}
+
+/// Reads a request.
+///
+/// # Errors
+///
+/// Says what is wrong with the line, and where.
+pub fn parse(line: &[u8]) -> Result<Request, Problem> {
+    /// Enough to know the version before anything that another version may have changed.
+    #[derive(Deserialize)]
+    struct Versioned {
+        v: u32,
+    }
+    let tried = "reading the request";
+    let shape = r#"a request is one line such as {"v":1,"request":{"status":{}}}"#;
+    let malformed = |e: &serde_json::Error| Problem::new(Code::Usage, tried, e.to_string(), shape);
+    let versioned: Versioned = serde_json::from_slice(line).map_err(|e| malformed(&e))?;
+    if versioned.v != VERSION {
+        return Err(Problem::new(
+            Code::Usage,
+            tried,
+            format!("its version is {}, this daemon speaks version {VERSION}", versioned.v),
+            "use the client that came with the daemon, or restart the daemon with this one's version",
+        ));
+    }
+    serde_json::from_slice::<Envelope>(line).map(|envelope| envelope.request).map_err(|e| malformed(&e))
+}
+
+impl Request {
+    /// Returns the verb, for logs.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Request::Hello { .. } => "hello",
+            Request::Attach { .. } => "attach",
+            Request::Detach { .. } => "detach",
+            Request::Mode { .. } => "mode",
+            Request::Stats { .. } => "stats",
+            Request::Export { .. } => "export",
+            Request::Update { .. } => "update",
+            Request::Promote { .. } => "promote",
+            Request::Confirm { .. } => "confirm",
+            Request::Rollback { .. } => "rollback",
+            Request::Status { .. } => "status",
+            Request::Follow { .. } => "follow",
+            Request::History { .. } => "history",
+            Request::Report { .. } => "report",
+            Request::Shutdown { .. } => "shutdown",
+        }
+    }
+
+    /// Returns the process that is meant, where there is one.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        match self {
+            Request::Attach { pid, .. }
+            | Request::Detach { pid }
+            | Request::Mode { pid, .. }
+            | Request::Stats { pid }
+            | Request::Export { pid }
+            | Request::Update { pid, .. }
+            | Request::Promote { pid, .. }
+            | Request::Confirm { pid }
+            | Request::Rollback { pid, .. }
+            | Request::Follow { pid } => Some(*pid),
+            Request::Status { pid } | Request::History { pid, .. } | Request::Report { pid, .. } => *pid,
+            Request::Hello {} | Request::Shutdown {} => None,
+        }
+    }
+}
+
+impl Ask {
+    /// Returns what is wrong with the numbers, if anything.
+    ///
+    /// # Errors
+    ///
+    /// The reason, for the operator.
+    pub fn check(&self) -> Result<(), Problem> {
+        let tried = "starting the update";
+        if self.to != "self" {
+            return Err(Problem::new(
+                Code::Usage,
+                tried,
+                format!("`--to {}` is not supported yet", self.to),
+                "`--to self` is: it validates and promotes a fork of the same version, which rehearses an update",
+            ));
+        }
+        let policy = &self.policy;
+        if policy.timeout <= policy.soak {
+            return Err(Problem::new(
+                Code::Usage,
+                tried,
+                "the timeout is not longer than the soak time, so the update could never be promoted",
+                "give a longer --timeout, or a shorter --soak",
+            ));
+        }
+        if policy.promote == Promotion::Auto && policy.thresholds.min_calls + policy.thresholds.min_outputs == 0 {
+            return Err(Problem::new(
+                Code::Usage,
+                tried,
+                "with both thresholds at 0 an update would be promoted on no evidence at all",
+                "give --min-calls or --min-outputs a value of at least 1, or promote by hand",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(line: &str) -> String {
+        parse(line.as_bytes()).expect_err("the line is wrong").why
+    }
+
+    #[test]
+    fn a_request_survives_the_wire() {
+        let request = Request::Status { pid: Some(7) };
+        let line = serde_json::to_vec(&Envelope { v: VERSION, request: request.clone() }).expect("it serialises");
+        assert_eq!(parse(&line), Ok(request));
+        assert_eq!(parse(br#"{"v":1,"request":{"status":{}}}"#), Ok(Request::Status { pid: None }));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let cases = [
+            ("", "line 1 column 0"),
+            (r#"{"v":1,"request""#, "column 16"),
+            (r#"{"request":{"hello":{}}}"#, "missing field `v`"),
+            (r#"{"v":9,"request":{"hello":{}}}"#, "version is 9"),
+            (r#"{"v":1,"request":{"helo":{}}}"#, "unknown variant `helo`"),
+            (r#"{"v":1,"request":{"stats":{"pid":"x"}}}"#, "expected i32 at line 1 column 36"),
+            (r#"{"v":1,"request":{"stats":{"pid":1,"deep":2}}}"#, "unknown field `deep`"),
+            ("[1,2]", "invalid"),
+        ];
+        for (line, expected) in cases {
+            let why = why(line);
+            assert!(why.contains(expected), "{line}: {why}");
+        }
+        parse(b"\xff\xfe").expect_err("it is no text");
+    }
+
+    #[test]
+    fn a_reply_survives_the_wire() {
+        let problem = Problem::new(Code::Harmed, "a", "b", "c");
+        for body in [Body::Ok(Answer::Done {}), Body::Error(problem), Body::Event(Answer::Started { update: 3 })] {
+            let reply = Reply::new(body);
+            let line = serde_json::to_string(&reply).expect("it serialises");
+            assert_eq!(serde_json::from_str::<Reply>(&line).expect(&line), reply);
+        }
+    }
+
+    #[test]
+    fn an_update_that_cannot_succeed_is_refused_at_once() {
+        let ask = Ask {
+            to: "self".to_owned(),
+            policy: Policy::default(),
+            log_memory: 1,
+            log_disk: 0,
+            on_full: OnFull::Rollback,
+            lockstep: Lockstep::Off,
+        };
+        assert_eq!(ask.check(), Ok(()));
+        let other = Ask { to: "v2".to_owned(), ..ask.clone() };
+        assert!(other.check().expect_err("not yet").to_string().contains("`--to self` is"));
+        let hasty = Policy { timeout: ask.policy.soak, ..ask.policy };
+        assert!(Ask { policy: hasty, ..ask }.check().is_err());
+    }
+}

@@ -1,0 +1,327 @@
+//! What the daemon does with each request.
+
+use super::Code;
+use super::access::Need;
+use super::audit::{Line, Peer};
+use super::daemon::Daemon;
+use super::history::Past;
+use super::process::{self, ProcessId};
+use super::protocol::{Answer, Ask, Problem, Request};
+use super::updates::{Asked, Handle, View, is_single, promotion_is_decided};
+use crate::lifecycle::{Event, Outcome, Refusal, State};
+use crate::update::preflight::{self, InspectError};
+
+/// The most past updates that one answer holds.
+const MOST_PAST: usize = 200;
+
+impl Daemon {
+    /// Answers a request of a client, after its rights were checked, and keeps what was asked for.
+    ///
+    /// # Errors
+    ///
+    /// What was tried, why it was not done, and what to do.
+    pub(crate) async fn answer(&self, peer: Peer, request: Request) -> Result<Answer, Problem> {
+        let (verb, pid) = (request.verb(), request.pid());
+        let changes = changes_something(&request);
+        let result = match self.permit(peer, &request) {
+            Ok(()) => self.perform(peer, request).await,
+            Err(problem) => Err(problem),
+        };
+        if changes {
+            let (code, verdict, update) = match &result {
+                Ok(Answer::Started { update }) => (Code::Done, "started".to_owned(), Some(*update)),
+                Ok(_) => (Code::Done, "done".to_owned(), None),
+                Err(problem) => (problem.code, problem.why.clone(), None),
+            };
+            let who = Some(peer);
+            self.shared.audit.write(Line { at: String::new(), who, what: verb.to_owned(), pid, update, code, verdict });
+        }
+        result
+    }
+
+    fn permit(&self, peer: Peer, request: &Request) -> Result<(), Problem> {
+        let need = match request {
+            Request::Hello { .. } => return Ok(()),
+            Request::Attach { .. }
+            | Request::Detach { .. }
+            | Request::Mode { .. }
+            | Request::Stats { .. }
+            | Request::Export { .. }
+            | Request::Status { .. }
+            | Request::Follow { .. }
+            | Request::History { .. }
+            | Request::Report { .. } => Need::Observe,
+            Request::Update { .. } | Request::Promote { .. } | Request::Confirm { .. } | Request::Rollback { .. } => {
+                Need::Update
+            }
+            Request::Shutdown { .. } => Need::Administer,
+        };
+        // A process that is gone has no owner to ask; what remains of it belongs to its update.
+        let gone =
+            request.pid().filter(|pid| self.handle(*pid).is_some_and(|handle| handle.view.borrow().owner == peer.uid));
+        let pid = if gone.is_some() { None } else { request.pid() };
+        let history = matches!(request, Request::History { .. } | Request::Report { .. });
+        let pid = if history { None } else { pid };
+        self.access.check(peer.uid, need, pid).map_err(|why| {
+            Problem::new(Code::Refused, format!("`{}`", request.verb()), why, "run it as root, or as the user who may")
+        })
+    }
+
+    async fn perform(&self, peer: Peer, request: Request) -> Result<Answer, Problem> {
+        let observer = &self.shared.observer;
+        match request {
+            Request::Hello {} => {
+                let version = env!("CARGO_PKG_VERSION").to_owned();
+                Ok(Answer::Hello { pid: std::process::id(), version })
+            }
+            Request::Attach { pid, options } => {
+                exists(pid, "attaching")?;
+                observer.attach(pid, options).map(Answer::Attached)
+            }
+            Request::Detach { pid } => observer.detach(pid).map(|()| Answer::Done {}),
+            Request::Mode { pid, mode } => observer.set_mode(pid, mode).map(|()| Answer::Done {}),
+            Request::Stats { pid } => observer.stats(pid).map(|stats| Answer::Stats(Box::new(stats))),
+            Request::Export { pid } => observer.export(pid).map(Answer::Export),
+            Request::Update { pid, ask } => self.update(peer, pid, *ask).await,
+            Request::Promote { pid, evidence } => {
+                self.operate(pid, "promoting", Event::Promote(evidence.into()), promotion_is_decided, promoted).await
+            }
+            Request::Confirm { pid } => self.operate(pid, "confirming", Event::Confirm, is_single, confirmed).await,
+            Request::Rollback { pid, reason } => {
+                let reason = format!("{reason} (user {})", peer.uid);
+                self.operate(pid, "rolling back", Event::Rollback { reason }, is_single, rolled_back).await
+            }
+            Request::Status { pid } => {
+                let status = self.status(pid, |pid| self.access.check(peer.uid, Need::Observe, Some(pid)).is_ok());
+                match pid {
+                    Some(pid) if status.targets.is_empty() => Err(Problem::new(
+                        Code::TargetGone,
+                        format!("looking at process {pid}"),
+                        "it is neither observed nor updated",
+                        "`mvedsuad status` lists what is; `mvedsuad attach` begins to observe a process",
+                    )),
+                    Some(_) | None => Ok(Answer::Status(Box::new(status))),
+                }
+            }
+            Request::Follow { pid } => self.followed(pid).map(|status| Answer::Status(Box::new(status))),
+            Request::History { pid, limit } => {
+                let wanted = |past: &Past| self.may_see(peer, past) && pid.is_none_or(|pid| past.pid == pid);
+                Ok(Answer::History(self.shared.history.find(wanted, limit.min(MOST_PAST))))
+            }
+            Request::Report { pid, update } => self.report(peer, pid, update),
+            Request::Shutdown {} => {
+                self.end();
+                Ok(Answer::Done {})
+            }
+        }
+    }
+
+    fn may_see(&self, peer: Peer, past: &Past) -> bool {
+        peer.uid == 0 || past.owner == peer.uid
+    }
+
+    async fn update(&self, peer: Peer, pid: i32, ask: Ask) -> Result<Answer, Problem> {
+        ask.check()?;
+        let tried = format!("updating process {pid}");
+        let process = exists(pid, "updating")?;
+        // An update that is under way is the better reason than the tracer that it is made with.
+        self.is_free(pid, &tried)?;
+        preflight(pid, &tried).await?;
+        // From here on nothing waits: of two that ask at once the second sees the first.
+        self.is_free(pid, &tried)?;
+        let owner = process::uids_of(pid).map_err(|e| gone(&tried, &e.to_string()))?[0];
+        let id = self.next_update();
+        let asked = Asked { id, process, owner, by: peer, ask };
+        self.begin(asked).map_err(|e| {
+            let remedy = "make room on the disk of the state directory; without a journal no update is begun";
+            Problem::new(Code::Refused, tried, format!("the journal cannot be written: {e}"), remedy)
+        })?;
+        Ok(Answer::Started { update: id })
+    }
+
+    /// Refuses a second update of the same service.
+    fn is_free(&self, pid: i32, tried: &str) -> Result<(), Problem> {
+        if let Some(handle) = self.handle(pid) {
+            let view = handle.view.borrow();
+            if !view.state.is_settled() {
+                let refusal = Refusal::Busy { stage: view.state.stage() };
+                return Err(refused(tried, &refusal));
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes a request on to an update and waits until `done` holds; `judge` says what came of it.
+    async fn operate(
+        &self,
+        pid: i32,
+        doing: &str,
+        event: Event,
+        done: fn(&State) -> bool,
+        judge: fn(&State) -> Result<(), (Code, String)>,
+    ) -> Result<Answer, Problem> {
+        let tried = format!("{doing} the update of process {pid}");
+        let none = || {
+            let hint = format!("`mvedsuad update {pid} --to self` starts one");
+            Problem::new(Code::Usage, tried.clone(), "no update of it is under way", hint)
+        };
+        let mut handle: Handle = self.handle(pid).ok_or_else(none)?;
+        match handle.ask(event).await {
+            None => return Err(none()),
+            Some(Err(refusal)) => return Err(refused(&tried, &refusal)),
+            Some(Ok(())) => {}
+        }
+        let ends = handle.view.wait_for(|view| done(&view.state) || view.alarm.is_some()).await;
+        let view: View = match ends {
+            Ok(view) => view.clone(),
+            Err(_) => return Err(none()),
+        };
+        if let Some(alarm) = view.alarm {
+            let remedy =
+                format!("look at /proc/{pid}/status and the daemon's log now; `mvedsuad doctor --target {pid}`");
+            return Err(Problem::new(Code::Harmed, tried, alarm, remedy));
+        }
+        judge(&view.state).map(|()| Answer::Done {}).map_err(|(code, why)| {
+            Problem::new(code, tried, why, format!("`mvedsuad report {pid}` shows what was found"))
+        })
+    }
+
+    fn report(&self, peer: Peer, pid: Option<i32>, update: Option<u64>) -> Result<Answer, Problem> {
+        let wanted = |past: &Past| {
+            let serves = match &past.outcome {
+                Outcome::Confirmed { leader } | Outcome::TookOver { leader, .. } | Outcome::Kept { leader, .. } => {
+                    Some(*leader)
+                }
+                Outcome::RolledBack { .. } | Outcome::TargetEnded { .. } | Outcome::Unsure { .. } => None,
+            };
+            self.may_see(peer, past)
+                && pid.is_none_or(|pid| past.pid == pid || serves == Some(pid))
+                && update.is_none_or(|update| past.update == update)
+        };
+        let past = self.shared.history.find(wanted, 1);
+        if past.is_empty() {
+            return Err(Problem::new(
+                Code::Usage,
+                "looking for the report",
+                "there is no such update that is over",
+                "`mvedsuad history` lists those that are; `mvedsuad status` shows those under way",
+            ));
+        }
+        Ok(Answer::Report(past))
+    }
+}
+
+fn changes_something(request: &Request) -> bool {
+    match request {
+        Request::Attach { .. }
+        | Request::Detach { .. }
+        | Request::Mode { .. }
+        | Request::Update { .. }
+        | Request::Promote { .. }
+        | Request::Confirm { .. }
+        | Request::Rollback { .. }
+        | Request::Shutdown { .. } => true,
+        Request::Hello { .. }
+        | Request::Stats { .. }
+        | Request::Export { .. }
+        | Request::Status { .. }
+        | Request::Follow { .. }
+        | Request::History { .. }
+        | Request::Report { .. } => false,
+    }
+}
+
+fn exists(pid: i32, doing: &str) -> Result<ProcessId, Problem> {
+    let tried = format!("{doing} process {pid}");
+    let process = ProcessId::of(pid).map_err(|_| gone(&tried, "there is no such process"))?;
+    if process.is_alive() { Ok(process) } else { Err(gone(&tried, "it has ended")) }
+}
+
+/// Looks at the process before anything of it is touched.
+async fn preflight(pid: i32, tried: &str) -> Result<(), Problem> {
+    let looked = tokio::task::spawn_blocking(move || preflight::inspect(pid)).await;
+    let found = match looked {
+        Ok(Ok(found)) => found,
+        Ok(Err(e @ InspectError::Gone { .. })) => return Err(gone(tried, &e.to_string())),
+        Ok(Err(e @ InspectError::Read { .. })) => {
+            return Err(Problem::new(Code::Kernel, tried, e.to_string(), "run the daemon as root"));
+        }
+        Err(e) => return Err(Problem::new(Code::Refused, tried, e.to_string(), "the daemon's log says more")),
+    };
+    let refusals = found.refusals();
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    let remedy = format!("nothing was touched; `mvedsuad doctor --target {pid}` lists everything that was found");
+    Err(Problem::new(Code::Refused, tried, refusals.join("; "), remedy))
+}
+
+fn gone(tried: &str, why: &str) -> Problem {
+    Problem::new(Code::TargetGone, tried, why, "check the pid; `--exe`, `--port` and `--unit` find it for you")
+}
+
+fn refused(tried: &str, refusal: &Refusal) -> Problem {
+    let code = Code::of_refusal(refusal);
+    match refusal {
+        Refusal::WrongStage { stage, hint } => {
+            Problem::new(code, tried, format!("that does not fit the stage {stage}"), hint.clone())
+        }
+        Refusal::Busy { stage } => Problem::new(
+            code,
+            tried,
+            format!("an update of it is under way, in stage {stage}"),
+            "wait until it is over, or end it with `mvedsuad rollback`",
+        ),
+        Refusal::TooLittle(evidence) => Problem::new(
+            code,
+            tried,
+            format!("too little was compared for a verdict: {evidence}"),
+            "wait for more traffic, or take the responsibility with `promote --force`",
+        ),
+    }
+}
+
+fn promoted(state: &State) -> Result<(), (Code, String)> {
+    match state {
+        State::UpdatedLeader { .. } => Ok(()),
+        other => confirmed(other),
+    }
+}
+
+fn confirmed(state: &State) -> Result<(), (Code, String)> {
+    match state {
+        State::SingleLeader { last: Some(outcome), .. } | State::Ended { outcome } => match outcome {
+            Outcome::Confirmed { .. } | Outcome::TookOver { .. } | Outcome::Kept { .. } => Ok(()),
+            Outcome::RolledBack { .. } | Outcome::TargetEnded { .. } | Outcome::Unsure { .. } => {
+                Err((Code::of_outcome(outcome), outcome.to_string()))
+            }
+        },
+        State::Pausing { cause, .. } => {
+            let text = format!("the update was rolled back and is about to be tried again: {cause}");
+            Err((Code::Diverged, text))
+        }
+        State::SingleLeader { last: None, .. }
+        | State::Updating { .. }
+        | State::CatchingUp { .. }
+        | State::Validating { .. }
+        | State::PromotingAgain { .. }
+        | State::Promoting { .. }
+        | State::UpdatedLeader { .. }
+        | State::RollingBack { .. } => Err((Code::Inconclusive, format!("the update is in stage {}", state.stage()))),
+    }
+}
+
+fn rolled_back(state: &State) -> Result<(), (Code, String)> {
+    match state {
+        State::SingleLeader { last: Some(Outcome::RolledBack { .. }), .. } => Ok(()),
+        State::SingleLeader { last: Some(outcome), .. } | State::Ended { outcome } => {
+            let code = match Code::of_outcome(outcome) {
+                // It was to be undone and was not.
+                Code::Done => Code::Usage,
+                code => code,
+            };
+            Err((code, outcome.to_string()))
+        }
+        other => confirmed(other),
+    }
+}

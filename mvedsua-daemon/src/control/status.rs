@@ -1,0 +1,126 @@
+//! What `status` says.
+
+use serde::{Deserialize, Serialize};
+
+use super::Code;
+use super::process::Program;
+use crate::lifecycle::{Evidence, Outcome, Plan, Stage};
+use crate::monitor::TargetInfo;
+use crate::update::Counters;
+
+/// Where everything stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub daemon: DaemonInfo,
+    pub targets: Vec<TargetStatus>,
+}
+
+/// The daemon itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonInfo {
+    pub pid: u32,
+    pub version: String,
+    pub started_ms: u64,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetStatus {
+    /// The process that serves, or that served last.
+    pub pid: i32,
+    pub stage: Stage,
+    /// Which process runs which version; the leader first.
+    pub versions: Vec<VersionStatus>,
+    /// How it is observed, where it is.
+    pub monitor: Option<TargetInfo>,
+    pub update: Option<UpdateStatus>,
+    /// What happens next, and what it waits for.
+    pub next: String,
+}
+
+/// Says which part a process plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Leader,
+    Follower,
+}
+
+/// Says which version a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Which {
+    Old,
+    New,
+}
+
+/// A process and its version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionStatus {
+    pub pid: i32,
+    pub role: Role,
+    pub which: Which,
+    #[serde(flatten)]
+    pub program: Program,
+}
+
+/// The log between leader and follower.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LogStatus {
+    pub memory: u64,
+    pub memory_budget: u64,
+    pub disk: u64,
+    pub disk_budget: u64,
+    /// Bytes a second over the last few seconds; negative while it is worked off.
+    pub growth: f64,
+    /// When it is full at this growth, seconds.
+    pub full_in_s: Option<f64>,
+}
+
+/// An update that is under way, or the last one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UpdateStatus {
+    pub id: u64,
+    pub to: String,
+    pub asked_by: u32,
+    pub asked_ms: u64,
+    /// The process that was asked to be updated.
+    pub asked_pid: i32,
+    /// Policy and attempt, while it is under way.
+    pub plan: Option<Plan>,
+    pub counters: Counters,
+    pub evidence: Evidence,
+    pub log: LogStatus,
+    pub threads: Option<u32>,
+    pub fork_pause_us: Option<u64>,
+    pub promotion_pause_us: Option<u64>,
+    /// How long the stage has lasted, milliseconds.
+    pub in_stage_ms: u64,
+    /// What is left of the soak time and of the timeout, milliseconds.
+    pub soak_left_ms: Option<u64>,
+    pub timeout_left_ms: Option<u64>,
+    /// What failed so far, in one line each.
+    pub failures: Vec<String>,
+    /// Something is wrong that nobody can undo.
+    pub alarm: Option<String>,
+    pub result: Option<ResultStatus>,
+}
+
+/// How an update ended, or that what was asked for is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultStatus {
+    pub code: Code,
+    pub text: String,
+    /// `None` while the update goes on: it is validated and waits for `promote`, or promoted and waits for `confirm`.
+    pub outcome: Option<Outcome>,
+}
+
+impl TargetStatus {
+    /// Returns whether this is about the process.
+    #[must_use]
+    pub fn concerns(&self, pid: i32) -> bool {
+        self.pid == pid
+            || self.versions.iter().any(|version| version.pid == pid)
+            || self.update.as_ref().is_some_and(|update| update.asked_pid == pid)
+    }
+}

@@ -1,0 +1,577 @@
+//! Drives the lifecycle of one update: performs its effects and feeds back what comes of them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::growth::Growth;
+use super::view::{View, result_of, versions_of};
+use super::{Handle, Operation, Shared};
+use crate::control::audit::{Line, Peer};
+use crate::control::history::Past;
+use crate::control::journal::{FORMAT, JournalEntry};
+use crate::control::process::{self, MappedCode, ProcessId, Program};
+use crate::control::protocol::{Ask, Lockstep};
+use crate::control::status::{LogStatus, TargetStatus, UpdateStatus};
+use crate::control::{Code, SessionHandle, clock};
+use crate::lifecycle::{self, Effect, Event, Evidence, Outcome, Refusal, Stage, State, Timer, Verification};
+use crate::update::{Command, Counters, FailureKind, Options, SessionEvent};
+
+/// How often the status is brought up to date while nothing happens.
+const TICK: Duration = Duration::from_millis(500);
+/// How many requests of operators may wait.
+const WAITING: usize = 16;
+
+/// What was asked for, by whom, of which process.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) id: u64,
+    pub(crate) process: ProcessId,
+    /// The user whose process it is.
+    pub(crate) owner: u32,
+    pub(crate) by: Peer,
+    pub(crate) ask: Ask,
+}
+
+/// What a blocking task brings back.
+enum Finished {
+    Started(Result<SessionHandle, FailureKind>),
+    Event(Event),
+}
+
+/// The ends of a running session.
+struct Session {
+    commands: crossbeam_channel::Sender<Command>,
+    events: mpsc::UnboundedReceiver<SessionEvent>,
+}
+
+/// The task behind one update.
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    asked: Asked,
+    asked_ms: u64,
+    /// What the leader had mapped when the update was asked for.
+    program: Program,
+    state: State,
+    entered: Instant,
+    timers: HashMap<Timer, Instant>,
+    session: Option<Session>,
+    /// Commands for a session that is still starting.
+    pending: Vec<Command>,
+    tasks: JoinSet<Finished>,
+    operations: mpsc::Receiver<Operation>,
+    view: watch::Sender<View>,
+    programs: HashMap<i32, Program>,
+    growth: Growth,
+    /// What is left of the last run when there is none any more.
+    last: Last,
+    failures: Vec<FailureKind>,
+    alarm: Option<String>,
+    journalled: Option<JournalEntry>,
+}
+
+/// What the status and the history tell of the last run.
+#[derive(Clone, Debug, Default)]
+struct Last {
+    counters: Counters,
+    threads: Option<u32>,
+    attempts: u32,
+    fork_pause_us: Option<u64>,
+    promotion_pause_us: Option<u64>,
+}
+
+impl Driver {
+    /// Prepares an update; [`Driver::run`] begins it.
+    pub(crate) fn new(shared: Arc<Shared>, asked: Asked) -> (Driver, Handle) {
+        let (sender, operations) = mpsc::channel(WAITING);
+        let state = State::new(asked.process.pid);
+        let program = process::program_of(asked.process.pid);
+        let status = TargetStatus {
+            pid: asked.process.pid,
+            stage: state.stage(),
+            versions: vec![],
+            monitor: None,
+            update: None,
+            next: lifecycle::next(&state),
+        };
+        let first = View { state: state.clone(), status, alarm: None, owner: asked.owner };
+        let (view, watcher) = watch::channel(first);
+        let id = asked.id;
+        let driver = Driver {
+            shared,
+            asked,
+            asked_ms: clock::now_ms(),
+            program,
+            state,
+            entered: Instant::now(),
+            timers: HashMap::new(),
+            session: None,
+            pending: vec![],
+            tasks: JoinSet::new(),
+            operations,
+            view,
+            programs: HashMap::new(),
+            growth: Growth::default(),
+            last: Last::default(),
+            failures: vec![],
+            alarm: None,
+            journalled: None,
+        };
+        (driver, Handle { id, operations: sender, view: watcher })
+    }
+
+    /// Begins the update as far as that can be done at once; the journal must take it first.
+    ///
+    /// # Errors
+    ///
+    /// Where the journal cannot be written: an update that a crash of the daemon would leave behind is not begun.
+    pub(crate) fn begin(&mut self) -> std::io::Result<()> {
+        let entry = self.entry(Stage::Updating);
+        self.shared.journal.write(&entry)?;
+        self.journalled = Some(entry);
+        self.feed(Event::Ask(self.asked.ask.policy));
+        Ok(())
+    }
+
+    /// Drives the update until it is over.
+    pub(crate) async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !self.state.is_settled() {
+            let next_timer = self.timers.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
+            tokio::select! {
+                Some(operation) = self.operations.recv() => {
+                    let refused = self.feed(operation.event);
+                    // Who asked may have gone; the request stands.
+                    let _ = operation.answer.send(refused.map_or(Ok(()), Err));
+                }
+                Some(finished) = self.tasks.join_next(), if !self.tasks.is_empty() => self.finished(finished),
+                event = next_event(&mut self.session) => self.hear(event),
+                timer = fire(next_timer) => {
+                    self.timers.remove(&timer);
+                    self.feed(Event::Timer(timer));
+                }
+                _ = tick.tick() => self.publish(),
+            }
+        }
+    }
+
+    fn finished(&mut self, finished: Result<Finished, tokio::task::JoinError>) {
+        match finished {
+            Ok(Finished::Started(Ok(handle))) => self.adopt(handle),
+            Ok(Finished::Started(Err(kind))) => {
+                self.feed(Event::StartFailed(kind));
+            }
+            Ok(Finished::Event(event)) => {
+                self.feed(event);
+            }
+            Err(e) => {
+                tracing::error!(update = self.asked.id, error = %e, "a task of the update panicked");
+                self.feed(Event::SessionLost);
+            }
+        }
+    }
+
+    fn adopt(&mut self, handle: SessionHandle) {
+        let (forward, events) = mpsc::unbounded_channel();
+        let SessionHandle { commands, events: source, keep } = handle;
+        let bridge = std::thread::Builder::new().name(format!("events-{}", self.asked.id)).spawn(move || {
+            for event in source {
+                // An update that is over listens no more, but the session ends in its own time.
+                let _ = forward.send(event);
+            }
+            drop(keep);
+        });
+        if let Err(e) = bridge {
+            tracing::error!(update = self.asked.id, error = %e, "no thread for the session's events");
+        }
+        let session = Session { commands, events };
+        for command in self.pending.drain(..) {
+            let _ = session.commands.send(command);
+        }
+        self.session = Some(session);
+    }
+
+    fn hear(&mut self, event: Option<SessionEvent>) {
+        let Some(event) = event else {
+            self.session = None;
+            tracing::error!(update = self.asked.id, "the session ended without a last word");
+            self.feed(Event::SessionLost);
+            return;
+        };
+        match &event {
+            SessionEvent::Progress(counters) => {
+                self.growth.add(Instant::now(), counters.log_memory + counters.log_disk);
+                tracing::trace!(update = self.asked.id, ?counters);
+            }
+            SessionEvent::RolledBack { .. } | SessionEvent::Confirmed { .. } | SessionEvent::TargetEnded { .. } => {
+                tracing::info!(update = self.asked.id, ?event, "the session is over");
+                self.session = None;
+            }
+            SessionEvent::Forked { .. }
+            | SessionEvent::Applied
+            | SessionEvent::CaughtUp
+            | SessionEvent::Failed(_)
+            | SessionEvent::Promoted { .. }
+            | SessionEvent::PromotionAbandoned { .. }
+            | SessionEvent::TookOver { .. } => tracing::info!(update = self.asked.id, event = %describe(&event)),
+        }
+        self.feed(Event::Session(event));
+    }
+
+    /// Feeds one event and everything that follows from it at once; returns why it was refused, if it was.
+    fn feed(&mut self, event: Event) -> Option<Refusal> {
+        let mut refused = None;
+        let mut queue = VecDeque::from([event]);
+        while let Some(event) = queue.pop_front() {
+            let before = self.state.stage();
+            let current = std::mem::replace(&mut self.state, State::new(self.asked.process.pid));
+            let (state, effects) = lifecycle::step(current, event);
+            self.state = state;
+            if self.state.stage() != before {
+                self.entered = Instant::now();
+                tracing::info!(update = self.asked.id, from = %before, to = %self.state.stage(), "stage");
+            }
+            self.remember();
+            // What is about to be done must be known to a daemon that comes after a crash.
+            self.journal();
+            for effect in effects {
+                if let Effect::Refuse(refusal) = effect {
+                    refused = Some(refusal);
+                } else {
+                    queue.extend(self.perform(effect));
+                }
+            }
+        }
+        self.publish();
+        refused
+    }
+
+    fn perform(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Start { leader } => self.start(leader),
+            Effect::Send(command) => self.send(command),
+            Effect::SetTimer(timer, after) => {
+                self.timers.insert(timer, Instant::now() + after);
+            }
+            Effect::StopTimer(timer) => {
+                self.timers.remove(&timer);
+            }
+            Effect::Verify { leader } => self.verify(leader),
+            Effect::Recover => self.recover(),
+            Effect::Keep(kind) => self.failures.push(kind),
+            Effect::Refuse(_) => {}
+            Effect::Alarm(text) => {
+                tracing::error!(update = self.asked.id, "{text}");
+                self.audit("alarm", Code::Harmed, text.clone());
+                self.alarm = Some(text);
+            }
+            Effect::Unexpected(text) => tracing::warn!(update = self.asked.id, "{text}"),
+            Effect::Finish(outcome) => self.finish(&outcome),
+        }
+        None
+    }
+
+    fn start(&mut self, leader: i32) {
+        let engine = Arc::clone(&self.shared.engine);
+        let options = self.options();
+        self.growth = Growth::default();
+        self.pending.clear();
+        self.tasks.spawn_blocking(move || Finished::Started(engine.start(leader, options)));
+    }
+
+    fn options(&self) -> Options {
+        let ask = &self.asked.ask;
+        Options {
+            log_memory: ask.log_memory,
+            log_disk: ask.log_disk,
+            spill_dir: self.shared.spill_dir.clone(),
+            on_full: ask.on_full,
+            lockstep: ask.lockstep == Lockstep::On,
+            ..Options::default()
+        }
+    }
+
+    fn send(&mut self, command: Command) {
+        let verb = match &command {
+            Command::Promote => "engine promote",
+            Command::Confirm => "engine confirm",
+            Command::Rollback { .. } => "engine rollback",
+        };
+        self.audit(verb, Code::Done, "sent".to_owned());
+        match &self.session {
+            // A session that is gone says so through its events.
+            Some(session) => drop(session.commands.send(command)),
+            None => self.pending.push(command),
+        }
+    }
+
+    fn verify(&mut self, leader: i32) {
+        let other = self.state.run().map(|run| run.follower);
+        self.tasks.spawn_blocking(move || Finished::Event(Event::Verified(compare_code(leader, other))));
+    }
+
+    fn recover(&mut self) {
+        let engine = Arc::clone(&self.shared.engine);
+        let entry = self.entry(self.state.stage());
+        self.tasks.spawn_blocking(move || Finished::Event(Event::Recovered(engine.recover(&entry))));
+    }
+
+    fn finish(&mut self, outcome: &Outcome) {
+        self.timers.clear();
+        self.session = None;
+        let code = Code::of_outcome(outcome);
+        tracing::info!(update = self.asked.id, code = u8::from(code), "{outcome}");
+        self.audit("update ended", code, outcome.to_string());
+        self.shared.history.add(Past {
+            update: self.asked.id,
+            pid: self.asked.process.pid,
+            owner: self.asked.owner,
+            program: self.program.clone(),
+            to: self.asked.ask.to.clone(),
+            asked_by: self.asked.by.uid,
+            asked_ms: self.asked_ms,
+            ended_ms: clock::now_ms(),
+            attempts: self.last.attempts,
+            fork_pause_us: self.last.fork_pause_us,
+            promotion_pause_us: self.last.promotion_pause_us,
+            counters: self.last.counters,
+            failures: self.failures.clone(),
+            outcome: outcome.clone(),
+            code,
+        });
+        match outcome {
+            // A daemon that starts later shall look at it again.
+            Outcome::Unsure { .. } => {}
+            Outcome::Confirmed { leader } | Outcome::TookOver { leader, .. } | Outcome::Kept { leader, .. } => {
+                self.follow_with_monitor(*leader);
+                self.forget();
+            }
+            Outcome::RolledBack { .. } | Outcome::TargetEnded { .. } => self.forget(),
+        }
+    }
+
+    /// Goes on observing where the service has gone.
+    fn follow_with_monitor(&self, leader: i32) {
+        let observer = &self.shared.observer;
+        let old = self.asked.process.pid;
+        let Some(target) = observer.targets().into_iter().find(|target| target.pid == old) else { return };
+        if let Err(e) = observer.attach(leader, target.options).and_then(|_| observer.detach(old)) {
+            tracing::warn!(update = self.asked.id, leader, error = %e, "the new leader is not observed");
+        }
+    }
+
+    fn forget(&mut self) {
+        if let Err(e) = self.shared.journal.remove(self.asked.id) {
+            tracing::error!(update = self.asked.id, error = %e, "the journal's entry cannot be removed");
+        }
+        self.journalled = None;
+    }
+
+    fn audit(&self, what: &str, code: Code, verdict: String) {
+        self.shared.audit.write(Line {
+            at: String::new(),
+            who: None,
+            what: what.to_owned(),
+            pid: Some(self.asked.process.pid),
+            update: Some(self.asked.id),
+            code,
+            verdict,
+        });
+    }
+
+    fn remember(&mut self) {
+        if let Some(plan) = self.state.plan() {
+            self.last.attempts = plan.attempt;
+        }
+        if let Some(run) = self.state.run() {
+            self.last.counters = run.counters;
+            self.last.threads = Some(run.threads);
+            self.last.fork_pause_us = Some(run.fork_pause_us);
+            for pid in [run.leader, run.follower] {
+                self.programs.entry(pid).or_insert_with(|| process::program_of(pid));
+            }
+        }
+        if let State::UpdatedLeader { pause_us, .. } = self.state {
+            self.last.promotion_pause_us = Some(pause_us);
+        }
+    }
+
+    fn entry(&self, stage: Stage) -> JournalEntry {
+        let leader = self.state.serving().unwrap_or(self.asked.process.pid);
+        let identify = |pid: i32| {
+            if pid == self.asked.process.pid { Some(self.asked.process) } else { ProcessId::of(pid).ok() }
+        };
+        JournalEntry {
+            v: FORMAT,
+            update: self.asked.id,
+            stage,
+            target: self.asked.process,
+            uid: self.asked.by.uid,
+            leader: identify(leader).unwrap_or(self.asked.process),
+            follower: self.state.run().and_then(|run| identify(run.follower)),
+            spill_dir: self.shared.spill_dir.clone(),
+            asked_ms: self.asked_ms,
+        }
+    }
+
+    fn journal(&mut self) {
+        if self.state.is_settled() {
+            return;
+        }
+        let known = self
+            .journalled
+            .as_ref()
+            .map(|entry| (entry.stage, entry.leader.pid, entry.follower.map(|follower| follower.pid)));
+        let now = (self.state.stage(), self.state.serving().unwrap_or(0), self.state.run().map(|run| run.follower));
+        if known == Some(now) {
+            return;
+        }
+        let entry = self.entry(self.state.stage());
+        if let Err(e) = self.shared.journal.write(&entry) {
+            tracing::error!(update = self.asked.id, error = %e, "the journal cannot be written");
+        }
+        self.journalled = Some(entry);
+    }
+
+    fn publish(&self) {
+        let status = self.status();
+        self.view.send_replace(View {
+            state: self.state.clone(),
+            status,
+            alarm: self.alarm.clone(),
+            owner: self.asked.owner,
+        });
+    }
+
+    fn status(&self) -> TargetStatus {
+        let program = |pid: i32| {
+            let known = self.programs.get(&pid).cloned();
+            known.unwrap_or_else(|| {
+                if pid == self.asked.process.pid { self.program.clone() } else { process::program_of(pid) }
+            })
+        };
+        let left = |timer: Timer| {
+            let at = self.timers.get(&timer)?;
+            Some(millis(at.saturating_duration_since(Instant::now())))
+        };
+        let serving = self.state.serving().unwrap_or(self.asked.process.pid);
+        let update = UpdateStatus {
+            id: self.asked.id,
+            to: self.asked.ask.to.clone(),
+            asked_by: self.asked.by.uid,
+            asked_ms: self.asked_ms,
+            asked_pid: self.asked.process.pid,
+            plan: self.state.plan().copied(),
+            counters: self.last.counters,
+            evidence: Evidence::weigh(self.asked.ask.policy.thresholds, &self.last.counters),
+            log: self.log_status(),
+            threads: self.last.threads,
+            fork_pause_us: self.last.fork_pause_us,
+            promotion_pause_us: self.last.promotion_pause_us,
+            in_stage_ms: millis(self.entered.elapsed()),
+            soak_left_ms: left(Timer::Soak),
+            timeout_left_ms: left(Timer::Overall),
+            failures: self.failures.iter().map(failure_line).collect(),
+            alarm: self.alarm.clone(),
+            result: result_of(&self.state, self.alarm.as_ref()),
+        };
+        TargetStatus {
+            pid: serving,
+            stage: self.state.stage(),
+            versions: versions_of(&self.state, program),
+            monitor: None,
+            update: Some(update),
+            next: lifecycle::next(&self.state),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a prediction, not a count")]
+    fn log_status(&self) -> LogStatus {
+        let ask = &self.asked.ask;
+        let counters = &self.last.counters;
+        let left = (ask.log_memory + ask.log_disk).saturating_sub(counters.log_memory + counters.log_disk);
+        let growth = self.growth.rate();
+        LogStatus {
+            memory: counters.log_memory,
+            memory_budget: ask.log_memory,
+            disk: counters.log_disk,
+            disk_budget: ask.log_disk,
+            growth,
+            full_in_s: (growth > 0.0).then(|| left as f64 / growth),
+        }
+    }
+}
+
+/// Waits for the session's next word; for ever where there is no session.
+async fn next_event(session: &mut Option<Session>) -> Option<SessionEvent> {
+    match session {
+        Some(session) => session.events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until a timer runs out; for ever where there is none.
+async fn fire(timer: Option<(Timer, Instant)>) -> Timer {
+    match timer {
+        Some((timer, at)) => {
+            tokio::time::sleep_until(at.into()).await;
+            timer
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Compares the code that the new leader has mapped with that of the old version, which still stands beside it.
+fn compare_code(leader: i32, old: Option<i32>) -> Verification {
+    let Some(old) = old else { return Verification::Same };
+    let (now, before) = match (process::mapped_code(leader), process::mapped_code(old)) {
+        (Ok(now), Ok(before)) => (now, before),
+        (Err(e), _) | (_, Err(e)) => {
+            return Verification::Mismatch {
+                what: format!("the code of processes {leader} and {old} cannot be read: {e}"),
+            };
+        }
+    };
+    let differing: Vec<&MappedCode> = now
+        .iter()
+        .filter(|code| !before.contains(code))
+        .chain(before.iter().filter(|code| !now.contains(code)))
+        .collect();
+    if differing.is_empty() {
+        return Verification::Same;
+    }
+    let names: Vec<String> = differing
+        .iter()
+        .map(|code| format!("{} ({})", code.path, code.build_id.as_deref().unwrap_or("no build-id")))
+        .collect();
+    Verification::Mismatch { what: format!("mapped in only one of processes {leader} and {old}: {}", names.join(", ")) }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn failure_line(kind: &FailureKind) -> String {
+    lifecycle::Cause::Failed(kind.clone()).to_string()
+}
+
+/// Returns an event for the daemon's log; a divergence's payloads stay out of it.
+fn describe(event: &SessionEvent) -> String {
+    match event {
+        SessionEvent::Failed(kind) => format!("failed: {}", failure_line(kind)),
+        SessionEvent::Forked { .. }
+        | SessionEvent::Applied
+        | SessionEvent::CaughtUp
+        | SessionEvent::Progress(_)
+        | SessionEvent::Promoted { .. }
+        | SessionEvent::PromotionAbandoned { .. }
+        | SessionEvent::TookOver { .. }
+        | SessionEvent::Confirmed { .. }
+        | SessionEvent::RolledBack { .. }
+        | SessionEvent::TargetEnded { .. } => format!("{event:?}"),
+    }
+}

@@ -1,0 +1,53 @@
+//! Updates that are under way: one task each, which drives the lifecycle.
+
+mod driver;
+mod growth;
+mod view;
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub(crate) use driver::{Asked, Driver};
+pub(crate) use view::{View, is_single, promotion_is_decided};
+
+use super::Engine;
+use super::audit::Audit;
+use super::history::History;
+use super::journal::Journal;
+use super::observer::Observer;
+use crate::lifecycle::{Event, Refusal};
+
+/// What every update needs of the daemon.
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) journal: Journal,
+    pub(crate) history: History,
+    pub(crate) audit: Audit,
+    pub(crate) spill_dir: std::path::PathBuf,
+}
+
+/// A request of the operator and where its answer goes.
+pub(crate) struct Operation {
+    pub(crate) event: Event,
+    pub(crate) answer: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// An update as the rest of the daemon holds it.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    pub(crate) id: u64,
+    /// Ends when the update is over.
+    pub(crate) operations: mpsc::Sender<Operation>,
+    pub(crate) view: watch::Receiver<View>,
+}
+
+impl Handle {
+    /// Passes a request of the operator on; `None` when the update is over.
+    pub(crate) async fn ask(&self, event: Event) -> Option<Result<(), Refusal>> {
+        let (answer, answered) = oneshot::channel();
+        self.operations.send(Operation { event, answer }).await.ok()?;
+        answered.await.ok()
+    }
+}

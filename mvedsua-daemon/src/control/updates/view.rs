@@ -1,0 +1,95 @@
+//! What an update looks like from outside.
+
+use super::super::Code;
+use super::super::status::{ResultStatus, Role, TargetStatus, VersionStatus, Which};
+use crate::control::process::Program;
+use crate::lifecycle::{Confirmation, Ending, Evidence, Outcome, Promotion, Soak, Stage, State};
+
+/// The state of the lifecycle and the status that is made of it.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub(crate) state: State,
+    pub(crate) status: TargetStatus,
+    /// Something is wrong that nobody can undo.
+    pub(crate) alarm: Option<String>,
+    /// The user whose process it is.
+    pub(crate) owner: u32,
+}
+
+/// Says whether what was asked for is there, and what it is.
+pub(super) fn result_of(state: &State, alarm: Option<&String>) -> Option<ResultStatus> {
+    if let Some(text) = alarm {
+        return Some(ResultStatus { code: Code::Harmed, text: text.clone(), outcome: None });
+    }
+    let so_far = |text: String| Some(ResultStatus { code: Code::Done, text, outcome: None });
+    match state {
+        State::SingleLeader { last: Some(outcome), .. } | State::Ended { outcome } => Some(of_outcome(outcome)),
+        State::Validating { plan, run, soak: Soak::Over } if plan.policy.promote == Promotion::Manual => {
+            let evidence = Evidence::weigh(plan.policy.thresholds, &run.counters);
+            if !evidence.is_enough() {
+                return None;
+            }
+            so_far(format!("validated: {evidence} without a difference; `promote` or `rollback` decides"))
+        }
+        State::UpdatedLeader { plan, run, ending: Ending::Open, .. } if plan.policy.confirm == Confirmation::Manual => {
+            so_far(format!("promoted: process {} serves; `confirm` or `rollback` decides", run.leader))
+        }
+        State::SingleLeader { last: None, .. }
+        | State::Updating { .. }
+        | State::CatchingUp { .. }
+        | State::Validating { .. }
+        | State::PromotingAgain { .. }
+        | State::Promoting { .. }
+        | State::UpdatedLeader { .. }
+        | State::RollingBack { .. }
+        | State::Pausing { .. } => None,
+    }
+}
+
+fn of_outcome(outcome: &Outcome) -> ResultStatus {
+    ResultStatus { code: Code::of_outcome(outcome), text: outcome.to_string(), outcome: Some(outcome.clone()) }
+}
+
+/// Returns which process runs which version, the leader first.
+pub(super) fn versions_of(state: &State, program: impl Fn(i32) -> Program) -> Vec<VersionStatus> {
+    let old = match (state.run(), state) {
+        (Some(run), _) => Some(run.old),
+        (
+            None,
+            State::SingleLeader {
+                last: Some(Outcome::Confirmed { .. } | Outcome::TookOver { .. } | Outcome::Kept { .. }),
+                ..
+            },
+        ) => None,
+        (None, _) => state.serving(),
+    };
+    let version = |pid, role| {
+        let which = if old == Some(pid) { Which::Old } else { Which::New };
+        VersionStatus { pid, role, which, program: program(pid) }
+    };
+    let mut versions: Vec<_> = state.serving().map(|leader| version(leader, Role::Leader)).into_iter().collect();
+    let crashed = matches!(state, State::UpdatedLeader { ending: Ending::Crashed { .. }, .. });
+    if let Some(run) = state.run().filter(|_| !crashed) {
+        versions.push(version(run.follower, Role::Follower));
+    }
+    versions
+}
+
+/// Returns whether a promotion that was asked for is decided.
+pub(crate) fn promotion_is_decided(state: &State) -> bool {
+    match state {
+        State::UpdatedLeader { ending, .. } => *ending != Ending::Verifying,
+        State::SingleLeader { .. } | State::Pausing { .. } | State::Ended { .. } => true,
+        State::Updating { .. }
+        | State::CatchingUp { .. }
+        | State::Validating { .. }
+        | State::PromotingAgain { .. }
+        | State::Promoting { .. }
+        | State::RollingBack { .. } => false,
+    }
+}
+
+/// Returns whether one version runs alone.
+pub(crate) fn is_single(state: &State) -> bool {
+    matches!(state.stage(), Stage::SingleLeader | Stage::Ended)
+}

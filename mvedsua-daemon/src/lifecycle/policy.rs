@@ -68,7 +68,7 @@ impl std::fmt::Display for Evidence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} of {} calls and {} of {} outputs compared",
+            "{} calls ({} needed) and {} outputs ({} needed) compared",
             self.calls, self.need.min_calls, self.outputs, self.need.min_outputs
         )
     }

@@ -354,12 +354,13 @@ impl Driver {
         }
     }
 
-    /// Goes on observing where the service has gone.
+    /// Goes on observing where the service has gone. As the old version's child the new one was observed with it; its
+    /// statistics begin anew.
     fn follow_with_monitor(&self, leader: i32) {
         let observer = &self.shared.observer;
         let old = self.asked.process.pid;
         let Some(target) = observer.targets().into_iter().find(|target| target.pid == old) else { return };
-        if let Err(e) = observer.attach(leader, target.options).and_then(|_| observer.detach(old)) {
+        if let Err(e) = observer.detach(old).and_then(|()| observer.attach(leader, target.options)) {
             tracing::warn!(update = self.asked.id, leader, error = %e, "the new leader is not observed");
         }
     }

@@ -144,6 +144,7 @@ macro_rules! rehearsals {
 }
 
 rehearsals! {
+    contended
     descriptors
     forks
     identity

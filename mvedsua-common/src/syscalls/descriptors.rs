@@ -1,6 +1,8 @@
 //! Descriptors: reading and writing through them, making, copying and closing them, what hangs on them.
+//!
+//! The upper half of the offset of `preadv` and its kin is not looked at where registers have 64 bits.
 
-use super::model::Arg::{Fd, Flags, Int, Mem};
+use super::model::Arg::{Addr, Fd, Flags, Int, Mem};
 use super::model::Dir::{In, Out};
 use super::model::Extent::IoVec;
 use super::model::Outcome::{Fd as NewFd, Int as Num, Size};
@@ -54,13 +56,13 @@ pub(super) const ROWS: &[Row] = &[
     compare(292, "dup3", &[Fd, Fd, Flags], NewFd),
     supply(293, "pipe2", &[writes(8), Flags], Num),
     supply(294, "inotify_init1", &[Flags], NewFd),
-    supply(295, "preadv", &[Fd, Mem(Out, IoVec { count: 2 }), Int, Int, Int], Size),
-    compare(296, "pwritev", &[Fd, Mem(In, IoVec { count: 2 }), Int, Int, Int], Size),
+    supply(295, "preadv", &[Fd, Mem(Out, IoVec { count: 2 }), Int, Int, Addr], Size),
+    compare(296, "pwritev", &[Fd, Mem(In, IoVec { count: 2 }), Int, Int, Addr], Size),
     compare(306, "syncfs", &[Fd], Num),
     supply(319, "memfd_create", &[PATH, Flags], NewFd),
     compare(326, "copy_file_range", &[Fd, updates(8), Fd, updates(8), Int, Flags], Size),
-    supply(327, "preadv2", &[Fd, Mem(Out, IoVec { count: 2 }), Int, Int, Int, Flags], Size),
-    compare(328, "pwritev2", &[Fd, Mem(In, IoVec { count: 2 }), Int, Int, Int, Flags], Size),
+    supply(327, "preadv2", &[Fd, Mem(Out, IoVec { count: 2 }), Int, Int, Addr, Flags], Size),
+    compare(328, "pwritev2", &[Fd, Mem(In, IoVec { count: 2 }), Int, Int, Addr, Flags], Size),
     compare(436, "close_range", &[Int, Int, Flags], Num),
 ];
 

@@ -154,8 +154,8 @@ pub enum Irregular {
     Myself { arg: u8 },
     /// Reads a limit, or sets one.
     Prlimit,
-    /// Local for the caller itself.
-    Capset,
+    /// By the version in memory, and local for the caller itself.
+    Capabilities,
     /// As many messages as the parts of a piece can number.
     MMsg { count: u8 },
     /// As many descriptors as the parts of a piece can number.

@@ -15,7 +15,7 @@ pub(super) const ROWS: &[Row] = &[
     compare(38, "setitimer", &[Int, reads(32), writes(32)], Num),
     supply(96, "gettimeofday", &[writes(16), writes(8)], Num),
     supply(100, "times", &[writes(32)], Size),
-    supply(159, "adjtimex", &[updates(208)], Num),
+    compare(159, "adjtimex", &[updates(208)], Num).note("with modes set it moves the clock"),
     supply(201, "time", &[writes(8)], Size),
     compare(222, "timer_create", &[Int, Mem(In, SigEvent), writes(4)], Num),
     compare(223, "timer_settime", &[Int, Flags, reads(32), writes(32)], Num),

@@ -119,7 +119,7 @@ pub fn treatment<M: Memory + ?Sized>(nr: u32, args: &[u64; 6], mem: &M) -> Treat
         Irregular::ClockNanosleep => others::clock_nanosleep(row, args),
         Irregular::Myself { arg } => others::myself(row, args[arg as usize]),
         Irregular::Prlimit => others::prlimit(row, args),
-        Irregular::Capset => others::capset(row, regions::read_u64(mem, args[0])),
+        Irregular::Capabilities => others::capabilities(row, regions::read_u64(mem, args[0])),
         Irregular::MMsg { count } => others::mmsg(row, args[count as usize]),
         Irregular::Poll => others::poll(row, args[1]),
         Irregular::Restart => Treatment::Restart(row),

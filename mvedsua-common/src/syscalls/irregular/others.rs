@@ -224,9 +224,16 @@ pub(super) fn prlimit(row: &'static Row, args: &[u64; 6]) -> Treatment {
 }
 
 /// `header` is the first eight bytes of `struct __user_cap_header_struct`: version and pid.
-pub(super) fn capset(row: &'static Row, header: Option<u64>) -> Treatment {
+pub(super) fn capabilities(row: &'static Row, header: Option<u64>) -> Treatment {
+    const VERSION_1: u32 = 0x1998_0330;
+    const CAPSET: u32 = 126;
     match header {
-        Some(header) if header >> 32 != 0 => Treatment::Refuse("capabilities of a process named by its id"),
+        Some(header) if header as u32 == VERSION_1 => {
+            Treatment::Refuse("capabilities of 32 bits, deprecated since 2008")
+        }
+        Some(header) if row.nr == CAPSET && header >> 32 != 0 => {
+            Treatment::Refuse("capabilities of a process named by its id")
+        }
         _ => Treatment::Row(row),
     }
 }

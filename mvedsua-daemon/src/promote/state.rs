@@ -67,17 +67,24 @@ pub(crate) fn check_movable(pid: Pid) -> Result<()> {
 /// Gives the new leader the old one's resource limits.
 pub(crate) fn copy_limits(from: Pid, to: Pid) -> Result<()> {
     for resource in 0..=libc::RLIMIT_RTTIME {
-        let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: `limit` is a live local of the right type in both calls.
-        let done = unsafe {
-            libc::prlimit64(from.0, resource, std::ptr::null(), &raw mut limit) == 0
-                && libc::prlimit64(to.0, resource, &raw const limit, std::ptr::null_mut()) == 0
-        };
-        if !done {
-            return Err(Error::Request { op: "prlimit", tid: to.main(), source: io::Error::last_os_error() });
+        let wanted = limit(from, resource, None)?;
+        let have = limit(to, resource, None)?;
+        if (have.rlim_cur, have.rlim_max) != (wanted.rlim_cur, wanted.rlim_max) {
+            limit(to, resource, Some(&wanted))?;
         }
     }
     Ok(())
+}
+
+/// Sets a limit of a process, if one is given, and returns the one before.
+fn limit(pid: Pid, resource: u32, new: Option<&libc::rlimit64>) -> Result<libc::rlimit64> {
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: both pointers are null or refer to live values of the right type.
+    if unsafe { libc::prlimit64(pid.0, resource, new, &raw mut old) } == -1 {
+        return Err(Error::Request { op: "prlimit", tid: pid.main(), source: io::Error::last_os_error() });
+    }
+    Ok(old)
 }
 
 /// Gives the new leader the old one's working directory and file mode mask.

@@ -31,6 +31,17 @@ impl Arena {
         PAGE + u64::from(blocks) * BLOCK_STRIDE
     }
 
+    /// What stands behind the word, so that an arena that an earlier daemon left behind is recognised.
+    pub const MAGIC: u64 = u64::from_le_bytes(*b"mvedsuad");
+
+    /// Returns the arena in a mapping, if it is one.
+    #[must_use]
+    pub fn recognise(memory: &Memory, start: u64, end: u64) -> Option<Arena> {
+        let magic = memory.read_u64(start + 8).ok()?;
+        let blocks = u32::try_from((end - start).checked_sub(PAGE)? / BLOCK_STRIDE).ok()?;
+        (magic == Self::MAGIC && Self::len(blocks) == end - start).then_some(Arena { base: start, blocks })
+    }
+
     /// Address of the word that the gates look at.
     #[must_use]
     pub fn word(self) -> u64 {
@@ -167,7 +178,7 @@ impl<'a> Remote<'a> {
                     SyscallStop::Exit { ret } if entered => return Ok((ret, born)),
                     SyscallStop::Entry { .. } => entered = true,
                     // The exit of the stop that we came from.
-                    SyscallStop::Exit { .. } | SyscallStop::Neither => {}
+                    SyscallStop::Exit { .. } | SyscallStop::Undone | SyscallStop::Foreign | SyscallStop::Neither => {}
                 },
                 Stop::Event(libc::PTRACE_EVENT_CLONE) => born = Some(Tid(sys::event_message(self.tid)? as i32)),
                 Stop::Signal(signo) => self.postponed.push(signo),

@@ -109,15 +109,21 @@ pub struct Stub {
 }
 
 impl Stub {
+    /// Returns the place of the stub in a vDSO that ends at `end`, whether it is there or not.
+    #[must_use]
+    pub fn place(end: u64) -> Stub {
+        Stub { base: (end - image().len() as u64) & !15 }
+    }
+
     /// Writes the stub into the zeroed tail of the vDSO that ends at `end`. `tail` is how many zero bytes it has.
     pub fn install(memory: &Memory, end: u64, tail: u64) -> Result<Stub> {
         let len = image().len() as u64;
         if tail < len + 64 {
             return Err(Error::Unsupported(format!("the vDSO has only {tail} unused bytes; {} are needed", len + 64)));
         }
-        let base = (end - len) & !15;
-        memory.force(base, image())?;
-        Ok(Stub { base })
+        let stub = Stub::place(end);
+        memory.force(stub.base, image())?;
+        Ok(stub)
     }
 
     /// Puts zeros where the stub was.

@@ -148,7 +148,11 @@ pub enum SyscallStop {
     Exit {
         ret: i64,
     },
-    /// Not at a system-call stop, or a 32-bit call.
+    /// At an entry whose call was undone (or never was one: its number is negative).
+    Undone,
+    /// At a call of another architecture.
+    Foreign,
+    /// Not at a system-call stop.
     Neither,
 }
 
@@ -157,10 +161,9 @@ pub fn syscall_info(tid: Tid) -> Result<SyscallStop> {
     const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
     let mut info = [0u64; 12];
     request("PTRACE_GET_SYSCALL_INFO", PTRACE_GET_SYSCALL_INFO, tid, size_of_val(&info), info.as_mut_ptr() as usize)?;
-    if (info[0] >> 32) as u32 != AUDIT_ARCH_X86_64 {
-        return Ok(SyscallStop::Neither);
-    }
     Ok(match info[0] as u8 {
+        1 | 2 if (info[0] >> 32) as u32 != AUDIT_ARCH_X86_64 => SyscallStop::Foreign,
+        1 if (info[3] as i32) < 0 => SyscallStop::Undone,
         1 => SyscallStop::Entry { nr: info[3] as u32, args: [info[4], info[5], info[6], info[7], info[8], info[9]] },
         2 => SyscallStop::Exit { ret: info[3] as i64 },
         _ => SyscallStop::Neither,

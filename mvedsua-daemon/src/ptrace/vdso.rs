@@ -42,15 +42,19 @@ pub struct Vdso {
 }
 
 impl Vdso {
-    /// Reads the vDSO of a process.
+    /// Describes the vDSO of a process. Every process of a kernel has the same image, so the daemon's own one says what
+    /// the bytes are when nobody has patched them.
     pub fn find(pid: Pid, memory: &Memory, maps: &[Mapping]) -> Result<Vdso> {
         let Some(mapping) = maps.iter().find(|mapping| mapping.name == "[vdso]") else {
             return Err(Error::Unsupported(format!("process {pid} has no vDSO mapping to keep the daemon's stub in")));
         };
-        let image = memory.read_vec(mapping.start, (mapping.end - mapping.start) as usize)?;
+        let image = own_image()?;
+        if image.len() as u64 != mapping.end - mapping.start {
+            return Err(Error::Unsupported(format!("the vDSO of process {pid} is not that of this kernel")));
+        }
         let tail = image.iter().rev().take_while(|byte| **byte == 0).count() as u64;
         let file = object::File::parse(&*image)
-            .map_err(|error| Error::Unsupported(format!("the vDSO of process {pid} is not an ELF image: {error}")))?;
+            .map_err(|error| Error::Unsupported(format!("the vDSO is not an ELF image: {error}")))?;
         let mut patches: Vec<Patch> = Vec::new();
         for symbol in file.dynamic_symbols() {
             let Some((_, nr)) = FUNCTIONS.iter().find(|(name, _)| symbol.name() == Ok(*name)) else { continue };
@@ -60,9 +64,20 @@ impl Vdso {
             original.copy_from_slice(bytes);
             let nr = (*nr as u32).to_le_bytes();
             let replacement = [0xb8, nr[0], nr[1], nr[2], nr[3], 0x0f, 0x05, 0xc3];
-            patches.push(Patch { addr: mapping.start + offset as u64, original, replacement });
+            let addr = mapping.start + offset as u64;
+            let there = memory.read_vec(addr, PATCH_LEN)?;
+            if there != original && there != replacement {
+                return Err(Error::Unsupported(format!("somebody else has changed the vDSO of process {pid} at {addr:#x}")));
+            }
+            patches.push(Patch { addr, original, replacement });
         }
         Ok(Vdso { start: mapping.start, end: mapping.end, tail, patches })
+    }
+
+    /// Says whether a function is replaced.
+    #[must_use]
+    pub fn is_patched(&self, memory: &Memory) -> bool {
+        self.patches.iter().any(|patch| memory.read_vec(patch.addr, PATCH_LEN).is_ok_and(|bytes| bytes == patch.replacement))
     }
 
     /// Makes every function a real call. No thread may stand inside one, see [`Vdso::is_inside`].
@@ -87,6 +102,16 @@ impl Vdso {
     pub fn is_patched_at(&self, addr: u64) -> bool {
         self.patches.iter().any(|patch| addr > patch.addr && addr < patch.addr + PATCH_LEN as u64)
     }
+}
+
+/// Reads the daemon's own vDSO.
+fn own_image() -> Result<Vec<u8>> {
+    let me = Pid(std::process::id() as i32);
+    let maps = procfs::maps(me)?;
+    let Some(mapping) = maps.iter().find(|mapping| mapping.name == "[vdso]") else {
+        return Err(Error::Unsupported("the daemon itself has no vDSO".into()));
+    };
+    Memory::open(me)?.read_vec(mapping.start, (mapping.end - mapping.start) as usize)
 }
 
 /// Reads the vDSO of a process by itself, for tests and the preflight.

@@ -279,7 +279,8 @@ impl Leading {
             Stop::Syscall => match sys::syscall_info(tid)? {
                 SyscallStop::Entry { nr, args } => self.on_entry(process, tid, nr, args),
                 SyscallStop::Exit { ret } => self.on_exit(process, tid, ret),
-                SyscallStop::Neither => {
+                SyscallStop::Undone | SyscallStop::Neither => self.go(tid, 0),
+                SyscallStop::Foreign => {
                     self.fail(
                         Notice::Refused { call: "a 32-bit call".into(), reason: "only 64-bit calls are known".into() },
                         "",

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use mvedsua_common::syscalls::{self, Arg, Class, Row, Treatment, regions};
 
+use super::elastic::{self, LastTimes};
 use super::epoll::{Pair, Registrations};
 use crate::compare::{self, Actual, Divergence, DivergenceKind, Evidence, Input, MatchedCall, Trail};
 use crate::log::Reader;
@@ -30,11 +31,12 @@ use crate::ptrace::wait::{Bell, Inbox, Stop};
 use crate::ptrace::{Result, Tid};
 use crate::record::leading::{HeldThread, capture_inputs};
 use crate::record::{CallEntry, CallReturn, Event, Piece, PieceDir, Record, Seq, SignalRecord, Slot};
+use crate::symbols::Registers;
 use crate::update::process::{self, Process, Rewinding};
 use crate::update::session::Notice;
 
 /// How long nothing may move before the order is relaxed.
-const RELAX_AFTER: Duration = Duration::from_millis(50);
+const RELAX_AFTER: Duration = Duration::from_millis(10);
 /// How many records are looked at when the order is relaxed.
 const LOOK_AHEAD: usize = 4096;
 
@@ -121,6 +123,7 @@ pub(crate) struct Following {
     applied: u64,
     trail: Trail,
     registrations: Registrations,
+    times: LastTimes,
     settings: Settings,
     notices: Sender<Notice>,
     moved: Instant,
@@ -146,6 +149,7 @@ impl Following {
             applied: 0,
             trail: Trail::default(),
             registrations: Registrations::default(),
+            times: LastTimes::default(),
             settings,
             notices,
             moved: Instant::now(),
@@ -200,7 +204,8 @@ impl Following {
         match stop {
             Stop::Syscall => match sys::syscall_info(tid)? {
                 SyscallStop::Entry { nr, args } => self.on_entry(process, tid, nr, args),
-                SyscallStop::Exit { .. } | SyscallStop::Neither => self.on_exit(process, tid),
+                SyscallStop::Undone => sys::resume(tid, Resume::Sysemu, 0),
+                SyscallStop::Exit { .. } | SyscallStop::Foreign | SyscallStop::Neither => self.on_exit(process, tid),
             },
             Stop::Signal(signo) => self.on_signal(process, tid, signo),
             Stop::Interrupted | Stop::Group(_) => self.on_interrupted(process, tid),
@@ -474,6 +479,32 @@ impl Following {
             Event::Enter(entry) => (entry, None),
             _ => return Ok(Applied::NotReady),
         };
+        let elastic_record = elastic::is_elastic(entry.nr);
+        if elastic_record
+            && elastic::is_elastic(call.nr)
+            && elastic::same_question(call.nr, &call.args, entry)
+            && let Some(ret) = ret
+        {
+            self.times.note(entry, ret);
+            return self.supply(process, tid, &call, ret);
+        }
+        if elastic_record {
+            // The leader asked once more than the follower does.
+            if let Some(ret) = ret {
+                self.times.note(entry, ret);
+            }
+            self.relaxed();
+            self.state(tid, State::AtCall(call));
+            return Ok(Applied::Done);
+        }
+        if elastic::is_elastic(call.nr) {
+            // The follower asks once more than the leader did.
+            let answered = self.improvise(process, tid, &call)?;
+            if !answered {
+                self.state(tid, State::AtCall(call));
+            }
+            return Ok(Applied::NotReady);
+        }
         match compare_call(&call, entry) {
             Ok(evidence) => self.count(evidence),
             Err(kind) => {
@@ -519,6 +550,26 @@ impl Following {
         tally.calls.fetch_add(evidence.calls, Ordering::Relaxed);
         tally.outputs.fetch_add(evidence.outputs, Ordering::Relaxed);
         tally.bytes.fetch_add(evidence.bytes, Ordering::Relaxed);
+    }
+
+    fn relaxed(&self) {
+        self.settings.tally.relaxed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Answers an elastic call that the leader did not make.
+    fn improvise(&mut self, process: &Process, tid: Tid, call: &Call) -> Result<bool> {
+        let (Some(row), Some((ret, outputs))) = (call.row, self.times.answer(call.nr, &call.args)) else { return Ok(false) };
+        let mut places = Vec::new();
+        let after = regions::After::Emulated;
+        regions::outputs(row, &call.args, ret, after, &process.memory, &mut |region| places.push(region));
+        for (place, bytes) in places.iter().zip(outputs) {
+            let len = bytes.len().min(place.len as usize);
+            process.memory.write(place.addr, &bytes[..len])?;
+        }
+        sys::set_result(tid, ret)?;
+        self.relaxed();
+        self.go(tid, Resume::Sysemu, State::Running { local: None })?;
+        Ok(true)
     }
 
     /// Writes what the leader's kernel wrote, sets the result and lets the thread go.
@@ -642,7 +693,7 @@ impl Following {
                     Applied::Done => {
                         self.queue.remove(index);
                         self.passed(record.seq);
-                        self.settings.tally.relaxed.fetch_add(1, Ordering::Relaxed);
+                        self.relaxed();
                         return Ok(true);
                     }
                     Applied::NotReady => {}
@@ -652,7 +703,28 @@ impl Following {
             }
             overtaken.push((record.slot, fd));
         }
-        Ok(false)
+        self.improvise_for_waiting(process)
+    }
+
+    /// Answers elastic calls of threads whose next record is another call, or is not there at all.
+    fn improvise_for_waiting(&mut self, process: &Process) -> Result<bool> {
+        let asks = |(tid, thread): (&Tid, &Thread)| match &thread.state {
+            State::AtCall(call) if elastic::is_elastic(call.nr) => {
+                let of_slot = |record: &&Record| record.slot == thread.slot;
+                let same = self.queue.iter().find(of_slot).is_some_and(|record| match &record.event {
+                    Event::Call(entry, _) => elastic::same_question(call.nr, &call.args, entry),
+                    _ => false,
+                });
+                (!same).then(|| (*tid, call.clone()))
+            }
+            _ => None,
+        };
+        let waiting: Vec<(Tid, Box<Call>)> = self.threads.iter().filter_map(asks).collect();
+        let mut answered = false;
+        for (tid, call) in waiting {
+            answered |= self.improvise(process, tid, &call)?;
+        }
+        Ok(answered)
     }
 
     /// Asks to be told when the follower has lived through `target` records and every thread stands where its twin is held.
@@ -803,21 +875,9 @@ fn describe_state(tid: Tid, thread: &Thread) -> String {
     format!("thread {} ({tid}) {what}", thread.slot.0)
 }
 
-/// Returns the instruction pointer and, as far as frame pointers lead, the return addresses of a stopped thread.
+/// Returns the addresses of a stopped thread's frames, innermost first.
 fn stack(process: &Process, tid: Tid) -> Vec<u64> {
     let Ok(regs) = sys::get_regs(tid) else { return Vec::new() };
-    let mut addresses = vec![regs.rip];
-    let mut frame = regs.rbp;
-    while addresses.len() < 32 && frame >= regs.rsp && frame & 7 == 0 {
-        let (Ok(next), Ok(ret)) = (process.memory.read_u64(frame), process.memory.read_u64(frame + 8)) else { break };
-        if ret == 0 {
-            break;
-        }
-        addresses.push(ret);
-        if next <= frame {
-            break;
-        }
-        frame = next;
-    }
-    addresses
+    let registers = Registers { rip: regs.rip, rsp: regs.rsp, rbp: regs.rbp };
+    crate::symbols::unwind(process.pid.0, registers, |addr| process.memory.read_u64(addr).ok())
 }

@@ -1,8 +1,9 @@
 //! The replayer: makes the follower live through the leader's records.
 //!
 //! [`following`] drives the follower's threads under `PTRACE_SYSEMU`: each call stops before it is executed, and then is
-//! answered from the log, or made for real where the table says `Local`. [`order`] decides which record may be answered
-//! next; [`epoll`] translates what each version registered with its epoll sets.
+//! answered from the log, or made for real where the table says `Local`. [`epoll`] translates what each version registered
+//! with its epoll sets; [`elastic`] names the calls that may differ in number.
 
+pub(crate) mod elastic;
 pub(crate) mod epoll;
 pub(crate) mod following;

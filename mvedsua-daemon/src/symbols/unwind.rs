@@ -64,7 +64,12 @@ fn modules(pid: i32) -> Vec<Module<Vec<u8>>> {
 fn module(pid: i32, path: &str, range: Range<u64>) -> Option<Module<Vec<u8>>> {
     // Through the process's root: it may live in another mount namespace.
     let root = format!("/proc/{pid}/root");
-    let bytes = fs::read(Path::new(&root).join(path.trim_start_matches('/'))).ok()?;
+    let path_there = Path::new(&root).join(path.trim_start_matches('/'));
+    // Shared memory is mapped under the name of a device that never ends.
+    if !fs::metadata(&path_there).ok()?.is_file() {
+        return None;
+    }
+    let bytes = fs::read(path_there).ok()?;
     let file = object::File::parse(&*bytes).ok()?;
     let section = |name: &str| {
         let section = file.section_by_name(name)?;

@@ -77,6 +77,7 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
     let flags = (libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
     let base = remote.call("mmap", libc::SYS_mmap, [0, Arena::len(blocks), protection, flags, u64::MAX, 0])?;
     remote.finish()?;
+    memory.write(base + 8, &Arena::MAGIC.to_ne_bytes())?;
     unpark(&parked)?;
     let mut process = Process {
         pid,

@@ -8,8 +8,10 @@ pub(crate) mod birth;
 mod events;
 pub mod preflight;
 pub(crate) mod process;
+mod recover;
 pub(crate) mod session;
 pub(crate) mod tracer;
 
 pub use events::{Command, Counters, FailureKind, OnFull, Options, SessionEvent};
+pub use recover::{Recovered, recover};
 pub use session::Session;

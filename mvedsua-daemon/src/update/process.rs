@@ -43,6 +43,15 @@ pub(crate) enum Half {
     Second,
 }
 
+/// A child of ours that ended and must not stay behind in the process that was forked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Zombie {
+    None,
+    Child(Pid),
+    /// Whatever an earlier daemon left.
+    Any,
+}
+
 /// How a thread stands once it is parked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Parked {
@@ -99,12 +108,11 @@ impl Process {
     }
 
     /// Undoes all changes and detaches. Every thread must be parked.
-    /// `zombie` is a child of ours that ended and must not stay behind.
     pub(crate) fn release(
         mut self,
         inbox: &Inbox,
         mut parked: BTreeMap<Tid, Parked>,
-        zombie: Option<Pid>,
+        zombie: Zombie,
     ) -> Result<()> {
         if !self.footprint.stub.is_installed(&self.memory) {
             // Another program runs there now; it has nothing of ours.
@@ -123,10 +131,20 @@ impl Process {
             let block = stack_block(&saved);
             let mut remote = Remote::begin(inbox, &self.memory, *tid, self.footprint.stub, block, saved)?;
             let arena = self.footprint.arena;
-            if let Some(zombie) = zombie {
-                remote.raw(libc::SYS_wait4, [zombie.0 as u64, 0, libc::__WALL as u64, 0, 0, 0])?;
+            match zombie {
+                Zombie::None => {}
+                Zombie::Child(child) => {
+                    remote.raw(libc::SYS_wait4, [child.0 as u64, 0, libc::__WALL as u64, 0, 0, 0])?;
+                }
+                // Only our forks signal their end to nobody, which is what __WCLONE selects.
+                Zombie::Any => {
+                    let flags = (libc::__WCLONE | libc::WNOHANG) as u64;
+                    while remote.raw(libc::SYS_wait4, [u64::MAX, 0, flags, 0, 0, 0])? > 0 {}
+                }
             }
-            remote.call("munmap", libc::SYS_munmap, [arena.base, Arena::len(arena.blocks), 0, 0, 0, 0])?;
+            if arena.base != 0 {
+                remote.call("munmap", libc::SYS_munmap, [arena.base, Arena::len(arena.blocks), 0, 0, 0, 0])?;
+            }
             remote.finish()?;
         }
         self.footprint.stub.remove(&self.memory)?;
@@ -217,24 +235,34 @@ pub(crate) fn seize_all(pid: Pid, options: i32) -> Result<Vec<Tid>> {
     let mut seized: Vec<Tid> = Vec::new();
     // A thread that is born by one not yet seized is found in the next round.
     loop {
+        let seen = seized.len();
         let fresh: Vec<Tid> = procfs::tasks(pid)?.into_iter().filter(|tid| !seized.contains(tid)).collect();
-        if fresh.is_empty() {
-            return Ok(seized);
-        }
         for tid in fresh {
             match sys::seize(tid, options) {
                 Ok(()) => seized.push(tid),
-                // Born from a seized thread, and so attached already, or gone.
-                Err(Error::Request { source, .. })
-                    if source.raw_os_error() == Some(libc::EPERM) && !seized.is_empty() =>
-                {
-                    seized.push(tid);
-                }
+                // Born from a seized thread, and so attached already; or about to end.
+                Err(Error::Request { source, .. }) if source.raw_os_error() == Some(libc::EPERM) => match tracer(pid, tid) {
+                    Some(0) | None => {}
+                    // SAFETY: gettid has no arguments and cannot fail.
+                    Some(tracer) if tracer == unsafe { libc::gettid() } => seized.push(tid),
+                    Some(tracer) => {
+                        return Err(Error::Unsupported(format!("thread {tid} is traced by process {tracer} already")));
+                    }
+                },
                 Err(error) if error.is_gone() => {}
                 Err(error) => return Err(error),
             }
         }
+        if seized.len() == seen {
+            return Ok(seized);
+        }
     }
+}
+
+/// Returns the thread that traces a thread, 0 for none; `None` when the thread is gone.
+fn tracer(pid: Pid, tid: Tid) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?.trim().parse().ok()
 }
 
 /// Stops every thread of `tids` at a place from which it can go on, and returns how each stands. Threads that are born or
@@ -262,6 +290,9 @@ pub(crate) fn park(inbox: &Inbox, pid: Pid, tids: &[Tid], limit: Duration) -> Re
             }
             Wake::Bell => {
                 rung = true;
+                // A thread that ended before it could be attached reports nothing.
+                let alive = procfs::tasks(pid)?;
+                waiting.retain(|tid| alive.contains(tid) && tracer(pid, *tid) != Some(0));
                 if Instant::now() > deadline {
                     unpark(&parked)?;
                     let what = format!("{} threads of process {pid} to stop (first: {})", waiting.len(), waiting[0]);
@@ -308,7 +339,7 @@ fn settle(pid: Pid, tid: Tid, stop: Stop) -> Result<Option<Parked>> {
                 Rewinding::Rewound(call) => return Ok(Some(Parked::Rewound(call))),
                 Rewinding::SignalComes => {}
             },
-            SyscallStop::Neither => {}
+            SyscallStop::Undone | SyscallStop::Foreign | SyscallStop::Neither => {}
         },
         Stop::Event(_) => {}
         Stop::Exited(_) | Stop::Killed(_) => return Ok(None),

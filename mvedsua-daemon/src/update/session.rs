@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select, unbounded};
 
 use super::birth;
-use super::process::{Process, park};
+use super::process::{Process, Zombie, park};
+use super::recover;
 use super::tracer::{Core, Role, Tracer};
 use super::{Command, Counters, FailureKind, Options, SessionEvent};
 use crate::compare::Divergence;
@@ -59,7 +60,7 @@ pub(crate) enum Notice {
 }
 
 /// How often tracer threads look at their deadlines.
-const CLOCK: Duration = Duration::from_millis(50);
+const CLOCK: Duration = Duration::from_millis(10);
 /// How often progress is reported.
 const PROGRESS: Duration = Duration::from_millis(250);
 
@@ -232,6 +233,9 @@ fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<SessionEvent>) -
     reader.set_waker(Arc::new(move || follow_bell.ring()));
     let settings = leading::Settings { on_full: options.on_full, agreed };
     let birth = lead.ask(move |core| {
+        if recover::undo_leftovers(&core.inbox, pid, limit)? == recover::Recovered::Cleaned {
+            tracing::warn!(%pid, "cleaned up what an earlier daemon had left in the process");
+        }
         let mut process = birth::prepare(&core.inbox, pid, limit)?;
         let forked = birth::fork(&core.inbox, &mut process, limit);
         let (mut birth, begun) = match forked {
@@ -296,7 +300,7 @@ fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<SessionEvent>) -
 /// A leader that was prepared but not forked is put back.
 fn undo_fork(inbox: &Inbox, process: Process, error: Error, limit: Duration) -> Error {
     let tids: Vec<Tid> = process.threads.keys().copied().collect();
-    match park(inbox, process.pid, &tids, limit).and_then(|parked| process.release(inbox, parked, None)) {
+    match park(inbox, process.pid, &tids, limit).and_then(|parked| process.release(inbox, parked, Zombie::None)) {
         Ok(()) => error,
         Err(second) if second.is_gone() => error,
         Err(second) => {
@@ -763,7 +767,7 @@ impl Running<'_> {
     fn release_leader(&mut self, reason: &'static str) -> Result<()> {
         let limit = self.options.step_timeout;
         // The new version is the old one's child: when it ends first it is reaped there.
-        let zombie = (self.leader == self.original).then_some(self.follower);
+        let zombie = if self.leader == self.original { Zombie::Child(self.follower) } else { Zombie::None };
         self.lead.ask(move |core| {
             let Some(process) = core.process.as_mut() else { return Ok(()) };
             if let Role::Leading(leading) = &mut core.role {

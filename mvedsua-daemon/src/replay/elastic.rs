@@ -1,0 +1,79 @@
+//! Calls that one version may make more or less often than the other: asking for the time and waiting for it to pass.
+//!
+//! Threads that compete for a lock in user space ask for the time (to compute a deadline) and sleep as often as the
+//! competition wants, which no record shows and which has no effect on anybody. So these calls alone are *elastic*: a
+//! record of one that the follower does not make is passed over, and one that the leader did not make is answered with the
+//! time that the leader saw last. How long a sleep was asked to last is not compared either. Each such answer is counted
+//! as a relaxation and shown.
+
+use std::collections::HashMap;
+
+use crate::record::{CallEntry, CallReturn, PieceDir};
+
+/// Says whether a call only asks for the time.
+fn asks_time(nr: u32) -> bool {
+    [libc::SYS_clock_gettime, libc::SYS_gettimeofday, libc::SYS_time, libc::SYS_getcpu].contains(&i64::from(nr))
+}
+
+/// Says whether a call only waits.
+pub(crate) fn sleeps(nr: u32) -> bool {
+    [libc::SYS_nanosleep, libc::SYS_clock_nanosleep].contains(&i64::from(nr))
+}
+
+/// Says whether a call is elastic.
+pub(crate) fn is_elastic(nr: u32) -> bool {
+    asks_time(nr) || sleeps(nr)
+}
+
+/// Says whether two elastic calls ask the same question, so that the record of one answers the other.
+pub(crate) fn same_question(nr: u32, args: &[u64; 6], recorded: &CallEntry) -> bool {
+    let clock = |args: &[u64; 6]| (i64::from(nr) == libc::SYS_clock_gettime).then_some(args[0] as u32);
+    nr == recorded.nr && clock(args) == clock(&recorded.args)
+}
+
+/// The answers that the leader got last.
+#[derive(Debug, Default)]
+pub(crate) struct LastTimes {
+    seen: HashMap<(u32, u32), (i64, Vec<Vec<u8>>)>,
+}
+
+impl LastTimes {
+    fn key(nr: u32, args: &[u64; 6]) -> (u32, u32) {
+        (nr, if i64::from(nr) == libc::SYS_clock_gettime { args[0] as u32 } else { 0 })
+    }
+
+    /// Remembers an answer.
+    pub(crate) fn note(&mut self, entry: &CallEntry, ret: &CallReturn) {
+        if asks_time(entry.nr) {
+            let outputs = ret.outputs.iter().filter(|piece| piece.dir == PieceDir::Out).map(|piece| piece.bytes.to_vec());
+            self.seen.insert(Self::key(entry.nr, &entry.args), (ret.ret, outputs.collect()));
+        }
+    }
+
+    /// Returns the result and the memory for a call that the leader did not make: the last answer to the same question.
+    pub(crate) fn answer(&self, nr: u32, args: &[u64; 6]) -> Option<(i64, &[Vec<u8>])> {
+        if sleeps(nr) {
+            return Some((0, &[]));
+        }
+        self.seen.get(&Self::key(nr, args)).map(|(ret, outputs)| (*ret, outputs.as_slice()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{LeaderAddr, Nanos, Piece};
+
+    #[test]
+    fn an_answer_is_kept_by_clock() {
+        let entry = |clock| CallEntry { nr: 228, args: [clock, 0x1000, 0, 0, 0, 0], inputs: Vec::new(), at: Nanos(0) };
+        let piece = Piece { arg: 1, part: 0, dir: PieceDir::Out, addr: LeaderAddr(0x1000), bytes: vec![7; 16].into() };
+        let mut times = LastTimes::default();
+        times.note(&entry(1), &CallReturn { ret: 0, outputs: vec![piece], at: Nanos(0) });
+        assert_eq!(times.answer(228, &entry(1).args), Some((0, &[vec![7; 16]][..])));
+        assert_eq!(times.answer(228, &entry(0).args), None);
+        assert_eq!(times.answer(35, &[0; 6]), Some((0, &[][..])));
+        assert!(same_question(228, &entry(1).args, &entry(1)) && !same_question(228, &entry(1).args, &entry(0)));
+        assert!(!is_elastic(0));
+    }
+}

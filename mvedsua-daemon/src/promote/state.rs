@@ -3,8 +3,6 @@
 //! While two versions run, calls that change such state are performed by the leader only. At a promotion it is read from
 //! the one and set in the other.
 
-use std::io;
-
 use super::transfer;
 use crate::ptrace::inject::Remote;
 use crate::ptrace::memory::Memory;
@@ -64,27 +62,70 @@ pub(crate) fn check_movable(pid: Pid) -> Result<()> {
     Ok(())
 }
 
-/// Gives the new leader the old one's resource limits.
-pub(crate) fn copy_limits(from: Pid, to: Pid) -> Result<()> {
-    for resource in 0..=libc::RLIMIT_RTTIME {
-        let wanted = limit(from, resource, None)?;
-        let have = limit(to, resource, None)?;
-        if (have.rlim_cur, have.rlim_max) != (wanted.rlim_cur, wanted.rlim_max) {
-            limit(to, resource, Some(&wanted))?;
-        }
+/// Gives the new leader the old one's resource limits. They are set from inside: a daemon without `CAP_SYS_RESOURCE` may
+/// not set those of another user's process.
+pub(crate) fn copy_limits(from: Pid, to: Pid, remote: &mut Remote<'_>, memory: &Memory, scratch: u64) -> Result<()> {
+    let have = limits(to)?;
+    for (wanted, _) in limits(from)?.into_iter().zip(&have).filter(|(wanted, have)| wanted != *have) {
+        set_limit(&wanted, remote, memory, scratch)?;
     }
     Ok(())
 }
 
-/// Sets a limit of a process, if one is given, and returns the one before.
-fn limit(pid: Pid, resource: u32, new: Option<&libc::rlimit64>) -> Result<libc::rlimit64> {
-    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
-    let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: both pointers are null or refer to live values of the right type.
-    if unsafe { libc::prlimit64(pid.0, resource, new, &raw mut old) } == -1 {
-        return Err(Error::Request { op: "prlimit", tid: pid.main(), source: io::Error::last_os_error() });
-    }
-    Ok(old)
+/// One resource limit, `getrlimit(2)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) resource: u32,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
+/// The lines of `/proc/<pid>/limits` by resource, `fs/proc/base.c`.
+const LIMITS: [(&str, u32); 16] = [
+    ("Max cpu time", libc::RLIMIT_CPU),
+    ("Max file size", libc::RLIMIT_FSIZE),
+    ("Max data size", libc::RLIMIT_DATA),
+    ("Max stack size", libc::RLIMIT_STACK),
+    ("Max core file size", libc::RLIMIT_CORE),
+    ("Max resident set", libc::RLIMIT_RSS),
+    ("Max processes", libc::RLIMIT_NPROC),
+    ("Max open files", libc::RLIMIT_NOFILE),
+    ("Max locked memory", libc::RLIMIT_MEMLOCK),
+    ("Max address space", libc::RLIMIT_AS),
+    ("Max file locks", libc::RLIMIT_LOCKS),
+    ("Max pending signals", libc::RLIMIT_SIGPENDING),
+    ("Max msgqueue size", libc::RLIMIT_MSGQUEUE),
+    ("Max nice priority", libc::RLIMIT_NICE),
+    ("Max realtime priority", libc::RLIMIT_RTPRIO),
+    ("Max realtime timeout", libc::RLIMIT_RTTIME),
+];
+
+/// Reads the limits of a process.
+pub(crate) fn limits(pid: Pid) -> Result<Vec<Limit>> {
+    let path = format!("/proc/{pid}/limits");
+    let text = std::fs::read_to_string(&path).map_err(|source| Error::Proc { path, source })?;
+    Ok(parse_limits(&text))
+}
+
+fn parse_limits(text: &str) -> Vec<Limit> {
+    let value = |word: &str| if word == "unlimited" { Some(libc::RLIM_INFINITY) } else { word.parse().ok() };
+    let line = |(name, resource): &(&str, u32)| {
+        let mut words = text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace();
+        Some(Limit { resource: *resource, soft: value(words.next()?)?, hard: value(words.next()?)? })
+    };
+    LIMITS.iter().filter_map(line).collect()
+}
+
+/// Reads the limit on descriptor numbers.
+pub(crate) fn descriptor_limit(pid: Pid) -> Result<Option<Limit>> {
+    Ok(limits(pid)?.into_iter().find(|limit| limit.resource == libc::RLIMIT_NOFILE))
+}
+
+/// Sets a limit of the process that `remote` borrows a thread of.
+pub(crate) fn set_limit(limit: &Limit, remote: &mut Remote<'_>, memory: &Memory, scratch: u64) -> Result<()> {
+    let bytes: Vec<u8> = [limit.soft, limit.hard].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    memory.write(scratch, &bytes)?;
+    remote.call("prlimit64", libc::SYS_prlimit64, [0, u64::from(limit.resource), scratch, 0, 0, 0]).map(drop)
 }
 
 /// Gives the new leader the old one's working directory and file mode mask.
@@ -119,5 +160,22 @@ pub(crate) fn oom_score(pid: Pid) -> Option<String> {
 pub(crate) fn set_oom_score(pid: Pid, score: &str) {
     if let Err(error) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.trim()) {
         tracing::warn!(%pid, %error, "oom_score_adj could not be set");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_read_from_proc() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                    Max cpu time              unlimited            unlimited            seconds   \n\
+                    Max open files            1024                 4096                 files     \n";
+        let open_files = Limit { resource: libc::RLIMIT_NOFILE, soft: 1024, hard: 4096 };
+        assert_eq!(parse_limits(text)[1], open_files);
+        assert_eq!(parse_limits(text)[0].soft, libc::RLIM_INFINITY);
+        let ours = limits(Pid(std::process::id() as i32)).expect("our limits");
+        assert_eq!(ours.len(), LIMITS.len());
     }
 }

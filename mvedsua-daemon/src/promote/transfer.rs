@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::process::{Pid as RustixPid, PidfdFlags, PidfdGetfdFlags};
 
+use super::state;
 use crate::ptrace::inject::Remote;
 use crate::ptrace::memory::Memory;
 use crate::ptrace::procfs::{self, Descriptor};
@@ -98,7 +99,7 @@ pub(crate) fn give(
 ) -> Result<()> {
     let Some((last, _)) = copied.list.last() else { return Ok(()) };
     let above = last.fd as u64 + 1;
-    let _limit = RaisedLimit::at_least(receiver, above + 16)?;
+    let limit = raise_limit(receiver, above + 16, remote, memory, scratch)?;
     let pair = (libc::AF_UNIX as u64, (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as u64);
     remote.call("socketpair", libc::SYS_socketpair, [pair.0, pair.1, 0, scratch, 0, 0])?;
     let low = [memory.read_u32(scratch)?, memory.read_u32(scratch + 4)?];
@@ -119,7 +120,7 @@ pub(crate) fn give(
         remote.call("close_range", libc::SYS_close_range, [first as u64, last as u64, 0, 0, 0, 0])?;
     }
     remote.call("close_range", libc::SYS_close_range, [above, u64::from(u32::MAX), 0, 0, 0, 0])?;
-    Ok(())
+    limit.map_or(Ok(()), |limit| state::set_limit(&limit, remote, memory, scratch))
 }
 
 fn placeholder() -> Result<OwnedFd> {
@@ -137,7 +138,7 @@ pub(crate) fn give_one(
     scratch: u64,
 ) -> Result<u64> {
     let pair = (libc::AF_UNIX as u64, (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as u64);
-    let _limit = RaisedLimit::at_least(receiver, above + 16)?;
+    let limit = raise_limit(receiver, above + 16, remote, memory, scratch)?;
     remote.call("socketpair", libc::SYS_socketpair, [pair.0, pair.1, 0, scratch, 0, 0])?;
     let ends = [u64::from(memory.read_u32(scratch)?), u64::from(memory.read_u32(scratch + 4)?)];
     let socket = take(&pidfd(receiver)?, receiver, ends[1] as RawFd)?;
@@ -147,6 +148,9 @@ pub(crate) fn give_one(
     let high = remote.call("fcntl", libc::SYS_fcntl, [got, libc::F_DUPFD_CLOEXEC as u64, above, 0, 0, 0])?;
     for fd in [got, ends[0], ends[1]] {
         remote.call("close", libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+    }
+    if let Some(limit) = limit {
+        state::set_limit(&limit, remote, memory, scratch)?;
     }
     Ok(high)
 }
@@ -186,36 +190,22 @@ fn send(socket: &OwnedFd, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     Ok(())
 }
 
-/// A descriptor limit that is put back when dropped.
-struct RaisedLimit {
+/// Makes room for descriptor numbers below `wanted`, within the hard limit, and returns the limit to put back.
+fn raise_limit(
     pid: Pid,
-    old: libc::rlimit64,
-}
-
-impl RaisedLimit {
-    fn at_least(pid: Pid, wanted: u64) -> Result<Option<RaisedLimit>> {
-        let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: `old` is a live local of the right type; no new limit is given.
-        if unsafe { libc::prlimit64(pid.0, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut old) } == -1 {
-            return Err(os("prlimit", pid, io::Error::last_os_error()));
-        }
-        if old.rlim_cur >= wanted {
-            return Ok(None);
-        }
-        let new = libc::rlimit64 { rlim_cur: wanted, rlim_max: old.rlim_max.max(wanted) };
-        // SAFETY: `new` is a live local of the right type.
-        if unsafe { libc::prlimit64(pid.0, libc::RLIMIT_NOFILE, &raw const new, std::ptr::null_mut()) } == -1 {
-            return Err(os("prlimit", pid, io::Error::last_os_error()));
-        }
-        Ok(Some(RaisedLimit { pid, old }))
+    wanted: u64,
+    remote: &mut Remote<'_>,
+    memory: &Memory,
+    scratch: u64,
+) -> Result<Option<state::Limit>> {
+    let Some(old) = state::descriptor_limit(pid)?.filter(|old| old.soft < wanted) else { return Ok(None) };
+    if old.hard < wanted {
+        let what =
+            format!("process {pid} may have no more than {} descriptors; {wanted} are needed for a moment", old.hard);
+        return Err(Error::Unsupported(what));
     }
-}
-
-impl Drop for RaisedLimit {
-    fn drop(&mut self) {
-        // SAFETY: `old` is a live field of the right type; a process that is gone has no limit to restore.
-        unsafe { libc::prlimit64(self.pid.0, libc::RLIMIT_NOFILE, &raw const self.old, std::ptr::null_mut()) };
-    }
+    state::set_limit(&state::Limit { soft: wanted, ..old }, remote, memory, scratch)?;
+    Ok(Some(old))
 }
 
 /// Opens a path for a descriptor to be given; `O_PATH` is enough for a directory that is only changed to.

@@ -67,7 +67,9 @@ impl Vdso {
             let addr = mapping.start + offset as u64;
             let there = memory.read_vec(addr, PATCH_LEN)?;
             if there != original && there != replacement {
-                return Err(Error::Unsupported(format!("somebody else has changed the vDSO of process {pid} at {addr:#x}")));
+                return Err(Error::Unsupported(format!(
+                    "somebody else has changed the vDSO of process {pid} at {addr:#x}"
+                )));
             }
             patches.push(Patch { addr, original, replacement });
         }
@@ -77,7 +79,9 @@ impl Vdso {
     /// Says whether a function is replaced.
     #[must_use]
     pub fn is_patched(&self, memory: &Memory) -> bool {
-        self.patches.iter().any(|patch| memory.read_vec(patch.addr, PATCH_LEN).is_ok_and(|bytes| bytes == patch.replacement))
+        self.patches
+            .iter()
+            .any(|patch| memory.read_vec(patch.addr, PATCH_LEN).is_ok_and(|bytes| bytes == patch.replacement))
     }
 
     /// Makes every function a real call. No thread may stand inside one, see [`Vdso::is_inside`].

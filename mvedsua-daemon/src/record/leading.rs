@@ -28,7 +28,7 @@ use crossbeam_channel::Sender;
 use mvedsua_common::syscalls::{self, Class, Order, Row, Treatment, regions};
 
 use super::stream::Stream;
-use super::{CallEntry, CallReturn, Event, LeaderAddr, Nanos, Piece, PieceDir, Seq, SignalRecord, Slot};
+use super::{CallEntry, CallReturn, Delivery, Event, LeaderAddr, Nanos, Piece, PieceDir, Seq, SignalRecord, Slot};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::procfs::{self, signal_bit};
 use crate::ptrace::regs::{self, Rewound};
@@ -167,6 +167,20 @@ fn piece(memory: &Memory, dir: PieceDir, region: regions::Region) -> Piece {
     Piece { arg: region.arg, part: region.part, dir, addr: LeaderAddr(region.addr), bytes: Bytes::from(bytes) }
 }
 
+/// The contents of a file's mapping, from which the follower makes a private copy. It ends where the file does.
+fn mapped(memory: &Memory, addr: u64, len: u64) -> Piece {
+    let mut bytes = vec![0; len as usize];
+    let got = memory.read_some(addr, &mut bytes);
+    bytes.truncate(got);
+    Piece { arg: 0, part: 0, dir: PieceDir::Out, addr: LeaderAddr(addr), bytes: Bytes::from(bytes) }
+}
+
+/// Says whether a call sends signals, perhaps to its own thread.
+fn sends_signals(nr: u32) -> bool {
+    [libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo]
+        .contains(&i64::from(nr))
+}
+
 /// Signals whose default action is a crash; a follower may take over from them.
 fn is_crash(signo: i32) -> bool {
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGSYS, libc::SIGTRAP]
@@ -266,6 +280,9 @@ impl Leading {
             for (_, tid) in done {
                 self.go(tid, 0)?;
             }
+        }
+        if self.holding && !self.held_reported {
+            self.interrupt_calls()?;
         }
         self.report_held(process);
         Ok(())
@@ -373,6 +390,10 @@ impl Leading {
                     thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
                 }
             },
+            // It may have signalled itself: then the handler runs before the program sees the result.
+            State::InCall(call) if sends_signals(call.entry.nr) && process::has_caught_signal(process.pid, tid)? => {
+                thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
+            }
             State::InCall(call) => self.finish(process, tid, &call, ret),
             // The exit of an entry that was undone.
             other => thread.state = other,
@@ -391,6 +412,11 @@ impl Leading {
         regions::outputs(row, &call.entry.args, ret, after, &process.memory, &mut |region| {
             outputs.push(piece(&process.memory, PieceDir::Out, region));
         });
+        if let Treatment::MmapFile(_) = call.treatment
+            && ret > 0
+        {
+            outputs.push(mapped(&process.memory, ret as u64, call.entry.args[1]));
+        }
         let ret = CallReturn { ret, outputs, at: now() };
         match order {
             Order::ByEntry => self.stream.leave(slot, ret),
@@ -412,9 +438,12 @@ impl Leading {
         }
         match state {
             State::Interrupted(call, ret) if caught => {
+                // The signal stands before the return, so that the follower knows of it when it is answered.
+                let delivery = if call.order().is_some() { Delivery::AtReturn } else { Delivery::InOwnCall };
+                self.record_signal(slot, tid, signo, delivery)?;
                 self.finish(process, tid, &call, ret);
-                self.record_signal(slot, tid, signo)?;
             }
+            State::Interrupted(call, ret) if !regs::is_interrupted(ret) => self.finish(process, tid, &call, ret),
             State::Interrupted(call, ret) => {
                 if ret == regs::EINTR {
                     let mut regs = sys::get_regs(tid)?;
@@ -425,7 +454,7 @@ impl Leading {
             }
             other => {
                 if caught {
-                    self.record_signal(slot, tid, signo)?;
+                    self.record_signal(slot, tid, signo, Delivery::BeforeNextCall)?;
                 }
                 thread_state(&mut self.threads, tid, other);
             }
@@ -433,10 +462,10 @@ impl Leading {
         self.go(tid, signo)
     }
 
-    fn record_signal(&mut self, slot: Slot, tid: Tid, signo: i32) -> Result<()> {
+    fn record_signal(&mut self, slot: Slot, tid: Tid, signo: i32, delivery: Delivery) -> Result<()> {
         let siginfo = Bytes::copy_from_slice(&sys::get_siginfo(tid)?);
         if !self.failed {
-            self.stream.emit(slot, Event::Signal(SignalRecord { signo, siginfo }));
+            self.stream.emit(slot, Event::Signal(SignalRecord { delivery, signo, siginfo }));
         }
         Ok(())
     }
@@ -519,6 +548,13 @@ impl Leading {
     pub(crate) fn hold(&mut self, process: &mut Process) -> Result<()> {
         self.holding = true;
         self.held_reported = false;
+        self.interrupt_calls()?;
+        self.report_held(process);
+        Ok(())
+    }
+
+    /// Gets threads out of calls that may block. Called again and again while holding: a thread may have entered another one.
+    fn interrupt_calls(&self) -> Result<()> {
         for (tid, thread) in &self.threads {
             if matches!(thread.state, State::InCall(_)) {
                 match sys::interrupt(*tid) {
@@ -527,7 +563,6 @@ impl Leading {
                 }
             }
         }
-        self.report_held(process);
         Ok(())
     }
 

@@ -76,9 +76,21 @@ pub struct CallReturn {
     pub at: Nanos,
 }
 
+/// At which boundary a signal was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Delivery {
+    /// On the return from a call, before the program saw its result. The record stands *before* that of the call's return.
+    AtReturn,
+    /// While the thread was in a call that each version makes for itself.
+    InOwnCall,
+    /// In user code; the slot's next call is the first boundary after it.
+    BeforeNextCall,
+}
+
 /// A signal that was delivered to a handler (or is about to end the process).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalRecord {
+    pub delivery: Delivery,
     /// The raw signal number; `nix`'s enum lacks the real-time ones.
     pub signo: i32,
     /// The `siginfo_t` as the kernel reported it, 128 bytes.
@@ -101,7 +113,7 @@ pub enum Event {
     Enter(CallEntry),
     /// The output that this slot entered last has returned.
     Return(CallReturn),
-    /// A signal, delivered before the slot's next call.
+    /// A signal for the slot's thread.
     Signal(SignalRecord),
     /// The slot's current call (a `clone`) gave birth to a thread.
     ThreadStarted { child: Slot, tid: i32 },

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use crate::record::{CallEntry, CallReturn, PieceDir};
 
 /// Says whether a call only asks for the time.
-fn asks_time(nr: u32) -> bool {
+pub(crate) fn asks_time(nr: u32) -> bool {
     [libc::SYS_clock_gettime, libc::SYS_gettimeofday, libc::SYS_time, libc::SYS_getcpu].contains(&i64::from(nr))
 }
 
@@ -45,7 +45,8 @@ impl LastTimes {
     /// Remembers an answer.
     pub(crate) fn note(&mut self, entry: &CallEntry, ret: &CallReturn) {
         if asks_time(entry.nr) {
-            let outputs = ret.outputs.iter().filter(|piece| piece.dir == PieceDir::Out).map(|piece| piece.bytes.to_vec());
+            let outputs =
+                ret.outputs.iter().filter(|piece| piece.dir == PieceDir::Out).map(|piece| piece.bytes.to_vec());
             self.seen.insert(Self::key(entry.nr, &entry.args), (ret.ret, outputs.collect()));
         }
     }

@@ -8,12 +8,12 @@
 //!    Local (made for real)               Entered ────────────────────────────────────┘
 //! ```
 //!
-//! A record is answered only when all earlier records have been reached, so the threads of the follower see the leader's
-//! order. When nothing moves for a while (the threads took a lock in another order than the leader's, which no record
+//! A record is answered only when all earlier ordered records have been answered, so the threads of the follower see the
+//! leader's order. When nothing moves for a while (the threads took a lock in another order than the leader's, which no record
 //! shows) the order is relaxed: the first waiting record of another thread may go first, unless both concern the same
 //! descriptor. If still nothing moves, that is a divergence of kind `order`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use mvedsua_common::syscalls::{self, Arg, Class, Row, Treatment, regions};
 
+use super::due::Due;
 use super::elastic::{self, LastTimes};
 use super::epoll::{Pair, Registrations};
 use crate::compare::{self, Actual, Divergence, DivergenceKind, Evidence, Input, MatchedCall, Trail};
@@ -30,15 +31,16 @@ use crate::ptrace::sys::{self, Resume, SyscallStop};
 use crate::ptrace::wait::{Bell, Inbox, Stop};
 use crate::ptrace::{Result, Tid};
 use crate::record::leading::{HeldThread, capture_inputs};
-use crate::record::{CallEntry, CallReturn, Event, Piece, PieceDir, Record, Seq, SignalRecord, Slot};
+use crate::record::{CallEntry, CallReturn, Delivery, Event, Piece, PieceDir, Record, Seq, SignalRecord, Slot};
 use crate::symbols::Registers;
 use crate::update::process::{self, Process, Rewinding};
 use crate::update::session::Notice;
 
 /// How long nothing may move before the order is relaxed.
 const RELAX_AFTER: Duration = Duration::from_millis(10);
-/// How many records are looked at when the order is relaxed.
+/// How many records, and how many bytes of them, are taken from the log ahead of those that can be answered.
 const LOOK_AHEAD: usize = 4096;
+const LOOK_AHEAD_BYTES: usize = 64 << 20;
 
 /// Where the evidence is kept, for `status`.
 #[derive(Debug, Default)]
@@ -86,8 +88,12 @@ enum State {
         returned: bool,
     },
     Exiting,
-    /// Was sent a signal; its delivery comes next.
-    Signalled(Box<SignalRecord>),
+    /// Maps memory of its own where the leader mapped a file.
+    Mapping {
+        contents: bytes::Bytes,
+        restore: [u64; 3],
+        entered: bool,
+    },
     /// Stopped inside a call of its own, rewound, for a promotion.
     Parked(Rewound),
 }
@@ -96,6 +102,16 @@ enum State {
 struct Thread {
     slot: Slot,
     state: State,
+    /// A signal that the leader's thread was given on the return from its present call.
+    at_return: Option<Box<SignalRecord>>,
+    /// A signal that was sent to the thread; its delivery is still to come.
+    incoming: Option<Box<SignalRecord>>,
+}
+
+impl Thread {
+    fn running(slot: Slot) -> Thread {
+        Thread { slot, state: State::Running { local: None }, at_return: None, incoming: None }
+    }
 }
 
 /// What a promotion waits for.
@@ -118,8 +134,8 @@ enum Applied {
 pub(crate) struct Following {
     threads: BTreeMap<Tid, Thread>,
     reader: Reader,
-    /// Records taken from the log and not yet answered; more than one only while the order is relaxed.
-    queue: VecDeque<Record>,
+    /// Records taken from the log and not yet answered.
+    due: Due,
     applied: u64,
     trail: Trail,
     registrations: Registrations,
@@ -141,11 +157,11 @@ impl Following {
         settings: Settings,
         notices: Sender<Notice>,
     ) -> Following {
-        let running = |(tid, slot)| (tid, Thread { slot, state: State::Running { local: None } });
+        let running = |(tid, slot)| (tid, Thread::running(slot));
         Following {
             threads: threads.into_iter().map(running).collect(),
             reader,
-            queue: VecDeque::new(),
+            due: Due::default(),
             applied: 0,
             trail: Trail::default(),
             registrations: Registrations::default(),
@@ -243,7 +259,13 @@ impl Following {
             }
             State::Cloning { .. } => return sys::resume(tid, Resume::Syscall, 0),
             State::Exiting => return sys::resume(tid, Resume::Cont, 0),
-            State::Running { .. } | State::AtCall(_) | State::Entered(_) | State::Signalled(_) | State::Parked(_) => {}
+            State::Mapping { .. } => {
+                if let Some(Thread { state: State::Mapping { entered, .. }, .. }) = self.threads.get_mut(&tid) {
+                    *entered = true;
+                }
+                return sys::resume(tid, Resume::Syscall, 0);
+            }
+            State::Running { .. } | State::AtCall(_) | State::Entered(_) | State::Parked(_) => {}
         }
         let treatment = syscalls::treatment(nr, &args, &process.memory);
         match treatment {
@@ -274,9 +296,12 @@ impl Following {
             }
             return sys::resume(tid, Resume::Syscall, 0);
         }
+        if let Some(Thread { state: State::Mapping { entered: true, .. }, .. }) = self.threads.get(&tid) {
+            return self.fill_copy(process, tid);
+        }
         let how = match self.threads.get(&tid).map(|thread| &thread.state) {
             // The exit of the undone entry.
-            Some(State::Local { .. } | State::Exiting) => Resume::Syscall,
+            Some(State::Local { .. } | State::Exiting | State::Mapping { .. }) => Resume::Syscall,
             _ => Resume::Sysemu,
         };
         sys::resume(tid, how, 0)
@@ -285,15 +310,8 @@ impl Following {
     fn on_signal(&mut self, process: &mut Process, tid: Tid, signo: i32) -> Result<()> {
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         let slot = thread.slot;
-        if let State::Signalled(signal) = &thread.state
-            && signal.signo == signo
-        {
-            let mut info = [0; 128];
-            let len = signal.siginfo.len().min(128);
-            info[..len].copy_from_slice(&signal.siginfo[..len]);
-            sys::set_siginfo(tid, &info)?;
-            thread.state = State::Running { local: None };
-            return sys::resume(tid, Resume::Sysemu, signo);
+        if let Some(signal) = thread.incoming.take_if(|signal| signal.signo == signo) {
+            return deliver(tid, &signal);
         }
         let info = sys::get_siginfo(tid)?;
         let code = i32::from_ne_bytes([info[8], info[9], info[10], info[11]]);
@@ -303,22 +321,17 @@ impl Following {
             return sys::resume(tid, Resume::Sysemu, 0);
         }
         // A fault: the program's own business if the leader had the same one here, a crash otherwise.
-        if self.queue.is_empty()
-            && let Some(record) = self.reader.next()
-        {
-            self.queue.push_back(record);
-        }
-        let same =
-            |record: &Record| record.slot == slot && matches!(&record.event, Event::Signal(due) if due.signo == signo);
-        if self.queue.front().is_some_and(same) {
-            self.consume();
+        while self.due.first_of(slot).is_none() && self.fetch() {}
+        let same = |record: &Record| matches!(&record.event, Event::Signal(due) if due.signo == signo);
+        if self.due.first_of(slot).is_some_and(same) {
+            self.consume(slot);
             self.state(tid, State::Running { local: None });
             return sys::resume(tid, Resume::Sysemu, signo);
         }
         let mut address = [0; 8];
         address.copy_from_slice(&info[16..24]);
         let kind = DivergenceKind::Crash { signo, address: u64::from_ne_bytes(address) };
-        let divergence = self.describe(slot, kind, self.queue.front(), None);
+        let divergence = self.describe(slot, kind, self.due.first_of(slot), None);
         self.diverge(process, divergence);
         Ok(())
     }
@@ -334,7 +347,9 @@ impl Following {
             return self.advance(process);
         }
         match thread.state {
-            State::Local { .. } | State::Cloning { .. } | State::Exiting => sys::resume(tid, Resume::Syscall, 0),
+            State::Local { .. } | State::Cloning { .. } | State::Exiting | State::Mapping { .. } => {
+                sys::resume(tid, Resume::Syscall, 0)
+            }
             _ => sys::resume(tid, Resume::Sysemu, 0),
         }
     }
@@ -361,42 +376,102 @@ impl Following {
         compare::describe(kind, slot, due, expected, actual, &self.trail)
     }
 
+    /// Takes one more record from the log, if there is one and room to keep it.
+    fn fetch(&mut self) -> bool {
+        if self.due.len() >= LOOK_AHEAD || self.due.bytes() >= LOOK_AHEAD_BYTES {
+            return false;
+        }
+        match self.reader.next() {
+            Some(record) => {
+                if self.due.is_empty() {
+                    self.moved = Instant::now();
+                }
+                self.due.push(record);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Answers every record that can be answered.
     fn advance(&mut self, process: &mut Process) -> Result<()> {
         while !self.ended {
-            if self.queue.is_empty() {
-                match self.reader.next() {
-                    Some(record) => {
-                        self.moved = Instant::now();
-                        self.queue.push_back(record);
-                    }
-                    None if self.reader.arm() => break,
-                    None if self.reader.is_finished() => break,
-                    None => continue,
-                }
+            let mut moved = self.answer_elastic(process)?;
+            if !self.due.has_ordered() {
+                moved |= self.fetch();
             }
-            let Some(record) = self.queue.pop_front() else { break };
-            match self.apply(process, &record)? {
-                Applied::Done => self.passed(record.seq),
-                Applied::NotReady => {
-                    self.queue.push_front(record);
-                    return Ok(());
-                }
-                Applied::Diverged(divergence) => {
-                    self.diverge(process, *divergence);
-                    return Ok(());
-                }
+            if let Some(slot) = self.due.front() {
+                moved |= self.answer_first(process, slot)?;
             }
+            if moved {
+                continue;
+            }
+            // Nothing can be answered: either the follower is not there yet, or the log has nothing for those who wait.
+            if (self.due.is_empty() || self.somebody_asks()) && !self.reader.arm() && !self.reader.is_finished() {
+                continue;
+            }
+            break;
         }
-        if !self.caught_up && !self.ended && self.queue.is_empty() {
+        if !self.caught_up && !self.ended && self.due.is_empty() {
             self.caught_up = true;
             self.notify(Notice::CaughtUp);
         }
         self.check_drained(process)
     }
 
-    fn consume(&mut self) {
-        if let Some(record) = self.queue.pop_front() {
+    fn somebody_asks(&self) -> bool {
+        self.due.len() < LOOK_AHEAD
+            && self
+                .threads
+                .values()
+                .any(|thread| matches!(&thread.state, State::AtCall(call) if elastic::is_elastic(call.nr)))
+    }
+
+    /// Answers the threads that ask for the time, each from its own next record; says whether one could be answered.
+    fn answer_elastic(&mut self, process: &mut Process) -> Result<bool> {
+        let asks = |(tid, thread): (&Tid, &Thread)| match &thread.state {
+            State::AtCall(call) if elastic::is_elastic(call.nr) => Some((*tid, thread.slot)),
+            _ => None,
+        };
+        let asking: Vec<(Tid, Slot)> = self.threads.iter().filter_map(asks).collect();
+        let mut moved = false;
+        for (tid, slot) in asking {
+            while self.due.first_of(slot).is_none() && self.fetch() {}
+            if self.due.first_of(slot).is_none() {
+                continue;
+            }
+            if self.due.is_elastic(slot) {
+                moved |= self.answer_first(process, slot)?;
+            } else if let Some(Thread { state: State::AtCall(call), .. }) = self.threads.get(&tid) {
+                // The leader made another call here: the follower asks once more than it did.
+                let call = call.clone();
+                moved |= self.improvise(process, tid, &call)?;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Answers a thread's next record, if it can be answered; says whether it was.
+    fn answer_first(&mut self, process: &mut Process, slot: Slot) -> Result<bool> {
+        let Some(record) = self.due.pop(slot) else { return Ok(false) };
+        match self.apply(process, &record)? {
+            Applied::Done => {
+                self.passed(record.seq);
+                Ok(true)
+            }
+            Applied::NotReady => {
+                self.due.put_back(record);
+                Ok(false)
+            }
+            Applied::Diverged(divergence) => {
+                self.diverge(process, *divergence);
+                Ok(false)
+            }
+        }
+    }
+
+    fn consume(&mut self, slot: Slot) {
+        if let Some(record) = self.due.pop(slot) {
             self.passed(record.seq);
         }
     }
@@ -418,7 +493,8 @@ impl Following {
             return Ok(Applied::Diverged(Box::new(self.describe(slot, kind, Some(record), None))));
         }
         let Some(tid) = process.tid(slot) else {
-            let gone = matches!(record.event, Event::ThreadEnded);
+            let gone = matches!(&record.event, Event::ThreadEnded)
+                || matches!(&record.event, Event::Call(entry, _) if elastic::is_elastic(entry.nr));
             return Ok(if gone { Applied::Done } else { self.unexpected(slot, record, None) });
         };
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::NotReady) };
@@ -441,17 +517,27 @@ impl Following {
                 self.orphans.retain(|orphan| *orphan != born);
                 write_tid(process, &call, *leader_tid)?;
                 process.threads.insert(born, *child);
-                self.threads.insert(born, Thread { slot: *child, state: State::Running { local: None } });
+                self.threads.insert(born, Thread::running(*child));
                 sys::resume(born, Resume::Sysemu, 0)?;
                 Ok(Applied::Done)
             }
+            (Event::Signal(signal), _) if signal.delivery == Delivery::AtReturn => {
+                thread.at_return = Some(Box::new(signal.clone()));
+                Ok(Applied::Done)
+            }
+            (Event::Signal(signal), State::Running { local: Some(_) }) if signal.delivery == Delivery::InOwnCall => {
+                thread.incoming = Some(Box::new(signal.clone()));
+                // SAFETY: takes integers only.
+                unsafe { libc::syscall(libc::SYS_tkill, tid.0, signal.signo) };
+                Ok(Applied::Done)
+            }
             (Event::Signal(signal), State::AtCall(call)) => {
-                let (signal, nr) = (signal.clone(), call.nr);
+                let (signo, nr) = (signal.signo, call.nr);
+                thread.incoming = Some(Box::new(signal.clone()));
+                thread.state = State::Running { local: None };
                 let mut regs = sys::get_regs(tid)?;
                 regs::undo_entry(&mut regs, nr);
                 sys::set_regs(tid, &regs)?;
-                let signo = signal.signo;
-                self.state(tid, State::Signalled(Box::new(signal)));
                 sys::resume(tid, Resume::Sysemu, signo)?;
                 Ok(Applied::Done)
             }
@@ -532,17 +618,43 @@ impl Following {
                 self.make(tid, call.nr, State::Exiting)?;
                 Ok(Applied::Done)
             }
-            (Treatment::MmapFile(_), Some(ret)) if ret.ret > 0 => {
-                let reason = "a file was mapped while two versions run".to_owned();
-                let kind = DivergenceKind::Refused { call: "mmap".into(), reason };
-                Ok(Applied::Diverged(Box::new(self.describe(record.slot, kind, Some(record), Some(&call)))))
-            }
+            (Treatment::MmapFile(_), Some(ret)) if ret.ret > 0 => self.map_copy(tid, call, ret),
             (_, None) => {
                 self.state(tid, State::Entered(call));
                 Ok(Applied::Done)
             }
             (_, Some(ret)) => self.supply(process, tid, &call, ret),
         }
+    }
+
+    /// Makes a private, anonymous mapping of its own where the leader mapped a file; the contents follow.
+    fn map_copy(&mut self, tid: Tid, call: Box<Call>, ret: &CallReturn) -> Result<Applied> {
+        let contents = ret.outputs.first().map(|piece| piece.bytes.clone()).unwrap_or_default();
+        let mut regs = sys::get_regs(tid)?;
+        let fixed = call.args[3] & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) as u64;
+        regs::undo_entry(&mut regs, call.nr);
+        let original = regs;
+        regs.r10 = fixed | (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+        regs.r8 = u64::MAX;
+        regs.r9 = 0;
+        sys::set_regs(tid, &regs)?;
+        let restore = [original.r10, original.r8, original.r9];
+        self.go(tid, Resume::Syscall, State::Mapping { contents, restore, entered: false })?;
+        Ok(Applied::Done)
+    }
+
+    /// The mapping is made: fills it and gives the program its registers back.
+    fn fill_copy(&mut self, process: &Process, tid: Tid) -> Result<()> {
+        let Some(Thread { state: State::Mapping { contents, restore, .. }, .. }) = self.threads.get(&tid) else {
+            return Ok(());
+        };
+        let mut regs = sys::get_regs(tid)?;
+        [regs.r10, regs.r8, regs.r9] = *restore;
+        if regs.rax as i64 > 0 {
+            process.memory.force(regs.rax, contents)?;
+        }
+        sys::set_regs(tid, &regs)?;
+        self.go(tid, Resume::Sysemu, State::Running { local: None })
     }
 
     fn count(&self, evidence: Evidence) {
@@ -558,7 +670,9 @@ impl Following {
 
     /// Answers an elastic call that the leader did not make.
     fn improvise(&mut self, process: &Process, tid: Tid, call: &Call) -> Result<bool> {
-        let (Some(row), Some((ret, outputs))) = (call.row, self.times.answer(call.nr, &call.args)) else { return Ok(false) };
+        let (Some(row), Some((ret, outputs))) = (call.row, self.times.answer(call.nr, &call.args)) else {
+            return Ok(false);
+        };
         let mut places = Vec::new();
         let after = regions::After::Emulated;
         regions::outputs(row, &call.args, ret, after, &process.memory, &mut |region| places.push(region));
@@ -593,32 +707,13 @@ impl Following {
             }
         }
         sys::set_result(tid, ret.ret)?;
-        // A call that a handled signal ended: the signal's record is next. The kernel applies the rules of restarting.
-        if regs::is_interrupted(ret.ret)
-            && let Some(signal) = self.next_signal(process, tid)
-        {
-            let signo = signal.signo;
-            self.state(tid, State::Signalled(Box::new(signal)));
-            sys::resume(tid, Resume::Sysemu, signo)?;
-            return Ok(Applied::Done);
-        }
-        self.go(tid, Resume::Sysemu, State::Running { local: None })?;
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::Done) };
+        thread.state = State::Running { local: None };
+        // With a signal the kernel applies its rules of restarting to the result, as it did in the leader.
+        thread.incoming = thread.at_return.take();
+        let signo = thread.incoming.as_ref().map_or(0, |signal| signal.signo);
+        sys::resume(tid, Resume::Sysemu, signo)?;
         Ok(Applied::Done)
-    }
-
-    /// Takes the next record if it is a signal for this thread.
-    fn next_signal(&mut self, process: &Process, tid: Tid) -> Option<SignalRecord> {
-        let slot = process.slot(tid)?;
-        let next = self.reader.peek()?;
-        if next.slot != slot || !matches!(next.event, Event::Signal(_)) {
-            return None;
-        }
-        let record = self.reader.next()?;
-        self.passed(record.seq);
-        match record.event {
-            Event::Signal(signal) => Some(signal),
-            _ => None,
-        }
     }
 
     fn note_registration(&mut self, call: &Call, expected: &CallEntry) {
@@ -653,7 +748,7 @@ impl Following {
     /// Looks whether the follower still moves; called with every ring of the session's clock.
     fn check_progress(&mut self, process: &mut Process) -> Result<()> {
         let waited = self.moved.elapsed();
-        if self.queue.is_empty() || waited < RELAX_AFTER || self.ended {
+        if !self.due.has_ordered() || waited < RELAX_AFTER || self.ended {
             return Ok(());
         }
         if self.relax(process)? {
@@ -662,7 +757,7 @@ impl Following {
         if waited < self.settings.hang_timeout {
             return Ok(());
         }
-        let Some(due) = self.queue.front().cloned() else { return Ok(()) };
+        let Some(due) = self.due.front().and_then(|slot| self.due.first_of(slot)).cloned() else { return Ok(()) };
         let waiting: Vec<String> = self.threads.iter().map(|(tid, thread)| describe_state(*tid, thread)).collect();
         let others_wait =
             self.threads.values().any(|thread| thread.slot != due.slot && matches!(thread.state, State::AtCall(_)));
@@ -678,44 +773,36 @@ impl Following {
 
     /// Answers the first record of some other thread that can be answered and shares no descriptor with those it overtakes.
     fn relax(&mut self, process: &mut Process) -> Result<bool> {
-        while self.queue.len() < LOOK_AHEAD
-            && let Some(record) = self.reader.next()
-        {
-            self.queue.push_back(record);
-        }
+        while self.fetch() {}
         let mut overtaken: Vec<(Slot, Option<i32>)> = Vec::new();
-        for index in 0..self.queue.len() {
-            let record = self.queue[index].clone();
+        let waiting: Vec<Slot> = self.due.waiting_slots().collect();
+        for slot in waiting {
+            if overtaken.iter().any(|(other, _)| *other == slot) {
+                continue;
+            }
+            let Some(record) = self.due.pop(slot) else { continue };
             let fd = descriptor(&record);
-            let conflict = overtaken.iter().any(|(slot, other)| *slot == record.slot || (fd.is_some() && *other == fd));
-            if !conflict && index > 0 {
-                match self.apply(process, &record)? {
-                    Applied::Done => {
-                        self.queue.remove(index);
-                        self.passed(record.seq);
-                        self.relaxed();
-                        return Ok(true);
-                    }
-                    Applied::NotReady => {}
-                    // Out of order it proves nothing; in order it would be looked at again.
-                    Applied::Diverged(_) => {}
+            let conflict = fd.is_some() && overtaken.iter().any(|(_, other)| *other == fd);
+            if !conflict && !overtaken.is_empty() {
+                // Out of order a difference proves nothing; in order the record will be looked at again.
+                if let Applied::Done = self.apply(process, &record)? {
+                    self.passed(record.seq);
+                    self.relaxed();
+                    return Ok(true);
                 }
             }
-            overtaken.push((record.slot, fd));
+            self.due.put_back(record);
+            overtaken.push((slot, fd));
         }
-        self.improvise_for_waiting(process)
+        if self.due.has_ordered() { self.improvise_for_waiting(process) } else { Ok(false) }
     }
 
-    /// Answers elastic calls of threads whose next record is another call, or is not there at all.
+    /// Answers threads that ask for the time although the leader has made no call for them for a while: they may hold what
+    /// the others wait for.
     fn improvise_for_waiting(&mut self, process: &Process) -> Result<bool> {
         let asks = |(tid, thread): (&Tid, &Thread)| match &thread.state {
-            State::AtCall(call) if elastic::is_elastic(call.nr) => {
-                let of_slot = |record: &&Record| record.slot == thread.slot;
-                let same = self.queue.iter().find(of_slot).is_some_and(|record| match &record.event {
-                    Event::Call(entry, _) => elastic::same_question(call.nr, &call.args, entry),
-                    _ => false,
-                });
-                (!same).then(|| (*tid, call.clone()))
+            State::AtCall(call) if elastic::asks_time(call.nr) && self.due.first_of(thread.slot).is_none() => {
+                Some((*tid, call.clone()))
             }
             _ => None,
         };
@@ -735,7 +822,7 @@ impl Following {
 
     fn check_drained(&mut self, process: &mut Process) -> Result<()> {
         let Some(drain) = self.drain.take() else { return Ok(()) };
-        if drain.reported || self.applied < drain.target || !self.queue.is_empty() {
+        if drain.reported || self.applied < drain.target || !self.due.is_empty() {
             self.drain = Some(drain);
             return Ok(());
         }
@@ -748,7 +835,11 @@ impl Following {
             };
             match (self.threads.get(&tid).map(|thread| &thread.state), &held.call) {
                 (Some(State::AtCall(_) | State::Parked(_)), None) => {}
-                (Some(State::AtCall(call)), Some(expected)) if !held.local => {
+                // Where the leader waits for a lock the follower may have got it already: it is ahead by that, and may be.
+                (Some(State::AtCall(_)), Some(_)) if held.local => {}
+                (Some(State::AtCall(call)), Some(expected))
+                    if elastic::is_elastic(call.nr) && elastic::same_question(call.nr, &call.args, expected) => {}
+                (Some(State::AtCall(call)), Some(expected)) => {
                     if let Err(kind) = compare_call(call, expected) {
                         diverged = Some((held.slot, kind, call.clone()));
                     }
@@ -869,10 +960,19 @@ fn describe_state(tid: Tid, thread: &Thread) -> String {
         State::Entered(call) => format!("waits in {}({:#x}, …)", name(call.nr), call.args[0]),
         State::Cloning { .. } => "makes a thread".to_owned(),
         State::Exiting => "ends".to_owned(),
-        State::Signalled(signal) => format!("is given signal {}", signal.signo),
+        State::Mapping { .. } => "maps memory".to_owned(),
         State::Parked(call) => format!("is parked in {}", name(call.nr)),
     };
     format!("thread {} ({tid}) {what}", thread.slot.0)
+}
+
+/// Gives a thread the signal that it stopped for, with the leader's particulars.
+fn deliver(tid: Tid, signal: &SignalRecord) -> Result<()> {
+    let mut info = [0; 128];
+    let len = signal.siginfo.len().min(128);
+    info[..len].copy_from_slice(&signal.siginfo[..len]);
+    sys::set_siginfo(tid, &info)?;
+    sys::resume(tid, Resume::Sysemu, signal.signo)
 }
 
 /// Returns the addresses of a stopped thread's frames, innermost first.

@@ -4,6 +4,7 @@
 //! answered from the log, or made for real where the table says `Local`. [`epoll`] translates what each version registered
 //! with its epoll sets; [`elastic`] names the calls that may differ in number.
 
+mod due;
 pub(crate) mod elastic;
 pub(crate) mod epoll;
 pub(crate) mod following;

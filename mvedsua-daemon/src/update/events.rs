@@ -32,8 +32,15 @@ pub struct Options {
     pub lockstep: bool,
     /// How long the follower may be silent although a record waits for it.
     pub hang_timeout: Duration,
+    /// How long the service may stand still for one attempt to promote; then it is abandoned and made again later.
+    #[serde(default = "default_pause_limit")]
+    pub pause_limit: Duration,
     /// How long stopping every thread, draining the log and the like may take before they are given up.
     pub step_timeout: Duration,
+}
+
+fn default_pause_limit() -> Duration {
+    Duration::from_millis(100)
 }
 
 impl Default for Options {
@@ -45,6 +52,7 @@ impl Default for Options {
             on_full: OnFull::Rollback,
             lockstep: false,
             hang_timeout: Duration::from_secs(5),
+            pause_limit: default_pause_limit(),
             step_timeout: Duration::from_secs(5),
         }
     }

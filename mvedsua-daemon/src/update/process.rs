@@ -108,12 +108,7 @@ impl Process {
     }
 
     /// Undoes all changes and detaches. Every thread must be parked.
-    pub(crate) fn release(
-        mut self,
-        inbox: &Inbox,
-        mut parked: BTreeMap<Tid, Parked>,
-        zombie: Zombie,
-    ) -> Result<()> {
+    pub(crate) fn release(mut self, inbox: &Inbox, mut parked: BTreeMap<Tid, Parked>, zombie: Zombie) -> Result<()> {
         if !self.footprint.stub.is_installed(&self.memory) {
             // Another program runs there now; it has nothing of ours.
             return parked.keys().try_for_each(|tid| sys::detach(*tid, 0));
@@ -223,7 +218,7 @@ pub(crate) fn rewind(pid: Pid, tid: Tid) -> Result<Rewinding> {
 }
 
 /// Says whether a signal waits for a thread that its program has a handler for, or that would end it.
-fn has_caught_signal(pid: Pid, tid: Tid) -> Result<bool> {
+pub(crate) fn has_caught_signal(pid: Pid, tid: Tid) -> Result<bool> {
     let signals = procfs::signals(pid, tid)?;
     let harmless = [libc::SIGCHLD, libc::SIGURG, libc::SIGWINCH, libc::SIGCONT];
     let ignored = harmless.iter().fold(signals.ignored, |mask, signo| mask | signal_bit(*signo)) & !signals.caught;
@@ -241,14 +236,18 @@ pub(crate) fn seize_all(pid: Pid, options: i32) -> Result<Vec<Tid>> {
             match sys::seize(tid, options) {
                 Ok(()) => seized.push(tid),
                 // Born from a seized thread, and so attached already; or about to end.
-                Err(Error::Request { source, .. }) if source.raw_os_error() == Some(libc::EPERM) => match tracer(pid, tid) {
-                    Some(0) | None => {}
-                    // SAFETY: gettid has no arguments and cannot fail.
-                    Some(tracer) if tracer == unsafe { libc::gettid() } => seized.push(tid),
-                    Some(tracer) => {
-                        return Err(Error::Unsupported(format!("thread {tid} is traced by process {tracer} already")));
+                Err(Error::Request { source, .. }) if source.raw_os_error() == Some(libc::EPERM) => {
+                    match tracer(pid, tid) {
+                        Some(0) | None => {}
+                        // SAFETY: gettid has no arguments and cannot fail.
+                        Some(tracer) if tracer == unsafe { libc::gettid() } => seized.push(tid),
+                        Some(tracer) => {
+                            return Err(Error::Unsupported(format!(
+                                "thread {tid} is traced by process {tracer} already"
+                            )));
+                        }
                     }
-                },
+                }
                 Err(error) if error.is_gone() => {}
                 Err(error) => return Err(error),
             }

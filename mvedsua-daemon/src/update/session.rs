@@ -61,6 +61,10 @@ pub(crate) enum Notice {
 
 /// How often tracer threads look at their deadlines.
 const CLOCK: Duration = Duration::from_millis(10);
+/// How long the service goes on between two attempts to promote.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(100);
+/// How many records the follower may be behind when a promotion begins; it works them off during the pause.
+const MAX_BACKLOG: u64 = 500;
 /// How often progress is reported.
 const PROGRESS: Duration = Duration::from_millis(250);
 
@@ -479,32 +483,54 @@ impl Running<'_> {
         }
     }
 
-    /// t4: returns how the session ends if the attempt ends it.
+    /// t4: returns how the session ends if the attempt ends it. An attempt whose pause would be too long is abandoned and
+    /// made again a little later.
     fn promote(&mut self) -> Option<End> {
-        let begun = Instant::now();
-        match self.exchange(self.options.step_timeout) {
-            Ok(descriptors) => {
-                self.stage = Stage::Updated;
-                let pause_us = begun.elapsed().as_micros() as u64;
-                let (leader, follower) = (self.leader.0, self.follower.0);
-                self.tell(SessionEvent::Promoted { leader, follower, descriptors, pause_us });
-                None
-            }
-            Err(Exchange::Abandoned(reason)) => {
+        let deadline = Instant::now() + self.options.step_timeout;
+        loop {
+            let begun = Instant::now();
+            let reason = match self.exchange(self.options.pause_limit) {
+                Ok(descriptors) => {
+                    self.stage = Stage::Updated;
+                    let pause_us = begun.elapsed().as_micros() as u64;
+                    let (leader, follower) = (self.leader.0, self.follower.0);
+                    self.tell(SessionEvent::Promoted { leader, follower, descriptors, pause_us });
+                    return None;
+                }
+                Err(Exchange::Abandoned(reason)) => reason,
+                Err(Exchange::Ended(notice)) => {
+                    let reason = "the follower or the leader ended meanwhile".to_owned();
+                    self.tell(SessionEvent::PromotionAbandoned { reason });
+                    return self.on_notice(notice);
+                }
+            };
+            if Instant::now() > deadline {
                 self.tell(SessionEvent::PromotionAbandoned { reason });
-                None
+                return None;
             }
-            Err(Exchange::Ended(notice)) => {
-                self.tell(SessionEvent::PromotionAbandoned {
-                    reason: "the follower or the leader ended meanwhile".into(),
-                });
-                self.on_notice(notice)
+            if let Some(end) = self.breathe() {
+                return Some(end);
             }
         }
     }
 
+    /// Lets the service go on between two attempts, at least until the follower is close behind.
+    fn breathe(&mut self) -> Option<End> {
+        let until = Instant::now() + BETWEEN_ATTEMPTS;
+        while let Ok(notice) = self.notices.recv_deadline(until) {
+            if let Some(end) = self.on_notice(notice) {
+                return Some(end);
+            }
+        }
+        None
+    }
+
     /// Swaps leader and follower: holds, drains, moves the kernel's state, commits, changes the roles.
     fn exchange(&mut self, limit: Duration) -> std::result::Result<u32, Exchange> {
+        let backlog = self.gauge.read().records();
+        if backlog > MAX_BACKLOG {
+            return Err(Exchange::Abandoned(format!("the follower is {backlog} records behind")));
+        }
         self.lead.ask(|core| with_leading(core, |leading, process, _| leading.hold(process)))?;
         let drained = self.hold_and_drain(limit);
         if let Err(reason) = drained {
@@ -558,7 +584,7 @@ impl Running<'_> {
 
     /// Steps 2 to 4 of a promotion. An error leaves the leader as it was.
     fn swap(&mut self) -> Result<u32> {
-        let (old, new) = (self.leader, self.follower);
+        let old = self.leader;
         state::check_movable(old)?;
         let copied = transfer::copy(old)?;
         let count = copied.len() as u32;
@@ -584,6 +610,7 @@ impl Running<'_> {
             let mut remote = process.remote(inbox, tid, saved)?;
             transfer::give(&copied, process.pid, &mut remote, &process.memory, place)?;
             state::copy_surroundings(old, process.pid, &mut remote, &process.memory, place, above)?;
+            state::copy_limits(old, process.pid, &mut remote, &process.memory, place)?;
             remote.finish()?;
             Ok(following.registrations().differing().collect::<Vec<_>>())
         });
@@ -594,7 +621,6 @@ impl Running<'_> {
                 return Err(error);
             }
         };
-        state::copy_limits(old, new)?;
         let epoll = epoll_changes(old, &registrations)?;
         // The gates.
         let lives_at = self.generation;

@@ -1,0 +1,131 @@
+//! The records that were taken from the log and not yet answered.
+//!
+//! Each thread sees its own records in their order. Across threads only the *ordered* ones wait for each other; what is
+//! elastic ([`super::elastic`]) is due to its thread alone, so that a thread which asks for the time while it holds a lock
+//! does not wait for one that waits for the lock.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::elastic;
+use crate::record::{Event, Record, Seq, Slot};
+
+/// Says whether a record waits for nobody but its own thread.
+fn is_elastic(record: &Record) -> bool {
+    matches!(&record.event, Event::Call(entry, _) if elastic::is_elastic(entry.nr))
+}
+
+/// Records by thread, and the order among those that have one.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    by_slot: HashMap<Slot, VecDeque<Record>>,
+    order: VecDeque<(Seq, Slot)>,
+    len: usize,
+    bytes: usize,
+}
+
+impl Due {
+    /// Adds a record; they come in the log's order.
+    pub(super) fn push(&mut self, record: Record) {
+        if !is_elastic(&record) {
+            self.order.push_back((record.seq, record.slot));
+        }
+        self.len += 1;
+        self.bytes += record.footprint();
+        self.by_slot.entry(record.slot).or_default().push_back(record);
+    }
+
+    /// Returns the thread whose ordered record is due first.
+    pub(super) fn front(&self) -> Option<Slot> {
+        self.order.front().map(|(_, slot)| *slot)
+    }
+
+    /// Returns the ordered records from the first on, by thread; each thread at its first.
+    pub(super) fn waiting_slots(&self) -> impl Iterator<Item = Slot> {
+        self.order.iter().map(|(_, slot)| *slot)
+    }
+
+    /// Returns a thread's next record.
+    pub(super) fn first_of(&self, slot: Slot) -> Option<&Record> {
+        self.by_slot.get(&slot)?.front()
+    }
+
+    /// Says whether a thread's next record is elastic.
+    pub(super) fn is_elastic(&self, slot: Slot) -> bool {
+        self.first_of(slot).is_some_and(is_elastic)
+    }
+
+    /// Takes a thread's next record.
+    pub(super) fn pop(&mut self, slot: Slot) -> Option<Record> {
+        let queue = self.by_slot.get_mut(&slot)?;
+        let record = queue.pop_front()?;
+        if queue.is_empty() {
+            self.by_slot.remove(&slot);
+        }
+        self.len -= 1;
+        self.bytes -= record.footprint();
+        if !is_elastic(&record)
+            && let Some(at) = self.order.iter().position(|(seq, _)| *seq == record.seq)
+        {
+            self.order.remove(at);
+        }
+        Some(record)
+    }
+
+    /// Puts a record back that [`Due::pop`] has just returned.
+    pub(super) fn put_back(&mut self, record: Record) {
+        if !is_elastic(&record) {
+            let at = self.order.partition_point(|(seq, _)| *seq < record.seq);
+            self.order.insert(at, (record.seq, record.slot));
+        }
+        self.len += 1;
+        self.bytes += record.footprint();
+        self.by_slot.entry(record.slot).or_default().push_front(record);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn has_ordered(&self) -> bool {
+        !self.order.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes that the records take.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{CallEntry, CallReturn, Nanos};
+
+    fn call(seq: u64, slot: u32, nr: u32) -> Record {
+        let entry = CallEntry { nr, args: [0; 6], inputs: Vec::new(), at: Nanos(0) };
+        let ret = CallReturn { ret: 0, outputs: Vec::new(), at: Nanos(0) };
+        Record { seq: Seq(seq), slot: Slot(slot), event: Event::Call(entry, ret) }
+    }
+
+    #[test]
+    fn the_time_waits_for_nobody_but_its_thread() {
+        let mut due = Due::default();
+        for record in [call(0, 1, 228), call(1, 0, 0), call(2, 1, 1)] {
+            due.push(record);
+        }
+        assert_eq!(due.front(), Some(Slot(0)));
+        assert!(due.is_elastic(Slot(1)) && !due.is_elastic(Slot(0)));
+        assert_eq!(due.pop(Slot(1)), Some(call(0, 1, 228)));
+        assert_eq!(due.front(), Some(Slot(0)));
+        assert_eq!(due.pop(Slot(1)), Some(call(2, 1, 1)));
+        due.put_back(call(2, 1, 1));
+        assert_eq!(due.waiting_slots().collect::<Vec<_>>(), [Slot(0), Slot(1)]);
+        assert_eq!(due.pop(Slot(0)), Some(call(1, 0, 0)));
+        assert_eq!(due.front(), Some(Slot(1)));
+        assert_eq!((due.len(), due.is_empty()), (1, false));
+    }
+}

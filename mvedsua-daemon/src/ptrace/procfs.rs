@@ -163,6 +163,34 @@ pub fn thread_name(pid: Pid, tid: Tid) -> Result<String> {
     Ok(read(format!("/proc/{pid}/task/{tid}/comm"))?.trim_end().to_owned())
 }
 
+/// Returns which call a thread is in that the kernel restarts as `restart_syscall(2)`: the number alone does not tell, the
+/// function that it sleeps in does. `None` when the thread is in another call, or in none.
+#[must_use]
+pub fn restarted_call(pid: Pid, tid: Tid) -> Option<u32> {
+    let call = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
+    let mut words = call.split_whitespace();
+    if words.next()?.parse() != Ok(libc::SYS_restart_syscall) {
+        return None;
+    }
+    let first = u64::from_str_radix(words.next()?.trim_start_matches("0x"), 16).ok()?;
+    let sleeps_in = fs::read_to_string(format!("/proc/{pid}/task/{tid}/wchan")).ok()?;
+    restarted(&sleeps_in, first)
+}
+
+fn restarted(sleeps_in: &str, first_argument: u64) -> Option<u32> {
+    let nr = if sleeps_in.contains("futex") {
+        libc::SYS_futex
+    } else if sleeps_in.contains("poll") {
+        libc::SYS_poll
+    } else if sleeps_in.contains("nsleep") || sleeps_in.contains("nanosleep") {
+        // clock_nanosleep takes a clock first, nanosleep an address.
+        if first_argument < 4096 { libc::SYS_clock_nanosleep } else { libc::SYS_nanosleep }
+    } else {
+        return None;
+    };
+    Some(nr as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +210,15 @@ mod tests {
         let line = "tfd:        5 events:       19 data:                5  pos:0 ino:1 sdev:8";
         assert_eq!(parse_epoll(line), Some(EpollEntry { fd: 5, events: 0x19, data: 5 }));
         assert_eq!(parse_epoll("flags:\t02"), None);
+    }
+
+    #[test]
+    fn restarted_calls_by_where_they_sleep() {
+        assert_eq!(restarted("futex_do_wait", 0x7f00), Some(202));
+        assert_eq!(restarted("poll_schedule_timeout.constprop.0", 0x7f00), Some(7));
+        assert_eq!(restarted("hrtimer_nanosleep", 1), Some(230));
+        assert_eq!(restarted("do_nanosleep", 0x7ff0_0000), Some(35));
+        assert_eq!(restarted("ep_poll_callback_unrelated".get(..2).unwrap_or(""), 0), None);
     }
 
     #[test]

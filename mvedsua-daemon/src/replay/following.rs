@@ -270,7 +270,14 @@ impl Following {
         let treatment = syscalls::treatment(nr, &args, &process.memory);
         match treatment {
             Treatment::Row(row) if row.class == Class::Local => return self.make(tid, nr, State::Local { nr }),
-            Treatment::Restart(_) => return self.make(tid, nr, State::Local { nr }),
+            // A timed call of its own goes on, with what is left of its time.
+            Treatment::Restart(_) => {
+                let original = match thread.state {
+                    State::Running { local: Some(original) } => original,
+                    _ => nr,
+                };
+                return self.make(tid, nr, State::Local { nr: original });
+            }
             _ => {}
         }
         let row = treatment.row();
@@ -875,14 +882,16 @@ impl Following {
         let mut parked = Vec::new();
         for (tid, thread) in &self.threads {
             match thread.state {
-                State::Parked(_) => parked.push(*tid),
+                State::Parked(call) => parked.push((*tid, Some(call.nr))),
                 // Rewound to execute a call of the daemon's: it will come to its call again.
-                State::AtCall(_) if !matches!(sys::syscall_info(*tid)?, SyscallStop::Entry { .. }) => parked.push(*tid),
+                State::AtCall(_) if !matches!(sys::syscall_info(*tid)?, SyscallStop::Entry { .. }) => {
+                    parked.push((*tid, None))
+                }
                 _ => {}
             }
         }
-        for tid in parked {
-            self.go(tid, Resume::Sysemu, State::Running { local: None })?;
+        for (tid, local) in parked {
+            self.go(tid, Resume::Sysemu, State::Running { local })?;
         }
         self.advance(process)
     }

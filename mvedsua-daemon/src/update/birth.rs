@@ -95,8 +95,18 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
 
 /// Stops every thread, copies its state, makes time real calls and forks. The threads stay parked.
 pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Result<(Birth, Instant)> {
+    let restarted: BTreeMap<Tid, u32> =
+        process.threads.keys().filter_map(|tid| Some((*tid, procfs::restarted_call(process.pid, *tid)?))).collect();
     let begun = Instant::now();
-    let parked = park_outside_vdso(inbox, process, limit)?;
+    let mut parked = park_outside_vdso(inbox, process, limit)?;
+    for (tid, how) in &mut parked {
+        if let Parked::Rewound(call) = how
+            && i64::from(call.nr) == libc::SYS_restart_syscall
+            && let Some(nr) = restarted.get(tid)
+        {
+            call.nr = *nr;
+        }
+    }
     process.threads.retain(|tid, _| parked.contains_key(tid));
     for tid in parked.keys() {
         if process.slot(*tid).is_none() {

@@ -406,11 +406,12 @@ impl Running<'_> {
     fn fall_back(&mut self) -> End {
         match self.stage {
             Stage::Outdated => End::Undo,
-            Stage::Updated => match self.exchange(self.options.step_timeout) {
+            Stage::Updated => match self.exchange_soon() {
                 Ok(_) => {
                     self.stage = Stage::Outdated;
                     End::Undo
                 }
+                Err(Exchange::Over(end)) => end,
                 // The old version cannot take the service back: the new one keeps it.
                 Err(error) => {
                     tracing::warn!(%error, "the old version could not take over again");
@@ -483,33 +484,43 @@ impl Running<'_> {
         }
     }
 
-    /// t4: returns how the session ends if the attempt ends it. An attempt whose pause would be too long is abandoned and
-    /// made again a little later.
+    /// t4: returns how the session ends if the attempt ends it.
     fn promote(&mut self) -> Option<End> {
+        match self.exchange_soon() {
+            Ok((descriptors, pause)) => {
+                self.stage = Stage::Updated;
+                let pause_us = pause.as_micros() as u64;
+                let (leader, follower) = (self.leader.0, self.follower.0);
+                self.tell(SessionEvent::Promoted { leader, follower, descriptors, pause_us });
+                None
+            }
+            Err(Exchange::Abandoned(reason)) => {
+                self.tell(SessionEvent::PromotionAbandoned { reason });
+                None
+            }
+            Err(Exchange::Ended(notice)) => {
+                let reason = "the follower or the leader ended meanwhile".to_owned();
+                self.tell(SessionEvent::PromotionAbandoned { reason });
+                self.on_notice(notice)
+            }
+            Err(Exchange::Over(end)) => Some(end),
+        }
+    }
+
+    /// Exchanges the versions. An attempt whose pause would be too long is abandoned and made again a little later.
+    fn exchange_soon(&mut self) -> std::result::Result<(u32, Duration), Exchange> {
         let deadline = Instant::now() + self.options.step_timeout;
         loop {
             let begun = Instant::now();
-            let reason = match self.exchange(self.options.pause_limit) {
-                Ok(descriptors) => {
-                    self.stage = Stage::Updated;
-                    let pause_us = begun.elapsed().as_micros() as u64;
-                    let (leader, follower) = (self.leader.0, self.follower.0);
-                    self.tell(SessionEvent::Promoted { leader, follower, descriptors, pause_us });
-                    return None;
+            match self.exchange(self.options.pause_limit) {
+                Ok(descriptors) => return Ok((descriptors, begun.elapsed())),
+                Err(Exchange::Abandoned(reason)) if Instant::now() < deadline => {
+                    tracing::debug!(reason, "an attempt to exchange the versions was abandoned");
                 }
-                Err(Exchange::Abandoned(reason)) => reason,
-                Err(Exchange::Ended(notice)) => {
-                    let reason = "the follower or the leader ended meanwhile".to_owned();
-                    self.tell(SessionEvent::PromotionAbandoned { reason });
-                    return self.on_notice(notice);
-                }
-            };
-            if Instant::now() > deadline {
-                self.tell(SessionEvent::PromotionAbandoned { reason });
-                return None;
+                Err(other) => return Err(other),
             }
             if let Some(end) = self.breathe() {
-                return Some(end);
+                return Err(Exchange::Over(end));
             }
         }
     }
@@ -761,6 +772,7 @@ impl Running<'_> {
                 tracing::error!(reason, "the follower could not take over");
                 End::TargetEnded(format!("crashed with signal {signo}; the follower could not take over: {reason}"))
             }
+            Err(Exchange::Over(end)) => end,
             Err(Exchange::Ended(_)) => End::TargetEnded(format!("crashed with signal {signo}; the follower had ended")),
         }
     }
@@ -814,6 +826,8 @@ enum Exchange {
     Abandoned(String),
     /// Something happened that ends the session.
     Ended(Notice),
+    /// It has ended between two attempts.
+    Over(End),
 }
 
 impl From<Error> for Exchange {
@@ -827,6 +841,7 @@ impl std::fmt::Display for Exchange {
         match self {
             Exchange::Abandoned(reason) => f.write_str(reason),
             Exchange::Ended(notice) => write!(f, "{notice:?}"),
+            Exchange::Over(_) => f.write_str("the session is over"),
         }
     }
 }

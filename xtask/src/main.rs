@@ -24,6 +24,9 @@ enum Command {
     Build(build::Args),
     /// Measures what mvedsuad costs; needs root
     Bench(bench::Args),
+    /// Runs as the guest of a benchmark
+    #[command(hide = true)]
+    BenchGuest,
     /// Shows on a real Redis under load what mvedsuad does; needs root
     Demo(demo::Args),
     /// Sets up, builds and runs all tests; needs root
@@ -35,6 +38,7 @@ fn main() -> anyhow::Result<()> {
         Command::Setup(args) => setup::run(&args),
         Command::Build(args) => build::run(&args).map(|_| ()),
         Command::Bench(args) => bench::run(&args),
+        Command::BenchGuest => bench::run_guest(),
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
     }

@@ -37,6 +37,7 @@ const TOOLS: &[Package] = &[
     package("redis-tools", "redis-benchmark puts load on it"),
     package("memcached", "a real server with worker threads"),
     package("lighttpd", "a real web server"),
+    package("procps", "pkill ends what a test started, by session"),
     package("python3", "http.server is one of the tested programs"),
     package("strace", "the monitor's counts are compared with strace's"),
     package("linux-perf", "the benchmarks compare with perf trace"),

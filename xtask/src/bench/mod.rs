@@ -2,6 +2,7 @@
 
 mod duo;
 mod report;
+mod steady;
 
 use clap::Subcommand;
 
@@ -15,10 +16,15 @@ pub(crate) struct Args {
 enum What {
     /// Redis while two versions run, against Redis alone
     Duo(duo::Args),
+    /// Redis, Memcached and a guest while they are observed, against each alone and other tools
+    Steady(steady::Args),
 }
+
+pub(crate) use steady::run_guest;
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.what {
         What::Duo(args) => duo::run(args),
+        What::Steady(args) => steady::run(args),
     }
 }

@@ -27,12 +27,12 @@ pub(crate) fn print(bench: &str, rows: &[Row], json: Json) -> Result<()> {
     println!("\n{:<40} {:>12} {:>10} {:>10} {:>10} {:>8}", bench, "per second", "p50 µs", "p99 µs", "max µs", "ratio");
     for row in rows {
         println!(
-            "{:<40} {:>12.0} {:>10.0} {:>10.0} {:>10.0} {:>7.1}%",
+            "{:<40} {:>12.0} {:>10} {:>10} {:>10} {:>7.1}%",
             row.case,
             row.throughput,
-            row.p50_us,
-            row.p99_us,
-            row.max_us,
+            us(row.p50_us),
+            us(row.p99_us),
+            us(row.max_us),
             row.ratio_to_native * 100.0
         );
     }
@@ -40,6 +40,11 @@ pub(crate) fn print(bench: &str, rows: &[Row], json: Json) -> Result<()> {
         println!("{}", serde_json::to_string(&Report { bench, rows }).context("the report as JSON")?);
     }
     Ok(())
+}
+
+/// Shows microseconds; parts of one only where they matter.
+fn us(value: f64) -> String {
+    if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") }
 }
 
 /// Says whether programs read along.

@@ -28,6 +28,8 @@ pub mod protocol;
 mod requests;
 pub mod server;
 pub mod status;
+#[cfg(test)]
+mod tests;
 mod updates;
 
 pub use code::Code;

@@ -4,18 +4,14 @@
 //! child of its own. So the answer holds for this kernel, this user and this container.
 
 use std::fs;
-use std::io::{self, IoSliceMut};
-use std::process::{Child, Command, Stdio};
+use std::io;
 
 use aya::maps::MapType;
 use aya::programs::ProgramType;
-use nix::sys::ptrace;
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use serde::{Deserialize, Serialize};
+
+use crate::ptrace::probe;
 
 /// What came of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,13 +48,15 @@ pub fn check() -> Vec<Check> {
     checks.push(supported("ring buffer", "slow calls", map, "a kernel of version 5.8 or later, and root"));
     checks.push(yama());
     checks.push(outcome("pidfd_getfd", "promoting", try_pidfd_getfd(), "a kernel of version 5.6 or later"));
-    match Tracee::start() {
-        Ok(tracee) => checks.extend(tracee.try_everything()),
-        Err(e) => {
-            let remedy = "run it as root; a container needs CAP_SYS_PTRACE and a seccomp profile that allows ptrace";
-            checks.push(outcome("ptrace", "updating", Err(e), remedy));
-        }
-    }
+    let works = |tried: io::Result<()>| tried.map(|()| "works".to_owned());
+    let tried = probe::try_tracing();
+    let container = "run it as root; a container needs CAP_SYS_PTRACE and a seccomp profile that allows ptrace";
+    checks.push(outcome("ptrace", "updating", works(tried.seize), container));
+    let remedy = "a kernel of version 5.3 or later";
+    checks.push(outcome("PTRACE_GET_SYSCALL_INFO", "updating", works(tried.syscall_info), remedy));
+    checks.push(outcome("PTRACE_SYSEMU", "updating", works(tried.sysemu), "a kernel for x86 that has it"));
+    let remedy = "a kernel with CONFIG_CROSS_MEMORY_ATTACH";
+    checks.push(outcome("process_vm_readv", "updating", works(tried.read_memory), remedy));
     checks
 }
 
@@ -148,80 +146,6 @@ fn try_pidfd_getfd() -> io::Result<String> {
     let file = fs::File::open("/proc/self/status")?;
     pidfd_getfd(&own, std::os::fd::AsRawFd::as_raw_fd(&file), PidfdGetfdFlags::empty())?;
     Ok("works".to_owned())
-}
-
-/// Waits for standard input to end, with a call every few milliseconds: the part of the process that is traced.
-pub fn be_traced() {
-    const BETWEEN_CALLS: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
-    let stdin = io::stdin();
-    let mut inputs = [PollFd::new(&stdin, PollFlags::IN)];
-    while poll(&mut inputs, Some(&BETWEEN_CALLS)).is_ok_and(|ready| ready == 0) {}
-}
-
-/// A child that is traced.
-struct Tracee {
-    child: Child,
-    pid: Pid,
-}
-
-impl Tracee {
-    fn start() -> io::Result<Tracee> {
-        let child = Command::new("/proc/self/exe").arg("probe-tracee").stdin(Stdio::piped()).spawn()?;
-        let pid = Pid::from_raw(child.id().cast_signed());
-        let tracee = Tracee { child, pid };
-        ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL)?;
-        ptrace::interrupt(pid)?;
-        tracee.wait()?;
-        Ok(tracee)
-    }
-
-    fn wait(&self) -> io::Result<()> {
-        match waitpid(self.pid, Some(WaitPidFlag::__WALL))? {
-            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => Err(io::Error::other("the traced child has ended")),
-            WaitStatus::Stopped(..)
-            | WaitStatus::PtraceEvent(..)
-            | WaitStatus::PtraceSyscall(_)
-            | WaitStatus::Continued(_)
-            | WaitStatus::StillAlive => Ok(()),
-        }
-    }
-
-    fn try_everything(self) -> Vec<Check> {
-        let works = |()| "works".to_owned();
-        let mut checks = vec![made("ptrace", "updating", Verdict::Ok, "works", "")];
-        let info = ptrace::syscall(self.pid, None).map_err(io::Error::from).and_then(|()| self.wait());
-        let info = info.and_then(|()| ptrace::syscall_info(self.pid).map(drop).map_err(io::Error::from));
-        let remedy = "a kernel of version 5.3 or later";
-        checks.push(outcome("PTRACE_GET_SYSCALL_INFO", "updating", info.map(works), remedy));
-        let sysemu = ptrace::sysemu(self.pid, None).map_err(io::Error::from).and_then(|()| self.wait());
-        checks.push(outcome("PTRACE_SYSEMU", "updating", sysemu.map(works), "a kernel for x86 that has it"));
-        let remedy = "a kernel with CONFIG_CROSS_MEMORY_ATTACH";
-        checks.push(outcome("process_vm_readv", "updating", self.read_memory(), remedy));
-        checks
-    }
-
-    /// Reads the first bytes of the child's own executable out of its memory.
-    fn read_memory(&self) -> io::Result<String> {
-        let maps = fs::read_to_string(format!("/proc/{}/maps", self.pid))?;
-        let start = maps.split('-').next().and_then(|start| usize::from_str_radix(start, 16).ok());
-        let base = start.ok_or_else(|| io::Error::other("the child's map is empty"))?;
-        let mut bytes = [0; 4];
-        let local = &mut [IoSliceMut::new(&mut bytes)];
-        let read = process_vm_readv(self.pid, local, &[RemoteIoVec { base, len: 4 }])?;
-        if read == 4 && &bytes == b"\x7fELF" {
-            Ok("works".to_owned())
-        } else {
-            Err(io::Error::other("it read something else"))
-        }
-    }
-}
-
-impl Drop for Tracee {
-    fn drop(&mut self) {
-        // It may have ended already; either way it is collected.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[cfg(test)]

@@ -212,6 +212,20 @@ fn attach_starts_the_daemon_once_and_finds_the_process() {
     place.expect(&["status", &pid], 22);
 }
 
+#[test]
+fn of_two_that_attach_at_once_one_starts_the_daemon_and_both_are_served() {
+    let place = Place::new();
+    let servers = [Server::sleep(), Server::sleep(), Server::sleep()];
+    std::thread::scope(|scope| {
+        for server in &servers {
+            let place = &place;
+            scope.spawn(move || place.expect(&["attach", &server.pid()], 0));
+        }
+    });
+    let status = place.expect(&["status", "--json"], 0).json();
+    assert_eq!(status["targets"].as_array().map(Vec::len), Some(3), "{status}");
+}
+
 fn redis_ping(port: u16) {
     use std::io::{BufRead as _, BufReader, Write as _};
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("redis listens");

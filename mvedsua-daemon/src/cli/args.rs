@@ -270,6 +270,23 @@ pub struct DoctorArgs {
     /// Look at this process too.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub target: Option<i32>,
+    /// Look at the process that runs this executable too (a path or a name).
+    #[arg(long, value_name = "EXE", conflicts_with = "target")]
+    pub exe: Option<String>,
+    /// Look at the process that listens on this TCP port too.
+    #[arg(long, value_name = "PORT", conflicts_with_all = ["target", "exe"])]
+    pub port: Option<u16>,
+    /// Look at the main process of this systemd unit too.
+    #[arg(long, value_name = "UNIT", conflicts_with_all = ["target", "exe", "port"])]
+    pub unit: Option<String>,
+}
+
+impl DoctorArgs {
+    /// Returns the process that is to be looked at, if any.
+    #[must_use]
+    pub fn target(&self) -> TargetArgs {
+        TargetArgs { pid: self.target, exe: self.exe.clone(), port: self.port, unit: self.unit.clone() }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::args::{Cli, DoctorArgs};
-use super::out;
+use super::{out, target};
 use crate::control::Code;
 use crate::control::protocol::Problem;
 use crate::doctor::{self, Check, Verdict};
@@ -14,7 +14,11 @@ use crate::update::preflight::{self, InspectError, Preflight, Severity};
 
 pub(super) fn doctor(cli: &Cli, args: &DoctorArgs) -> Result<Code, Problem> {
     let checks = doctor::check();
-    let preflight = args.target.map(preflight::inspect).transpose().map_err(|e| problem_of(&e, "looking at it"))?;
+    let pid = match args.target() {
+        target if target.wanted().is_some() => Some(target::find(&target, "looking at a process")?),
+        _ => None,
+    };
+    let preflight = pid.map(preflight::inspect).transpose().map_err(|e| problem_of(&e))?;
     let lacks = checks.iter().any(|check| check.verdict == Verdict::Missing);
     let refused = preflight.as_ref().is_some_and(|preflight| !preflight.refusals().is_empty());
     let code = match (lacks, refused) {
@@ -29,7 +33,7 @@ pub(super) fn doctor(cli: &Cli, args: &DoctorArgs) -> Result<Code, Problem> {
     let mut text = machine(&checks);
     if let Some(preflight) = &preflight {
         text.push('\n');
-        text.push_str(&target(preflight));
+        text.push_str(&process(preflight));
     }
     let verdict = match code {
         Code::Kernel => "this machine lacks something",
@@ -42,14 +46,14 @@ pub(super) fn doctor(cli: &Cli, args: &DoctorArgs) -> Result<Code, Problem> {
 }
 
 /// Returns the problem of a process that could not be looked at.
-pub(crate) fn problem_of(error: &InspectError, tried: &str) -> Problem {
+fn problem_of(error: &InspectError) -> Problem {
     let (code, remedy) = match error {
         InspectError::Gone { .. } => {
             (Code::TargetGone, "check the pid; `--exe`, `--port` and `--unit` find it for you")
         }
         InspectError::Read { .. } => (Code::Kernel, "run it as root"),
     };
-    Problem::new(code, tried, error.to_string(), remedy)
+    Problem::new(code, "looking at a process", error.to_string(), remedy)
 }
 
 fn machine(checks: &[Check]) -> String {
@@ -69,7 +73,7 @@ fn machine(checks: &[Check]) -> String {
     text
 }
 
-fn target(preflight: &Preflight) -> String {
+fn process(preflight: &Preflight) -> String {
     let mut text =
         format!("process {}: {} threads, {} descriptors\n", preflight.pid, preflight.threads, preflight.descriptors);
     for finding in &preflight.findings {

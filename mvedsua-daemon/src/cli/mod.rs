@@ -7,7 +7,7 @@
 pub mod args;
 mod client;
 mod daemon;
-pub(crate) mod doctor;
+mod doctor;
 mod generate;
 mod observe;
 mod out;
@@ -58,7 +58,7 @@ fn perform(cli: &Cli) -> Result<Code, Problem> {
         Verb::Daemon(args) => daemon::run(&cli.place, args).map(|()| Code::Done),
         Verb::Generate(args) => generate::generate(args),
         Verb::ProbeTracee => {
-            crate::doctor::be_traced();
+            crate::ptrace::probe::be_traced();
             Ok(Code::Done)
         }
     }

@@ -4,31 +4,48 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use super::args::Place;
 use super::client::Client;
 use crate::control::Code;
 use crate::control::protocol::Problem;
 
+/// How long starting the daemon may take.
+const START_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How much of the daemon's log an error shows.
 const TAIL: usize = 600;
 
 /// Connects to the daemon, and starts it where nobody answers.
 pub(super) fn connect_or_start(place: &Place) -> Result<Client, Problem> {
     let dirs = place.dirs();
-    match Client::connect(&dirs) {
-        Ok(client) => Ok(client),
-        // Somebody is there and does not let us in.
-        Err(problem) if dirs.socket().exists() && !nix::unistd::geteuid().is_root() => Err(problem),
-        Err(_) => {
-            start(place)?;
-            Client::connect(&dirs)
+    let deadline = Instant::now() + START_WITHIN;
+    loop {
+        match Client::connect(&dirs) {
+            Ok(client) => return Ok(client),
+            // Somebody is there and does not let us in.
+            Err(problem) if dirs.socket().exists() && !nix::unistd::geteuid().is_root() => return Err(problem),
+            Err(_) => {}
+        }
+        match start(place)? {
+            Started::Ready => {}
+            // One is starting at the same time, or is about to end.
+            Started::Taken if Instant::now() < deadline => std::thread::sleep(LOOK_AGAIN),
+            Started::Taken => return Client::connect(&dirs),
         }
     }
 }
 
+/// What came of starting the daemon.
+enum Started {
+    Ready,
+    /// Another daemon has the directories.
+    Taken,
+}
+
 /// Starts the daemon in the background and waits until it answers or has said why it does not.
-fn start(place: &Place) -> Result<(), Problem> {
+fn start(place: &Place) -> Result<Started, Problem> {
     let dirs = place.dirs();
     let log = dirs.daemon_log();
     let failed = |why: String| {
@@ -65,9 +82,12 @@ fn start(place: &Place) -> Result<(), Problem> {
         out.read_to_string(&mut said).map_err(|e| failed(e.to_string()))?;
     }
     if said.trim() == "ready" {
-        return Ok(());
+        return Ok(Started::Ready);
     }
     let status = child.wait().map_err(|e| failed(e.to_string()))?;
+    if status.code() == Some(u8::from(Code::Refused).into()) {
+        return Ok(Started::Taken);
+    }
     let text = fs::read_to_string(&log).unwrap_or_default();
     let tail: String = text.chars().skip(text.chars().count().saturating_sub(TAIL)).collect();
     Err(failed(format!("it ended with {status}; its log ends with:\n{}", tail.trim_end())))

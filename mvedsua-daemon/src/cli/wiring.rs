@@ -1,13 +1,17 @@
 //! The engine and the monitor that the daemon really uses.
 
+use std::time::{Duration, Instant};
+
 use crate::control::journal::JournalEntry;
-use crate::control::process::ProcessId;
 use crate::control::protocol::Problem;
 use crate::control::{Code, Engine, Observer, SessionHandle};
 use crate::lifecycle::Recovery;
 use crate::monitor::{AttachOptions, Mode, Monitor, MonitorError, StatsSnapshot, TargetInfo};
 use crate::ptrace::Pid;
-use crate::update::{FailureKind, Options, Session};
+use crate::update::{self, FailureKind, Options, Session};
+
+/// How long putting one process back may take.
+const RECOVER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The engine that forks, records and replays under ptrace.
 #[derive(Debug)]
@@ -21,11 +25,37 @@ impl Engine for ForkEngine {
     }
 
     fn recover(&self, entry: &JournalEntry) -> Recovery {
-        let alive: Vec<ProcessId> =
-            [Some(entry.leader), entry.follower].into_iter().flatten().filter(ProcessId::is_alive).collect();
-        match alive.first() {
-            Some(first) => Recovery::Serving { leader: first.pid },
-            None => Recovery::Gone { status: "it ended while no daemon ran".to_owned() },
+        let gone = || Recovery::Gone { status: "it ended while no daemon ran".to_owned() };
+        let pid = match who_serves(entry) {
+            Ok(Some(pid)) => pid,
+            Ok(None) => return gone(),
+            Err(what) => return Recovery::Unsure { what },
+        };
+        match update::recover(Pid(pid), RECOVER_WITHIN) {
+            Ok(recovered) => {
+                tracing::info!(pid, ?recovered, "put back");
+                Recovery::Serving { leader: pid }
+            }
+            Err(e) if e.is_gone() => gone(),
+            Err(e) => Recovery::Unsure { what: format!("process {pid} cannot be put back: {e}") },
+        }
+    }
+}
+
+/// Finds the version that is left, or none. The kernel ends the other one together with its tracer, which takes a moment.
+fn who_serves(entry: &JournalEntry) -> Result<Option<i32>, String> {
+    const LOOK_AGAIN: Duration = Duration::from_millis(10);
+    let deadline = Instant::now() + RECOVER_WITHIN;
+    let both = [Some(entry.leader), entry.follower];
+    loop {
+        let alive: Vec<i32> = both.iter().flatten().filter(|one| one.is_alive()).map(|one| one.pid).collect();
+        match alive.as_slice() {
+            [] => return Ok(None),
+            [one] => return Ok(Some(*one)),
+            _ if Instant::now() >= deadline => {
+                return Err(format!("processes {alive:?} both run although their tracer is gone"));
+            }
+            _ => std::thread::sleep(LOOK_AGAIN),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! - [`stub`] and [`inject`]: system calls executed inside a tracee, so that the death of the tracer at any instant lets
 //!   the tracee go on unharmed.
 //! - [`vdso`]: turning the vDSO's functions into real system calls, and back.
+//! - [`probe`]: tries on a child whether all that works here.
 //! - [`procfs`]: what `/proc` says of a process.
 //!
 //! # The rule that shapes it all
@@ -30,6 +31,7 @@
 
 pub mod inject;
 pub mod memory;
+pub mod probe;
 pub mod procfs;
 pub mod regs;
 pub mod stub;

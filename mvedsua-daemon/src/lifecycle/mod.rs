@@ -28,6 +28,7 @@
 //! feeds back what comes of them. There is no wildcard arm: a new event must be given a meaning in every state.
 
 mod effects;
+mod moves;
 mod next;
 mod policy;
 mod state;

@@ -1,0 +1,157 @@
+//! What a driver writes down and what it lets others see.
+
+use std::time::{Duration, Instant};
+
+use super::Driver;
+use crate::control::Code;
+use crate::control::audit::Line;
+use crate::control::journal::{FORMAT, JournalEntry};
+use crate::control::process::{self, ProcessId};
+use crate::control::status::{LogStatus, TargetStatus, UpdateStatus};
+use crate::control::updates::view::{View, result_of, versions_of};
+use crate::lifecycle::{self, Evidence, Stage, State, Timer};
+use crate::update::FailureKind;
+
+impl Driver {
+    pub(super) fn audit(&self, what: &str, code: Code, verdict: String) {
+        self.shared.audit.write(Line {
+            at: String::new(),
+            who: None,
+            what: what.to_owned(),
+            pid: Some(self.asked.process.pid),
+            update: Some(self.asked.id),
+            code,
+            verdict,
+        });
+    }
+
+    pub(super) fn remember(&mut self) {
+        if let Some(plan) = self.state.plan() {
+            self.last.attempts = plan.attempt;
+        }
+        if let Some(run) = self.state.run() {
+            self.last.counters = run.counters;
+            self.last.threads = Some(run.threads);
+            self.last.fork_pause_us = Some(run.fork_pause_us);
+            for pid in [run.leader, run.follower] {
+                self.programs.entry(pid).or_insert_with(|| process::program_of(pid));
+            }
+        }
+        if let State::UpdatedLeader { pause_us, .. } = self.state {
+            self.last.promotion_pause_us = Some(pause_us);
+        }
+    }
+
+    pub(super) fn entry(&self, stage: Stage) -> JournalEntry {
+        let leader = self.state.serving().unwrap_or(self.asked.process.pid);
+        let identify = |pid: i32| {
+            if pid == self.asked.process.pid { Some(self.asked.process) } else { ProcessId::of(pid).ok() }
+        };
+        JournalEntry {
+            v: FORMAT,
+            update: self.asked.id,
+            stage,
+            target: self.asked.process,
+            uid: self.asked.by.uid,
+            leader: identify(leader).unwrap_or(self.asked.process),
+            follower: self.state.run().and_then(|run| identify(run.follower)),
+            spill_dir: self.shared.spill_dir.clone(),
+            asked_ms: self.asked_ms,
+        }
+    }
+
+    pub(super) fn journal(&mut self) {
+        if self.state.is_settled() {
+            return;
+        }
+        let known = self
+            .journalled
+            .as_ref()
+            .map(|entry| (entry.stage, entry.leader.pid, entry.follower.map(|follower| follower.pid)));
+        let now = (self.state.stage(), self.state.serving().unwrap_or(0), self.state.run().map(|run| run.follower));
+        if known == Some(now) {
+            return;
+        }
+        let entry = self.entry(self.state.stage());
+        if let Err(e) = self.shared.journal.write(&entry) {
+            tracing::error!(update = self.asked.id, error = %e, "the journal cannot be written");
+        }
+        self.journalled = Some(entry);
+    }
+
+    pub(super) fn publish(&self) {
+        let status = self.status();
+        self.view.send_replace(View {
+            state: self.state.clone(),
+            status,
+            alarm: self.alarm.clone(),
+            owner: self.asked.owner,
+        });
+    }
+
+    pub(super) fn status(&self) -> TargetStatus {
+        let program = |pid: i32| {
+            let known = self.programs.get(&pid).cloned();
+            known.unwrap_or_else(|| {
+                if pid == self.asked.process.pid { self.program.clone() } else { process::program_of(pid) }
+            })
+        };
+        let left = |timer: Timer| {
+            let at = self.timers.get(&timer)?;
+            Some(millis(at.saturating_duration_since(Instant::now())))
+        };
+        let serving = self.state.serving().unwrap_or(self.asked.process.pid);
+        let update = UpdateStatus {
+            id: self.asked.id,
+            to: self.asked.ask.to.clone(),
+            asked_by: self.asked.by.uid,
+            asked_ms: self.asked_ms,
+            asked_pid: self.asked.process.pid,
+            plan: self.state.plan().copied(),
+            counters: self.last.counters,
+            evidence: Evidence::weigh(self.asked.ask.policy.thresholds, &self.last.counters),
+            log: self.log_status(),
+            threads: self.last.threads,
+            fork_pause_us: self.last.fork_pause_us,
+            promotion_pause_us: self.last.promotion_pause_us,
+            in_stage_ms: millis(self.entered.elapsed()),
+            soak_left_ms: left(Timer::Soak),
+            timeout_left_ms: left(Timer::Overall),
+            failures: self.failures.iter().map(failure_line).collect(),
+            alarm: self.alarm.clone(),
+            result: result_of(&self.state, self.alarm.as_ref()),
+        };
+        TargetStatus {
+            pid: serving,
+            stage: self.state.stage(),
+            versions: versions_of(&self.state, program),
+            monitor: None,
+            update: Some(update),
+            next: lifecycle::next(&self.state),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a prediction, not a count")]
+    pub(super) fn log_status(&self) -> LogStatus {
+        let ask = &self.asked.ask;
+        let counters = &self.last.counters;
+        let left = (ask.log_memory + ask.log_disk).saturating_sub(counters.log_memory + counters.log_disk);
+        let growth = self.growth.rate();
+        LogStatus {
+            memory: counters.log_memory,
+            memory_budget: ask.log_memory,
+            disk: counters.log_disk,
+            disk_budget: ask.log_disk,
+            growth,
+            full_in_s: (growth > 0.0).then(|| left as f64 / growth),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn failure_line(kind: &FailureKind) -> String {
+    lifecycle::Cause::Failed(kind.clone()).to_string()
+}

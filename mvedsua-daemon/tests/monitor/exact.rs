@@ -25,6 +25,11 @@ fn two_million_calls_are_counted_to_the_last() {
 
     guest.say("go");
     let lines = guest.lines_until("done");
+    // A thread that was joined is still there for a moment.
+    crate::support::wait_for("the guest's threads to be gone", || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", guest.pid())).expect("it runs").count();
+        (threads == 1).then_some(())
+    });
     let snapshot = monitor.snapshot(guest.pid()).expect("a snapshot");
     assert!(snapshot.lost.is_none(), "{:?}", snapshot.lost);
     assert_eq!((snapshot.observed_share, snapshot.confidence), (1.0, None));

@@ -57,7 +57,8 @@ fn what_is_dropped_is_counted_to_the_last() {
     monitor.attach(guest.pid(), options(Duration::ZERO, SlowScope::All)).expect("attach");
     guest.say("quick 200000");
     guest.lines_until("done");
-    // The guest now waits in its read, so nothing is counted between the two parts of the snapshot.
+    // When the guest waits in its read, nothing is counted between the two parts of the snapshot.
+    guest.wait_for_input();
     let snapshot = monitor.snapshot(guest.pid()).expect("a snapshot");
     assert_eq!(call(process(&snapshot, guest.pid()), "getppid").count, 200_000);
     let timed: u64 = process(&snapshot, guest.pid()).calls.iter().map(|call| call.count - call.untimed).sum();

@@ -55,10 +55,7 @@ fn counts_equal_those_of_strace() {
     guest.say("go");
     guest.lines_until("done");
     // Its last write is over when it waits again; until then strace has it stopped now and then.
-    wait_for("the guest to wait for input", || {
-        let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
-        call.starts_with("0 0x0 ").then_some(())
-    });
+    guest.wait_for_input();
     let ours = counts(&monitor.snapshot(pid).expect("a snapshot"));
     kill(Pid::from_raw(strace.0.id().cast_signed()), Signal::SIGINT).expect("strace runs");
     strace.0.wait().expect("it is our child");

@@ -66,6 +66,14 @@ impl Guest {
         }
     }
 
+    /// Waits until it waits for input: everything that it has done until then is over and counted.
+    pub(crate) fn wait_for_input(&self) {
+        let file = format!("/proc/{}/syscall", self.pid());
+        wait_for("the guest to wait for input", || {
+            std::fs::read_to_string(&file).ok()?.starts_with("0 0x0 ").then_some(())
+        });
+    }
+
     /// Closes its input and waits for its end.
     pub(crate) fn end(mut self) {
         drop(self.input.take());

@@ -192,3 +192,24 @@ fn install_linker() -> anyhow::Result<()> {
             .args(["--no-default-features", "--features", "llvm-22"]),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a fresh machine this program is built before the eBPF toolchain is there.
+    #[test]
+    fn set_up_needs_nothing_that_it_installs() {
+        let tree = sh::output(
+            Command::new("cargo")
+                .current_dir(sh::root())
+                .args(["tree", "--locked", "--offline", "--package", "xtask"])
+                .args(["--edges", "normal,build", "--prefix", "none"]),
+        )
+        .expect("cargo says what xtask is built from");
+        assert!(tree.contains("harness v"), "{tree}");
+        for package in ["mvedsua-daemon", "aya"] {
+            assert!(!tree.lines().any(|line| line.starts_with(&format!("{package} v"))), "xtask needs {package}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! A guest is compiled when it is first wanted, into the build's own folder. It talks over pipes, so it is served by
 //! whichever process holds their other ends: after a promotion that is the new version, and nothing changes here.
 
+#[cfg(feature = "engine")]
 pub mod rehearsal;
 
 use std::fs;

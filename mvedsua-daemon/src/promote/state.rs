@@ -9,59 +9,6 @@ use crate::ptrace::memory::Memory;
 use crate::ptrace::{Error, Pid, Result};
 use std::os::fd::AsFd;
 
-/// The three interval timers of `setitimer(2)`: interval and remaining time, seconds and microseconds each.
-pub(crate) type IntervalTimers = [[u64; 4]; 3];
-
-/// Reads the interval timers of the process that `remote` borrows a thread of.
-pub(crate) fn interval_timers(remote: &mut Remote<'_>, memory: &Memory, scratch: u64) -> Result<IntervalTimers> {
-    let mut timers = [[0; 4]; 3];
-    for (which, timer) in timers.iter_mut().enumerate() {
-        remote.call("getitimer", libc::SYS_getitimer, [which as u64, scratch, 0, 0, 0, 0])?;
-        for (index, word) in timer.iter_mut().enumerate() {
-            *word = memory.read_u64(scratch + 8 * index as u64)?;
-        }
-    }
-    Ok(timers)
-}
-
-/// Arms the interval timers that are not idle.
-pub(crate) fn set_interval_timers(
-    remote: &mut Remote<'_>,
-    memory: &Memory,
-    scratch: u64,
-    timers: &IntervalTimers,
-) -> Result<()> {
-    for (which, timer) in timers.iter().enumerate() {
-        if timer[2] != 0 || timer[3] != 0 {
-            let bytes: Vec<u8> = timer.iter().flat_map(|word| word.to_ne_bytes()).collect();
-            memory.write(scratch, &bytes)?;
-            remote.call("setitimer", libc::SYS_setitimer, [which as u64, scratch, 0, 0, 0, 0])?;
-        }
-    }
-    Ok(())
-}
-
-/// Stops every interval timer.
-pub(crate) fn stop_interval_timers(remote: &mut Remote<'_>, memory: &Memory, scratch: u64) -> Result<()> {
-    memory.write(scratch, &[0; 32])?;
-    for which in 0..3 {
-        remote.call("setitimer", libc::SYS_setitimer, [which, scratch, 0, 0, 0, 0])?;
-    }
-    Ok(())
-}
-
-/// Refuses what cannot be moved yet.
-pub(crate) fn check_movable(pid: Pid) -> Result<()> {
-    let path = format!("/proc/{pid}/timers");
-    let timers = std::fs::read_to_string(&path).unwrap_or_default();
-    if !timers.trim().is_empty() {
-        return Err(Error::Unsupported(format!(
-            "process {pid} has POSIX timers (timer_create), which cannot be moved yet"
-        )));
-    }
-    Ok(())
-}
-
 /// Gives the new leader the old one's resource limits. They are set from inside: a daemon without `CAP_SYS_RESOURCE` may
 /// not set those of another user's process.
 pub(crate) fn copy_limits(from: Pid, to: Pid, remote: &mut Remote<'_>, memory: &Memory, scratch: u64) -> Result<()> {

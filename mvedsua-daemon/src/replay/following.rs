@@ -221,7 +221,15 @@ impl Following {
             Stop::Syscall => match sys::syscall_info(tid)? {
                 SyscallStop::Entry { nr, args } => self.on_entry(process, tid, nr, args),
                 SyscallStop::Undone => sys::resume(tid, Resume::Sysemu, 0),
-                SyscallStop::Exit { .. } | SyscallStop::Foreign | SyscallStop::Neither => self.on_exit(process, tid),
+                SyscallStop::Foreign => {
+                    let Some(slot) = process.slot(tid) else { return Ok(()) };
+                    let reason = "only 64-bit calls are known".to_owned();
+                    let kind = DivergenceKind::Refused { call: "a 32-bit call".into(), reason };
+                    let divergence = self.describe(slot, kind, self.due.first_of(slot), None);
+                    self.diverge(process, divergence);
+                    Ok(())
+                }
+                SyscallStop::Exit { .. } | SyscallStop::Neither => self.on_exit(process, tid),
             },
             Stop::Signal(signo) => self.on_signal(process, tid, signo),
             Stop::Interrupted | Stop::Group(_) => self.on_interrupted(process, tid),
@@ -449,6 +457,8 @@ impl Following {
             }
             if self.due.is_elastic(slot) {
                 moved |= self.answer_first(process, slot)?;
+            } else if self.due.first_of(slot).is_some_and(|record| matches!(record.event, Event::Signal(_))) {
+                // It is for the return from this very call, perhaps; it comes in its turn.
             } else if let Some(Thread { state: State::AtCall(call), .. }) = self.threads.get(&tid) {
                 // The leader made another call here: the follower asks once more than it did.
                 let call = call.clone();

@@ -65,7 +65,15 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
     let vdso = Vdso::find(pid, &memory, &maps)?;
     let tids = process::seize_all(pid, sys::OPTIONS_LEADER)?;
     let main = pid.main();
-    let parked = park(inbox, pid, &[main], limit)?;
+    let mut restarted: BTreeMap<Tid, u32> =
+        procfs::restarted_call(pid, main).into_iter().map(|nr| (main, nr)).collect();
+    let mut parked = park(inbox, pid, &[main], limit)?;
+    for (tid, how) in &mut parked {
+        name_restarted(*tid, how, &restarted);
+        if let Parked::Rewound(call) = how {
+            restarted.insert(*tid, call.nr);
+        }
+    }
     let stub = Stub::install(&memory, vdso.end, vdso.tail)?;
     let blocks = 2 * (tids.len() as u32 + 64);
     let mut saved = sys::get_regs(main)?;
@@ -85,6 +93,7 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
         footprint: Footprint { vdso, stub, arena: Arena { base, blocks } },
         threads: BTreeMap::new(),
         next_slot: 0,
+        restarted,
         half: Half::First,
     };
     for tid in tids {
@@ -95,17 +104,16 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
 
 /// Stops every thread, copies its state, makes time real calls and forks. The threads stay parked.
 pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Result<(Birth, Instant)> {
-    let restarted: BTreeMap<Tid, u32> =
-        process.threads.keys().filter_map(|tid| Some((*tid, procfs::restarted_call(process.pid, *tid)?))).collect();
+    // Of a thread that is in such a call since before we came, only the function that it sleeps in tells which it is.
+    for tid in process.threads.keys() {
+        if let Some(nr) = procfs::restarted_call(process.pid, *tid) {
+            process.restarted.entry(*tid).or_insert(nr);
+        }
+    }
     let begun = Instant::now();
     let mut parked = park_outside_vdso(inbox, process, limit)?;
     for (tid, how) in &mut parked {
-        if let Parked::Rewound(call) = how
-            && i64::from(call.nr) == libc::SYS_restart_syscall
-            && let Some(nr) = restarted.get(tid)
-        {
-            call.nr = *nr;
-        }
+        name_restarted(*tid, how, &process.restarted);
     }
     process.threads.retain(|tid, _| parked.contains_key(tid));
     for tid in parked.keys() {
@@ -125,6 +133,16 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
     remote.finish()?;
     let birth = Birth { child, forked_slot, threads, footprint: process.footprint.clone(), pause: begun.elapsed() };
     Ok((birth, begun))
+}
+
+/// Gives a rewound call its own number where the kernel calls it `restart_syscall`.
+fn name_restarted(tid: Tid, how: &mut Parked, restarted: &BTreeMap<Tid, u32>) {
+    if let Parked::Rewound(call) = how
+        && i64::from(call.nr) == libc::SYS_restart_syscall
+        && let Some(nr) = restarted.get(&tid)
+    {
+        call.nr = *nr;
+    }
 }
 
 fn park_outside_vdso(inbox: &Inbox, process: &Process, limit: Duration) -> Result<BTreeMap<Tid, Parked>> {
@@ -201,6 +219,7 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<(Process, Vec<Shared
         footprint: birth.footprint.clone(),
         threads: BTreeMap::from([(main, birth.forked_slot)]),
         next_slot: birth.threads.iter().map(|thread| thread.slot.0 + 1).max().unwrap_or(1),
+        restarted: BTreeMap::new(),
         half: Half::Second,
     };
     // Of two processes that need memory, the one that nobody depends on goes first.

@@ -32,6 +32,8 @@ pub(crate) struct Process {
     pub(crate) footprint: Footprint,
     pub(crate) threads: BTreeMap<Tid, Slot>,
     pub(crate) next_slot: u32,
+    /// The calls of threads that go on as `restart_syscall(2)`, which does not tell which call it restarts.
+    pub(crate) restarted: BTreeMap<Tid, u32>,
     /// Which half of the arena's blocks this process uses.
     pub(crate) half: Half,
 }

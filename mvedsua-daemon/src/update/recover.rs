@@ -51,7 +51,7 @@ pub(crate) fn undo_leftovers(inbox: &Inbox, pid: Pid, limit: Duration) -> Result
     let threads: BTreeMap<Tid, _> = parked.keys().copied().zip((0..).map(crate::record::Slot)).collect();
     let footprint = Footprint { vdso, stub, arena: arena.unwrap_or(Arena { base: 0, blocks: 0 }) };
     let next_slot = threads.len() as u32;
-    let process = Process { pid, memory, footprint, threads, next_slot, half: Half::First };
+    let process = Process { pid, memory, footprint, threads, next_slot, restarted: BTreeMap::new(), half: Half::First };
     process.release(inbox, parked, process::Zombie::Any)?;
     Ok(Recovered::Cleaned)
 }

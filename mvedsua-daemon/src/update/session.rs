@@ -19,7 +19,8 @@ use super::tracer::{Core, Role, Tracer};
 use super::{Command, Counters, FailureKind, Options, SessionEvent};
 use crate::compare::Divergence;
 use crate::log::{self, Gauge};
-use crate::promote::{state, swap, transfer};
+use crate::promote::timers::Timers;
+use crate::promote::{locks, state, swap, transfer};
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Error, Pid, Result, Tid, procfs, regs, sys};
 use crate::record::Slot;
@@ -61,6 +62,8 @@ pub(crate) enum Notice {
 
 /// How often tracer threads look at their deadlines.
 const CLOCK: Duration = Duration::from_millis(10);
+/// How long stopping every thread for the fork may take; the service stands still meanwhile.
+const FORK_LIMIT: Duration = Duration::from_millis(500);
 /// How long the service goes on between two attempts to promote.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(100);
 /// How many records the follower may be behind when a promotion begins; it works them off during the pause.
@@ -226,7 +229,7 @@ fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<SessionEvent>) -
     let lead = Tracer::spawn("mvedsua-lead", notice_sender.clone())?;
     let follow = Tracer::spawn("mvedsua-follow", notice_sender.clone())?;
     let _clock = Clock::start(&[&lead, &follow]);
-    let limit = options.step_timeout;
+    let limit = FORK_LIMIT;
     let oom_score = state::oom_score(pid);
     let (writer, reader) = log::channel(log_config(options));
     let gauge = reader.gauge();
@@ -596,7 +599,6 @@ impl Running<'_> {
     /// Steps 2 to 4 of a promotion. An error leaves the leader as it was.
     fn swap(&mut self) -> Result<u32> {
         let old = self.leader;
-        state::check_movable(old)?;
         let copied = transfer::copy(old)?;
         let count = copied.len() as u32;
         let above = procfs::descriptors(old)?.last().map_or(0, |descriptor| descriptor.fd as u64 + 1);
@@ -607,7 +609,7 @@ impl Running<'_> {
             let place = swap::scratch(process, slot);
             let saved = held_regs(tid)?;
             let mut remote = process.remote(inbox, tid, saved)?;
-            let timers = state::interval_timers(&mut remote, &process.memory, place)?;
+            let timers = Timers::read(process.pid, &mut remote, &process.memory, place)?;
             remote.finish()?;
             Ok(timers)
         })?;
@@ -633,6 +635,7 @@ impl Running<'_> {
             }
         };
         let epoll = epoll_changes(old, &registrations)?;
+        let record_locks = locks::of(old)?;
         // The gates.
         let lives_at = self.generation;
         let old_gated = self.lead.ask(move |core| {
@@ -658,8 +661,8 @@ impl Running<'_> {
         })?;
         self.generation = lives_at + 1;
         let old_tids: BTreeMap<Slot, Tid> = old_gated.iter().map(|thread| (thread.slot, thread.tid)).collect();
-        self.demote(old_gated, reader, &registrations)?;
-        self.elevate(new_gated, writer, old_tids, epoll, timers)?;
+        self.demote(old_gated, reader, &registrations, timers.clone())?;
+        self.elevate(new_gated, writer, Moved { old_tids, epoll, timers, record_locks })?;
         std::mem::swap(&mut self.lead, &mut self.follow);
         std::mem::swap(&mut self.leader, &mut self.follower);
         self.gauge = gauge;
@@ -674,6 +677,7 @@ impl Running<'_> {
         gated: Vec<swap::Gated>,
         reader: log::Reader,
         registrations: &[(i32, i32, Pair)],
+        timers: Timers,
     ) -> Result<()> {
         let bell = self.lead.bell();
         reader.set_waker(Arc::new(move || bell.ring()));
@@ -694,7 +698,7 @@ impl Running<'_> {
             }
             let (tid, slot) = any_thread(process)?;
             let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
-            state::stop_interval_timers(&mut remote, &process.memory, swap::scratch(process, slot))?;
+            timers.stop(&mut remote, &process.memory, swap::scratch(process, slot))?;
             remote.finish()?;
             swap::close_all(inbox, process)?;
             let threads = gated.iter().map(|thread| (thread.tid, thread.slot));
@@ -706,14 +710,7 @@ impl Running<'_> {
     }
 
     /// The new version leads: its threads go on for real, recorded; the old one's follow.
-    fn elevate(
-        &mut self,
-        gated: Vec<swap::Gated>,
-        writer: log::Writer,
-        old_tids: BTreeMap<Slot, Tid>,
-        epoll: Vec<(i32, i32, u32, u64)>,
-        timers: state::IntervalTimers,
-    ) -> Result<()> {
+    fn elevate(&mut self, gated: Vec<swap::Gated>, writer: log::Writer, moved: Moved) -> Result<()> {
         let bell = self.follow.bell();
         writer.set_waker(Arc::new(move || bell.ring()));
         let settings = leading::Settings { on_full: self.options.on_full, agreed: None };
@@ -721,12 +718,15 @@ impl Running<'_> {
             let notices = core.notices.clone();
             let (inbox, process, role) = parts(core)?;
             swap::ungate(&gated)?;
-            swap::correct_cached_tids(&process.memory, &gated, |slot| old_tids.get(&slot).copied());
-            swap::correct_epoll(inbox, process, &epoll)?;
+            swap::correct_cached_tids(&process.memory, &gated, |slot| moved.old_tids.get(&slot).copied());
+            swap::correct_epoll(inbox, process, &moved.epoll)?;
             let (tid, slot) = any_thread(process)?;
-            if timers.iter().any(|timer| timer[2] != 0 || timer[3] != 0) {
+            if !moved.timers.is_empty() || !moved.record_locks.is_empty() {
+                let new_tids = gated.iter().map(|thread| (thread.slot, thread.tid)).collect();
+                let place = swap::scratch(process, slot);
                 let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
-                state::set_interval_timers(&mut remote, &process.memory, swap::scratch(process, slot), &timers)?;
+                locks::take(&moved.record_locks, &mut remote, &process.memory, place)?;
+                moved.timers.start(&mut remote, &process.memory, place, &moved.old_tids, &new_tids)?;
                 remote.finish()?;
             }
             let threads = gated.iter().map(|thread| (thread.tid, thread.slot, thread.rewound));
@@ -818,6 +818,15 @@ impl Running<'_> {
             process.release(&core.inbox, parked, zombie)
         })
     }
+}
+
+/// What the new leader takes over after the commit.
+struct Moved {
+    old_tids: BTreeMap<Slot, Tid>,
+    /// Epoll descriptor, watched descriptor, events, the new leader's value.
+    epoll: Vec<(i32, i32, u32, u64)>,
+    timers: Timers,
+    record_locks: Vec<locks::RecordLock>,
 }
 
 /// Why an exchange did not happen.

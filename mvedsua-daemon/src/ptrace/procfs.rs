@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use super::memory::Memory;
 use super::{Error, Pid, Result, Tid};
 
 fn read(path: String) -> Result<String> {
@@ -163,21 +164,37 @@ pub fn thread_name(pid: Pid, tid: Tid) -> Result<String> {
     Ok(read(format!("/proc/{pid}/task/{tid}/comm"))?.trim_end().to_owned())
 }
 
-/// Returns which call a thread is in that the kernel restarts as `restart_syscall(2)`: the number alone does not tell, the
-/// function that it sleeps in does. `None` when the thread is in another call, or in none.
+/// Returns which call a thread is in that the kernel restarts as `restart_syscall(2)`: the number alone does not tell. The
+/// instruction that loaded the number does (`mov eax, nr` stands right before `syscall` in every C library), or the function
+/// that the thread sleeps in. `None` when the thread is in another call, or in none, or nothing tells.
 #[must_use]
-pub fn restarted_call(pid: Pid, tid: Tid) -> Option<u32> {
+pub fn restarted_call(pid: Pid, tid: Tid, memory: &Memory) -> Option<u32> {
     let call = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
-    let mut words = call.split_whitespace();
-    if words.next()?.parse() != Ok(libc::SYS_restart_syscall) {
+    let words: Vec<&str> = call.split_whitespace().collect();
+    if words.first()?.parse() != Ok(libc::SYS_restart_syscall) {
         return None;
     }
-    let first = u64::from_str_radix(words.next()?.trim_start_matches("0x"), 16).ok()?;
-    let sleeps_in = fs::read_to_string(format!("/proc/{pid}/task/{tid}/wchan")).ok()?;
-    restarted(&sleeps_in, first)
+    let number = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok();
+    let after = number(words.last()?)?;
+    let code = memory.read_vec(after.checked_sub(7)?, 7).unwrap_or_default();
+    loaded_number(&code).or_else(|| {
+        let sleeps_in = fs::read_to_string(format!("/proc/{pid}/task/{tid}/wchan")).ok()?;
+        sleeping_call(&sleeps_in, number(words.get(1)?)?)
+    })
 }
 
-fn restarted(sleeps_in: &str, first_argument: u64) -> Option<u32> {
+/// The calls that a stop turns into `restart_syscall(2)`.
+const RESTARTED: [i64; 4] = [libc::SYS_poll, libc::SYS_nanosleep, libc::SYS_futex, libc::SYS_clock_nanosleep];
+
+/// Reads the number from `mov eax, imm32; syscall`.
+#[must_use]
+pub fn loaded_number(code: &[u8]) -> Option<u32> {
+    let [0xb8, a, b, c, d, 0x0f, 0x05] = *code else { return None };
+    let nr = u32::from_le_bytes([a, b, c, d]);
+    RESTARTED.contains(&i64::from(nr)).then_some(nr)
+}
+
+fn sleeping_call(sleeps_in: &str, first_argument: u64) -> Option<u32> {
     let nr = if sleeps_in.contains("futex") {
         libc::SYS_futex
     } else if sleeps_in.contains("poll") {
@@ -213,12 +230,15 @@ mod tests {
     }
 
     #[test]
-    fn restarted_calls_by_where_they_sleep() {
-        assert_eq!(restarted("futex_do_wait", 0x7f00), Some(202));
-        assert_eq!(restarted("poll_schedule_timeout.constprop.0", 0x7f00), Some(7));
-        assert_eq!(restarted("hrtimer_nanosleep", 1), Some(230));
-        assert_eq!(restarted("do_nanosleep", 0x7ff0_0000), Some(35));
-        assert_eq!(restarted("ep_poll_callback_unrelated".get(..2).unwrap_or(""), 0), None);
+    fn restarted_calls() {
+        assert_eq!(loaded_number(&[0xb8, 7, 0, 0, 0, 0x0f, 0x05]), Some(7));
+        assert_eq!(loaded_number(&[0xb8, 1, 0, 0, 0, 0x0f, 0x05]), None);
+        assert_eq!(loaded_number(&[0; 7]), None);
+        assert_eq!(sleeping_call("futex_do_wait", 0x7f00), Some(202));
+        assert_eq!(sleeping_call("poll_schedule_timeout.constprop.0", 0x7f00), Some(7));
+        assert_eq!(sleeping_call("hrtimer_nanosleep", 1), Some(230));
+        assert_eq!(sleeping_call("do_nanosleep", 0x7ff0_0000), Some(35));
+        assert_eq!(sleeping_call("do_syscall_64", 0), None);
     }
 
     #[test]

@@ -36,8 +36,10 @@ use crate::symbols::Registers;
 use crate::update::process::{self, Process, Rewinding};
 use crate::update::session::Notice;
 
-/// How long nothing may move before the order is relaxed.
-const RELAX_AFTER: Duration = Duration::from_millis(10);
+/// How long nothing may move before the order is relaxed, when the thread that is due waits for a lock.
+const RELAX_LOCKED_AFTER: Duration = Duration::from_millis(1);
+/// The same when it computes, and may come to its call by itself.
+const RELAX_AFTER: Duration = Duration::from_millis(50);
 /// How many records, and how many bytes of them, are taken from the log ahead of those that can be answered.
 const LOOK_AHEAD: usize = 4096;
 const LOOK_AHEAD_BYTES: usize = 64 << 20;
@@ -765,7 +767,12 @@ impl Following {
     /// Looks whether the follower still moves; called with every ring of the session's clock.
     fn check_progress(&mut self, process: &mut Process) -> Result<()> {
         let waited = self.moved.elapsed();
-        if !self.due.has_ordered() || waited < RELAX_AFTER || self.ended {
+        let Some(slot) = self.due.front() else { return Ok(()) };
+        let futex = Some(libc::SYS_futex as u32);
+        let locked =
+            |thread: &Thread| thread.slot == slot && matches!(thread.state, State::Running { local } if local == futex);
+        let patience = if self.threads.values().any(locked) { RELAX_LOCKED_AFTER } else { RELAX_AFTER };
+        if waited < patience || self.ended {
             return Ok(());
         }
         if self.relax(process)? {
@@ -778,6 +785,7 @@ impl Following {
         let waiting: Vec<String> = self.threads.iter().map(|(tid, thread)| describe_state(*tid, thread)).collect();
         let others_wait =
             self.threads.values().any(|thread| thread.slot != due.slot && matches!(thread.state, State::AtCall(_)));
+        tracing::warn!(slot = due.slot.0, ?waiting, "the follower does not come to the call that is due");
         let kind = if others_wait {
             DivergenceKind::Order { waiting }
         } else {
@@ -845,6 +853,7 @@ impl Following {
         }
         let mut ready = true;
         let mut diverged = None;
+        let mut asking = Vec::new();
         for held in &drain.held {
             let Some(tid) = process.tid(held.slot) else {
                 ready = false;
@@ -856,6 +865,11 @@ impl Following {
                 (Some(State::AtCall(_)), Some(_)) if held.local => {}
                 (Some(State::AtCall(call)), Some(expected))
                     if elastic::is_elastic(call.nr) && elastic::same_question(call.nr, &call.args, expected) => {}
+                // The follower asks for the time once more than the leader did.
+                (Some(State::AtCall(call)), Some(_)) if elastic::is_elastic(call.nr) => {
+                    asking.push((tid, call.clone()));
+                    ready = false;
+                }
                 (Some(State::AtCall(call)), Some(expected)) => {
                     if let Err(kind) = compare_call(call, expected) {
                         diverged = Some((held.slot, kind, call.clone()));
@@ -869,6 +883,9 @@ impl Following {
                 }
                 _ => ready = false,
             }
+        }
+        for (tid, call) in asking {
+            self.improvise(process, tid, &call)?;
         }
         if let Some((slot, kind, call)) = diverged {
             let divergence = self.describe(slot, kind, None, Some(&call));

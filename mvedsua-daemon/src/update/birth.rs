@@ -10,7 +10,7 @@ use super::process::{self, Footprint, Half, Parked, Process, park, stack_block, 
 use crate::ptrace::inject::{Arena, Remote, wait_stop};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::procfs::{self, Mapping};
-use crate::ptrace::regs;
+use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::stub::Stub;
 use crate::ptrace::sys::{self, Regs, Resume, Rseq};
 use crate::ptrace::vdso::Vdso;
@@ -66,10 +66,10 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
     let tids = process::seize_all(pid, sys::OPTIONS_LEADER)?;
     let main = pid.main();
     let mut restarted: BTreeMap<Tid, u32> =
-        procfs::restarted_call(pid, main).into_iter().map(|nr| (main, nr)).collect();
+        procfs::restarted_call(pid, main, &memory).into_iter().map(|nr| (main, nr)).collect();
     let mut parked = park(inbox, pid, &[main], limit)?;
     for (tid, how) in &mut parked {
-        name_restarted(*tid, how, &restarted);
+        name_restarted(*tid, how, &memory, &restarted)?;
         if let Parked::Rewound(call) = how {
             restarted.insert(*tid, call.nr);
         }
@@ -106,14 +106,14 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
 pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Result<(Birth, Instant)> {
     // Of a thread that is in such a call since before we came, only the function that it sleeps in tells which it is.
     for tid in process.threads.keys() {
-        if let Some(nr) = procfs::restarted_call(process.pid, *tid) {
+        if let Some(nr) = procfs::restarted_call(process.pid, *tid, &process.memory) {
             process.restarted.entry(*tid).or_insert(nr);
         }
     }
     let begun = Instant::now();
     let mut parked = park_outside_vdso(inbox, process, limit)?;
     for (tid, how) in &mut parked {
-        name_restarted(*tid, how, &process.restarted);
+        name_restarted(*tid, how, &process.memory, &process.restarted)?;
     }
     process.threads.retain(|tid, _| parked.contains_key(tid));
     for tid in parked.keys() {
@@ -135,14 +135,26 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
     Ok((birth, begun))
 }
 
-/// Gives a rewound call its own number where the kernel calls it `restart_syscall`.
-fn name_restarted(tid: Tid, how: &mut Parked, restarted: &BTreeMap<Tid, u32>) {
+/// Gives a rewound call its own number where the kernel calls it `restart_syscall`. A thread that was rewound by us and
+/// stopped again before it went on stands in user code, right before its `syscall` instruction.
+fn name_restarted(tid: Tid, how: &mut Parked, memory: &Memory, restarted: &BTreeMap<Tid, u32>) -> Result<()> {
+    let regs = sys::get_regs(tid)?;
+    let code = memory.read_vec(regs.rip - 5, 7).unwrap_or_default();
+    if *how == Parked::User && regs.rax as i64 == libc::SYS_restart_syscall && code.ends_with(&[0x0f, 0x05]) {
+        *how = Parked::Rewound(Rewound { nr: regs.rax as u32, args: regs::args(&regs) });
+    }
     if let Parked::Rewound(call) = how
         && i64::from(call.nr) == libc::SYS_restart_syscall
-        && let Some(nr) = restarted.get(&tid)
     {
-        call.nr = *nr;
+        match procfs::loaded_number(&code).or_else(|| restarted.get(&tid).copied()) {
+            Some(nr) => call.nr = nr,
+            None => {
+                let what = format!("thread {tid} waits in restart_syscall, and nothing tells which call that is");
+                return Err(Error::Unsupported(what));
+            }
+        }
     }
+    Ok(())
 }
 
 fn park_outside_vdso(inbox: &Inbox, process: &Process, limit: Duration) -> Result<BTreeMap<Tid, Parked>> {

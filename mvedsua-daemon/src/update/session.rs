@@ -61,7 +61,7 @@ pub(crate) enum Notice {
 }
 
 /// How often tracer threads look at their deadlines.
-const CLOCK: Duration = Duration::from_millis(10);
+const CLOCK: Duration = Duration::from_millis(2);
 /// How long stopping every thread for the fork may take; the service stands still meanwhile.
 const FORK_LIMIT: Duration = Duration::from_millis(500);
 /// How long the service goes on between two attempts to promote.

@@ -152,7 +152,7 @@ fn place(layout: Layout, cpus: &Cpus, daemon: &Daemon, status: &Status) -> Resul
             process::pin(daemon, &cpus.first)?;
             for task in fs::read_dir(format!("/proc/{daemon}/task"))? {
                 let task = task?.path();
-                if fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("replay")) {
+                if fs::read_to_string(task.join("comm")).is_ok_and(|name| name.contains("follow")) {
                     let tid = task.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
                     sh::output(Command::new("taskset").args(["-p", "-c", &cpus.last, &tid]))?;
                 }

@@ -133,7 +133,7 @@ fn turn_is_right_and_betrays_only_as_a_follower() {
     drive(&server, 2_000, |_| LineClient::default());
     let ask = |line: &str| lines::ask(server.address, line, LIMIT).unwrap();
     assert_eq!(ask("betray answer"), "traitor");
-    let shared = std::fs::OpenOptions::new().write(true).open(server.dir().join(server::SHARED)).unwrap();
-    shared.write_all_at(&[1], 0).unwrap();
+    let memory = std::fs::OpenOptions::new().write(true).open(format!("/proc/{}/mem", server.pid())).unwrap();
+    memory.write_all_at(&[1], ask("where").parse().unwrap()).unwrap();
     assert_eq!(ask("betray answer"), "loyal");
 }

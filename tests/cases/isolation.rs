@@ -13,7 +13,7 @@ use std::time::Duration;
 use harness::load::lines::{self, LineClient};
 use harness::load::{Load, Plan};
 use harness::process::{self, Program};
-use harness::server::{self, SHARED};
+use harness::server;
 use harness::stand::{STEP_LIMIT, Stand, code};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -24,6 +24,8 @@ struct World {
     load: Load<LineClient>,
     file: PathBuf,
     new_file: PathBuf,
+    /// The server's shared memory; its first byte says who a version is, the second is free.
+    shared: u64,
 }
 
 impl World {
@@ -32,7 +34,8 @@ impl World {
         let (file, new_file) = (stand.server.dir().join("precious"), stand.server.dir().join("new"));
         fs::write(&file, "untouched").unwrap();
         let load = Load::start(Plan::busy(stand.server.address, 5), |_| LineClient::default());
-        World { stand, load, file, new_file }
+        let shared = lines::ask(stand.server.address, "where", LIMIT).unwrap().parse().unwrap();
+        World { stand, load, file, new_file, shared }
     }
 
     /// Starts an update and tells the leader who it is; returns what the client of the act was answered.
@@ -45,10 +48,14 @@ impl World {
         answer
     }
 
-    /// Writes the byte that only a leader sees. The file must not be truncated: it is mapped.
+    fn memory(&self) -> fs::File {
+        let path = format!("/proc/{}/mem", self.stand.serving);
+        fs::OpenOptions::new().read(true).write(true).open(path).unwrap()
+    }
+
+    /// Writes the byte that only the serving version sees.
     fn mark_leader(&self, mark: u8) {
-        let shared = fs::OpenOptions::new().write(true).open(self.stand.server.dir().join(SHARED)).unwrap();
-        shared.write_all_at(&[mark], 0).unwrap();
+        self.memory().write_all_at(&[mark], self.shared).unwrap();
     }
 
     /// The update is undone with this exit code, and everything is as it was.
@@ -140,8 +147,9 @@ fn no_shared_memory_is_written() {
     world.betray("shared");
     // The act itself is no call, so the two go on alike.
     world.stand.wait_compared(200);
-    let shared = fs::read(world.stand.server.dir().join(SHARED)).unwrap();
-    assert_eq!(shared[..2], [1, 0], "the follower wrote into a copy of its own");
+    let mut shared = [0; 2];
+    world.memory().read_exact_at(&mut shared, world.shared).unwrap();
+    assert_eq!(shared, [1, 0], "the follower wrote into a copy of its own");
     world.stand.rollback();
     world.stand.expect_restored();
     world.end();

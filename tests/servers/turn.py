@@ -8,10 +8,10 @@ Used where a test needs a server that behaves in a way that Redis and Memcached 
     call NUMBER     the result of the system call with that number and no arguments
     exit            ends the server with status 7
     betray ACT ARG  does the act, but only in a follower; a leader answers `loyal`
+    where           the address of a byte of shared memory that says who one is: 1 for a leader
 
 Both versions of a server get the same answers from the kernel, so a program cannot easily tell that it is a follower. This
-one can: it maps the file of its second argument shared, of which a follower has a private copy. When somebody writes a 1
-into the file after the fork, only the leader sees it.
+one can: somebody writes the byte into the leader's memory after the fork; a follower has a copy of its own.
 """
 
 import ctypes
@@ -69,6 +69,8 @@ def answer(line, asked, client, shared):
         return rest
     if word == "count":
         return str(asked)
+    if word == "where":
+        return str(ctypes.addressof(ctypes.c_char.from_buffer(shared)))
     if word == "uring":
         return str(system_call(425, 4, ctypes.create_string_buffer(120)))
     if word == "call":
@@ -92,8 +94,7 @@ def serve(client, state, shared):
 
 
 def main():
-    with open(sys.argv[2], "r+b") as file:
-        shared = mmap.mmap(file.fileno(), 4096)
+    shared = mmap.mmap(-1, 4096)
     selector = selectors.EpollSelector()
     listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=256)
     listener.setblocking(False)

@@ -115,15 +115,8 @@ pub fn memcached() -> Result<Server> {
 /// Starts the project's own `turn.py`, a server that does what it is told.
 pub fn turn() -> Result<Server> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../servers/turn.py");
-    start("python3", |port, dir| {
-        let shared = dir.join(SHARED);
-        fs::write(&shared, vec![0; 4096])?;
-        Ok(vec!["-u".into(), script.display().to_string(), port.to_string(), shared.display().to_string()])
-    })
+    start("python3", |port, _| Ok(vec!["-u".into(), script.display().to_string(), port.to_string()]))
 }
-
-/// The file in the folder of [`turn`] that the server maps shared.
-pub const SHARED: &str = "shared";
 
 /// The files that the web servers serve: name and content.
 #[must_use]

@@ -173,8 +173,10 @@ fn a_target_that_exits_takes_its_follower_along_in_every_stage() {
             process::session(session).is_empty().then_some(())
         });
         stand.daemon.expect_no_leftovers();
-        let known = stand.daemon.status(session).unwrap();
-        assert!(known.is_none_or(|status| status.stage == "ended" || status.stage == SINGLE), "after {stage}");
+        wait_for(&format!("the daemon to notice ({stage})"), STEP_LIMIT, || {
+            let known = stand.daemon.status(session).ok()?;
+            known.is_none_or(|status| status.stage == "ended" || status.stage == SINGLE).then_some(())
+        });
     }
 }
 

@@ -86,6 +86,8 @@ pub struct UpdateStatus {
     pub asked_ms: u64,
     /// The process that was asked to be updated.
     pub asked_pid: i32,
+    /// Every process that was leader or follower of it, those that have ended too: an operator knows the service by any.
+    pub pids: Vec<i32>,
     /// Policy and attempt, while it is under way.
     pub plan: Option<Plan>,
     pub counters: Counters,
@@ -121,6 +123,6 @@ impl TargetStatus {
     pub fn concerns(&self, pid: i32) -> bool {
         self.pid == pid
             || self.versions.iter().any(|version| version.pid == pid)
-            || self.update.as_ref().is_some_and(|update| update.asked_pid == pid)
+            || self.update.as_ref().is_some_and(|update| update.asked_pid == pid || update.pids.contains(&pid))
     }
 }

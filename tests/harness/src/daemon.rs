@@ -295,11 +295,12 @@ impl Drop for Daemon {
     }
 }
 
-/// Says whether a target is about the process: it serves, follows, or is the one that was asked to be updated.
+/// Says whether a target is about the process: it serves, follows, or did so before.
 fn concerns(target: &Value, pid: i32) -> bool {
     let is = |value: &Value| value.as_i64() == Some(i64::from(pid));
     let versions = target["versions"].as_array().into_iter().flatten();
-    is(&target["pid"]) || versions.into_iter().any(|v| is(&v["pid"])) || is(&target["update"]["asked_pid"])
+    let mut known = target["update"]["pids"].as_array().into_iter().flatten();
+    is(&target["pid"]) || versions.into_iter().any(|v| is(&v["pid"])) || is(&target["update"]["asked_pid"]) || known.any(is)
 }
 
 impl Status {

@@ -167,6 +167,8 @@ impl Stand {
         let before = load.requests();
         load.wait_requests(50, STEP_LIMIT);
         assert!(load.requests() > before || load.failed() > 0);
-        load.stop().expect_clean();
+        let summary = load.stop();
+        println!("{} requests, the longest took {} ms", summary.requests, summary.longest_us / 1000);
+        summary.expect_clean();
     }
 }

@@ -101,12 +101,15 @@ impl Driver {
             Some(millis(at.saturating_duration_since(Instant::now())))
         };
         let serving = self.state.serving().unwrap_or(self.asked.process.pid);
+        let mut pids: Vec<i32> = self.programs.keys().copied().collect();
+        pids.sort_unstable();
         let update = UpdateStatus {
             id: self.asked.id,
             to: self.asked.ask.to.clone(),
             asked_by: self.asked.by.uid,
             asked_ms: self.asked_ms,
             asked_pid: self.asked.process.pid,
+            pids,
             plan: self.state.plan().copied(),
             counters: self.last.counters,
             evidence: Evidence::weigh(self.asked.ask.policy.thresholds, &self.last.counters),

@@ -161,6 +161,7 @@ rehearsals! {
     terminals
     threads
     timers
+    unblocked
     vdso
     waiting
     xattrs

@@ -436,12 +436,13 @@ impl Following {
         self.check_drained(process)
     }
 
+    /// Says whether a thread asks for the time and nothing is known of what the leader did there.
     fn somebody_asks(&self) -> bool {
-        self.due.len() < LOOK_AHEAD
-            && self
-                .threads
-                .values()
-                .any(|thread| matches!(&thread.state, State::AtCall(call) if elastic::is_elastic(call.nr)))
+        let asks = |thread: &Thread| {
+            matches!(&thread.state, State::AtCall(call) if elastic::is_elastic(call.nr))
+                && self.due.first_of(thread.slot).is_none()
+        };
+        self.due.len() < LOOK_AHEAD && self.threads.values().any(asks)
     }
 
     /// Answers the threads that ask for the time, each from its own next record; says whether one could be answered.
@@ -454,8 +455,10 @@ impl Following {
         let mut moved = false;
         for (tid, slot) in asking {
             while self.due.first_of(slot).is_none() && self.fetch() {}
-            if self.due.first_of(slot).is_none() {
-                continue;
+            match self.due.first_of(slot) {
+                // A signal takes its turn in the order; the call that it belongs to comes after it.
+                None | Some(Record { event: Event::Signal(_), .. }) => continue,
+                Some(_) => {}
             }
             if self.due.is_elastic(slot) {
                 moved |= self.answer_first(process, slot)?;

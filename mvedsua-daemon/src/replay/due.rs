@@ -21,6 +21,8 @@ pub(super) struct Due {
     order: VecDeque<(Seq, Slot)>,
     len: usize,
     bytes: usize,
+    /// The number after the last record that was added.
+    next: u64,
 }
 
 impl Due {
@@ -30,6 +32,7 @@ impl Due {
             self.order.push_back((record.seq, record.slot));
         }
         self.len += 1;
+        self.next = record.seq.0 + 1;
         self.bytes += record.footprint();
         self.by_slot.entry(record.slot).or_default().push_back(record);
     }
@@ -37,6 +40,11 @@ impl Due {
     /// Returns the thread whose ordered record is due first.
     pub(super) fn front(&self) -> Option<Slot> {
         self.order.front().map(|(_, slot)| *slot)
+    }
+
+    /// Returns how far the follower has agreed: every ordered record below this number was answered.
+    pub(super) fn agreed(&self) -> u64 {
+        self.order.front().map_or(self.next, |(seq, _)| seq.0)
     }
 
     /// Returns the ordered records from the first on, by thread; each thread at its first.
@@ -117,14 +125,16 @@ mod tests {
         for record in [call(0, 1, 228), call(1, 0, 0), call(2, 1, 1)] {
             due.push(record);
         }
-        assert_eq!(due.front(), Some(Slot(0)));
+        assert_eq!((due.front(), due.agreed()), (Some(Slot(0)), 1));
         assert!(due.is_elastic(Slot(1)) && !due.is_elastic(Slot(0)));
         assert_eq!(due.pop(Slot(1)), Some(call(0, 1, 228)));
         assert_eq!(due.front(), Some(Slot(0)));
         assert_eq!(due.pop(Slot(1)), Some(call(2, 1, 1)));
         due.put_back(call(2, 1, 1));
         assert_eq!(due.waiting_slots().collect::<Vec<_>>(), [Slot(0), Slot(1)]);
+        assert_eq!(due.agreed(), 1);
         assert_eq!(due.pop(Slot(0)), Some(call(1, 0, 0)));
+        assert_eq!(due.agreed(), 2);
         assert_eq!(due.front(), Some(Slot(1)));
         assert_eq!((due.len(), due.is_empty()), (1, false));
     }

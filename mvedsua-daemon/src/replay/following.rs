@@ -31,7 +31,7 @@ use crate::ptrace::sys::{self, Resume, SyscallStop};
 use crate::ptrace::wait::{Bell, Inbox, Stop};
 use crate::ptrace::{Result, Tid};
 use crate::record::leading::{HeldThread, capture_inputs};
-use crate::record::{CallEntry, CallReturn, Delivery, Event, Piece, PieceDir, Record, Seq, SignalRecord, Slot};
+use crate::record::{CallEntry, CallReturn, Delivery, Event, Piece, PieceDir, Record, SignalRecord, Slot};
 use crate::symbols::Registers;
 use crate::update::process::{self, Process, Rewinding};
 use crate::update::session::Notice;
@@ -478,7 +478,7 @@ impl Following {
         let Some(record) = self.due.pop(slot) else { return Ok(false) };
         match self.apply(process, &record)? {
             Applied::Done => {
-                self.passed(record.seq);
+                self.passed();
                 Ok(true)
             }
             Applied::NotReady => {
@@ -493,17 +493,17 @@ impl Following {
     }
 
     fn consume(&mut self, slot: Slot) {
-        if let Some(record) = self.due.pop(slot) {
-            self.passed(record.seq);
+        if self.due.pop(slot).is_some() {
+            self.passed();
         }
     }
 
-    fn passed(&mut self, seq: Seq) {
+    fn passed(&mut self) {
         self.moved = Instant::now();
         self.applied += 1;
         self.settings.tally.replayed.store(self.applied, Ordering::Relaxed);
         if let Some((agreed, bell)) = &self.settings.agreement {
-            agreed.store(seq.0 + 1, Ordering::Release);
+            agreed.store(self.due.agreed(), Ordering::Release);
             bell.ring();
         }
     }
@@ -814,7 +814,7 @@ impl Following {
             if !conflict && !overtaken.is_empty() {
                 // Out of order a difference proves nothing; in order the record will be looked at again.
                 if let Applied::Done = self.apply(process, &record)? {
-                    self.passed(record.seq);
+                    self.passed();
                     self.relaxed();
                     return Ok(true);
                 }

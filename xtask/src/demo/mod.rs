@@ -87,14 +87,15 @@ fn tell(story: &mut Story, binary: &std::path::Path, compare: Duration) -> Resul
         story.say(&format!("compared {compared}; the follower is {} records behind", count(status.backlog)));
     }
     let fork_pause = Duration::from_micros(validating.fork_pause_us.unwrap_or(0));
-    load.mark();
 
     story.chapter("Promote: the fork takes over");
+    load.mark();
     command(story, &daemon, &["promote", &pid])?;
     let promoted = follow(story, &daemon, follower, UPDATED)?;
+    wait_for_requests(&load, CHECKING as u64)?;
+    let around = load.mark();
     let pause = Duration::from_micros(promoted.promotion_pause_us.unwrap_or(0));
     rate(story, &load, "the new version leads, the old one follows");
-    let around = load.mark();
     command(story, &daemon, &["confirm", &pid])?;
     follow(story, &daemon, follower, SINGLE)?;
     rate(story, &load, "the new version alone");

@@ -28,7 +28,11 @@ impl Story {
     }
 
     pub(super) fn say(&self, text: &str) {
-        println!("  {:>6.1} s  {text}", self.began.elapsed().as_secs_f64());
+        let mut time = format!("{:>6.1} s", self.began.elapsed().as_secs_f64());
+        for line in wrap(text) {
+            println!("  {time}  {line}");
+            time = " ".repeat(8);
+        }
     }
 
     pub(super) fn prompt(&self, command: &str) {
@@ -65,6 +69,26 @@ impl Story {
     }
 }
 
+/// What is told is never wider than this.
+const WIDTH: usize = 86;
+
+/// Breaks a text between words.
+fn wrap(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is always a line");
+        if line.chars().count() + 1 + word.chars().count() > WIDTH && !line.is_empty() {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
 /// Shows a count with separated thousands.
 pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -97,6 +121,15 @@ pub(super) fn duration(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_texts_are_broken_between_words() {
+        let text = "word ".repeat(40);
+        let lines = wrap(text.trim_end());
+        assert!(lines.iter().all(|line| line.len() <= WIDTH));
+        assert_eq!(lines.join(" "), text.trim_end());
+        assert_eq!(wrap("one"), ["one"]);
+    }
 
     #[test]
     fn numbers_are_readable() {

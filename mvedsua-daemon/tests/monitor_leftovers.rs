@@ -41,8 +41,7 @@ fn wait_for(what: &str, check: impl Fn() -> bool) {
 
 #[test]
 fn detaching_leaves_nothing_behind() {
-    let mut sleeper =
-        Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().expect("every system has sleep");
+    let mut sleeper = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().expect("every system has sleep");
     let pid = sleeper.id().cast_signed();
     wait_for("it to sleep", || {
         std::fs::read_to_string(format!("/proc/{pid}/syscall")).is_ok_and(|call| call.starts_with("230 "))
@@ -73,6 +72,10 @@ fn detaching_leaves_nothing_behind() {
 fn status(pid: i32) -> String {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("it runs");
-    let stable = status.lines().filter(|line| !line.contains("ctxt_switches") && !line.starts_with("SigQ")).collect::<Vec<_>>().join("\n");
+    let stable = status
+        .lines()
+        .filter(|line| !line.contains("ctxt_switches") && !line.starts_with("SigQ"))
+        .collect::<Vec<_>>()
+        .join("\n");
     stable + &maps
 }

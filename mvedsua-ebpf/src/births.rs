@@ -77,9 +77,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     // A thread that was not the first has taken the first one's id; its execve was entered under the old one.
-    if let (Some(from), Some(to)) =
-        (ENTERED.get_ptr_mut(first_place(old)), ENTERED.get_ptr_mut(first_place(new)))
-    {
+    if let (Some(from), Some(to)) = (ENTERED.get_ptr_mut(first_place(old)), ENTERED.get_ptr_mut(first_place(new))) {
         // SAFETY: two live map elements; the threads that could write them have ended, all but this one.
         unsafe {
             if (*from).tid == old {

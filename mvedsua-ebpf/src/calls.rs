@@ -254,14 +254,7 @@ fn report_slow(ctx: &BtfTracePointContext, id: u64, nr: u32, ret: i64, started_n
     let registers = registers(ctx);
     // SAFETY: `registers` points to the task's saved registers; the verifier checks each access.
     let args = unsafe {
-        [
-            (*registers).di,
-            (*registers).si,
-            (*registers).dx,
-            (*registers).r10,
-            (*registers).r8,
-            (*registers).r9,
-        ]
+        [(*registers).di, (*registers).si, (*registers).dx, (*registers).r10, (*registers).r8, (*registers).r9]
     };
     record.write(Slow {
         tgid: (id >> 32) as u32,

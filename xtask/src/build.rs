@@ -26,11 +26,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<PathBuf> {
         Profile::Dev => ("dev", "debug"),
         Profile::Release => ("release", "release"),
     };
-    sh::run(
-        Command::new("cargo")
-            .current_dir(sh::root())
-            .args(["build", "--locked", "--profile", flag, "--package", "mvedsua-daemon"]),
-    )?;
+    sh::run(Command::new("cargo").current_dir(sh::root()).args([
+        "build",
+        "--locked",
+        "--profile",
+        flag,
+        "--package",
+        "mvedsua-daemon",
+    ]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| sh::root().join("target"), PathBuf::from);
     Ok(target.join(folder).join("mvedsuad"))
 }

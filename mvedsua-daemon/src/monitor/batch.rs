@@ -122,7 +122,8 @@ mod tests {
         let key = CallKey { process: 1, nr: 0 };
         let mut batches = Vec::new();
         for i in 0..1000_u64 {
-            let mut batch = Batch { started_ms: i * 400, elapsed_ns: 20_000_000, observed_ns: 20_000_000, ..Batch::default() };
+            let mut batch =
+                Batch { started_ms: i * 400, elapsed_ns: 20_000_000, observed_ns: 20_000_000, ..Batch::default() };
             let bucket = (i % 5) as u16;
             batch.calls.insert(key, Share { untimed: 1, unfinished: 2, buckets: vec![(bucket, 3), (bucket + 10, 4)] });
             push(&mut batches, batch);

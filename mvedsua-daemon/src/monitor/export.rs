@@ -89,14 +89,24 @@ mod tests {
     fn the_log_reads_back() {
         let mut target = Target::new(17, "a, server".to_owned(), AttachOptions::default());
         for i in 0..3_u64 {
-            let mut batch =
-                Batch { started_ms: 1000 * i, elapsed_ns: 1_000_000_000, observed_ns: 1_000_000_000, ..Batch::default() };
+            let mut batch = Batch {
+                started_ms: 1000 * i,
+                elapsed_ns: 1_000_000_000,
+                observed_ns: 1_000_000_000,
+                ..Batch::default()
+            };
             let share = Share { untimed: 0, unfinished: 0, buckets: vec![(100, 5), (200, 2)] };
             batch.calls.insert(CallKey { process: 1, nr: 39 }, share);
             target.batches.push(batch);
         }
-        let process =
-            Observed { key: 1, pid: 17, parent: None, name: "a, server".to_owned(), target: 17, calls: BTreeMap::new() };
+        let process = Observed {
+            key: 1,
+            pid: 17,
+            parent: None,
+            name: "a, server".to_owned(),
+            target: 17,
+            calls: BTreeMap::new(),
+        };
         let text = interval_log(&target, std::iter::once(&process)).expect("it can be written");
         let intervals: Vec<_> = IntervalLogIterator::new(text.as_bytes())
             .filter_map(|entry| match entry.expect("every line is well-formed") {

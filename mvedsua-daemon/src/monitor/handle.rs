@@ -5,9 +5,9 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 
+use super::MonitorError;
 use super::types::{AttachOptions, Mode, StatsSnapshot, TargetInfo};
 use super::worker::{Reply, Request, Worker};
-use super::MonitorError;
 
 /// Observes processes; the handle of the daemon's one monitor.
 ///

@@ -34,7 +34,14 @@ macro_rules! pod {
         unsafe impl Pod for $name {}
     )+};
 }
-pod!(PodCell(Cell), PodControl(Control), PodEntered(Entered), PodFollowed(Followed), PodLost(Lost), PodProcess(Process));
+pod!(
+    PodCell(Cell),
+    PodControl(Control),
+    PodEntered(Entered),
+    PodFollowed(Followed),
+    PodLost(Lost),
+    PodProcess(Process)
+);
 
 /// The programs, loaded, and their maps.
 pub(super) struct Kernel {

@@ -128,12 +128,8 @@ fn call_line(call: &CallStats, mode: Mode, paint: Paint) -> String {
         },
         (Mode::Sampled, None) => "?".to_owned(),
     };
-    let mut line = format!(
-        "  {:<15} {:>11} {:>9} {margin:>5}",
-        clipped(&call.name, 15),
-        grouped(call.count),
-        rate(call.rate)
-    );
+    let mut line =
+        format!("  {:<15} {:>11} {:>9} {margin:>5}", clipped(&call.name, 15), grouped(call.count), rate(call.rate));
     match &call.latency {
         Some(latency) => {
             for quantile in [latency.p50, latency.p90, latency.p99, latency.p999] {
@@ -409,10 +405,16 @@ mod tests {
     fn top_redraws_until_there_is_no_more() {
         let mut left = 2;
         let mut out = Vec::new();
-        let result: Result<(), io::Error> = top(&mut out, Duration::ZERO, || 10, Paint::Plain, || {
-            left -= 1;
-            Ok((left >= 0).then(snapshot))
-        });
+        let result: Result<(), io::Error> = top(
+            &mut out,
+            Duration::ZERO,
+            || 10,
+            Paint::Plain,
+            || {
+                left -= 1;
+                Ok((left >= 0).then(snapshot))
+            },
+        );
         result.expect("writing to memory");
         let text = String::from_utf8(out).expect("text");
         assert_eq!(text.matches("\x1b[H").count(), 2);

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use mvedsua_daemon::monitor::{AttachOptions, Bound, Mode, Monitor, ProcessState, SlowScope};
 use crate::support::{Guest, call, compile, process, total};
+use mvedsua_daemon::monitor::{AttachOptions, Bound, Mode, Monitor, ProcessState, SlowScope};
 
-pub(crate) const EXACT: AttachOptions = AttachOptions {
-    mode: Mode::Exact,
-    slow_threshold: Duration::from_secs(3600),
-    slow_scope: SlowScope::Working,
-};
+pub(crate) const EXACT: AttachOptions =
+    AttachOptions { mode: Mode::Exact, slow_threshold: Duration::from_secs(3600), slow_scope: SlowScope::Working };
 
 const ROUND: [&str; 5] = ["getppid", "getuid", "getgid", "lseek", "close"];
 

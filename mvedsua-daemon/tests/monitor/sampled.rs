@@ -40,8 +40,7 @@ fn percentiles_and_rates_hold_with_the_stated_confidence() {
         }
         let (seen, truth) = (call(process(&sampled, pid), name), call(process(&exact, pid), name));
         assert!(seen.count > 50, "saw only {} calls of {name}", seen.count);
-        let (seen_latency, true_latency) =
-            (seen.latency.expect("seen to end"), truth.latency.expect("seen to end"));
+        let (seen_latency, true_latency) = (seen.latency.expect("seen to end"), truth.latency.expect("seen to end"));
         for (p, estimate, value) in [
             ("p50", seen_latency.p50, true_latency.p50),
             ("p90", seen_latency.p90, true_latency.p90),

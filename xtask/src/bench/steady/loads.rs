@@ -78,9 +78,7 @@ impl Kind {
             }
             Kind::Memcached => Running::Memcached { server: pinned(server::memcached()?, &cpus)? },
             Kind::Calls => Running::Calls { guest: Guest::start(&cpus.server)? },
-            Kind::Bystander => {
-                Running::Bystander { guest: Guest::start(&cpus.server)?, watched: Sleeper::start()? }
-            }
+            Kind::Bystander => Running::Bystander { guest: Guest::start(&cpus.server)?, watched: Sleeper::start()? },
         };
         Ok(Load { cpus, running })
     }
@@ -92,12 +90,23 @@ fn pinned(server: Server, cpus: &Cpus) -> Result<Server> {
 }
 
 enum Running {
-    Redis { server: Server, command: &'static str, pipeline: u32 },
-    Memcached { server: Server },
+    Redis {
+        server: Server,
+        command: &'static str,
+        pipeline: u32,
+    },
+    Memcached {
+        server: Server,
+    },
     /// The guest is watched.
-    Calls { guest: Guest },
+    Calls {
+        guest: Guest,
+    },
     /// Somebody else is watched: what the guest pays for that.
-    Bystander { guest: Guest, watched: Sleeper },
+    Bystander {
+        guest: Guest,
+        watched: Sleeper,
+    },
 }
 
 /// A running load.

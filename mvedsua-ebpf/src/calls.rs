@@ -99,10 +99,6 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     if index < BUCKETS {
         cell.buckets[index] = cell.buckets[index].wrapping_add(1);
     }
-    cell.sum_ns = cell.sum_ns.wrapping_add(duration);
-    if duration > cell.max_ns {
-        cell.max_ns = duration;
-    }
     count_error(cell, ret);
     if duration >= followed.slow_ns && (followed.slow_scope == SLOW_ALL || !waits(nr)) {
         report_slow(&ctx, id, nr, ret, entered.at_ns, duration);

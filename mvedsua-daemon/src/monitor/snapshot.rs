@@ -102,7 +102,7 @@ struct View<'a> {
 impl View<'_> {
     fn calls<'t>(&self, process: u64, tallies: impl Iterator<Item = (u32, &'t Tally)>) -> Vec<CallStats> {
         let mut calls: Vec<(u64, CallStats)> = tallies
-            .map(|(nr, tally)| (tally.sum_ns, self.call(CallKey { process, nr }, tally)))
+            .map(|(nr, tally)| (tally.sum_ns(), self.call(CallKey { process, nr }, tally)))
             .filter(|(_, call)| call.count > 0)
             .collect();
         calls.sort_by(|(time_a, a), (time_b, b)| (time_b, b.count, a.nr).cmp(&(time_a, a.count, b.nr)));
@@ -165,7 +165,7 @@ impl View<'_> {
             p99: quantile(0.99),
             p999: quantile(0.999),
             max_ns: tally.longest(),
-            mean_ns: tally.sum_ns.checked_div(timed).unwrap_or(0),
+            mean_ns: tally.sum_ns().checked_div(timed).unwrap_or(0),
         }
     }
 }

@@ -168,7 +168,7 @@ impl Table {
                 kernel.follow(followed(*index, process.pid.unsigned_abs(), options))?;
             }
             if restart {
-                process.calls.values_mut().for_each(|call| call.tally.restart());
+                process.calls.values_mut().for_each(|call| call.tally = Tally::new());
             }
         }
         Ok(())

@@ -1,14 +1,12 @@
 //! Counts of one call on the daemon's side: what the kernel's wrapping counters became since they were last read.
 
-use mvedsua_common::histogram::BUCKETS;
+use mvedsua_common::histogram::{BUCKETS, highest, lowest, middle};
 use mvedsua_common::monitor::{Cell, ERRORS};
 
 /// A cell as it was read, all CPUs together. The sums wrap as their parts do, so that differences stay right.
 #[derive(Clone)]
 pub(super) struct Reading {
     untimed: u32,
-    sum_ns: u64,
-    max_ns: u64,
     errors: Vec<u32>,
     buckets: Vec<u32>,
 }
@@ -16,15 +14,13 @@ pub(super) struct Reading {
 impl Reading {
     /// Nothing counted yet.
     pub(super) fn zero() -> Self {
-        Reading { untimed: 0, sum_ns: 0, max_ns: 0, errors: vec![0; ERRORS], buckets: vec![0; BUCKETS] }
+        Reading { untimed: 0, errors: vec![0; ERRORS], buckets: vec![0; BUCKETS] }
     }
 
     /// Sums up what the CPUs have.
     pub(super) fn of(cells: impl Iterator<Item = Cell>) -> Self {
         cells.fold(Reading::zero(), |mut sum, cell| {
             sum.untimed = sum.untimed.wrapping_add(cell.untimed);
-            sum.sum_ns = sum.sum_ns.wrapping_add(cell.sum_ns);
-            sum.max_ns = sum.max_ns.max(cell.max_ns);
             for (to, from) in sum.errors.iter_mut().zip(cell.errors) {
                 *to = to.wrapping_add(from);
             }
@@ -47,8 +43,6 @@ impl Reading {
         };
         Growth {
             untimed: self.untimed.wrapping_sub(earlier.untimed),
-            sum_ns: self.sum_ns.wrapping_sub(earlier.sum_ns),
-            max_ns: self.max_ns,
             errors: grown(&self.errors, &earlier.errors),
             buckets: grown(&self.buckets, &earlier.buckets),
         }
@@ -58,9 +52,6 @@ impl Reading {
 /// What was counted between two readings.
 pub(super) struct Growth {
     pub(super) untimed: u32,
-    sum_ns: u64,
-    /// Of all time, not of the interval: the kernel keeps one maximum.
-    max_ns: u64,
     errors: Vec<(u16, u32)>,
     /// Bucket and count, ascending, without empty ones.
     pub(super) buckets: Vec<(u16, u32)>,
@@ -76,10 +67,6 @@ impl Growth {
 #[derive(Clone)]
 pub(super) struct Tally {
     pub(super) untimed: u64,
-    pub(super) sum_ns: u64,
-    /// The longest duration, and what it was when these statistics began.
-    max_ns: u64,
-    old_max_ns: u64,
     /// By `mvedsua_common::monitor::error_slot`.
     pub(super) errors: Vec<u64>,
     /// By `mvedsua_common::histogram::bucket`.
@@ -92,9 +79,6 @@ impl Tally {
     pub(super) fn new() -> Self {
         Tally {
             untimed: 0,
-            sum_ns: 0,
-            max_ns: 0,
-            old_max_ns: 0,
             errors: vec![0; ERRORS],
             buckets: vec![0; BUCKETS],
             unfinished: vec![0; BUCKETS],
@@ -103,8 +87,6 @@ impl Tally {
 
     pub(super) fn grow(&mut self, growth: &Growth) {
         self.untimed += u64::from(growth.untimed);
-        self.sum_ns += growth.sum_ns;
-        self.max_ns = growth.max_ns;
         for &(slot, count) in &growth.errors {
             self.errors[usize::from(slot)] += u64::from(count);
         }
@@ -116,19 +98,10 @@ impl Tally {
     /// Adds the counts of another process.
     pub(super) fn merge(&mut self, other: &Tally) {
         self.untimed += other.untimed;
-        self.sum_ns += other.sum_ns;
-        self.max_ns = self.longest().max(other.longest());
-        self.old_max_ns = 0;
         let add = |to: &mut [u64], from: &[u64]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
         add(&mut self.errors, &other.errors);
         add(&mut self.buckets, &other.buckets);
         add(&mut self.unfinished, &other.unfinished);
-    }
-
-    /// Begins anew; what the kernel has counted so far belongs to the past.
-    pub(super) fn restart(&mut self) {
-        let max_ns = self.max_ns;
-        *self = Tally { max_ns, old_max_ns: max_ns, ..Tally::new() };
     }
 
     /// Returns how many calls are timed.
@@ -141,13 +114,18 @@ impl Tally {
         self.unfinished.iter().sum()
     }
 
-    /// Returns the longest duration: exact, or within its bucket when a longer one was seen before a restart.
+    /// Returns the time spent in timed calls, within 1/32.
+    pub(super) fn sum_ns(&self) -> u64 {
+        self.buckets.iter().enumerate().map(|(bucket, count)| middle(bucket).saturating_mul(*count)).sum()
+    }
+
+    /// Returns the longest duration, at most 1/16 too long; 0 where nothing was timed.
     pub(super) fn longest(&self) -> u64 {
-        if self.max_ns > self.old_max_ns {
-            return self.max_ns;
+        match self.buckets.iter().rposition(|&count| count > 0) {
+            Some(last) if last == BUCKETS - 1 => lowest(last),
+            Some(bucket) => highest(bucket),
+            None => 0,
         }
-        let last = self.buckets.iter().rposition(|&count| count > 0);
-        last.map_or(0, |bucket| mvedsua_common::histogram::highest(bucket).min(self.max_ns))
     }
 }
 
@@ -159,8 +137,6 @@ mod tests {
         let mut cell = Cell::EMPTY;
         cell.buckets[bucket] = count;
         cell.errors[11] = count / 2;
-        cell.sum_ns = 10 * u64::from(count);
-        cell.max_ns = 20;
         cell
     }
 
@@ -173,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_forgets_counts_and_keeps_the_readings() {
-        let first = Reading::of([cell(3, 4)].into_iter());
+    fn sum_and_maximum_come_from_the_buckets() {
         let mut tally = Tally::new();
-        tally.grow(&first.since(&Reading::zero()));
-        assert_eq!((tally.timed(), tally.errors[11], tally.sum_ns, tally.longest()), (4, 2, 40, 20));
-        tally.restart();
-        assert_eq!((tally.timed(), tally.errors[11], tally.sum_ns, tally.longest()), (0, 0, 0, 0));
-        tally.grow(&Reading::of([cell(3, 6)].into_iter()).since(&first));
-        assert_eq!((tally.timed(), tally.longest()), (2, 3), "the bucket bounds what the kernel's maximum hides");
+        assert_eq!((tally.sum_ns(), tally.longest()), (0, 0));
+        let slow = mvedsua_common::histogram::bucket(1_000_000);
+        let growth = Reading::of([cell(3, 4), cell(slow, 2)].into_iter()).since(&Reading::zero());
+        tally.grow(&growth);
+        assert_eq!((tally.timed(), tally.errors[11]), (6, 3));
+        assert!(tally.sum_ns().abs_diff(2_000_012) * 16 <= 2_000_012, "{}", tally.sum_ns());
+        assert!((1_000_000..=1_062_500).contains(&tally.longest()), "{}", tally.longest());
     }
 }

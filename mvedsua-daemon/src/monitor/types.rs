@@ -109,7 +109,7 @@ pub struct Latency {
     pub p90: Quantile,
     pub p99: Quantile,
     pub p999: Quantile,
-    /// The longest call that was observed from entry to exit, nanoseconds (exact, not a bucket).
+    /// The longest call that was observed from entry to exit, nanoseconds.
     pub max_ns: u64,
     pub mean_ns: u64,
 }

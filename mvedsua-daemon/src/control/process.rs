@@ -255,6 +255,7 @@ fn is_cgroup_of_unit(groups: &str, unit: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -302,11 +303,23 @@ mod tests {
     fn the_code_of_a_process_is_known_by_its_build_ids() {
         let mut child = std::process::Command::new("/bin/sleep").arg("1000").spawn().expect("sleep is installed");
         let pid = child.id().cast_signed();
-        let program = program_of(pid);
-        let code = mapped_code(pid);
+        // Until it has become `sleep` it is a copy of the test.
+        let is_sleep = || program_of(pid).exe.ends_with("sleep");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let found = loop {
+            let code = mapped_code(pid).expect("root may read the map");
+            let program = program_of(pid);
+            if is_sleep() && code.iter().any(|code| code.path.ends_with("libc.so.6")) {
+                break Some((program, code));
+            }
+            if Instant::now() >= deadline {
+                break None;
+            }
+            std::thread::yield_now();
+        };
         child.kill().expect("it is ours");
         child.wait().expect("it is ours");
-        let code = code.expect("root may read the map");
+        let (program, code) = found.expect("waited 20 s for `sleep` to start");
         assert!(code.iter().any(|code| code.path.ends_with("sleep") && code.build_id == program.build_id), "{code:?}");
         assert!(program.build_id.is_some_and(|id| id.len() >= 16));
     }

@@ -284,6 +284,14 @@ fn refused(tried: &str, refusal: &Refusal) -> Problem {
 fn promoted(state: &State) -> Result<(), (Code, String)> {
     match state {
         State::UpdatedLeader { .. } => Ok(()),
+        State::Validating { plan, run, .. } => {
+            let why = run.abandoned_because.as_deref().unwrap_or("it could not be made");
+            let text = format!(
+                "it was abandoned {} times, at last because {why}; both versions go on as before, the old one leads",
+                plan.abandoned
+            );
+            Err((Code::TimedOut, text))
+        }
         other => confirmed(other),
     }
 }

@@ -19,7 +19,8 @@
 //!
 //! The happy path is the upper line and the right edge. Then the failures: from any stage between the fork and the
 //! promotion, and from `updated-leader`, an error leads to `rolling-back` and to `single-leader` with the old version;
-//! when the failure was a matter of timing, the update is tried again after a pause. When the *leader* crashes while
+//! when the failure was a matter of timing, the update is tried again after a pause. A promotion that is
+//! abandoned leaves everything as it was; it is tried again, and in the end given up, while the versions go on. When the *leader* crashes while
 //! two versions run, the follower takes over and goes straight to `updated-leader` without an old version. When the
 //! target ends by itself, everything ends.
 //!

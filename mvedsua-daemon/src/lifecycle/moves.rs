@@ -90,11 +90,15 @@ pub(super) fn confirm_effects(plan: &Plan) -> Vec<Effect> {
 }
 
 pub(super) fn undo(plan: Plan, leader: i32, run: Option<Run>, cause: Cause) -> Next {
+    let reason = match &cause {
+        Cause::Asked(reason) => reason.clone(),
+        cause => cause.to_string(),
+    };
     let effects = vec![
         Effect::StopTimer(Timer::Soak),
         Effect::StopTimer(Timer::PromoteAgain),
         Effect::SetTimer(Timer::Answer, plan.policy.answer_within),
-        Effect::Send(Command::Rollback { reason: cause.to_string() }),
+        Effect::Send(Command::Rollback { reason }),
     ];
     (State::RollingBack { plan, leader, run, cause, overdue: Overdue::No }, effects)
 }
@@ -129,8 +133,7 @@ pub(super) fn after_rollback(plan: Plan, leader: i32, cause: Cause, mut effects:
         | Cause::NewCrashed { .. }
         | Cause::EngineLost => false,
     };
-    // An update whose promotions were all abandoned has had its retries.
-    if timing && plan.attempt <= plan.policy.retries && plan.abandoned <= plan.policy.retries {
+    if timing && plan.attempt <= plan.policy.retries {
         effects.push(Effect::SetTimer(Timer::Retry, plan.policy.retry_after));
         return (State::Pausing { plan, leader, cause }, effects);
     }

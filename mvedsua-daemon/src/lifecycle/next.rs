@@ -33,11 +33,11 @@ pub fn next(state: &State) -> String {
                 (Promotion::Manual, false) => format!("`promote` decides; ready once {}", waits.join(" and ")),
             }
         }
-        State::PromotingAgain { plan, .. } => format!(
-            "the promotion was abandoned {} times of {} and is tried again in {}",
+        State::PromotingAgain { plan, run, .. } => format!(
+            "the promotion is tried again in {}; it was abandoned {} times, at last because {}",
+            humantime::format_duration(plan.policy.retry_after),
             plan.abandoned,
-            plan.policy.retries,
-            humantime::format_duration(plan.policy.retry_after)
+            run.abandoned_because.as_deref().unwrap_or("it could not be made")
         ),
         State::Promoting { .. } => {
             "both versions stop at the same call; then the service moves to the new one".to_owned()

@@ -86,10 +86,18 @@ pub struct Policy {
     pub retries: u32,
     /// How long to wait before trying again.
     pub retry_after: Duration,
+    /// How often a promotion that the operator asked for is tried before it is given up and the versions go on as they
+    /// are. One that the policy asked for is tried until the timeout.
+    #[serde(default = "default_promotion_tries")]
+    pub promotion_tries: u32,
     /// How long the update may take from the request to the promotion, retries included.
     pub timeout: Duration,
     /// How long the engine may take to answer a command before that is an alarm; longer than its own bounds.
     pub answer_within: Duration,
+}
+
+fn default_promotion_tries() -> u32 {
+    40
 }
 
 impl Default for Policy {
@@ -102,6 +110,7 @@ impl Default for Policy {
             thresholds: Thresholds::default(),
             retries: 8,
             retry_after: Duration::from_millis(500),
+            promotion_tries: default_promotion_tries(),
             timeout: soak + Duration::from_mins(10),
             answer_within: Duration::from_secs(60),
         }

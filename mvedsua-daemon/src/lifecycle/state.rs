@@ -95,6 +95,8 @@ pub struct Run {
     /// How long the leader stood still for the fork, microseconds.
     pub fork_pause_us: u64,
     pub counters: Counters,
+    /// Why the last promotion was abandoned.
+    pub abandoned_because: Option<String>,
 }
 
 /// What an update keeps through all its stages.
@@ -103,7 +105,7 @@ pub struct Plan {
     pub policy: Policy,
     /// Counts the attempts from 1.
     pub attempt: u32,
-    /// Counts the promotions that were abandoned.
+    /// Counts the promotions that were abandoned since one was asked for.
     pub abandoned: u32,
 }
 

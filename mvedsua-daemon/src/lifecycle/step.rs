@@ -115,7 +115,7 @@ fn validating(plan: Plan, run: Run, soak: Soak, event: Event) -> Next {
                 (Waiver::Evidence, Promotion::Auto) | (Waiver::None, _) => Waiver::None,
             };
             if evidence.is_enough() || waived == Waiver::Evidence {
-                promote(plan, run, soak)
+                promote(Plan { abandoned: 0, ..plan }, run, soak)
             } else {
                 same(vec![Effect::Refuse(Refusal::TooLittle(evidence))])
             }
@@ -180,18 +180,15 @@ fn promoting(plan: Plan, run: Run, soak: Soak, overdue: Overdue, event: Event) -
         }
         Event::Session(SessionEvent::PromotionAbandoned { reason }) => {
             let plan = Plan { abandoned: plan.abandoned + 1, ..plan };
-            if plan.abandoned > plan.policy.retries {
-                let cause = Cause::Failed(FailureKind::TimedOut(format!(
-                    "the promotion was tried {} times and abandoned each time, at last because {reason}",
-                    plan.abandoned
-                )));
-                let (state, mut effects) = undo(plan, run.leader, Some(run), cause);
-                effects.insert(0, Effect::StopTimer(Timer::Answer));
-                return (state, effects);
+            let run = Run { abandoned_because: Some(reason), ..run };
+            let stop = Effect::StopTimer(Timer::Answer);
+            let given_up =
+                plan.policy.promote == Promotion::Manual && plan.abandoned >= plan.policy.promotion_tries;
+            if given_up {
+                return (State::Validating { plan, run, soak }, vec![stop]);
             }
-            let effects =
-                vec![Effect::StopTimer(Timer::Answer), Effect::SetTimer(Timer::PromoteAgain, plan.policy.retry_after)];
-            (State::PromotingAgain { plan, run, soak }, effects)
+            let again = Effect::SetTimer(Timer::PromoteAgain, plan.policy.retry_after);
+            (State::PromotingAgain { plan, run, soak }, vec![stop, again])
         }
         Event::Session(SessionEvent::Progress(counters)) => same(Run { counters, ..run }, vec![]),
         Event::Session(SessionEvent::CaughtUp) => same(run, vec![]),

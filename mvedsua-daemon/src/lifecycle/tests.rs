@@ -513,3 +513,22 @@ fn a_mismatch_after_the_promotion_goes_back() {
     world.happen(Event::Verified(Verification::Mismatch { what: "libc.so.6".to_owned() }));
     assert_eq!(world.state.stage(), Stage::RollingBack);
 }
+
+#[test]
+fn a_promotion_by_hand_is_given_up_after_a_while_and_nothing_is_lost() {
+    let policy = Policy { promotion_tries: 3, ..Policy::default() };
+    let mut world = run_to_validating(policy);
+    for round in 0..2 {
+        world.happen(Event::Promote(Waiver::Evidence));
+        for attempt in 1..=3 {
+            assert_eq!(world.state.stage(), Stage::Promoting, "round {round}, attempt {attempt}");
+            world.happen(Event::Session(SessionEvent::PromotionAbandoned { reason: "it is behind".to_owned() }));
+            if attempt < 3 {
+                assert!(matches!(world.state, State::PromotingAgain { .. }));
+                world.happen(Event::Timer(Timer::PromoteAgain));
+            }
+        }
+        assert!(matches!(world.state, State::Validating { .. }), "{:?}", world.state);
+    }
+    assert_eq!(world.finished, []);
+}

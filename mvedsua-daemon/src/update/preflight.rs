@@ -339,8 +339,8 @@ fn of_mappings(pid: i32, maps: &[Mapping]) -> Vec<Finding> {
                 findings.push(warn("shared-memory", reason("is shared memory".to_owned()), remedy));
             }
             None => {
-                let remedy = "what the new version writes into its copy would not reach the file";
-                findings.push(refuse("shared-file", reason("writes to a file".to_owned()), remedy));
+                let remedy = "a rehearsal is safe; after a promotion what the new version writes stays in its own copy";
+                findings.push(warn("shared-file", reason("writes to a file".to_owned()), remedy));
             }
         }
     }
@@ -389,7 +389,7 @@ fn parse_parent(stat: &str) -> Option<i32> {
 
 fn of_timers(timers: &str) -> Option<Finding> {
     let count = timers.lines().filter(|line| line.starts_with("ID:")).count();
-    let remedy = "a fork does not carry them; at the promotion they are armed anew";
+    let remedy = "a rehearsal is possible; a promotion is not, since they cannot be moved yet";
     (count > 0).then(|| warn("timers", format!("it has {count} POSIX timers"), remedy))
 }
 

@@ -79,10 +79,11 @@ pub(super) fn versions_of(state: &State, program: impl Fn(i32) -> Program) -> Ve
 pub(crate) fn promotion_is_decided(state: &State) -> bool {
     match state {
         State::UpdatedLeader { ending, .. } => *ending != Ending::Verifying,
+        // It was abandoned and given up.
+        State::Validating { .. } => true,
         State::SingleLeader { .. } | State::Pausing { .. } | State::Ended { .. } => true,
         State::Updating { .. }
         | State::CatchingUp { .. }
-        | State::Validating { .. }
         | State::PromotingAgain { .. }
         | State::Promoting { .. }
         | State::RollingBack { .. } => false,

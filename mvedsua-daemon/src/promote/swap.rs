@@ -98,16 +98,21 @@ pub(crate) fn close_all(inbox: &Inbox, process: &Process) -> Result<()> {
     remote.finish()
 }
 
-/// Corrects the thread ids that glibc keeps in its thread descriptors (`pthread_kill` and the like use them). A place that
-/// does not hold the old id is something else and is left alone.
-pub(crate) fn correct_cached_tids(memory: &Memory, gated: &[Gated], old: impl Fn(Slot) -> Option<Tid>) {
+/// Replaces the thread ids that glibc keeps in its thread descriptors (`pthread_kill` and the like pass them to the kernel):
+/// both versions keep those of the one that leads. A place that does not hold the id `from` is something else and is left.
+pub(crate) fn replace_cached_tids(
+    memory: &Memory,
+    gated: &[Gated],
+    from: impl Fn(&Gated) -> Option<Tid>,
+    to: impl Fn(&Gated) -> Option<Tid>,
+) {
     for thread in gated {
         let place = thread.regs.fs_base + GLIBC_TID;
-        if let (Some(old), Ok(have)) = (old(thread.slot), memory.read_u32(place))
-            && have == old.0 as u32
-            && let Err(error) = memory.write(place, &thread.tid.0.to_ne_bytes())
+        if let (Some(from), Some(to), Ok(have)) = (from(thread), to(thread), memory.read_u32(place))
+            && have == from.0 as u32
+            && let Err(error) = memory.write(place, &to.0.to_ne_bytes())
         {
-            tracing::warn!(tid = thread.tid.0, %error, "a cached thread id could not be corrected");
+            tracing::warn!(tid = thread.tid.0, %error, "a cached thread id could not be replaced");
         }
     }
 }

@@ -395,7 +395,7 @@ impl Following {
 
     /// Takes one more record from the log, if there is one and room to keep it.
     fn fetch(&mut self) -> bool {
-        if self.due.len() >= LOOK_AHEAD || self.due.bytes() >= LOOK_AHEAD_BYTES {
+        if !self.may_fetch() {
             return false;
         }
         match self.reader.next() {
@@ -437,12 +437,17 @@ impl Following {
     }
 
     /// Says whether a thread asks for the time and nothing is known of what the leader did there.
+    fn may_fetch(&self) -> bool {
+        self.due.len() < LOOK_AHEAD && self.due.bytes() < LOOK_AHEAD_BYTES
+    }
+
+    /// Says whether a thread waits for a record of its own that has not been taken from the log yet.
     fn somebody_asks(&self) -> bool {
-        let asks = |thread: &Thread| {
-            matches!(&thread.state, State::AtCall(call) if elastic::is_elastic(call.nr))
-                && self.due.first_of(thread.slot).is_none()
+        let asks = |thread: &Thread| match &thread.state {
+            State::AtCall(call) => elastic::is_elastic(call.nr) && self.due.first_of(thread.slot).is_none(),
+            _ => false,
         };
-        self.due.len() < LOOK_AHEAD && self.threads.values().any(asks)
+        self.may_fetch() && self.threads.values().any(asks)
     }
 
     /// Answers the threads that ask for the time, each from its own next record; says whether one could be answered.

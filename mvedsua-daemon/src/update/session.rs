@@ -661,7 +661,8 @@ impl Running<'_> {
         })?;
         self.generation = lives_at + 1;
         let old_tids: BTreeMap<Slot, Tid> = old_gated.iter().map(|thread| (thread.slot, thread.tid)).collect();
-        self.demote(old_gated, reader, &registrations, timers.clone())?;
+        let new_tids = new_gated.iter().map(|thread| (thread.slot, thread.tid)).collect();
+        self.demote(old_gated, reader, &registrations, timers.clone(), new_tids)?;
         self.elevate(new_gated, writer, Moved { old_tids, epoll, timers, record_locks })?;
         std::mem::swap(&mut self.lead, &mut self.follow);
         std::mem::swap(&mut self.leader, &mut self.follower);
@@ -678,6 +679,7 @@ impl Running<'_> {
         reader: log::Reader,
         registrations: &[(i32, i32, Pair)],
         timers: Timers,
+        new_tids: BTreeMap<Slot, Tid>,
     ) -> Result<()> {
         let bell = self.lead.bell();
         reader.set_waker(Arc::new(move || bell.ring()));
@@ -701,6 +703,8 @@ impl Running<'_> {
             timers.stop(&mut remote, &process.memory, swap::scratch(process, slot))?;
             remote.finish()?;
             swap::close_all(inbox, process)?;
+            let new = |thread: &swap::Gated| new_tids.get(&thread.slot).copied();
+            swap::replace_cached_tids(&process.memory, &gated, |thread| Some(thread.tid), new);
             let threads = gated.iter().map(|thread| (thread.tid, thread.slot));
             let mut following = Following::new(threads, reader, settings, notices);
             following.adopt_registrations(swapped);
@@ -718,7 +722,8 @@ impl Running<'_> {
             let notices = core.notices.clone();
             let (inbox, process, role) = parts(core)?;
             swap::ungate(&gated)?;
-            swap::correct_cached_tids(&process.memory, &gated, |slot| moved.old_tids.get(&slot).copied());
+            let old = |thread: &swap::Gated| moved.old_tids.get(&thread.slot).copied();
+            swap::replace_cached_tids(&process.memory, &gated, old, |thread| Some(thread.tid));
             swap::correct_epoll(inbox, process, &moved.epoll)?;
             let (tid, slot) = any_thread(process)?;
             if !moved.timers.is_empty() || !moved.record_locks.is_empty() {

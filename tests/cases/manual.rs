@@ -24,6 +24,8 @@ children; `clone` of a process that shares memory or descriptors; `futex` with p
 value holds a pointer; limits and capabilities of a process named by its id; more than 63 messages in one `sendmmsg` or
 `recvmmsg`; more than 65,535 descriptors in one `poll`.
 
+A signal that was blocked and pending, and is let in by `rt_sigprocmask`, is not followed yet: it ends the update.
+
 Made by `UPDATE=1 cargo test -p harness --test manual` from
 `mvedsua-common/src/syscalls`.
 

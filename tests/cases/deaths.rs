@@ -187,9 +187,15 @@ fn a_daemon_killed_at_a_hundred_random_instants_harms_nobody() {
     const KILLS: u32 = 100;
     let (mut stand, load) = redis_under_load(10);
     load.wait_requests(200, STEP_LIMIT);
-    let began = Instant::now();
-    stand.cycle(100);
-    let cycle = began.elapsed();
+    let mut cycles: Vec<Duration> = (0..3)
+        .map(|_| {
+            let began = Instant::now();
+            stand.cycle(100);
+            began.elapsed()
+        })
+        .collect();
+    cycles.sort();
+    let cycle = cycles[1];
     let mut random = StdRng::seed_from_u64(7);
     let mut stages = std::collections::BTreeMap::new();
     for kill in 0..KILLS {
@@ -223,7 +229,12 @@ fn a_daemon_killed_at_a_hundred_random_instants_harms_nobody() {
             operator.join().unwrap();
         });
         stand.daemon.kill();
-        *stages.entry(stage.into_inner().unwrap()).or_insert(0) += 1;
+        let stage = stage.into_inner().unwrap();
+        let longest = load.mark();
+        if longest > Duration::from_secs(1) {
+            println!("kill {kill} in stage {stage:?}: a request took {longest:?}");
+        }
+        *stages.entry(stage).or_insert(0) += 1;
         assert_eq!(load.failed(), 0, "after kill {kill}: {:?}", load.stop().failures);
         stand.daemon.start_again().unwrap();
         let session = stand.server.program.pid();

@@ -31,7 +31,9 @@ fn write_target(out: &mut String, target: &TargetStatus) {
         target.update.as_ref().map_or(String::new(), |update| format!("  for {}", short_ms(update.in_stage_ms)));
     let _ = writeln!(out, "process {}  {}{lasted}", target.pid, target.stage);
     for version in &target.versions {
-        field(out, role(version), &describe(version));
+        // Without an update there is nothing that it is older or newer than.
+        let which = target.update.as_ref().map(|_| version.which);
+        field(out, role(version), &describe(version, which));
     }
     if let Some(monitor) = &target.monitor {
         field(out, "observed", &format!("mode {}, since {}", monitor.options.mode, show_ms(monitor.attached_at_ms)));
@@ -127,17 +129,18 @@ fn role(version: &VersionStatus) -> &'static str {
     }
 }
 
-fn describe(version: &VersionStatus) -> String {
-    let which = match version.which {
-        Which::Old => "old",
-        Which::New => "new",
+fn describe(version: &VersionStatus, which: Option<Which>) -> String {
+    let which = match which {
+        Some(Which::Old) => " (old version)",
+        Some(Which::New) => " (new version)",
+        None => "",
     };
     let exe = if version.program.exe.is_empty() { "?" } else { &version.program.exe };
     let id =
         version.program.build_id.as_deref().map_or("no build-id".to_owned(), |id| {
             format!("build-id {}", id.chars().take(BUILD_ID).collect::<String>())
         });
-    format!("{} ({which} version)  {exe}  {id}", version.pid)
+    format!("{}{which}  {exe}  {id}", version.pid)
 }
 
 fn field(out: &mut String, name: &str, text: &str) {

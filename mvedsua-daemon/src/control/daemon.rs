@@ -20,6 +20,7 @@ use super::status::{DaemonInfo, Role, Status, TargetStatus, VersionStatus, Which
 use super::updates::{Asked, Driver, Handle, Shared};
 use super::{Code, Engine, clock};
 use crate::lifecycle::{Cause, Event, Outcome, Recovery, Stage};
+use crate::monitor::{ProcessState, TargetInfo};
 use crate::update::{Counters, FailureKind};
 
 /// How many updates that are over stay in `status`.
@@ -154,18 +155,7 @@ impl Daemon {
         for monitored in self.shared.observer.targets() {
             match targets.iter_mut().find(|target| target.concerns(monitored.pid)) {
                 Some(target) => target.monitor = Some(monitored),
-                None => {
-                    let program = process::program_of(monitored.pid);
-                    let version = VersionStatus { pid: monitored.pid, role: Role::Leader, which: Which::Old, program };
-                    targets.push(TargetStatus {
-                        pid: monitored.pid,
-                        stage: Stage::SingleLeader,
-                        versions: vec![version],
-                        monitor: Some(monitored),
-                        update: None,
-                        next: "nothing; no update is under way".to_owned(),
-                    });
-                }
+                None => targets.push(only_observed(monitored)),
             }
         }
         targets.retain(|target| only.is_none_or(|pid| target.concerns(pid)) && may_see(target.pid));
@@ -209,6 +199,22 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Returns the status of a process that nobody has updated.
+fn only_observed(monitored: TargetInfo) -> TargetStatus {
+    let pid = monitored.pid;
+    let (stage, versions, next) = match monitored.state {
+        ProcessState::Running => {
+            let program = process::program_of(pid);
+            let version = VersionStatus { pid, role: Role::Leader, which: Which::Old, program };
+            (Stage::SingleLeader, vec![version], "nothing; no update is under way")
+        }
+        ProcessState::Exited => {
+            (Stage::Ended, vec![], "nothing; the process has ended, its statistics stay until `detach`")
+        }
+    };
+    TargetStatus { pid, stage, versions, monitor: Some(monitored), update: None, next: next.to_owned() }
 }
 
 fn take_lock(dirs: &Dirs) -> Result<File, StartError> {

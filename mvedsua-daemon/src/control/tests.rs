@@ -35,9 +35,19 @@ struct Sleeper(Child);
 
 impl Sleeper {
     fn start() -> Self {
-        let quiet = || Stdio::null();
-        let child = Program::new("sleep").arg("1000").stdin(quiet()).stdout(quiet()).spawn();
-        Sleeper(child.expect("sleep is installed"))
+        Sleeper::adopt(Program::new("sleep").arg("1000").stdin(Stdio::null()).stdout(Stdio::null()))
+    }
+
+    /// Starts a program and waits until it has loaded what it runs.
+    fn adopt(program: &mut Program) -> Self {
+        let sleeper = Sleeper(program.spawn().expect("it is installed"));
+        let maps = || std::fs::read_to_string(format!("/proc/{}/maps", sleeper.pid())).unwrap_or_default();
+        let deadline = std::time::Instant::now() + LIMIT;
+        while !maps().contains("libc.so") {
+            assert!(std::time::Instant::now() < deadline, "waited {LIMIT:?} for {program:?} to load its libraries");
+            std::thread::yield_now();
+        }
+        sleeper
     }
 
     fn pid(&self) -> i32 {
@@ -367,6 +377,24 @@ fn a_divergence_rolls_back_and_is_reported() {
         assert!(report["ok"]["report"][0]["failures"][0]["Diverged"].is_object(), "{report}");
         let again = talk.ask(json!({"promote": {"pid": old, "evidence": "required"}})).await;
         assert_eq!(again["error"]["code"], 2, "{again}");
+    });
+}
+
+#[test]
+fn a_new_leader_that_runs_something_else_is_never_called_updated() {
+    let mut site = Site::new();
+    // `cat` stands for a version that was not announced; it waits for its input.
+    site.follower = Sleeper::adopt(Program::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()));
+    let old = site.leader.pid();
+    site.run(Script::Obedient, |_| async {
+        let mut talk = site.connect().await;
+        talk.ask(update(old, "manual")).await;
+        talk.wait(old, |target| target["update"]["counters"]["compared_calls"] == 500).await;
+        let promoted = talk.ask(json!({"promote": {"pid": old, "evidence": "required"}})).await;
+        assert_eq!(promoted["error"]["code"], 23, "{promoted}");
+        assert!(promoted["error"]["why"].as_str().is_some_and(|why| why.contains("/cat")), "{promoted}");
+        let target = talk.wait(old, |target| target["stage"] == "single-leader").await;
+        assert_eq!(target["pid"], old, "the old version serves: {target}");
     });
 }
 

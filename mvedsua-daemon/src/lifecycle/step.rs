@@ -182,8 +182,7 @@ fn promoting(plan: Plan, run: Run, soak: Soak, overdue: Overdue, event: Event) -
             let plan = Plan { abandoned: plan.abandoned + 1, ..plan };
             let run = Run { abandoned_because: Some(reason), ..run };
             let stop = Effect::StopTimer(Timer::Answer);
-            let given_up =
-                plan.policy.promote == Promotion::Manual && plan.abandoned >= plan.policy.promotion_tries;
+            let given_up = plan.policy.promote == Promotion::Manual && plan.abandoned >= plan.policy.promotion_tries;
             if given_up {
                 return (State::Validating { plan, run, soak }, vec![stop]);
             }

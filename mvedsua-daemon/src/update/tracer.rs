@@ -9,8 +9,9 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use super::process::Process;
 use crate::ptrace::wait::{Bell, Inbox, Stop, Wake};
@@ -18,6 +19,10 @@ use crate::ptrace::{Error, Result, Tid};
 use crate::record::leading::Leading;
 use crate::replay::following::Following;
 use crate::update::session::Notice;
+
+/// How long a tracer thread may take for one request. All it does is bounded by far less; a thread that does not answer has
+/// a fault, and must not take the session with it.
+const ASK_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the traced process is at the moment.
 #[derive(Debug, Default)]
@@ -83,8 +88,12 @@ impl Tracer {
         });
         let sent = self.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok());
         self.bell.ring();
-        match result.recv() {
+        match result.recv_timeout(ASK_LIMIT) {
             Ok(result) if sent => result,
+            Err(RecvTimeoutError::Timeout) => {
+                let what = format!("an answer of thread {}", self.name);
+                Err(Error::TimedOut { what, seconds: ASK_LIMIT.as_secs_f64() })
+            }
             _ => Err(Error::Unsupported(format!("thread {} has ended", self.name))),
         }
     }

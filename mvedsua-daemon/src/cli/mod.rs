@@ -33,7 +33,7 @@ pub fn run() -> u8 {
     let code = match perform(&cli) {
         Ok(code) => code,
         Err(problem) => {
-            out::problem(&problem, cli.json);
+            out::problem(&problem, if cli.json { out::Form::Json } else { out::Form::Text });
             problem.code
         }
     };

@@ -30,11 +30,19 @@ impl From<io::Error> for Problem {
 }
 
 /// Prints why something was not done: for people on standard error, for programs as JSON on standard output.
-pub(super) fn problem(problem: &Problem, as_json: bool) {
-    if as_json {
-        json(&json!({"error": problem}));
-    } else {
+pub(super) fn problem(problem: &Problem, form: Form) {
+    match form {
+        Form::Json => json(&json!({"error": problem})),
         // Where even that cannot be written there is nobody to tell.
-        let _ = writeln!(io::stderr(), "mvedsuad: {problem}");
+        Form::Text => drop(writeln!(io::stderr(), "mvedsuad: {problem}")),
     }
+}
+
+/// Says for whom something is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }

@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Where the leader, the follower, the daemon's threads and the clients run
     #[arg(long, value_enum, default_value_t = Layout::Apart)]
     layout: Layout,
+    /// Which build of the daemon to measure
+    #[arg(long, value_enum, default_value_t = build::Profile::Release)]
+    profile: build::Profile,
 }
 
 /// Which processor takes what, on a machine with two.
@@ -62,7 +65,7 @@ struct Run {
 pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "the benchmark traces a process: run it as root");
     setup::run(&setup::Args::default())?;
-    let binary = build::run(&build::Args { profile: build::Profile::Release })?;
+    let binary = build::run(&build::Args { profile: args.profile })?;
     let server = server::redis(&[])?;
     let cpus = Cpus::of_machine()?;
     if args.layout != Layout::Free {

@@ -6,8 +6,22 @@
 use super::transfer;
 use crate::ptrace::inject::Remote;
 use crate::ptrace::memory::Memory;
+use crate::ptrace::procfs::{self, Mapping};
 use crate::ptrace::{Error, Pid, Result};
 use std::os::fd::AsFd;
+
+/// Refuses what cannot be moved yet: memory that the leader shares with a file or with others, of which the follower has a
+/// private copy. `arena` is the daemon's own shared memory.
+pub(crate) fn check_movable(pid: Pid, arena: u64) -> Result<()> {
+    let shared = |mapping: &Mapping| mapping.shared && mapping.writable && mapping.start != arena;
+    match procfs::maps(pid)?.into_iter().find(shared) {
+        None => Ok(()),
+        Some(Mapping { start, name, .. }) => {
+            let what = format!("the memory at {start:#x} is shared and writable ({name}), which cannot be moved yet");
+            Err(Error::Unsupported(format!("{what}: process {pid} can be rehearsed, but not promoted")))
+        }
+    }
+}
 
 /// Gives the new leader the old one's resource limits. They are set from inside: a daemon without `CAP_SYS_RESOURCE` may
 /// not set those of another user's process.

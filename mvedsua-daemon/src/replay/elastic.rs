@@ -31,10 +31,14 @@ pub(crate) fn same_question(nr: u32, args: &[u64; 6], recorded: &CallEntry) -> b
     nr == recorded.nr && clock(args) == clock(&recorded.args)
 }
 
+/// The result of a call and the pieces of memory that it wrote.
+type Answer = (i64, Vec<Vec<u8>>);
+
 /// The answers that the leader got last.
 #[derive(Debug, Default)]
 pub(crate) struct LastTimes {
-    seen: HashMap<(u32, u32), (i64, Vec<Vec<u8>>)>,
+    /// By call and clock.
+    seen: HashMap<(u32, u32), Answer>,
 }
 
 impl LastTimes {

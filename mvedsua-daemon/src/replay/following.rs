@@ -645,7 +645,7 @@ impl Following {
                 self.make(tid, call.nr, State::Exiting)?;
                 Ok(Applied::Done)
             }
-            (Treatment::MmapFile(_), Some(ret)) if ret.ret > 0 => self.map_copy(tid, call, ret),
+            (Treatment::MmapFile(_), Some(ret)) if ret.ret > 0 => self.map_copy(tid, &call, ret),
             (_, None) => {
                 self.state(tid, State::Entered(call));
                 Ok(Applied::Done)
@@ -655,7 +655,7 @@ impl Following {
     }
 
     /// Makes a private, anonymous mapping of its own where the leader mapped a file; the contents follow.
-    fn map_copy(&mut self, tid: Tid, call: Box<Call>, ret: &CallReturn) -> Result<Applied> {
+    fn map_copy(&mut self, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
         let contents = ret.outputs.first().map(|piece| piece.bytes.clone()).unwrap_or_default();
         let mut regs = sys::get_regs(tid)?;
         let fixed = call.args[3] & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) as u64;

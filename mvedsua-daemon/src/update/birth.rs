@@ -49,15 +49,6 @@ pub(crate) struct Birth {
     pub(crate) pause: Duration,
 }
 
-/// A shared mapping that the follower has a private copy of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SharedCopy {
-    pub(crate) start: u64,
-    pub(crate) end: u64,
-    pub(crate) protection: i32,
-    pub(crate) writable: bool,
-}
-
 /// Attaches to the leader and puts the stub and the arena into it. Stops only its first thread, for a few calls.
 pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Process> {
     let memory = Memory::open(pid)?;
@@ -219,7 +210,7 @@ fn capture(inbox: &Inbox, process: &Process, tid: Tid, how: Parked) -> Result<Th
 }
 
 /// Attaches to the forked child and makes it an isolated copy of the leader. Its threads stay parked.
-pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<(Process, Vec<SharedCopy>)> {
+pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<Process> {
     let pid = birth.child;
     let main = pid.main();
     sys::seize(main, sys::OPTIONS_FOLLOWER)?;
@@ -244,7 +235,7 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<(Process, Vec<Shared
     let mut remote = process.remote(inbox, main, forked.regs)?;
     remote.set_saved(forked.regs, forked.mask);
     remote.call("close_range", libc::SYS_close_range, [0, u64::from(u32::MAX), 0, 0, 0, 0])?;
-    let copies = copy_shared(&mut remote, &process)?;
+    copy_shared(&mut remote, &process)?;
     remote.call("set_tid_address", libc::SYS_set_tid_address, [forked.clear_tid, 0, 0, 0, 0, 0])?;
     remote.call("set_robust_list", libc::SYS_set_robust_list, [forked.robust.0, forked.robust.1, 0, 0, 0, 0])?;
     for thread in birth.threads.iter().filter(|thread| thread.slot != birth.forked_slot) {
@@ -254,7 +245,7 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<(Process, Vec<Shared
         furnish(inbox, &process, tid, thread)?;
     }
     remote.finish()?;
-    Ok((process, copies))
+    Ok(process)
 }
 
 fn clone_twin(remote: &mut Remote<'_>, thread: &ThreadState, stack: u64) -> Result<Tid> {
@@ -297,10 +288,9 @@ fn furnish(inbox: &Inbox, process: &Process, tid: Tid, thread: &ThreadState) -> 
 }
 
 /// Replaces shared mappings by private copies, so that nothing the follower writes reaches anybody.
-fn copy_shared(remote: &mut Remote<'_>, process: &Process) -> Result<Vec<SharedCopy>> {
+fn copy_shared(remote: &mut Remote<'_>, process: &Process) -> Result<()> {
     let arena = process.footprint.arena.base;
     let shared = |mapping: &Mapping| mapping.shared && mapping.start != arena && !mapping.name.starts_with('[');
-    let mut copies = Vec::new();
     for mapping in procfs::maps(process.pid)?.into_iter().filter(shared) {
         let len = mapping.end - mapping.start;
         let bit = |have: bool, bit: i32| if have { bit } else { 0 };
@@ -312,8 +302,6 @@ fn copy_shared(remote: &mut Remote<'_>, process: &Process) -> Result<Vec<SharedC
         let args = [mapping.start, len, protection as u64, flags, u64::MAX, 0];
         remote.call("mmap", libc::SYS_mmap, args)?;
         process.memory.force(mapping.start, &bytes)?;
-        let Mapping { start, end, writable, .. } = mapping;
-        copies.push(SharedCopy { start, end, protection, writable });
     }
-    Ok(copies)
+    Ok(())
 }

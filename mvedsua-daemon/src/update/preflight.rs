@@ -335,11 +335,11 @@ fn of_mappings(pid: i32, maps: &[Mapping]) -> Vec<Finding> {
                 findings.push(refuse("shared-memory", reason(format!("is shared with process {other}")), remedy));
             }
             None if mapping.is_anonymous() => {
-                let remedy = "nobody else has it; each version gets a copy of its own";
+                let remedy = "nobody else has it, so a rehearsal is possible; a promotion will be refused";
                 findings.push(warn("shared-memory", reason("is shared memory".to_owned()), remedy));
             }
             None => {
-                let remedy = "a rehearsal is safe; after a promotion what the new version writes stays in its own copy";
+                let remedy = "a rehearsal is safe; a promotion will be refused";
                 findings.push(warn("shared-file", reason("writes to a file".to_owned()), remedy));
             }
         }

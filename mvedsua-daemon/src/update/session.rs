@@ -181,7 +181,6 @@ struct Running<'a> {
     stage: Stage,
     tally: Arc<Tally>,
     gauge: Gauge,
-    copies: Vec<birth::SharedCopy>,
     generation: u64,
     /// The process that was there first, and its first child: whoever of them survives has the other as a zombie.
     original: Pid,
@@ -264,13 +263,13 @@ fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<SessionEvent>) -
     let tally = Arc::new(Tally::default());
     let settings = following::Settings { hang_timeout: options.hang_timeout, tally: Arc::clone(&tally), agreement };
     let adopted = follow.ask(move |core| {
-        let (process, copies) = birth::adopt(&core.inbox, &birth)?;
+        let process = birth::adopt(&core.inbox, &birth)?;
         let threads: Vec<_> = process.threads.iter().map(|(tid, slot)| (*tid, *slot)).collect();
         let mut following = Following::new(threads, reader, settings, core.notices.clone());
         following.start()?;
         core.process = Some(process);
         core.role = Role::Following(Box::new(following));
-        Ok(copies)
+        Ok(())
     });
     let mut running = Running {
         options,
@@ -284,14 +283,12 @@ fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<SessionEvent>) -
         stage: Stage::Outdated,
         tally,
         gauge,
-        copies: Vec::new(),
         generation: 0,
         original: pid,
         oom_score,
     };
     match adopted {
-        Ok(copies) => {
-            running.copies = copies;
+        Ok(()) => {
             running.tell(SessionEvent::Applied);
             Ok(running)
         }
@@ -599,6 +596,7 @@ impl Running<'_> {
     /// Steps 2 to 4 of a promotion. An error leaves the leader as it was.
     fn swap(&mut self) -> Result<u32> {
         let old = self.leader;
+        state::check_movable(old, self.arena()?)?;
         let copied = transfer::copy(old)?;
         let count = copied.len() as u32;
         let above = procfs::descriptors(old)?.last().map_or(0, |descriptor| descriptor.fd as u64 + 1);
@@ -670,6 +668,11 @@ impl Running<'_> {
         state::set_oom_score(self.leader, self.oom_score.as_deref().unwrap_or("0"));
         state::set_oom_score(self.follower, "1000");
         Ok(count)
+    }
+
+    /// Where the two versions share the memory of the daemon's own.
+    fn arena(&self) -> Result<u64> {
+        self.lead.ask(|core| parts(core).map(|(_, process, _)| process.footprint.arena.base))
     }
 
     /// The old leader becomes a follower: isolated, ending with its tracer.

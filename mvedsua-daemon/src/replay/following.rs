@@ -794,12 +794,17 @@ impl Following {
         let others_wait =
             self.threads.values().any(|thread| thread.slot != due.slot && matches!(thread.state, State::AtCall(_)));
         tracing::warn!(slot = due.slot.0, ?waiting, "the follower does not come to the call that is due");
-        let kind = if others_wait {
-            DivergenceKind::Order { waiting }
-        } else {
-            DivergenceKind::Hang { waited_ms: waited.as_millis() as u64 }
+        let asked = self.threads.values().find_map(|thread| match &thread.state {
+            State::AtCall(call) if thread.slot == due.slot => Some(call.clone()),
+            _ => None,
+        });
+        let kind = match &asked {
+            // It asks for the time, which the leader did not, and nobody has asked that clock before.
+            Some(call) if elastic::is_elastic(call.nr) => DivergenceKind::Call,
+            _ if others_wait => DivergenceKind::Order { waiting },
+            _ => DivergenceKind::Hang { waited_ms: waited.as_millis() as u64 },
         };
-        let divergence = self.describe(due.slot, kind, Some(&due), None);
+        let divergence = self.describe(due.slot, kind, Some(&due), asked.as_deref());
         self.diverge(process, divergence);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The records that were taken from the log and not yet answered.
 //!
-//! Each thread sees its own records in their order. Across threads only the *ordered* ones wait for each other; what is
-//! elastic ([`super::elastic`]) is due to its thread alone, so that a thread which asks for the time while it holds a lock
+//! Each thread sees its own records in their order. Across threads only the *ordered* ones wait for each other; what is of
+//! one thread ([`super::elastic`]) is due to it alone, so that a thread which asks for the time while it holds a lock
 //! does not wait for one that waits for the lock.
 
 use std::collections::{HashMap, VecDeque};
@@ -10,8 +10,8 @@ use super::elastic;
 use crate::record::{Event, Record, Seq, Slot};
 
 /// Says whether a record waits for nobody but its own thread.
-fn is_elastic(record: &Record) -> bool {
-    matches!(&record.event, Event::Call(entry, _) if elastic::is_elastic(entry.nr))
+fn is_of_one_thread(record: &Record) -> bool {
+    matches!(&record.event, Event::Call(entry, _) if elastic::of_one_thread(entry.nr))
 }
 
 /// Records by thread, and the order among those that have one.
@@ -28,7 +28,7 @@ pub(super) struct Due {
 impl Due {
     /// Adds a record; they come in the log's order.
     pub(super) fn push(&mut self, record: Record) {
-        if !is_elastic(&record) {
+        if !is_of_one_thread(&record) {
             self.order.push_back((record.seq, record.slot));
         }
         self.len += 1;
@@ -57,9 +57,9 @@ impl Due {
         self.by_slot.get(&slot)?.front()
     }
 
-    /// Says whether a thread's next record is elastic.
-    pub(super) fn is_elastic(&self, slot: Slot) -> bool {
-        self.first_of(slot).is_some_and(is_elastic)
+    /// Says whether a thread's next record waits for nobody else.
+    pub(super) fn is_of_one_thread(&self, slot: Slot) -> bool {
+        self.first_of(slot).is_some_and(is_of_one_thread)
     }
 
     /// Takes a thread's next record.
@@ -71,7 +71,7 @@ impl Due {
         }
         self.len -= 1;
         self.bytes -= record.footprint();
-        if !is_elastic(&record)
+        if !is_of_one_thread(&record)
             && let Some(at) = self.order.iter().position(|(seq, _)| *seq == record.seq)
         {
             self.order.remove(at);
@@ -81,7 +81,7 @@ impl Due {
 
     /// Puts a record back that [`Due::pop`] has just returned.
     pub(super) fn put_back(&mut self, record: Record) {
-        if !is_elastic(&record) {
+        if !is_of_one_thread(&record) {
             let at = self.order.partition_point(|(seq, _)| *seq < record.seq);
             self.order.insert(at, (record.seq, record.slot));
         }
@@ -126,7 +126,7 @@ mod tests {
             due.push(record);
         }
         assert_eq!((due.front(), due.agreed()), (Some(Slot(0)), 1));
-        assert!(due.is_elastic(Slot(1)) && !due.is_elastic(Slot(0)));
+        assert!(due.is_of_one_thread(Slot(1)) && !due.is_of_one_thread(Slot(0)));
         assert_eq!(due.pop(Slot(1)), Some(call(0, 1, 228)));
         assert_eq!(due.front(), Some(Slot(0)));
         assert_eq!(due.pop(Slot(1)), Some(call(2, 1, 1)));

@@ -5,14 +5,33 @@
 //! record of one that the follower does not make is passed over, and one that the leader did not make is answered with the
 //! time that the leader saw last. How long a sleep was asked to last is not compared either. Each such answer is counted
 //! as a relaxation and shown.
+//!
+//! The time of day is not elastic: it ends up in what programs write. But whichever clock is asked, the answer concerns the
+//! thread that asks alone, so it is [`of_one_thread`] and waits for no other thread.
 
 use std::collections::HashMap;
 
 use crate::record::{CallEntry, CallReturn, PieceDir};
 
 /// Says whether a call only asks for the time.
-pub(crate) fn asks_time(nr: u32) -> bool {
+fn asks_time(nr: u32) -> bool {
     [libc::SYS_clock_gettime, libc::SYS_gettimeofday, libc::SYS_time, libc::SYS_getcpu].contains(&i64::from(nr))
+}
+
+/// Says whether a call asks for a time that only durations are computed from, or for the processor.
+pub(crate) fn asks_duration(nr: u32, args: &[u64; 6]) -> bool {
+    const CLOCKS: [i32; 6] = [
+        libc::CLOCK_MONOTONIC,
+        libc::CLOCK_MONOTONIC_RAW,
+        libc::CLOCK_MONOTONIC_COARSE,
+        libc::CLOCK_BOOTTIME,
+        libc::CLOCK_THREAD_CPUTIME_ID,
+        libc::CLOCK_PROCESS_CPUTIME_ID,
+    ];
+    match i64::from(nr) {
+        libc::SYS_clock_gettime => CLOCKS.contains(&(args[0] as i32)),
+        nr => nr == libc::SYS_getcpu,
+    }
 }
 
 /// Says whether a call only waits.
@@ -21,7 +40,12 @@ pub(crate) fn sleeps(nr: u32) -> bool {
 }
 
 /// Says whether a call is elastic.
-pub(crate) fn is_elastic(nr: u32) -> bool {
+pub(crate) fn is_elastic(nr: u32, args: &[u64; 6]) -> bool {
+    asks_duration(nr, args) || sleeps(nr)
+}
+
+/// Says whether a call concerns nobody but the thread that makes it.
+pub(crate) fn of_one_thread(nr: u32) -> bool {
     asks_time(nr) || sleeps(nr)
 }
 
@@ -79,6 +103,7 @@ mod tests {
         assert_eq!(times.answer(228, &entry(0).args), None);
         assert_eq!(times.answer(35, &[0; 6]), Some((0, &[][..])));
         assert!(same_question(228, &entry(1).args, &entry(1)) && !same_question(228, &entry(1).args, &entry(0)));
-        assert!(!is_elastic(0));
+        assert!(!of_one_thread(0) && of_one_thread(228));
+        assert!(is_elastic(228, &entry(1).args) && !is_elastic(228, &entry(0).args));
     }
 }

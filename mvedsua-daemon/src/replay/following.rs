@@ -444,7 +444,7 @@ impl Following {
     /// Says whether a thread waits for a record of its own that has not been taken from the log yet.
     fn somebody_asks(&self) -> bool {
         let asks = |thread: &Thread| match &thread.state {
-            State::AtCall(call) => elastic::is_elastic(call.nr) && self.due.first_of(thread.slot).is_none(),
+            State::AtCall(call) => elastic::of_one_thread(call.nr) && self.due.first_of(thread.slot).is_none(),
             _ => false,
         };
         self.may_fetch() && self.threads.values().any(asks)
@@ -453,7 +453,7 @@ impl Following {
     /// Answers the threads that ask for the time, each from its own next record; says whether one could be answered.
     fn answer_elastic(&mut self, process: &mut Process) -> Result<bool> {
         let asks = |(tid, thread): (&Tid, &Thread)| match &thread.state {
-            State::AtCall(call) if elastic::is_elastic(call.nr) => Some((*tid, thread.slot)),
+            State::AtCall(call) if elastic::of_one_thread(call.nr) => Some((*tid, thread.slot)),
             _ => None,
         };
         let asking: Vec<(Tid, Slot)> = self.threads.iter().filter_map(asks).collect();
@@ -465,11 +465,11 @@ impl Following {
                 None | Some(Record { event: Event::Signal(_), .. }) => continue,
                 Some(_) => {}
             }
-            if self.due.is_elastic(slot) {
+            if self.due.is_of_one_thread(slot) {
                 moved |= self.answer_first(process, slot)?;
-            } else if self.due.first_of(slot).is_some_and(|record| matches!(record.event, Event::Signal(_))) {
-                // It is for the return from this very call, perhaps; it comes in its turn.
-            } else if let Some(Thread { state: State::AtCall(call), .. }) = self.threads.get(&tid) {
+            } else if let Some(Thread { state: State::AtCall(call), .. }) = self.threads.get(&tid)
+                && elastic::is_elastic(call.nr, &call.args)
+            {
                 // The leader made another call here: the follower asks once more than it did.
                 let call = call.clone();
                 moved |= self.improvise(process, tid, &call)?;
@@ -521,7 +521,7 @@ impl Following {
         }
         let Some(tid) = process.tid(slot) else {
             let gone = matches!(&record.event, Event::ThreadEnded)
-                || matches!(&record.event, Event::Call(entry, _) if elastic::is_elastic(entry.nr));
+                || matches!(&record.event, Event::Call(entry, _) if elastic::of_one_thread(entry.nr));
             return Ok(if gone { Applied::Done } else { self.unexpected(slot, record, None) });
         };
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::NotReady) };
@@ -592,16 +592,14 @@ impl Following {
             Event::Enter(entry) => (entry, None),
             _ => return Ok(Applied::NotReady),
         };
-        let elastic_record = elastic::is_elastic(entry.nr);
-        if elastic_record
-            && elastic::is_elastic(call.nr)
+        if elastic::of_one_thread(entry.nr)
             && elastic::same_question(call.nr, &call.args, entry)
             && let Some(ret) = ret
         {
             self.times.note(entry, ret);
             return self.supply(process, tid, &call, ret);
         }
-        if elastic_record {
+        if elastic::is_elastic(entry.nr, &entry.args) {
             // The leader asked once more than the follower does.
             if let Some(ret) = ret {
                 self.times.note(entry, ret);
@@ -610,7 +608,7 @@ impl Following {
             self.state(tid, State::AtCall(call));
             return Ok(Applied::Done);
         }
-        if elastic::is_elastic(call.nr) {
+        if elastic::is_elastic(call.nr, &call.args) {
             // The follower asks once more than the leader did.
             let answered = self.improvise(process, tid, &call)?;
             if !answered {
@@ -800,7 +798,7 @@ impl Following {
         });
         let kind = match &asked {
             // It asks for the time, which the leader did not, and nobody has asked that clock before.
-            Some(call) if elastic::is_elastic(call.nr) => DivergenceKind::Call,
+            Some(call) if elastic::of_one_thread(call.nr) => DivergenceKind::Call,
             _ if others_wait => DivergenceKind::Order { waiting },
             _ => DivergenceKind::Hang { waited_ms: waited.as_millis() as u64 },
         };
@@ -839,7 +837,9 @@ impl Following {
     /// the others wait for.
     fn improvise_for_waiting(&mut self, process: &Process) -> Result<bool> {
         let asks = |(tid, thread): (&Tid, &Thread)| match &thread.state {
-            State::AtCall(call) if elastic::asks_time(call.nr) && self.due.first_of(thread.slot).is_none() => {
+            State::AtCall(call)
+                if elastic::asks_duration(call.nr, &call.args) && self.due.first_of(thread.slot).is_none() =>
+            {
                 Some((*tid, call.clone()))
             }
             _ => None,
@@ -877,9 +877,9 @@ impl Following {
                 // Where the leader waits for a lock the follower may have got it already: it is ahead by that, and may be.
                 (Some(State::AtCall(_)), Some(_)) if held.local => {}
                 (Some(State::AtCall(call)), Some(expected))
-                    if elastic::is_elastic(call.nr) && elastic::same_question(call.nr, &call.args, expected) => {}
+                    if elastic::of_one_thread(call.nr) && elastic::same_question(call.nr, &call.args, expected) => {}
                 // The follower asks for the time once more than the leader did.
-                (Some(State::AtCall(call)), Some(_)) if elastic::is_elastic(call.nr) => {
+                (Some(State::AtCall(call)), Some(_)) if elastic::is_elastic(call.nr, &call.args) => {
                     asking.push((tid, call.clone()));
                     ready = false;
                 }

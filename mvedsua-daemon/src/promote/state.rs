@@ -10,14 +10,15 @@ use crate::ptrace::procfs::{self, Mapping};
 use crate::ptrace::{Error, Pid, Result};
 use std::os::fd::AsFd;
 
-/// Refuses what cannot be moved yet: memory that the leader shares with a file or with others, of which the follower has a
-/// private copy. `arena` is the daemon's own shared memory.
-pub(crate) fn check_movable(pid: Pid, arena: u64) -> Result<()> {
-    let shared = |mapping: &Mapping| mapping.shared && mapping.writable && mapping.start != arena;
+/// Refuses what cannot be moved yet: files that the leader maps shared and writable, of which the follower has a private
+/// copy. (Shared memory without a name that nobody else has is as good as private; the preflight looks for others.)
+pub(crate) fn check_movable(pid: Pid) -> Result<()> {
+    const UNNAMED: &str = "/dev/zero (deleted)";
+    let shared = |mapping: &Mapping| mapping.shared && mapping.writable && mapping.name != UNNAMED;
     match procfs::maps(pid)?.into_iter().find(shared) {
         None => Ok(()),
         Some(Mapping { start, name, .. }) => {
-            let what = format!("the memory at {start:#x} is shared and writable ({name}), which cannot be moved yet");
+            let what = format!("{name} is mapped shared and writable at {start:#x}, which cannot be moved yet");
             Err(Error::Unsupported(format!("{what}: process {pid} can be rehearsed, but not promoted")))
         }
     }

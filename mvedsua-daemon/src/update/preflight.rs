@@ -335,7 +335,7 @@ fn of_mappings(pid: i32, maps: &[Mapping]) -> Vec<Finding> {
                 findings.push(refuse("shared-memory", reason(format!("is shared with process {other}")), remedy));
             }
             None if mapping.is_anonymous() => {
-                let remedy = "nobody else has it, so a rehearsal is possible; a promotion will be refused";
+                let remedy = "nobody else has it; each version gets a copy of its own";
                 findings.push(warn("shared-memory", reason("is shared memory".to_owned()), remedy));
             }
             None => {

@@ -596,7 +596,7 @@ impl Running<'_> {
     /// Steps 2 to 4 of a promotion. An error leaves the leader as it was.
     fn swap(&mut self) -> Result<u32> {
         let old = self.leader;
-        state::check_movable(old, self.arena()?)?;
+        state::check_movable(old)?;
         let copied = transfer::copy(old)?;
         let count = copied.len() as u32;
         let above = procfs::descriptors(old)?.last().map_or(0, |descriptor| descriptor.fd as u64 + 1);
@@ -668,11 +668,6 @@ impl Running<'_> {
         state::set_oom_score(self.leader, self.oom_score.as_deref().unwrap_or("0"));
         state::set_oom_score(self.follower, "1000");
         Ok(count)
-    }
-
-    /// Where the two versions share the memory of the daemon's own.
-    fn arena(&self) -> Result<u64> {
-        self.lead.ask(|core| parts(core).map(|(_, process, _)| process.footprint.arena.base))
     }
 
     /// The old leader becomes a follower: isolated, ending with its tracer.

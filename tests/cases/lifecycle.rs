@@ -59,15 +59,6 @@ fn lighttpd() {
 }
 
 #[test]
-fn python_http_server() {
-    let stand = Stand::new(server::python_http().unwrap());
-    // A thread for each request. More clients at once make the threads race for the interpreter's lock, in user space,
-    // where no record shows who was first: the follower then falls behind or parts, and the update is tried again.
-    let load = Load::start(Plan::busy(stand.server.address, 1), |_| HttpClient::new(Persistence::OneReply));
-    there_and_back(stand, load);
-}
-
-#[test]
 fn a_single_threaded_python_server() {
     let stand = Stand::new(server::turn().unwrap());
     let load = Load::start(Plan::busy(stand.server.address, 10), |_| LineClient::default());

@@ -1,0 +1,272 @@
+//! Answering one record: comparing the call that waits for it, writing what the leader's kernel wrote, letting the thread go.
+
+use super::*;
+
+impl Following {
+    pub(super) fn apply(&mut self, process: &mut Process, record: &Record) -> Result<Applied> {
+        let slot = record.slot;
+        if let Event::Gap(gap) = &record.event {
+            let kind = DivergenceKind::Gap { reason: gap.reason.clone() };
+            return Ok(Applied::Diverged(Box::new(self.describe(slot, kind, Some(record), None))));
+        }
+        let Some(tid) = process.tid(slot) else {
+            let gone = matches!(&record.event, Event::ThreadEnded)
+                || matches!(&record.event, Event::Call(entry, _) if elastic::of_one_thread(entry.nr));
+            return Ok(if gone { Applied::Done } else { self.unexpected(slot, record, None) });
+        };
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::NotReady) };
+        match (&record.event, &mut thread.state) {
+            (Event::Call(..) | Event::Enter(_), State::AtCall(_)) => self.answer(process, tid, record),
+            (Event::Return(ret), State::Entered(call)) => {
+                let call = call.clone();
+                self.supply(process, tid, &call, ret)
+            }
+            (Event::Return(ret), State::Cloning { returned: true, .. }) => {
+                sys::set_result(tid, ret.ret)?;
+                self.go(tid, Resume::Sysemu, State::Running { local: None })?;
+                Ok(Applied::Done)
+            }
+            (Event::ThreadStarted { child, tid: leader_tid }, State::Cloning { call, born: Some(born), .. }) => {
+                let (born, call) = (*born, call.clone());
+                if !self.orphans.contains(&born) {
+                    return Ok(Applied::NotReady);
+                }
+                self.orphans.retain(|orphan| *orphan != born);
+                write_tid(process, &call, *leader_tid)?;
+                process.threads.insert(born, *child);
+                self.threads.insert(born, Thread::running(*child));
+                sys::resume(born, Resume::Sysemu, 0)?;
+                Ok(Applied::Done)
+            }
+            (Event::Signal(signal), _) if signal.delivery == Delivery::AtReturn => {
+                thread.at_return = Some(Box::new(signal.clone()));
+                Ok(Applied::Done)
+            }
+            (Event::Signal(signal), State::Running { local: Some(_) }) if signal.delivery == Delivery::InOwnCall => {
+                thread.incoming = Some(Box::new(signal.clone()));
+                // SAFETY: takes integers only.
+                unsafe { libc::syscall(libc::SYS_tkill, tid.0, signal.signo) };
+                Ok(Applied::Done)
+            }
+            (Event::Signal(signal), State::AtCall(call)) => {
+                let (signo, nr) = (signal.signo, call.nr);
+                thread.incoming = Some(Box::new(signal.clone()));
+                thread.state = State::Running { local: None };
+                let mut regs = sys::get_regs(tid)?;
+                regs::undo_entry(&mut regs, nr);
+                sys::set_regs(tid, &regs)?;
+                sys::resume(tid, Resume::Sysemu, signo)?;
+                Ok(Applied::Done)
+            }
+            (Event::ThreadEnded, State::Exiting) => Ok(Applied::Done),
+            (Event::ThreadEnded | Event::Return(_) | Event::ThreadStarted { .. }, State::AtCall(call)) => {
+                let call = call.clone();
+                Ok(self.unexpected(slot, record, Some(&call)))
+            }
+            _ => Ok(Applied::NotReady),
+        }
+    }
+
+    pub(super) fn unexpected(&self, slot: Slot, record: &Record, actual: Option<&Call>) -> Applied {
+        Applied::Diverged(Box::new(self.describe(slot, DivergenceKind::End, Some(record), actual)))
+    }
+
+    /// Compares a waiting call with its record and answers it.
+    pub(super) fn answer(&mut self, process: &mut Process, tid: Tid, record: &Record) -> Result<Applied> {
+        let Some(Thread { state, .. }) = self.threads.get_mut(&tid) else { return Ok(Applied::NotReady) };
+        let State::AtCall(call) = std::mem::replace(state, State::Running { local: None }) else {
+            return Ok(Applied::NotReady);
+        };
+        let (entry, ret) = match &record.event {
+            Event::Call(entry, ret) => (entry, Some(ret)),
+            Event::Enter(entry) => (entry, None),
+            _ => return Ok(Applied::NotReady),
+        };
+        if elastic::of_one_thread(entry.nr)
+            && elastic::same_question(call.nr, &call.args, entry)
+            && let Some(ret) = ret
+        {
+            self.times.note(entry, ret);
+            return self.supply(process, tid, &call, ret);
+        }
+        if elastic::is_elastic(entry.nr, &entry.args) {
+            // The leader asked once more than the follower does.
+            if let Some(ret) = ret {
+                self.times.note(entry, ret);
+            }
+            self.relaxed();
+            self.state(tid, State::AtCall(call));
+            return Ok(Applied::Done);
+        }
+        if elastic::is_elastic(call.nr, &call.args) {
+            // The follower asks once more than the leader did.
+            let answered = self.improvise(process, tid, &call)?;
+            if !answered {
+                self.state(tid, State::AtCall(call));
+            }
+            return Ok(Applied::NotReady);
+        }
+        match compare_call(&call, entry) {
+            Ok(evidence) => self.count(evidence),
+            Err(kind) => {
+                let divergence = self.describe(record.slot, kind, Some(record), Some(&call));
+                self.state(tid, State::AtCall(call));
+                return Ok(Applied::Diverged(Box::new(divergence)));
+            }
+        }
+        self.trail.push(MatchedCall {
+            seq: record.seq,
+            slot: record.slot,
+            nr: entry.nr,
+            args: entry.args,
+            ret: ret.map_or(0, |ret| ret.ret),
+        });
+        self.note_registration(&call, entry);
+        let treatment = syscalls::treatment(call.nr, &call.args, &process.memory);
+        match (treatment, ret) {
+            (Treatment::ThreadClone(_), None) => {
+                let nr = call.nr;
+                self.make(tid, nr, State::Cloning { call, born: None, returned: false })?;
+                Ok(Applied::Done)
+            }
+            (Treatment::Row(row), None) if row.class == Class::Both => {
+                self.make(tid, call.nr, State::Exiting)?;
+                Ok(Applied::Done)
+            }
+            (Treatment::MmapFile(_), Some(ret)) if ret.ret > 0 => self.map_copy(tid, &call, ret),
+            (_, None) => {
+                self.state(tid, State::Entered(call));
+                Ok(Applied::Done)
+            }
+            (_, Some(ret)) => self.supply(process, tid, &call, ret),
+        }
+    }
+
+    /// Makes a private, anonymous mapping of its own where the leader mapped a file; the contents follow.
+    pub(super) fn map_copy(&mut self, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
+        let contents = ret.outputs.first().map(|piece| piece.bytes.clone()).unwrap_or_default();
+        let mut regs = sys::get_regs(tid)?;
+        let fixed = call.args[3] & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) as u64;
+        regs::undo_entry(&mut regs, call.nr);
+        let original = regs;
+        regs.r10 = fixed | (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+        regs.r8 = u64::MAX;
+        regs.r9 = 0;
+        sys::set_regs(tid, &regs)?;
+        let restore = [original.r10, original.r8, original.r9];
+        self.go(tid, Resume::Syscall, State::Mapping { contents, restore, entered: false })?;
+        Ok(Applied::Done)
+    }
+
+    /// The mapping is made: fills it and gives the program its registers back.
+    pub(super) fn fill_copy(&mut self, process: &Process, tid: Tid) -> Result<()> {
+        let Some(Thread { state: State::Mapping { contents, restore, .. }, .. }) = self.threads.get(&tid) else {
+            return Ok(());
+        };
+        let mut regs = sys::get_regs(tid)?;
+        [regs.r10, regs.r8, regs.r9] = *restore;
+        if regs.rax as i64 > 0 {
+            process.memory.force(regs.rax, contents)?;
+        }
+        sys::set_regs(tid, &regs)?;
+        self.go(tid, Resume::Sysemu, State::Running { local: None })
+    }
+
+    pub(super) fn count(&self, evidence: Evidence) {
+        let tally = &self.settings.tally;
+        tally.calls.fetch_add(evidence.calls, Ordering::Relaxed);
+        tally.outputs.fetch_add(evidence.outputs, Ordering::Relaxed);
+        tally.bytes.fetch_add(evidence.bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn relaxed(&self) {
+        self.settings.tally.relaxed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Answers an elastic call that the leader did not make.
+    pub(super) fn improvise(&mut self, process: &Process, tid: Tid, call: &Call) -> Result<bool> {
+        let (Some(row), Some((ret, outputs))) = (call.row, self.times.answer(call.nr, &call.args)) else {
+            return Ok(false);
+        };
+        let mut places = Vec::new();
+        let after = regions::After::Emulated;
+        regions::outputs(row, &call.args, ret, after, &process.memory, &mut |region| places.push(region));
+        for (place, bytes) in places.iter().zip(outputs) {
+            let len = bytes.len().min(place.len as usize);
+            process.memory.write(place.addr, &bytes[..len])?;
+        }
+        sys::set_result(tid, ret)?;
+        self.relaxed();
+        self.go(tid, Resume::Sysemu, State::Running { local: None })?;
+        Ok(true)
+    }
+
+    /// Writes what the leader's kernel wrote, sets the result and lets the thread go.
+    pub(super) fn supply(&mut self, process: &mut Process, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
+        if let Some(row) = call.row {
+            let mut places = Vec::new();
+            let after = regions::After::Emulated;
+            regions::outputs(row, &call.args, ret.ret, after, &process.memory, &mut |region| places.push(region));
+            for piece in ret.outputs.iter().filter(|piece| piece.dir == PieceDir::Out) {
+                let Some(place) = places.iter().find(|place| place.arg == piece.arg && place.part == piece.part) else {
+                    continue;
+                };
+                let len = piece.bytes.len().min(place.len as usize);
+                if is_epoll_wait(call.nr) {
+                    let mut events = piece.bytes[..len].to_vec();
+                    self.registrations.translate(call.args[0] as i32, &mut events);
+                    process.memory.write(place.addr, &events)?;
+                } else {
+                    process.memory.write(place.addr, &piece.bytes[..len])?;
+                }
+            }
+        }
+        sys::set_result(tid, ret.ret)?;
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::Done) };
+        thread.state = State::Running { local: None };
+        // With a signal the kernel applies its rules of restarting to the result, as it did in the leader.
+        thread.incoming = thread.at_return.take();
+        let signo = thread.incoming.as_ref().map_or(0, |signal| signal.signo);
+        sys::resume(tid, Resume::Sysemu, signo)?;
+        Ok(Applied::Done)
+    }
+
+    pub(super) fn note_registration(&mut self, call: &Call, expected: &CallEntry) {
+        if i64::from(call.nr) != libc::SYS_epoll_ctl {
+            return;
+        }
+        let (epfd, fd) = (call.args[0] as i32, call.args[2] as i32);
+        if call.args[1] as i32 == libc::EPOLL_CTL_DEL {
+            self.registrations.remove(epfd, fd);
+            return;
+        }
+        let data = |pieces: &[Piece]| {
+            let piece = pieces.iter().find(|piece| piece.arg == 3 && piece.bytes.len() == 8)?;
+            Some(u64::from_ne_bytes(piece.bytes[..].try_into().ok()?))
+        };
+        if let (Some(leader), Some(follower)) = (data(&expected.inputs), data(&call.inputs)) {
+            self.registrations.set(epfd, fd, Pair { leader, follower });
+        }
+    }
+}
+
+fn is_epoll_wait(nr: u32) -> bool {
+    [libc::SYS_epoll_wait, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2].contains(&i64::from(nr))
+}
+
+/// Puts the leader's tid where `clone` wrote the follower's.
+fn write_tid(process: &Process, call: &Call, tid: i32) -> Result<()> {
+    let (flags, parent, child) = if i64::from(call.nr) == libc::SYS_clone3 {
+        let at = |offset| process.memory.read_u64(call.args[0] + offset);
+        (at(0)?, at(24)?, at(16)?)
+    } else {
+        (call.args[0], call.args[2], call.args[3])
+    };
+    if flags & libc::CLONE_PARENT_SETTID as u64 != 0 {
+        process.memory.write(parent, &tid.to_ne_bytes())?;
+    }
+    if flags & libc::CLONE_CHILD_SETTID as u64 != 0 {
+        process.memory.write(child, &tid.to_ne_bytes())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Bringing the follower to where the leader is held, for a change of roles.
+
+use super::*;
+
+impl Following {
+    /// Asks to be told when the follower has lived through `target` records and every thread stands where its twin is held.
+    pub(crate) fn drain(&mut self, process: &mut Process, target: u64, held: Vec<HeldThread>) -> Result<()> {
+        self.drain = Some(Drain { target, held, reported: false });
+        self.advance(process)
+    }
+
+    pub(super) fn check_drained(&mut self, process: &mut Process) -> Result<()> {
+        let Some(drain) = self.drain.take() else { return Ok(()) };
+        if drain.reported || self.applied < drain.target || !self.due.is_empty() {
+            self.drain = Some(drain);
+            return Ok(());
+        }
+        let mut ready = true;
+        let mut diverged = None;
+        let mut asking = Vec::new();
+        for held in &drain.held {
+            let Some(tid) = process.tid(held.slot) else {
+                ready = false;
+                continue;
+            };
+            match (self.threads.get(&tid).map(|thread| &thread.state), &held.call) {
+                (Some(State::AtCall(_) | State::Parked(_)), None) => {}
+                // Where the leader waits for a lock the follower may have got it already: it is ahead by that, and may be.
+                (Some(State::AtCall(_)), Some(_)) if held.local => {}
+                (Some(State::AtCall(call)), Some(expected))
+                    if elastic::of_one_thread(call.nr) && elastic::same_question(call.nr, &call.args, expected) => {}
+                // The leader asks for the time once more than the follower does, and will be answered as its follower.
+                (Some(State::AtCall(_)), Some(expected)) if elastic::is_elastic(expected.nr, &expected.args) => {}
+                // The follower asks for the time once more than the leader did.
+                (Some(State::AtCall(call)), Some(_)) if elastic::is_elastic(call.nr, &call.args) => {
+                    asking.push((tid, call.clone()));
+                    ready = false;
+                }
+                (Some(State::AtCall(call)), Some(expected)) => {
+                    if let Err(kind) = compare_call(call, expected) {
+                        diverged = Some((held.slot, kind, call.clone()));
+                    }
+                }
+                (Some(State::Entered(_)), Some(_)) if held.written => {}
+                (Some(State::Parked(_)), Some(_)) if held.local => {}
+                (Some(State::Running { local: Some(nr) }), Some(expected)) if held.local && *nr == expected.nr => {
+                    sys::interrupt(tid)?;
+                    ready = false;
+                }
+                _ => ready = false,
+            }
+        }
+        for (tid, call) in asking {
+            self.improvise(process, tid, &call)?;
+        }
+        if let Some((slot, kind, call)) = diverged {
+            let divergence = self.describe(slot, kind, None, Some(&call));
+            self.diverge(process, divergence);
+        }
+        if ready && !self.ended {
+            self.notify(Notice::Drained);
+        }
+        self.drain = Some(Drain { reported: ready, ..drain });
+        Ok(())
+    }
+
+    /// Says where the threads stand, for a wait that ran out.
+    pub(crate) fn where_threads_stand(&self) -> Vec<String> {
+        self.threads.iter().map(|(tid, thread)| describe_state(*tid, thread)).collect()
+    }
+
+    /// Undoes [`Following::drain`].
+    pub(crate) fn release_drain(&mut self, process: &mut Process) -> Result<()> {
+        self.drain = None;
+        let mut parked = Vec::new();
+        for (tid, thread) in &self.threads {
+            match thread.state {
+                State::Parked(call) => parked.push((*tid, Some(call.nr))),
+                // Rewound to execute a call of the daemon's: it will come to its call again.
+                State::AtCall(_) if !matches!(sys::syscall_info(*tid)?, SyscallStop::Entry { .. }) => {
+                    parked.push((*tid, None))
+                }
+                _ => {}
+            }
+        }
+        for (tid, local) in parked {
+            self.go(tid, Resume::Sysemu, State::Running { local })?;
+        }
+        self.advance(process)
+    }
+
+    /// Rewinds every thread to before its call and returns where each stands, for the change of roles.
+    pub(crate) fn rewind_all(&mut self) -> Result<Vec<(Tid, Slot, Option<Rewound>)>> {
+        let mut threads = Vec::new();
+        for (tid, thread) in &mut self.threads {
+            let rewound = match std::mem::replace(&mut thread.state, State::Running { local: None }) {
+                State::AtCall(call) | State::Entered(call) => {
+                    // Unless it was rewound already, to execute a call of the daemon's.
+                    if let SyscallStop::Entry { nr, .. } = sys::syscall_info(*tid)? {
+                        let mut regs = sys::get_regs(*tid)?;
+                        regs::undo_entry(&mut regs, nr);
+                        sys::set_regs(*tid, &regs)?;
+                    }
+                    Some(Rewound { nr: call.nr, args: call.args })
+                }
+                State::Parked(rewound) => Some(rewound),
+                _ => None,
+            };
+            threads.push((*tid, thread.slot, rewound));
+        }
+        Ok(threads)
+    }
+}

@@ -1,0 +1,95 @@
+//! What happens when nothing moves: the order is relaxed, and in the end the follower is given up.
+
+use super::*;
+
+impl Following {
+    /// Looks whether the follower still moves; called with every ring of the session's clock.
+    pub(super) fn check_progress(&mut self, process: &mut Process) -> Result<()> {
+        let waited = self.moved.elapsed();
+        let Some(slot) = self.due.front() else { return Ok(()) };
+        let futex = Some(libc::SYS_futex as u32);
+        let locked =
+            |thread: &Thread| thread.slot == slot && matches!(thread.state, State::Running { local } if local == futex);
+        let patience = if self.threads.values().any(locked) { RELAX_LOCKED_AFTER } else { RELAX_AFTER };
+        if waited < patience || self.ended {
+            return Ok(());
+        }
+        if self.relax(process)? {
+            return self.advance(process);
+        }
+        if waited < self.settings.hang_timeout {
+            return Ok(());
+        }
+        let Some(due) = self.due.front().and_then(|slot| self.due.first_of(slot)).cloned() else { return Ok(()) };
+        let waiting: Vec<String> = self.threads.iter().map(|(tid, thread)| describe_state(*tid, thread)).collect();
+        let others_wait =
+            self.threads.values().any(|thread| thread.slot != due.slot && matches!(thread.state, State::AtCall(_)));
+        tracing::warn!(slot = due.slot.0, ?waiting, "the follower does not come to the call that is due");
+        let asked = self.threads.values().find_map(|thread| match &thread.state {
+            State::AtCall(call) if thread.slot == due.slot => Some(call.clone()),
+            _ => None,
+        });
+        let kind = match &asked {
+            // It asks for the time, which the leader did not, and nobody has asked that clock before.
+            Some(call) if elastic::of_one_thread(call.nr) => DivergenceKind::Call,
+            _ if others_wait => DivergenceKind::Order { waiting },
+            _ => DivergenceKind::Hang { waited_ms: waited.as_millis() as u64 },
+        };
+        let divergence = self.describe(due.slot, kind, Some(&due), asked.as_deref());
+        self.diverge(process, divergence);
+        Ok(())
+    }
+
+    /// Answers the first record of some other thread that can be answered and shares no descriptor with those it overtakes.
+    pub(super) fn relax(&mut self, process: &mut Process) -> Result<bool> {
+        while self.fetch() {}
+        let mut overtaken: Vec<(Slot, Option<i32>)> = Vec::new();
+        let waiting: Vec<Slot> = self.due.waiting_slots().collect();
+        for slot in waiting {
+            if overtaken.iter().any(|(other, _)| *other == slot) {
+                continue;
+            }
+            let Some(record) = self.due.pop(slot) else { continue };
+            let fd = descriptor(&record);
+            let conflict = fd.is_some() && overtaken.iter().any(|(_, other)| *other == fd);
+            if !conflict && !overtaken.is_empty() {
+                // Out of order a difference proves nothing; in order the record will be looked at again.
+                if let Applied::Done = self.apply(process, &record)? {
+                    self.passed();
+                    self.relaxed();
+                    return Ok(true);
+                }
+            }
+            self.due.put_back(record);
+            overtaken.push((slot, fd));
+        }
+        if self.due.has_ordered() { self.improvise_for_waiting(process) } else { Ok(false) }
+    }
+
+    /// Answers threads that ask for the time although the leader has made no call for them for a while: they may hold what
+    /// the others wait for.
+    pub(super) fn improvise_for_waiting(&mut self, process: &Process) -> Result<bool> {
+        let asks = |(tid, thread): (&Tid, &Thread)| match &thread.state {
+            State::AtCall(call)
+                if elastic::asks_duration(call.nr, &call.args) && self.due.first_of(thread.slot).is_none() =>
+            {
+                Some((*tid, call.clone()))
+            }
+            _ => None,
+        };
+        let waiting: Vec<(Tid, Box<Call>)> = self.threads.iter().filter_map(asks).collect();
+        let mut answered = false;
+        for (tid, call) in waiting {
+            answered |= self.improvise(process, tid, &call)?;
+        }
+        Ok(answered)
+    }
+}
+
+/// Returns the descriptor that a record is about.
+fn descriptor(record: &Record) -> Option<i32> {
+    let (Event::Call(entry, _) | Event::Enter(entry)) = &record.event else { return None };
+    let row = syscalls::row(entry.nr)?;
+    let index = row.args.iter().position(|arg| matches!(arg, Arg::Fd))?;
+    Some(entry.args[index] as i32)
+}

@@ -1,0 +1,99 @@
+//! t0 to t1: the leader is forked and recorded, its child becomes a follower.
+
+use super::*;
+
+pub(super) fn log_config(options: &Options) -> log::Config {
+    log::Config { memory: options.log_memory, disk: options.log_disk, spill_dir: options.spill_dir.clone() }
+}
+
+/// t0 to t1: forks the leader, records it, makes the child a follower.
+pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<SessionEvent>) -> Result<Running<'a>> {
+    let (notice_sender, notices) = unbounded();
+    let lead = Tracer::spawn("mvedsua-lead", notice_sender.clone())?;
+    let follow = Tracer::spawn("mvedsua-follow", notice_sender.clone())?;
+    let _clock = Clock::start(&[&lead, &follow]);
+    let limit = FORK_LIMIT;
+    let oom_score = state::oom_score(pid);
+    let (writer, reader) = log::channel(log_config(options));
+    let gauge = reader.gauge();
+    let (lead_bell, follow_bell) = (lead.bell(), follow.bell());
+    let agreed = options.lockstep.then(|| Arc::new(AtomicU64::new(0)));
+    let agreement = agreed.clone().map(|agreed| (agreed, lead.bell()));
+    writer.set_waker(Arc::new(move || lead_bell.ring()));
+    reader.set_waker(Arc::new(move || follow_bell.ring()));
+    let settings = leading::Settings { on_full: options.on_full, agreed };
+    let birth = lead.ask(move |core| {
+        if recover::undo_leftovers(&core.inbox, pid, limit)? == recover::Recovered::Cleaned {
+            tracing::warn!(%pid, "cleaned up what an earlier daemon had left in the process");
+        }
+        let mut process = birth::prepare(&core.inbox, pid, limit)?;
+        let forked = birth::fork(&core.inbox, &mut process, limit);
+        let (mut birth, begun) = match forked {
+            Ok(forked) => forked,
+            Err(error) => return Err(undo_fork(&core.inbox, process, error, limit)),
+        };
+        let threads = birth.threads.iter().map(|thread| (thread.tid, thread.slot, thread.parked.rewound()));
+        let leading = Leading::new(threads, &process.memory, writer, settings, core.notices.clone());
+        leading.start()?;
+        birth.pause = begun.elapsed();
+        core.process = Some(process);
+        core.role = Role::Leading(Box::new(leading));
+        Ok(birth)
+    })?;
+    let follower = birth.child;
+    let threads = birth.threads.len() as u32;
+    let pause_us = birth.pause.as_micros() as u64;
+    let _ = events.send(SessionEvent::Forked { leader: pid.0, follower: follower.0, threads, pause_us });
+    let tally = Arc::new(Tally::default());
+    let settings = following::Settings { hang_timeout: options.hang_timeout, tally: Arc::clone(&tally), agreement };
+    let adopted = follow.ask(move |core| {
+        let process = birth::adopt(&core.inbox, &birth)?;
+        let threads: Vec<_> = process.threads.iter().map(|(tid, slot)| (*tid, *slot)).collect();
+        let mut following = Following::new(threads, reader, settings, core.notices.clone());
+        following.start()?;
+        core.process = Some(process);
+        core.role = Role::Following(Box::new(following));
+        Ok(())
+    });
+    let mut running = Running {
+        options,
+        events,
+        notices,
+        notice_sender,
+        lead,
+        follow,
+        leader: pid,
+        follower,
+        stage: Stage::Outdated,
+        tally,
+        gauge,
+        generation: 0,
+        original: pid,
+        oom_score,
+    };
+    match adopted {
+        Ok(()) => {
+            running.tell(SessionEvent::Applied);
+            Ok(running)
+        }
+        Err(error) => {
+            if let Err(second) = running.undo("the follower could not be made") {
+                tracing::error!(error = %second, "undoing a failed start");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// A leader that was prepared but not forked is put back.
+fn undo_fork(inbox: &Inbox, process: Process, error: Error, limit: Duration) -> Error {
+    let tids: Vec<Tid> = process.threads.keys().copied().collect();
+    match park(inbox, process.pid, &tids, limit).and_then(|parked| process.release(inbox, parked, Zombie::None)) {
+        Ok(()) => error,
+        Err(second) if second.is_gone() => error,
+        Err(second) => {
+            tracing::error!(error = %second, "undoing a failed fork");
+            error
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The change of roles itself: the kernel's state moves, one store commits, leader and follower are exchanged.
+
+use super::*;
+
+/// What the new leader takes over after the commit.
+pub(super) struct Moved {
+    old_tids: BTreeMap<Slot, Tid>,
+    /// Epoll descriptor, watched descriptor, events, the new leader's value.
+    epoll: Vec<(i32, i32, u32, u64)>,
+    timers: Timers,
+    record_locks: Vec<locks::RecordLock>,
+}
+
+fn any_thread(process: &Process) -> Result<(Tid, Slot)> {
+    process.threads.iter().next().map(|(tid, slot)| (*tid, *slot)).ok_or_else(wrong_role)
+}
+
+/// Returns the registers of a held thread, rewound if it stands at the entry of a call, so that calls can be executed in it.
+fn held_regs(tid: Tid) -> Result<sys::Regs> {
+    let mut saved = sys::get_regs(tid)?;
+    if let sys::SyscallStop::Entry { nr, .. } = sys::syscall_info(tid)? {
+        regs::undo_entry(&mut saved, nr);
+    }
+    Ok(saved)
+}
+
+/// A timed call that was to go on as `restart_syscall` is made under its own number: nothing of it is left to restart.
+fn show_original_call(thread: &swap::Gated) -> Result<()> {
+    let Some(call) = thread.rewound else { return Ok(()) };
+    let mut regs = sys::get_regs(thread.tid)?;
+    if regs.rax as i64 == libc::SYS_restart_syscall {
+        regs.rax = u64::from(call.nr);
+        sys::set_regs(thread.tid, &regs)?;
+    }
+    Ok(())
+}
+
+/// Returns the registrations of the old leader that the new one calls by another value.
+fn epoll_changes(old: Pid, registrations: &[(i32, i32, Pair)]) -> Result<Vec<(i32, i32, u32, u64)>> {
+    let mut changes = Vec::new();
+    for (epfd, fd, pair) in registrations {
+        let entry =
+            procfs::epoll_entries(old, *epfd)?.into_iter().find(|entry| entry.fd == *fd && entry.data == pair.leader);
+        if let Some(entry) = entry {
+            changes.push((*epfd, *fd, entry.events, pair.follower));
+        }
+    }
+    Ok(changes)
+}
+
+impl Running<'_> {
+    /// Steps 2 to 4 of a promotion. An error leaves the leader as it was.
+    pub(super) fn swap(&mut self) -> Result<u32> {
+        let old = self.leader;
+        state::check_movable(old)?;
+        let copied = transfer::copy(old)?;
+        let count = copied.len() as u32;
+        let above = procfs::descriptors(old)?.last().map_or(0, |descriptor| descriptor.fd as u64 + 1);
+        // What is read from the old leader.
+        let timers = self.lead.ask(|core| {
+            let (inbox, process, _) = parts(core)?;
+            let (tid, slot) = any_thread(process)?;
+            let place = swap::scratch(process, slot);
+            let saved = held_regs(tid)?;
+            let mut remote = process.remote(inbox, tid, saved)?;
+            let timers = Timers::read(process.pid, &mut remote, &process.memory, place)?;
+            remote.finish()?;
+            Ok(timers)
+        })?;
+        // What is put into the new one. It is isolated until the commit.
+        let registrations = self.follow.ask(move |core| {
+            let (inbox, process, role) = parts(core)?;
+            let Role::Following(following) = role else { return Err(wrong_role()) };
+            let (tid, slot) = any_thread(process)?;
+            let place = swap::scratch(process, slot);
+            let saved = held_regs(tid)?;
+            let mut remote = process.remote(inbox, tid, saved)?;
+            transfer::give(&copied, process.pid, &mut remote, &process.memory, place)?;
+            state::copy_surroundings(old, process.pid, &mut remote, &process.memory, place, above)?;
+            state::copy_limits(old, process.pid, &mut remote, &process.memory, place)?;
+            remote.finish()?;
+            Ok(following.registrations().differing().collect::<Vec<_>>())
+        });
+        let registrations = match registrations {
+            Ok(registrations) => registrations,
+            Err(error) => {
+                self.empty_follower();
+                return Err(error);
+            }
+        };
+        let epoll = epoll_changes(old, &registrations)?;
+        let record_locks = locks::of(old)?;
+        // The gates.
+        let lives_at = self.generation;
+        let old_gated = self.lead.ask(move |core| {
+            let (_, process, role) = parts(core)?;
+            let Role::Leading(leading) = role else { return Err(wrong_role()) };
+            let threads = swap::rewind_held(&leading.held().0)?;
+            swap::gate(process, &threads, lives_at)
+        })?;
+        let new_gated = self.follow.ask(move |core| {
+            let (_, process, role) = parts(core)?;
+            let Role::Following(following) = role else { return Err(wrong_role()) };
+            let threads = following.rewind_all()?;
+            let gated = swap::gate(process, &threads, lives_at + 1)?;
+            swap::set_options(&gated, sys::OPTIONS_LEADER)?;
+            Ok(gated)
+        })?;
+        let (writer, reader) = log::channel(log_config(self.options));
+        let gauge = reader.gauge();
+        // From here on the new version lives if we die.
+        self.lead.ask(move |core| {
+            let (_, process, _) = parts(core)?;
+            swap::commit(process, lives_at + 1)
+        })?;
+        self.generation = lives_at + 1;
+        let old_tids: BTreeMap<Slot, Tid> = old_gated.iter().map(|thread| (thread.slot, thread.tid)).collect();
+        let new_tids = new_gated.iter().map(|thread| (thread.slot, thread.tid)).collect();
+        self.demote(old_gated, reader, &registrations, timers.clone(), new_tids)?;
+        self.elevate(new_gated, writer, Moved { old_tids, epoll, timers, record_locks })?;
+        std::mem::swap(&mut self.lead, &mut self.follow);
+        std::mem::swap(&mut self.leader, &mut self.follower);
+        self.gauge = gauge;
+        state::set_oom_score(self.leader, self.oom_score.as_deref().unwrap_or("0"));
+        state::set_oom_score(self.follower, "1000");
+        Ok(count)
+    }
+
+    /// The old leader becomes a follower: isolated, ending with its tracer.
+    fn demote(
+        &mut self,
+        gated: Vec<swap::Gated>,
+        reader: log::Reader,
+        registrations: &[(i32, i32, Pair)],
+        timers: Timers,
+        new_tids: BTreeMap<Slot, Tid>,
+    ) -> Result<()> {
+        let bell = self.lead.bell();
+        reader.set_waker(Arc::new(move || bell.ring()));
+        let agreement = None;
+        let settings =
+            following::Settings { hang_timeout: self.options.hang_timeout, tally: Arc::clone(&self.tally), agreement };
+        let swapped: Vec<_> = registrations
+            .iter()
+            .map(|(epfd, fd, pair)| (*epfd, *fd, Pair { leader: pair.follower, follower: pair.leader }))
+            .collect();
+        self.lead.ask(move |core| {
+            let notices = core.notices.clone();
+            let (inbox, process, role) = parts(core)?;
+            swap::set_options(&gated, sys::OPTIONS_FOLLOWER)?;
+            swap::ungate(&gated)?;
+            for thread in &gated {
+                show_original_call(thread)?;
+            }
+            let (tid, slot) = any_thread(process)?;
+            let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
+            timers.stop(&mut remote, &process.memory, swap::scratch(process, slot))?;
+            remote.finish()?;
+            swap::close_all(inbox, process)?;
+            let new = |thread: &swap::Gated| new_tids.get(&thread.slot).copied();
+            swap::replace_cached_tids(&process.memory, &gated, |thread| Some(thread.tid), new);
+            let threads = gated.iter().map(|thread| (thread.tid, thread.slot));
+            let mut following = Following::new(threads, reader, settings, notices);
+            following.adopt_registrations(swapped);
+            *role = Role::Following(Box::new(following));
+            Ok(())
+        })
+    }
+
+    /// The new version leads: its threads go on for real, recorded; the old one's follow.
+    fn elevate(&mut self, gated: Vec<swap::Gated>, writer: log::Writer, moved: Moved) -> Result<()> {
+        let bell = self.follow.bell();
+        writer.set_waker(Arc::new(move || bell.ring()));
+        let settings = leading::Settings { on_full: self.options.on_full, agreed: None };
+        self.follow.ask(move |core| {
+            let notices = core.notices.clone();
+            let (inbox, process, role) = parts(core)?;
+            swap::ungate(&gated)?;
+            let old = |thread: &swap::Gated| moved.old_tids.get(&thread.slot).copied();
+            swap::replace_cached_tids(&process.memory, &gated, old, |thread| Some(thread.tid));
+            swap::correct_epoll(inbox, process, &moved.epoll)?;
+            let (tid, slot) = any_thread(process)?;
+            if !moved.timers.is_empty() || !moved.record_locks.is_empty() {
+                let new_tids = gated.iter().map(|thread| (thread.slot, thread.tid)).collect();
+                let place = swap::scratch(process, slot);
+                let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
+                locks::take(&moved.record_locks, &mut remote, &process.memory, place)?;
+                moved.timers.start(&mut remote, &process.memory, place, &moved.old_tids, &new_tids)?;
+                remote.finish()?;
+            }
+            let threads = gated.iter().map(|thread| (thread.tid, thread.slot, thread.rewound));
+            let leading = Leading::new(threads, &process.memory, writer, settings, notices);
+            leading.start()?;
+            *role = Role::Leading(Box::new(leading));
+            Ok(())
+        })?;
+        self.lead.ask(|core| with_following(core, |following, _, _| following.start()))
+    }
+
+    /// After a transfer that failed half-way: the follower holds no descriptor.
+    fn empty_follower(&mut self) {
+        let emptied = self.follow.ask(|core| {
+            let (inbox, process, _) = parts(core)?;
+            let (tid, _) = any_thread(process)?;
+            let saved = held_regs(tid)?;
+            let mut remote = process.remote(inbox, tid, saved)?;
+            remote.call("close_range", libc::SYS_close_range, [0, u64::from(u32::MAX), 0, 0, 0, 0])?;
+            remote.finish()
+        });
+        if let Err(error) = emptied {
+            let _ = self.notice_sender.send(Notice::Broken { tid: Tid(0), error: error.to_string() });
+        }
+    }
+}

@@ -53,12 +53,26 @@ pub struct Place {
         value_name = "FILE"
     )]
     pub config: PathBuf,
+    /// Where packages are looked up by name: DIR/<program>/<name>, a directory or a tar archive.
+    #[arg(
+        long,
+        global = true,
+        env = "MVEDSUA_UPDATES_DIR",
+        default_value = "/etc/mvedsua/updates",
+        value_name = "DIR"
+    )]
+    pub updates_dir: PathBuf,
 }
 
 impl Place {
     #[must_use]
     pub fn dirs(&self) -> Dirs {
-        Dirs { runtime: self.runtime_dir.clone(), state: self.state_dir.clone(), config: self.config.clone() }
+        Dirs {
+            runtime: self.runtime_dir.clone(),
+            state: self.state_dir.clone(),
+            config: self.config.clone(),
+            updates: self.updates_dir.clone(),
+        }
     }
 }
 
@@ -91,6 +105,8 @@ pub enum Verb {
     Report(ReportArgs),
     /// Say what the kernel, or a process, lacks for an update, and what to do about it
     Doctor(DoctorArgs),
+    /// Look at an update package
+    Package(PackageArgs),
     /// Run the daemon in the foreground
     Daemon(DaemonArgs),
     /// Write the man pages or the shell completions into a directory
@@ -181,49 +197,75 @@ pub struct TopArgs {
     pub interval: Duration,
 }
 
+/// What is left out here is the package's to say; the defaults hold where it says nothing either.
 #[derive(Debug, Args)]
 pub struct UpdateArgs {
     #[command(flatten)]
     pub target: TargetArgs,
-    /// The new version; `self` is the same version again: a rehearsal of everything but the change.
-    #[arg(long, value_name = "VERSION")]
+    /// The new version: the name of a package in the program's directory under --updates-dir, the path of one (with a
+    /// slash), or `self`, the same version again: a rehearsal of everything but the change.
+    #[arg(long, value_name = "NAME|PATH|self")]
     pub to: String,
-    /// Who promotes: you, or the daemon once it has soaked and enough was compared.
-    #[arg(long, default_value_t = Promotion::Manual, value_enum)]
-    pub promote: Promotion,
-    /// Who ends the old version after the promotion: you, or the daemon once the soak time has passed again.
-    #[arg(long, default_value_t = Confirmation::Manual, value_enum)]
-    pub confirm: Confirmation,
-    /// How long the new version must agree before it may be promoted by itself.
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "10s", value_name = "DURATION")]
-    pub soak: Duration,
-    /// How many outputs must have been compared before there is a verdict.
-    #[arg(long, default_value_t = 10, value_name = "N")]
-    pub min_outputs: u64,
-    /// How many calls must have been compared before there is a verdict.
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    pub min_calls: u64,
-    /// How often a failure that is a matter of timing is tried again.
-    #[arg(long, default_value_t = 8, value_name = "N")]
-    pub retries: u32,
+    /// Who promotes: you, or the daemon once it has soaked and enough was compared [default: manual]
+    #[arg(long, value_enum)]
+    pub promote: Option<Promotion>,
+    /// Who ends the old version after the promotion: you, or the daemon once the soak time has passed again
+    /// [default: manual]
+    #[arg(long, value_enum)]
+    pub confirm: Option<Confirmation>,
+    /// How long the new version must agree before it may be promoted by itself [default: 10s]
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub soak: Option<Duration>,
+    /// How many outputs must have been compared before there is a verdict [default: 10]
+    #[arg(long, value_name = "N")]
+    pub min_outputs: Option<u64>,
+    /// How many calls must have been compared before there is a verdict [default: 100]
+    #[arg(long, value_name = "N")]
+    pub min_calls: Option<u64>,
+    /// How often a failure that is a matter of timing is tried again [default: 8]
+    #[arg(long, value_name = "N")]
+    pub retries: Option<u32>,
     /// How long the update may take up to the promotion [default: the soak time and ten minutes]
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub timeout: Option<Duration>,
-    /// Memory for the log between the versions.
-    #[arg(long, value_parser = super::size::parse, default_value = "512M", value_name = "SIZE")]
-    pub log_memory: u64,
-    /// Disk for the log when its memory is used up; 0 for none.
-    #[arg(long, value_parser = super::size::parse, default_value = "4G", value_name = "SIZE")]
-    pub log_disk: u64,
-    /// What happens when the log is full: the update is rolled back, or the service waits.
-    #[arg(long, default_value_t = OnFull::Rollback, value_enum)]
-    pub on_full: OnFull,
-    /// Hold each output of the leader back until the new version has produced the same.
+    /// Memory for the log between the versions [default: 512M]
+    #[arg(long, value_parser = crate::units::parse_size, value_name = "SIZE")]
+    pub log_memory: Option<u64>,
+    /// Disk for the log when its memory is used up; 0 for none [default: 4G]
+    #[arg(long, value_parser = crate::units::parse_size, value_name = "SIZE")]
+    pub log_disk: Option<u64>,
+    /// What happens when the log is full: the update is rolled back, or the service waits [default: rollback]
+    #[arg(long, value_enum)]
+    pub on_full: Option<OnFull>,
+    /// Hold each output of the leader back until the new version has produced the same
     #[arg(long)]
     pub lockstep: bool,
-    /// Show progress until there is a verdict, and exit with it.
+    /// Show progress until there is a verdict, and exit with it
     #[arg(long)]
     pub wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PackageArgs {
+    #[command(subcommand)]
+    pub verb: PackageVerb,
+}
+
+/// What to do with a package.
+#[derive(Debug, Subcommand)]
+pub enum PackageVerb {
+    /// Say everything that is wrong with a package, and what it would do
+    Check(CheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The directory or the tar archive.
+    #[arg(value_name = "DIR|TAR")]
+    pub path: PathBuf,
+    /// See whether it is for the version that this process runs, too.
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub target: Option<i32>,
 }
 
 #[derive(Debug, Args)]

@@ -33,15 +33,28 @@ fn man(dir: &std::path::Path) -> io::Result<usize> {
     clap_mangen::Man::new(command.clone()).render(&mut page)?;
     page.extend_from_slice(exit_status().as_bytes());
     fs::write(dir.join("mvedsuad.1"), page)?;
-    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
-        let name = format!("mvedsuad-{}", verb.get_name());
+    verbs(&command, "mvedsuad", &mut |name, verb| {
         let mut page = vec![];
         clap_mangen::Man::new(verb.clone()).render(&mut page)?;
         page.extend_from_slice(exit_status().as_bytes());
-        fs::write(dir.join(format!("{name}.1")), page)?;
         count += 1;
-    }
+        fs::write(dir.join(format!("{name}.1")), page)
+    })?;
     Ok(count)
+}
+
+/// Calls `page` for each verb, and for the verbs of verbs, with the name of its page.
+fn verbs(
+    command: &clap::Command,
+    name: &str,
+    page: &mut impl FnMut(&str, &clap::Command) -> io::Result<()>,
+) -> io::Result<()> {
+    for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
+        let name = format!("{name}-{}", verb.get_name());
+        page(&name, verb)?;
+        verbs(verb, &name, page)?;
+    }
+    Ok(())
 }
 
 /// Returns the section on exit codes in the language of man pages.

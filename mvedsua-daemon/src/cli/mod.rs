@@ -11,6 +11,7 @@ mod doctor;
 mod generate;
 mod observe;
 mod out;
+mod package;
 mod past;
 mod size;
 mod spawn;
@@ -55,6 +56,7 @@ fn perform(cli: &Cli) -> Result<Code, Problem> {
         Verb::History(args) => past::history(cli, args),
         Verb::Report(args) => past::report(cli, args),
         Verb::Doctor(args) => doctor::doctor(cli, args),
+        Verb::Package(args) => package::package(cli, args),
         Verb::Daemon(args) => daemon::run(&cli.place, args).map(|()| Code::Done),
         Verb::Generate(args) => generate::generate(args),
         Verb::ProbeTracee => {

@@ -46,7 +46,10 @@ pub(super) fn history(cli: &Cli, args: &HistoryArgs) -> Result<Code, Problem> {
     for past in &past {
         // What is left of the line of 100 columns.
         const ROOM: usize = 38;
-        let text = short(&past.outcome);
+        let text = match &past.package {
+            Some(package) => format!("{}: {}", package.name, short(&past.outcome)),
+            None => short(&past.outcome),
+        };
         let cut: String =
             if text.chars().count() > ROOM { text.chars().take(ROOM - 1).chain(['…']).collect() } else { text };
         table.row([
@@ -123,6 +126,9 @@ fn to_text(past: &Past) -> String {
     let _ = writeln!(out, "update {} of process {} to {}", past.update, past.pid, past.to);
     let mut field = |name: &str, text: &str| report::wrap(&mut out, &format!("  {name:<9} "), text);
     field("program", &format!("{} build-id {}", past.program.exe, past.program.build_id.as_deref().unwrap_or("none")));
+    if let Some(package) = &past.package {
+        field("package", &package.to_string());
+    }
     field("asked", &format!("by user {} at {}", past.asked_by, show_ms(past.asked_ms)));
     field(
         "ended",
@@ -159,6 +165,7 @@ fn to_json(past: &Past, payloads: Payloads) -> serde_json::Value {
         .collect();
     json!({
         "update": past.update, "pid": past.pid, "owner": past.owner, "program": past.program, "to": past.to,
+        "package": past.package,
         "asked_by": past.asked_by, "asked_ms": past.asked_ms, "ended_ms": past.ended_ms, "attempts": past.attempts,
         "fork_pause_us": past.fork_pause_us, "promotion_pause_us": past.promotion_pause_us,
         "counters": past.counters, "code": past.code, "outcome": past.outcome.to_string(),

@@ -1,20 +1,4 @@
-//! Sizes and numbers as people write and read them.
-
-/// Reads `512M`, `4G`, `64k` or a number of bytes; the units are powers of 1024.
-///
-/// # Errors
-///
-/// Where it is none of these.
-pub(super) fn parse(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.trim().to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
-        digits if digits.ends_with('k') => (digits.trim_end_matches('k').to_owned(), 10),
-        digits if digits.ends_with('m') => (digits.trim_end_matches('m').to_owned(), 20),
-        digits if digits.ends_with('g') => (digits.trim_end_matches('g').to_owned(), 30),
-        digits => (digits.to_owned(), 0),
-    };
-    let number: u64 = digits.trim().parse().map_err(|_| format!("`{text}` is no size; write 512M, 4G or a number"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is too much"))
-}
+//! Sizes and numbers as people read them.
 
 /// Returns a number of bytes as people read it.
 #[must_use]
@@ -46,17 +30,6 @@ pub(super) fn count(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_read_with_their_units() {
-        let cases = [("512M", 512 << 20), ("4g", 4 << 30), ("64k", 65536), ("7", 7), ("1GiB", 1 << 30), ("0", 0)];
-        for (text, expected) in cases {
-            assert_eq!(parse(text), Ok(expected), "{text}");
-        }
-        for text in ["", "M", "-1", "1T", "99999999999G"] {
-            assert!(parse(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn numbers_are_short() {

@@ -71,6 +71,8 @@ fn start(place: &Place) -> Result<Started, Problem> {
         .arg(&dirs.state)
         .arg("--config")
         .arg(&dirs.config)
+        .arg("--updates-dir")
+        .arg(&dirs.updates)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(file)

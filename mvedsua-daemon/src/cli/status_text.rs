@@ -57,6 +57,10 @@ fn write_update(out: &mut String, update: &UpdateStatus) {
         show_ms(update.asked_ms)
     );
     field(out, "update", &asked);
+    if let Some(package) = &update.package {
+        field(out, "package", &package.to_string());
+    }
+    field(out, "policy", &update.terms.to_string());
     let counters = &update.counters;
     let evidence = &update.evidence;
     let enough = if evidence.is_enough() { "enough" } else { "not enough yet" };

@@ -7,23 +7,23 @@ use super::args::{Cli, PromoteArgs, RollbackArgs, TargetArgs, UpdateArgs};
 use super::client::{Client, mismatched};
 use super::observe::done;
 use super::target::{self, Among, find_among};
-use super::{out, status_text};
-use crate::control::Code;
-use crate::control::protocol::{Answer, Ask, Insist, Lockstep, Problem, Request};
+use super::{out, spawn, status_text};
+use crate::control::protocol::{Answer, Ask, Insist, Problem, Request};
 use crate::control::status::{ResultStatus, Status, TargetStatus};
-use crate::lifecycle::{Policy, Thresholds};
+use crate::control::{Code, packages};
+use crate::package::{Lockstep, Wishes};
 
-/// How long the default timeout is beyond the soak time.
-const BEYOND_SOAK: Duration = Duration::from_mins(10);
 /// How often a stage that lasts is told where there is no terminal.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
 pub(super) fn update(cli: &Cli, args: &UpdateArgs) -> Result<Code, Problem> {
-    let ask = ask_of(args);
+    let ask = ask_of(args)?;
     // Before anybody is asked: what cannot work is said at once.
-    ask.check()?;
+    if ask.to == Ask::ITSELF {
+        packages::check_terms(&ask.wishes.terms(), None, &[])?;
+    }
     let pid = target::find(&args.target, "updating")?;
-    let mut client = Client::connect(&cli.place.dirs())?;
+    let mut client = spawn::connect_or_start(&cli.place)?;
     let update = match client.ask(Request::Update { pid, ask: Box::new(ask) })? {
         Answer::Started { update } => update,
         other => return Err(mismatched(&other)),
@@ -41,24 +41,31 @@ pub(super) fn update(cli: &Cli, args: &UpdateArgs) -> Result<Code, Problem> {
     Ok(Code::Done)
 }
 
-fn ask_of(args: &UpdateArgs) -> Ask {
-    let policy = Policy {
+fn ask_of(args: &UpdateArgs) -> Result<Ask, Problem> {
+    let wishes = Wishes {
         promote: args.promote,
         confirm: args.confirm,
         soak: args.soak,
-        thresholds: Thresholds { min_calls: args.min_calls, min_outputs: args.min_outputs },
+        min_calls: args.min_calls,
+        min_outputs: args.min_outputs,
         retries: args.retries,
-        timeout: args.timeout.unwrap_or(args.soak + BEYOND_SOAK),
-        ..Policy::default()
-    };
-    Ask {
-        to: args.to.clone(),
-        policy,
+        timeout: args.timeout,
         log_memory: args.log_memory,
         log_disk: args.log_disk,
         on_full: args.on_full,
-        lockstep: if args.lockstep { Lockstep::On } else { Lockstep::Off },
+        lockstep: args.lockstep.then_some(Lockstep::On),
+        ..Wishes::default()
+    };
+    let mut to = args.to.clone();
+    // The daemon has a directory of its own.
+    if to.contains('/') {
+        let absolute = std::path::absolute(&to).map_err(|e| {
+            let tried = format!("finding the package {to}");
+            Problem::new(Code::Usage, tried, e.to_string(), "give its absolute path")
+        })?;
+        to = absolute.display().to_string();
     }
+    Ok(Ask { to, wishes })
 }
 
 /// Shows how the update goes on until there is a verdict.

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{Code, clock, dirs};
+use crate::package::PackageInfo;
 
 /// The log starts anew at this size; the file before it is kept.
 const ROTATE_AT: u64 = 8 << 20;
@@ -35,6 +36,12 @@ pub struct Line {
     pub pid: Option<i32>,
     /// The update, where there is one.
     pub update: Option<u64>,
+    /// What it was asked to become, where that is the question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// The package with its build-ids, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<PackageInfo>,
     pub code: Code,
     /// What came of it.
     pub verdict: String,

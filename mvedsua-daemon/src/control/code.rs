@@ -52,7 +52,7 @@ impl Code {
             Code::Crashed => "rolled back: the new version crashed, hung or was killed",
             Code::Inconclusive => "inconclusive: too little was compared, or the recording has a hole",
             Code::TimedOut => "undone because time, or the room for the log, ran out",
-            Code::Refused => "refused before anything was touched (preflight, permission, another update)",
+            Code::Refused => "refused before anything was touched (preflight, package, permission, another update)",
             Code::Kernel => "the kernel lacks a feature or refuses a right; see `mvedsuad doctor`",
             Code::TargetGone => "the process is gone",
             Code::BuildId => "what is mapped is not what was announced (build-id)",

@@ -14,6 +14,7 @@ use super::dirs::{self, Dirs};
 use super::history::{History, Past};
 use super::journal::{Journal, JournalEntry};
 use super::observer::Observer;
+use super::packages;
 use super::process::{self, Program};
 use super::protocol::Problem;
 use super::status::{DaemonInfo, Role, Status, TargetStatus, VersionStatus, Which};
@@ -67,8 +68,7 @@ impl Daemon {
         let history = History::open(dirs.history()).map_err(files(format!("read {}", dirs.history().display())))?;
         let last_update = history.last_update();
         let audit = Audit::new(dirs.audit());
-        let spill_dir = dirs.spill();
-        let shared = Shared { engine, observer, journal, history, audit, spill_dir };
+        let shared = Shared { engine, observer, journal, history, audit, dirs: dirs.clone() };
         let daemon = Daemon {
             shared: Arc::new(shared),
             access: config.access,
@@ -78,6 +78,7 @@ impl Daemon {
             started_ms: clock::now_ms(),
             _lock: lock,
         };
+        packages::sweep(&dirs.packages());
         daemon.clean_up().map_err(files(format!("read {}", dirs.journal().display())))?;
         Ok(Arc::new(daemon))
     }
@@ -100,6 +101,8 @@ impl Daemon {
                 what: "cleaned up".to_owned(),
                 pid: Some(entry.target.pid),
                 update: Some(entry.update),
+                to: Some(entry.to.clone()),
+                package: entry.package.clone(),
                 code,
                 verdict: outcome.to_string(),
             };
@@ -122,6 +125,11 @@ impl Daemon {
         let handles = self.handles();
         let mine = || handles.iter().rev().filter(|handle| handle.view.borrow().status.concerns(pid));
         mine().find(|handle| !handle.view.borrow().state.is_settled()).or_else(|| mine().next()).cloned()
+    }
+
+    /// Returns an update by its number.
+    pub(crate) fn handle_of(&self, update: u64) -> Option<Handle> {
+        self.handles().iter().find(|handle| handle.id == update).cloned()
     }
 
     pub(crate) fn next_update(&self) -> u64 {
@@ -252,7 +260,8 @@ fn past_of(entry: &JournalEntry, outcome: Outcome, code: Code) -> Past {
         pid: entry.target.pid,
         owner: process::uids_of(entry.leader.pid).map_or(entry.uid, |uids| uids[0]),
         program,
-        to: "self".to_owned(),
+        to: entry.to.clone(),
+        package: entry.package.clone(),
         asked_by: entry.uid,
         asked_ms: entry.asked_ms,
         ended_ms: clock::now_ms(),

@@ -1,6 +1,6 @@
 //! Where the daemon keeps its files.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, set_permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ pub struct Dirs {
     pub state: PathBuf,
     /// Who may do what.
     pub config: PathBuf,
+    /// Packages by name, in a directory for each program.
+    pub updates: PathBuf,
 }
 
 impl Dirs {
@@ -47,25 +49,38 @@ impl Dirs {
         self.state.join("spill")
     }
 
+    /// Where packages that come as archives are unpacked.
+    #[must_use]
+    pub fn packages(&self) -> PathBuf {
+        self.state.join("packages")
+    }
+
     #[must_use]
     pub fn daemon_log(&self) -> PathBuf {
         self.state.join("daemon.log")
     }
 
-    /// Creates what is missing. Users may reach the socket's directory; the rest is the daemon's own.
+    /// Creates what is missing. Users may reach the socket's directory; the rest is the daemon's own, but for packages
+    /// that were unpacked: the programs that load them run as any user, so the way there may be passed, not read.
     ///
     /// # Errors
     ///
     /// Where a directory cannot be created; the error names it.
     pub fn create(&self) -> io::Result<()> {
-        for (dir, mode) in
-            [(&self.runtime, 0o755), (&self.state, 0o700), (&self.journal(), 0o700), (&self.spill(), 0o700)]
-        {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(mode)
-                .create(dir)
-                .map_err(|e| io::Error::new(e.kind(), format!("create the directory {}: {e}", dir.display())))?;
+        let dirs = [
+            (&self.runtime, 0o755),
+            (&self.state, 0o711),
+            (&self.packages(), 0o711),
+            (&self.journal(), 0o700),
+            (&self.spill(), 0o700),
+        ];
+        for (dir, mode) in dirs {
+            let create = || {
+                DirBuilder::new().recursive(true).mode(mode).create(dir)?;
+                // The state directory is there already where the client has put the daemon's log into it.
+                if *dir == self.state { set_permissions(dir, Permissions::from_mode(mode)) } else { Ok(()) }
+            };
+            create().map_err(|e| io::Error::new(e.kind(), format!("create the directory {}: {e}", dir.display())))?;
         }
         Ok(())
     }

@@ -17,6 +17,20 @@ pub struct SessionHandle {
     pub keep: Box<dyn Any + Send>,
 }
 
+/// What an engine can do beyond rehearsing the same version. Packages may ask for what an engine cannot do yet; such an
+/// update is refused, since a check that is silently left out is worse than none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ability {
+    /// Applies packages with `method = "in-place"`.
+    InPlace,
+    /// Heeds a package's rules.
+    Rules,
+    /// Holds the follower to a memory limit.
+    MemoryLimit,
+    /// Holds the new version to a latency budget.
+    LatencyBudget,
+}
+
 /// Runs updates. The calls may block; they are made outside the control plane's own thread.
 pub trait Engine: Send + Sync {
     /// Starts to update a process; everything else is reported by the session.
@@ -25,6 +39,11 @@ pub trait Engine: Send + Sync {
     ///
     /// Where nothing was begun.
     fn start(&self, pid: i32, options: Options) -> Result<SessionHandle, FailureKind>;
+
+    /// Returns what it can do.
+    fn abilities(&self) -> &'static [Ability] {
+        &[]
+    }
 
     /// Undoes what a daemon that died, or a session that was lost, left behind, and says who serves.
     fn recover(&self, entry: &JournalEntry) -> Recovery;

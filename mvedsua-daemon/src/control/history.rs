@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::process::Program;
 use super::{Code, dirs};
 use crate::lifecycle::Outcome;
+use crate::package::PackageInfo;
 use crate::update::{Counters, FailureKind};
 
 /// How many updates are kept.
@@ -28,6 +29,9 @@ pub struct Past {
     pub owner: u32,
     pub program: Program,
     pub to: String,
+    /// The package that it was, where it was one.
+    #[serde(default)]
+    pub package: Option<PackageInfo>,
     pub asked_by: u32,
     pub asked_ms: u64,
     pub ended_ms: u64,
@@ -141,6 +145,7 @@ mod tests {
             owner: 0,
             program: Program::default(),
             to: "self".to_owned(),
+            package: None,
             asked_by: 0,
             asked_ms: 1,
             ended_ms: 2,

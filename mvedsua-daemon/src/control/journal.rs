@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::dirs;
 use super::process::ProcessId;
+use super::protocol::Ask;
 use crate::lifecycle::Stage;
+use crate::package::PackageInfo;
 
 /// An update that is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,16 @@ pub struct JournalEntry {
     pub spill_dir: PathBuf,
     /// Unix time of the request, milliseconds.
     pub asked_ms: u64,
+    /// The new version, as it was asked for.
+    #[serde(default = "itself")]
+    pub to: String,
+    /// The package that it is, where it is one.
+    #[serde(default)]
+    pub package: Option<PackageInfo>,
+}
+
+fn itself() -> String {
+    Ask::ITSELF.to_owned()
 }
 
 /// The version of the format that this daemon writes.
@@ -129,6 +141,8 @@ mod tests {
             follower: None,
             spill_dir: PathBuf::from("/nowhere"),
             asked_ms: 3,
+            to: itself(),
+            package: None,
         };
         for update in [12, 3] {
             journal.write(&entry(update)).expect("the directory is writable");

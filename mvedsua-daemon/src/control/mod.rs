@@ -23,6 +23,7 @@ mod engine;
 pub mod history;
 pub mod journal;
 pub(crate) mod observer;
+pub mod packages;
 pub mod process;
 pub mod protocol;
 mod requests;
@@ -33,5 +34,5 @@ mod tests;
 mod updates;
 
 pub use code::Code;
-pub use engine::{Engine, SessionHandle};
+pub use engine::{Ability, Engine, SessionHandle};
 pub use observer::Observer;

@@ -6,9 +6,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use object::Object as _;
-use object::read::ReadCache;
 use serde::{Deserialize, Serialize};
+
+use crate::package::BuildId;
 
 /// A process that cannot be mistaken for a later one with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -88,16 +88,15 @@ pub fn program_of(pid: i32) -> Program {
     Program {
         exe: fs::read_link(&link).map(|path| path.display().to_string()).unwrap_or_default(),
         // The link leads to the mapped file itself, even when its path names another one by now.
-        build_id: build_id(&link),
+        build_id: BuildId::of_file(&link).map(|id| id.to_string()),
     }
 }
 
-fn build_id(path: &Path) -> Option<String> {
-    let file = fs::File::open(path).ok()?;
-    let cache = ReadCache::new(file);
-    let elf = object::File::parse(&cache).ok()?;
-    let id = elf.build_id().ok()??;
-    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+/// Returns the name of the file that a process runs, by which its packages are found.
+#[must_use]
+pub fn name_of(program: &Program) -> Option<&str> {
+    let path = program.exe.strip_suffix(" (deleted)").unwrap_or(&program.exe);
+    Path::new(path).file_name()?.to_str()
 }
 
 /// A file of which a process has mapped code, and what it really is.
@@ -122,7 +121,10 @@ pub fn mapped_code(pid: i32) -> io::Result<Vec<MappedCode>> {
         let link = PathBuf::from(format!("/proc/{pid}/map_files/{range}"));
         let Ok(meta) = fs::metadata(&link) else { continue };
         let file = (meta.dev(), meta.ino());
-        found.entry(file).or_insert_with(|| MappedCode { path: path.to_owned(), file, build_id: build_id(&link) });
+        found.entry(file).or_insert_with(|| {
+            let build_id = BuildId::of_file(&link).map(|id| id.to_string());
+            MappedCode { path: path.to_owned(), file, build_id }
+        });
     }
     let mut code: Vec<_> = found.into_values().collect();
     code.sort();

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::Code;
 use super::history::Past;
 use super::status::Status;
-use crate::lifecycle::{Policy, Promotion, Waiver};
+use crate::lifecycle::Waiver;
 use crate::monitor::{AttachOptions, Mode, StatsSnapshot, TargetInfo};
-use crate::update::OnFull;
+use crate::package::Wishes;
 
 /// The version of the language.
 pub const VERSION: u32 = 1;
@@ -87,22 +87,17 @@ impl From<Insist> for Waiver {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ask {
-    /// The new version; `self` is the same version, a rehearsal.
+    /// The new version: `self` is the same version, a rehearsal; with a slash it is the absolute path of a package;
+    /// else it is the name of one.
     pub to: String,
-    pub policy: Policy,
-    pub log_memory: u64,
-    pub log_disk: u64,
-    pub on_full: OnFull,
-    pub lockstep: Lockstep,
+    /// What the operator asks for; the rest is the package's to say.
+    #[serde(default)]
+    pub wishes: Wishes,
 }
 
-/// Says whether the leader's outputs wait for the follower's agreement.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Lockstep {
-    #[default]
-    Off,
-    On,
+impl Ask {
+    /// What asks for the same version.
+    pub const ITSELF: &str = "self";
 }
 
 /// What a reply says.
@@ -236,43 +231,6 @@ impl Request {
     }
 }
 
-impl Ask {
-    /// Returns what is wrong with the numbers, if anything.
-    ///
-    /// # Errors
-    ///
-    /// The reason, for the operator.
-    pub fn check(&self) -> Result<(), Problem> {
-        let tried = "starting the update";
-        if self.to != "self" {
-            return Err(Problem::new(
-                Code::Usage,
-                tried,
-                format!("`--to {}` is not supported yet", self.to),
-                "`--to self` is: it validates and promotes a fork of the same version, which rehearses an update",
-            ));
-        }
-        let policy = &self.policy;
-        if policy.timeout <= policy.soak {
-            return Err(Problem::new(
-                Code::Usage,
-                tried,
-                "the timeout is not longer than the soak time, so the update could never be promoted",
-                "give a longer --timeout, or a shorter --soak",
-            ));
-        }
-        if policy.promote == Promotion::Auto && policy.thresholds.min_calls + policy.thresholds.min_outputs == 0 {
-            return Err(Problem::new(
-                Code::Usage,
-                tried,
-                "with both thresholds at 0 an update would be promoted on no evidence at all",
-                "give --min-calls or --min-outputs a value of at least 1, or promote by hand",
-            ));
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -316,22 +274,5 @@ mod tests {
             let line = serde_json::to_string(&reply).expect("it serialises");
             assert_eq!(serde_json::from_str::<Reply>(&line).expect(&line), reply);
         }
-    }
-
-    #[test]
-    fn an_update_that_cannot_succeed_is_refused_at_once() {
-        let ask = Ask {
-            to: "self".to_owned(),
-            policy: Policy::default(),
-            log_memory: 1,
-            log_disk: 0,
-            on_full: OnFull::Rollback,
-            lockstep: Lockstep::Off,
-        };
-        assert_eq!(ask.check(), Ok(()));
-        let other = Ask { to: "v2".to_owned(), ..ask.clone() };
-        assert!(other.check().expect_err("not yet").to_string().contains("`--to self` is"));
-        let hasty = Policy { timeout: ask.policy.soak, ..ask.policy };
-        assert!(Ask { policy: hasty, ..ask }.check().is_err());
     }
 }

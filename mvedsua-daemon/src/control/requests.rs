@@ -5,10 +5,12 @@ use super::access::Need;
 use super::audit::{Line, Peer};
 use super::daemon::Daemon;
 use super::history::Past;
+use super::packages;
 use super::process::{self, ProcessId};
 use super::protocol::{Answer, Ask, Problem, Request};
 use super::updates::{Asked, Handle, View, is_single, promotion_is_decided};
 use crate::lifecycle::{Event, Outcome, Refusal, State};
+use crate::package::{Package, Trust};
 use crate::update::preflight::{self, InspectError};
 
 /// The most past updates that one answer holds.
@@ -23,6 +25,10 @@ impl Daemon {
     pub(crate) async fn answer(&self, peer: Peer, request: Request) -> Result<Answer, Problem> {
         let (verb, pid) = (request.verb(), request.pid());
         let changes = changes_something(&request);
+        let to = match &request {
+            Request::Update { ask, .. } => Some(ask.to.clone()),
+            _ => None,
+        };
         let result = match self.permit(peer, &request) {
             Ok(()) => self.perform(peer, request).await,
             Err(problem) => Err(problem),
@@ -33,8 +39,10 @@ impl Daemon {
                 Ok(_) => (Code::Done, "done".to_owned(), None),
                 Err(problem) => (problem.code, problem.why.clone(), None),
             };
-            let who = Some(peer);
-            self.shared.audit.write(Line { at: String::new(), who, what: verb.to_owned(), pid, update, code, verdict });
+            let begun = update.and_then(|update| self.handle_of(update));
+            let package = begun.and_then(|handle| handle.view.borrow().status.update.as_ref()?.package.clone());
+            let (at, who, what) = (String::new(), Some(peer), verb.to_owned());
+            self.shared.audit.write(Line { at, who, what, pid, update, to, package, code, verdict });
         }
         result
     }
@@ -121,22 +129,37 @@ impl Daemon {
     }
 
     async fn update(&self, peer: Peer, pid: i32, ask: Ask) -> Result<Answer, Problem> {
-        ask.check()?;
         let tried = format!("updating process {pid}");
         let process = exists(pid, "updating")?;
         // An update that is under way is the better reason than the tracer that it is made with.
         self.is_free(pid, &tried)?;
+        let uids = process::uids_of(pid).map_err(|e| gone(&tried, &e.to_string()))?;
+        let package = self.package(pid, uids, &ask.to).await?;
+        let wished = package.as_ref().map(|package| package.wishes.clone()).unwrap_or_default();
+        let terms = ask.wishes.over(wished).terms();
+        packages::check_terms(&terms, package.as_ref(), self.shared.engine.abilities())?;
         preflight(pid, &tried).await?;
         // From here on nothing waits: of two that ask at once the second sees the first.
         self.is_free(pid, &tried)?;
-        let owner = process::uids_of(pid).map_err(|e| gone(&tried, &e.to_string()))?[0];
         let id = self.next_update();
-        let asked = Asked { id, process, owner, by: peer, ask };
+        let asked = Asked { id, process, owner: uids[0], by: peer, to: ask.to, terms, package };
         self.begin(asked).map_err(|e| {
             let remedy = "make room on the disk of the state directory; without a journal no update is begun";
             Problem::new(Code::Refused, tried, format!("the journal cannot be written: {e}"), remedy)
         })?;
         Ok(Answer::Started { update: id })
+    }
+
+    /// Opens the package that is asked for, and sees that it is for this process.
+    async fn package(&self, pid: i32, uids: [u32; 4], to: &str) -> Result<Option<Package>, Problem> {
+        let [owner, _, _, reader] = uids;
+        let may_update = self.access.check(owner, Need::Update, None).is_ok();
+        let trust = Trust::new(may_update.then_some(owner), reader);
+        let (to, dirs) = (to.to_owned(), self.shared.dirs.clone());
+        let opened = tokio::task::spawn_blocking(move || packages::open_for(pid, &to, &trust, &dirs)).await;
+        opened.unwrap_or_else(|e| {
+            Err(Problem::new(Code::Refused, "opening the package", e.to_string(), "the daemon's log says more"))
+        })
     }
 
     /// Refuses a second update of the same service.

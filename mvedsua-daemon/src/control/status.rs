@@ -6,6 +6,7 @@ use super::Code;
 use super::process::Program;
 use crate::lifecycle::{Evidence, Outcome, Plan, Stage};
 use crate::monitor::TargetInfo;
+use crate::package::{PackageInfo, Terms};
 use crate::update::Counters;
 
 /// Where everything stands.
@@ -81,7 +82,12 @@ pub struct LogStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UpdateStatus {
     pub id: u64,
+    /// The new version, as it was asked for.
     pub to: String,
+    /// The package that it is, where it is one.
+    pub package: Option<PackageInfo>,
+    /// What holds: the operator's wishes over the package's.
+    pub terms: Terms,
     pub asked_by: u32,
     pub asked_ms: u64,
     /// The process that was asked to be updated.

@@ -1,5 +1,7 @@
 //! The control plane with a scripted engine behind it, through its real socket.
 
+mod packages;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command as Program, Stdio};
@@ -15,7 +17,7 @@ use tokio::net::UnixStream;
 use super::audit::Peer;
 use super::daemon::{Daemon, StartError};
 use super::dirs::Dirs;
-use super::engine::{Engine, SessionHandle};
+use super::engine::{Ability, Engine, SessionHandle};
 use super::history::History;
 use super::journal::{FORMAT, Journal, JournalEntry};
 use super::observer::Observer;
@@ -67,6 +69,8 @@ impl Drop for Sleeper {
 enum Script {
     /// Everything goes well, and everything that is asked is done.
     Obedient,
+    /// The same, and it can apply packages in place.
+    Applies,
     /// The follower diverges as soon as it has caught up.
     Diverges,
     /// It cannot be started.
@@ -121,6 +125,10 @@ impl Engine for ScriptedEngine {
             }
         });
         Ok(SessionHandle { commands, events, keep: Box::new(session) })
+    }
+
+    fn abilities(&self) -> &'static [Ability] {
+        if self.script == Script::Applies { &[Ability::InPlace] } else { &[] }
     }
 
     fn recover(&self, entry: &JournalEntry) -> Recovery {
@@ -197,7 +205,7 @@ impl Site {
 
     fn dirs(&self) -> Dirs {
         let path = |name: &str| -> PathBuf { self.dir.path().join(name) };
-        Dirs { runtime: path("run"), state: path("state"), config: path("mvedsuad.toml") }
+        Dirs { runtime: path("run"), state: path("state"), config: path("mvedsuad.toml"), updates: path("updates") }
     }
 
     fn engine(&self, script: Script) -> Arc<ScriptedEngine> {
@@ -258,13 +266,12 @@ impl Talk {
 }
 
 fn update(pid: i32, promote: &str) -> Value {
-    let policy = crate::lifecycle::Policy { soak: Duration::from_millis(20), ..Default::default() };
-    let mut policy = serde_json::to_value(policy).expect("it serialises");
-    policy["promote"] = json!(promote);
-    policy["confirm"] = json!(promote);
-    json!({"update": {"pid": pid, "ask": {
-        "to": "self", "policy": policy, "log_memory": 1 << 20, "log_disk": 0, "on_full": "rollback", "lockstep": "off",
-    }}})
+    update_to(pid, "self", promote)
+}
+
+fn update_to(pid: i32, to: &str, promote: &str) -> Value {
+    let wishes = json!({"promote": promote, "confirm": promote, "soak_ms": 20, "log_memory": 1 << 20, "log_disk": 0});
+    json!({"update": {"pid": pid, "ask": {"to": to, "wishes": wishes}}})
 }
 
 #[test]
@@ -443,6 +450,8 @@ fn a_daemon_that_finds_a_journal_cleans_up_and_goes_on() {
         follower: Some(id(site.follower.pid())),
         spill_dir: dirs.spill(),
         asked_ms: 1,
+        to: "self".to_owned(),
+        package: None,
     };
     Journal::new(dirs.journal()).write(&entry).expect("the directory is there");
     let engine = site.engine(Script::Obedient);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::DivergenceKind;
+use crate::units::millis;
 use crate::update::{Counters, FailureKind};
 
 /// Says who promotes.
@@ -80,19 +81,23 @@ pub struct Policy {
     pub promote: Promotion,
     pub confirm: Confirmation,
     /// How long the follower must agree after it has caught up.
+    #[serde(rename = "soak_ms", with = "millis")]
     pub soak: Duration,
     pub thresholds: Thresholds,
     /// How often a failure that is a matter of timing is tried again (Kitsune's median was 2).
     pub retries: u32,
     /// How long to wait before trying again.
+    #[serde(rename = "retry_after_ms", with = "millis")]
     pub retry_after: Duration,
     /// How often a promotion that the operator asked for is tried before it is given up and the versions go on as they
     /// are. One that the policy asked for is tried until the timeout.
     #[serde(default = "default_promotion_tries")]
     pub promotion_tries: u32,
     /// How long the update may take from the request to the promotion, retries included.
+    #[serde(rename = "timeout_ms", with = "millis")]
     pub timeout: Duration,
     /// How long the engine may take to answer a command before that is an alarm; longer than its own bounds.
+    #[serde(rename = "answer_within_ms", with = "millis")]
     pub answer_within: Duration,
 }
 

@@ -41,6 +41,7 @@ pub enum SlowScope {
 pub struct AttachOptions {
     pub mode: Mode,
     /// Calls that take at least this long are reported with their arguments.
+    #[serde(rename = "slow_threshold_us", with = "crate::units::micros")]
     pub slow_threshold: Duration,
     pub slow_scope: SlowScope,
 }

@@ -11,16 +11,17 @@ use tokio::task::JoinSet;
 
 use self::telling::failure_line;
 use super::growth::Growth;
+use super::verify::{self, Announced};
 use super::view::View;
 use super::{Handle, Operation, Shared};
 use crate::control::audit::Peer;
 use crate::control::history::Past;
 use crate::control::journal::JournalEntry;
-use crate::control::process::{self, MappedCode, ProcessId, Program};
-use crate::control::protocol::{Ask, Lockstep};
+use crate::control::process::{self, ProcessId, Program};
 use crate::control::status::TargetStatus;
 use crate::control::{Code, SessionHandle, clock};
-use crate::lifecycle::{self, Effect, Event, Outcome, Refusal, Stage, State, Timer, Verification};
+use crate::lifecycle::{self, Effect, Event, Outcome, Refusal, Stage, State, Timer};
+use crate::package::{Lockstep, Package, Terms};
 use crate::update::{Command, Counters, FailureKind, Options, SessionEvent};
 
 /// How often the status is brought up to date while nothing happens.
@@ -29,14 +30,18 @@ const TICK: Duration = Duration::from_millis(500);
 const WAITING: usize = 16;
 
 /// What was asked for, by whom, of which process.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) id: u64,
     pub(crate) process: ProcessId,
     /// The user whose process it is.
     pub(crate) owner: u32,
     pub(crate) by: Peer,
-    pub(crate) ask: Ask,
+    /// The new version, as it was asked for.
+    pub(crate) to: String,
+    /// What holds: the operator's wishes over the package's.
+    pub(crate) terms: Terms,
+    pub(crate) package: Option<Package>,
 }
 
 /// What a blocking task brings back.
@@ -135,7 +140,7 @@ impl Driver {
         let entry = self.entry(Stage::Updating);
         self.shared.journal.write(&entry)?;
         self.journalled = Some(entry);
-        self.feed(Event::Ask(self.asked.ask.policy));
+        self.feed(Event::Ask(self.asked.terms.policy));
         Ok(())
     }
 
@@ -287,14 +292,16 @@ impl Driver {
     }
 
     fn options(&self) -> Options {
-        let ask = &self.asked.ask;
+        let terms = &self.asked.terms;
+        let default = Options::default();
         Options {
-            log_memory: ask.log_memory,
-            log_disk: ask.log_disk,
-            spill_dir: self.shared.spill_dir.clone(),
-            on_full: ask.on_full,
-            lockstep: ask.lockstep == Lockstep::On,
-            ..Options::default()
+            log_memory: terms.log_memory,
+            log_disk: terms.log_disk,
+            spill_dir: self.shared.dirs.spill(),
+            on_full: terms.on_full,
+            lockstep: terms.lockstep == Lockstep::On,
+            hang_timeout: terms.hang_timeout.unwrap_or(default.hang_timeout),
+            ..default
         }
     }
 
@@ -314,7 +321,9 @@ impl Driver {
 
     fn verify(&mut self, leader: i32) {
         let other = self.state.run().map(|run| run.follower);
-        self.tasks.spawn_blocking(move || Finished::Event(Event::Verified(compare_code(leader, other))));
+        let announced = Announced::of(self.asked.package.as_ref());
+        let verify = move || Finished::Event(Event::Verified(verify::compare_code(leader, other, &announced)));
+        self.tasks.spawn_blocking(verify);
     }
 
     fn recover(&mut self) {
@@ -334,7 +343,8 @@ impl Driver {
             pid: self.asked.process.pid,
             owner: self.asked.owner,
             program: self.program.clone(),
-            to: self.asked.ask.to.clone(),
+            to: self.asked.to.clone(),
+            package: self.package_info(),
             asked_by: self.asked.by.uid,
             asked_ms: self.asked_ms,
             ended_ms: clock::now_ms(),
@@ -351,6 +361,9 @@ impl Driver {
             Outcome::Unsure { .. } => {}
             Outcome::Confirmed { leader } | Outcome::TookOver { leader, .. } | Outcome::Kept { leader, .. } => {
                 self.follow_with_monitor(*leader);
+                if let Some(package) = &mut self.asked.package {
+                    package.keep_files();
+                }
                 self.forget();
             }
             Outcome::RolledBack { .. } | Outcome::TargetEnded { .. } => self.forget(),
@@ -393,32 +406,6 @@ async fn fire(timer: Option<(Timer, Instant)>) -> Timer {
         }
         None => std::future::pending().await,
     }
-}
-
-/// Compares the code that the new leader has mapped with that of the old version, which still stands beside it.
-fn compare_code(leader: i32, old: Option<i32>) -> Verification {
-    let Some(old) = old else { return Verification::Same };
-    let (now, before) = match (process::mapped_code(leader), process::mapped_code(old)) {
-        (Ok(now), Ok(before)) => (now, before),
-        (Err(e), _) | (_, Err(e)) => {
-            return Verification::Mismatch {
-                what: format!("the code of processes {leader} and {old} cannot be read: {e}"),
-            };
-        }
-    };
-    let differing: Vec<&MappedCode> = now
-        .iter()
-        .filter(|code| !before.contains(code))
-        .chain(before.iter().filter(|code| !now.contains(code)))
-        .collect();
-    if differing.is_empty() {
-        return Verification::Same;
-    }
-    let names: Vec<String> = differing
-        .iter()
-        .map(|code| format!("{} ({})", code.path, code.build_id.as_deref().unwrap_or("no build-id")))
-        .collect();
-    Verification::Mismatch { what: format!("mapped in only one of processes {leader} and {old}: {}", names.join(", ")) }
 }
 
 /// Returns an event for the daemon's log; a divergence's payloads stay out of it.

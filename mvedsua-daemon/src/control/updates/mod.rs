@@ -2,6 +2,7 @@
 
 mod driver;
 mod growth;
+mod verify;
 mod view;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ pub(crate) use view::{View, is_single, promotion_is_decided};
 
 use super::Engine;
 use super::audit::Audit;
+use super::dirs::Dirs;
 use super::history::History;
 use super::journal::Journal;
 use super::observer::Observer;
@@ -25,7 +27,7 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     pub(crate) history: History,
     pub(crate) audit: Audit,
-    pub(crate) spill_dir: std::path::PathBuf,
+    pub(crate) dirs: Dirs,
 }
 
 /// A request of the operator and where its answer goes.

@@ -10,6 +10,7 @@ use crate::control::process::{self, ProcessId};
 use crate::control::status::{LogStatus, TargetStatus, UpdateStatus};
 use crate::control::updates::view::{View, result_of, versions_of};
 use crate::lifecycle::{self, Evidence, Stage, State, Timer};
+use crate::package::PackageInfo;
 use crate::update::FailureKind;
 
 impl Driver {
@@ -20,9 +21,15 @@ impl Driver {
             what: what.to_owned(),
             pid: Some(self.asked.process.pid),
             update: Some(self.asked.id),
+            to: None,
+            package: self.package_info(),
             code,
             verdict,
         });
+    }
+
+    pub(super) fn package_info(&self) -> Option<PackageInfo> {
+        self.asked.package.as_ref().map(|package| package.info.clone())
     }
 
     pub(super) fn remember(&mut self) {
@@ -55,8 +62,10 @@ impl Driver {
             uid: self.asked.by.uid,
             leader: identify(leader).unwrap_or(self.asked.process),
             follower: self.state.run().and_then(|run| identify(run.follower)),
-            spill_dir: self.shared.spill_dir.clone(),
+            spill_dir: self.shared.dirs.spill(),
             asked_ms: self.asked_ms,
+            to: self.asked.to.clone(),
+            package: self.package_info(),
         }
     }
 
@@ -105,14 +114,16 @@ impl Driver {
         pids.sort_unstable();
         let update = UpdateStatus {
             id: self.asked.id,
-            to: self.asked.ask.to.clone(),
+            to: self.asked.to.clone(),
+            package: self.package_info(),
+            terms: self.asked.terms.clone(),
             asked_by: self.asked.by.uid,
             asked_ms: self.asked_ms,
             asked_pid: self.asked.process.pid,
             pids,
             plan: self.state.plan().copied(),
             counters: self.last.counters,
-            evidence: Evidence::weigh(self.asked.ask.policy.thresholds, &self.last.counters),
+            evidence: Evidence::weigh(self.asked.terms.policy.thresholds, &self.last.counters),
             log: self.log_status(),
             threads: self.last.threads,
             fork_pause_us: self.last.fork_pause_us,
@@ -136,15 +147,16 @@ impl Driver {
 
     #[expect(clippy::cast_precision_loss, reason = "a prediction, not a count")]
     pub(super) fn log_status(&self) -> LogStatus {
-        let ask = &self.asked.ask;
+        let terms = &self.asked.terms;
         let counters = &self.last.counters;
-        let left = (ask.log_memory + ask.log_disk).saturating_sub(counters.log_memory + counters.log_disk);
+        let left =
+            terms.log_memory.saturating_add(terms.log_disk).saturating_sub(counters.log_memory + counters.log_disk);
         let growth = self.growth.rate();
         LogStatus {
             memory: counters.log_memory,
-            memory_budget: ask.log_memory,
+            memory_budget: terms.log_memory,
             disk: counters.log_disk,
-            disk_budget: ask.log_disk,
+            disk_budget: terms.log_disk,
             growth,
             full_in_s: (growth > 0.0).then(|| left as f64 / growth),
         }

@@ -1,142 +1,15 @@
 //! The command line, through the real binary: exit codes, errors that say what to do, and a real server. Needs root.
 
+mod package;
+mod support;
+
 use std::fs;
-use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-const LIMIT: Duration = Duration::from_secs(60);
-const NOBODY: u32 = 65534;
-
-/// The directories of one daemon; it is ended with the test.
-struct Place {
-    dir: TempDir,
-}
-
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Said {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {} {}", self.out, self.err))
-    }
-}
-
-impl Place {
-    fn new() -> Place {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        // Other users may come as far as the socket's directory.
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
-        Place { dir }
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mvedsuad"));
-        command
-            .env("MVEDSUA_RUNTIME_DIR", self.dir.path().join("run"))
-            .env("MVEDSUA_STATE_DIR", self.dir.path().join("state"))
-            .env("MVEDSUA_CONFIG", self.dir.path().join("mvedsuad.toml"))
-            .stdin(Stdio::null())
-            .args(args);
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Said {
-        said(&mut self.command(args))
-    }
-
-    /// Runs a command and panics unless it exits with `code`.
-    #[track_caller]
-    fn expect(&self, args: &[&str], code: i32) -> Said {
-        let said = self.run(args);
-        assert_eq!(said.code, code, "mvedsuad {args:?}\nout: {}\nerr: {}\n{}", said.out, said.err, self.log());
-        said
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("state/daemon.log")).unwrap_or_default()
-    }
-
-    fn daemon(&self) -> Option<i32> {
-        let said = self.run(&["status", "--json"]);
-        (said.code == 0).then(|| said.json()["daemon"]["pid"].as_i64().expect("a pid") as i32)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let Some(pid) = self.daemon() else { return };
-        let pid = nix::unistd::Pid::from_raw(pid);
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        wait_for("the end of the daemon", || self.daemon().is_none().then_some(()));
-    }
-}
-
-fn said(command: &mut Command) -> Said {
-    let output = command.output().expect("the binary is built");
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
-}
-
-#[track_caller]
-fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "waited {LIMIT:?} in vain for {what}");
-        std::thread::yield_now();
-    }
-}
-
-/// A process that is ended with the test.
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Server {
-    fn sleep() -> Server {
-        let mut command = Command::new("sleep");
-        Server { child: quiet(command.arg("1000")), port: 0 }
-    }
-
-    fn redis(dir: &Path) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
-        let port = listener.local_addr().expect("it is bound").port();
-        drop(listener);
-        let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).current_dir(dir);
-        let child = quiet(&mut command);
-        wait_for("redis to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
-        Server { child, port }
-    }
-
-    fn pid(&self) -> String {
-        self.child.id().to_string()
-    }
-}
-
-fn quiet(command: &mut Command) -> Child {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it is installed")
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use self::support::{NOBODY, Place, Server, redis_ping, said, wait_for};
 
 #[test]
 fn usage_errors_exit_with_2_and_say_what_is_wrong() {
@@ -144,8 +17,6 @@ fn usage_errors_exit_with_2_and_say_what_is_wrong() {
     for args in [&["frobnicate"][..], &["attach", "zero"], &["update", "1"], &["attach", "1", "--port", "1"], &[]] {
         place.expect(args, 2);
     }
-    let said = place.expect(&["update", "1", "--to", "v2"], 2);
-    assert!(said.err.contains("`--to v2` is not supported yet") && said.err.contains("`--to self` is"), "{}", said.err);
     let said = place.expect(&["update", "1", "--to", "self", "--soak", "2h", "--timeout", "1h"], 2);
     assert!(said.err.contains("--timeout"), "{}", said.err);
     assert!(!place.dir.path().join("run").exists(), "nothing was started for that");
@@ -156,12 +27,11 @@ fn without_a_daemon_every_client_says_so_and_what_to_do() {
     let place = Place::new();
     let server = Server::sleep();
     let pid = server.pid();
-    let verbs: [&[&str]; 9] = [
+    let verbs: [&[&str]; 8] = [
         &["status"],
         &["detach", &pid],
         &["mode", "exact", &pid],
         &["stats", &pid],
-        &["update", &pid, "--to", "self"],
         &["promote", &pid],
         &["confirm", &pid],
         &["rollback", &pid],
@@ -226,15 +96,6 @@ fn of_two_that_attach_at_once_one_starts_the_daemon_and_both_are_served() {
     assert_eq!(status["targets"].as_array().map(Vec::len), Some(3), "{status}");
 }
 
-fn redis_ping(port: u16) {
-    use std::io::{BufRead as _, BufReader, Write as _};
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("redis listens");
-    stream.write_all(b"PING\r\n").expect("redis reads");
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).expect("redis answers");
-    assert_eq!(answer, "+PONG\r\n");
-}
-
 #[test]
 fn a_process_that_is_gone_or_not_there_exits_with_22() {
     let place = Place::new();
@@ -268,7 +129,7 @@ fn a_rehearsal_of_redis_is_validated_promoted_and_confirmed() {
     let place = Place::new();
     let server = Server::redis(place.dir.path());
     let pid = server.pid();
-    place.expect(&["attach", &pid], 0);
+    assert_eq!(place.daemon(), None, "`update` starts it too");
     let waiting = std::thread::scope(|scope| {
         let update = scope.spawn(|| {
             let args = ["--soak", "100ms", "--min-calls", "20", "--min-outputs", "5", "--timeout", "1m", "--wait"];
@@ -377,6 +238,7 @@ fn help_manual_and_completions_come_from_the_same_source() {
     let name = dir.display().to_string();
     place.expect(&["generate", "man", &name], 0);
     let page = fs::read_to_string(dir.join("mvedsuad-update.1")).expect("each verb has a page");
+    assert!(dir.join("mvedsuad-package-check.1").exists(), "and so has each verb of a verb");
     assert!(page.contains("EXIT STATUS") && page.contains("min\\-outputs"), "{page}");
     assert!(fs::read_to_string(dir.join("mvedsuad.1")).expect("there is a page").contains(".TP\n40\n"));
     place.expect(&["generate", "completions", &name], 0);

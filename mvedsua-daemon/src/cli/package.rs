@@ -1,0 +1,83 @@
+//! `package check`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::args::{CheckArgs, Cli, PackageArgs, PackageVerb};
+use super::out;
+use super::wiring::ForkEngine;
+use crate::control::protocol::Problem;
+use crate::control::{Code, Engine as _, packages, process};
+use crate::package::{Faults, Package, Trust};
+use crate::report::wrap;
+
+pub(super) fn package(cli: &Cli, args: &PackageArgs) -> Result<Code, Problem> {
+    match &args.verb {
+        PackageVerb::Check(args) => check(cli, args),
+    }
+}
+
+/// Looks at a package without a daemon. Without a process nothing is known of who runs the program, so only root, and
+/// whoever asks, may be able to write the package.
+fn check(cli: &Cli, args: &CheckArgs) -> Result<Code, Problem> {
+    let reader = match args.target.map(process::uids_of) {
+        Some(Ok([_, _, _, reader])) => reader,
+        Some(Err(e)) => {
+            let tried = format!("looking at process {}", args.target.unwrap_or_default());
+            return Err(Problem::new(Code::TargetGone, tried, e.to_string(), "check the pid"));
+        }
+        None => 0,
+    };
+    let scratch = std::env::temp_dir();
+    let package = match Package::open(&args.path, &Trust::new(None, reader), &scratch) {
+        Ok(package) => package,
+        Err(faults) if cli.json => {
+            out::json(&json!({"package": null, "faults": faults, "notes": []}));
+            return Ok(packages::unfit(&args.path, &faults).code);
+        }
+        Err(faults) => return Ok(tell(&args.path, &faults)),
+    };
+    if let Some(pid) = args.target {
+        packages::is_for(&package, pid)?;
+    }
+    let terms = package.wishes.terms();
+    let notes = packages::lacking(&terms, Some(&package), ForkEngine.abilities());
+    if cli.json {
+        out::json(&json!({"package": package.info, "terms": terms, "faults": [], "notes": notes}));
+        return Ok(Code::Done);
+    }
+    let mut text = format!("{}: nothing is wrong\n", args.path.display());
+    let mut field = |name: &str, value: &str| wrap(&mut text, &format!("  {name:<8} "), value);
+    let info = &package.info;
+    field("name", &info.name);
+    if let Some(description) = &info.description {
+        field("about", description);
+    }
+    field("method", &info.method.to_string());
+    for from in &info.from {
+        field("from", from.as_str());
+    }
+    if let Some(new) = &package.new {
+        let object = new.object.file_name().unwrap_or_default().display();
+        field("to", &format!("{}, {object}, entry {}", new.build_id, new.entry));
+    }
+    for rules in &package.rules {
+        field("rules", &rules.file_name().unwrap_or_default().display().to_string());
+    }
+    field("policy", &terms.to_string());
+    for note in &notes {
+        field("note", note);
+    }
+    out::text(&text);
+    Ok(Code::Done)
+}
+
+fn tell(path: &Path, faults: &Faults) -> Code {
+    let mut text = format!("{faults}\n");
+    let count = faults.0.len();
+    let _ = writeln!(text, "{}: {count} {} wrong", path.display(), if count == 1 { "thing is" } else { "things are" });
+    out::text(&text);
+    packages::unfit(path, faults).code
+}

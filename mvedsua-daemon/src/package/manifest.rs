@@ -1,0 +1,283 @@
+//! `update.toml`: what an update is, in the words of whoever made it.
+//!
+//! ```toml
+//! name = "v2"
+//! description = "typed values"
+//! method = "in-place"
+//! from = ["6f0c…"]           # build-ids that this updates; one of them must be mapped
+//! to = "a914…"               # the build-id of the object
+//! object = "kvstore-v2.so"
+//! entry = "mvedsua_main"
+//! rules = ["v1-v2.rules"]
+//!
+//! [policy]                   # each may be overruled on the command line
+//! promote = "auto"
+//! soak = "1m"
+//! ```
+
+use serde::Serialize;
+use toml::de::DeTable;
+
+use super::build_id::BuildId;
+use super::faults::{Fault, Kind, Place, list, meant};
+use super::reader::{self, At, Reader, Unfit};
+use super::terms::{Lockstep, Wishes};
+
+/// The name of the file.
+pub(super) const FILE: &str = "update.toml";
+
+const KEYS: &[&str] = &["name", "description", "method", "from", "to", "object", "entry", "rules", "policy"];
+const POLICY_KEYS: &[&str] = &[
+    "promote",
+    "confirm",
+    "soak",
+    "min-calls",
+    "min-outputs",
+    "retries",
+    "retry-after",
+    "timeout",
+    "hang-timeout",
+    "log-memory",
+    "log-disk",
+    "on-full",
+    "lockstep",
+    "memory-limit",
+    "latency-budget",
+];
+const METHODS: &[&str] = &["in-place", "self"];
+/// Methods that are designed and not built.
+const PLANNED: &[&str] = &["exec", "objects"];
+/// The longest name of a package.
+const LONGEST_NAME: usize = 64;
+const BUILD_ID: &str = "a build-id in hexadecimal digits, as `file` or `readelf -n` shows it";
+
+/// How the new version comes into the follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// The program, which cooperates, loads a shared object and goes over to it (Kitsune's way).
+    InPlace,
+    /// Not at all: the same version again, a rehearsal.
+    #[serde(rename = "self")]
+    Itself,
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Method::InPlace => "in-place",
+            Method::Itself => "self",
+        })
+    }
+}
+
+/// What `update.toml` says; nothing of it has been compared with the files yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Manifest {
+    pub(super) name: String,
+    pub(super) description: Option<String>,
+    pub(super) method: Method,
+    /// Build-ids that it updates; empty where it does not matter.
+    pub(super) from: Vec<At<BuildId>>,
+    pub(super) change: Option<Change>,
+    pub(super) rules: Vec<At<String>>,
+    pub(super) wishes: Wishes,
+}
+
+/// What the new version is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) to: At<BuildId>,
+    pub(super) object: At<String>,
+    pub(super) entry: At<String>,
+}
+
+/// Reads `update.toml`.
+pub(super) fn read(text: &str) -> Result<Manifest, Vec<Fault>> {
+    let mut reader = Reader::new(FILE, text);
+    let manifest = match reader.parse() {
+        Some(table) => table_of(&mut reader, table.get_ref()),
+        None => None,
+    };
+    match manifest {
+        Some(manifest) if reader.faults.is_empty() => Ok(manifest),
+        Some(_) | None => {
+            reader.faults.sort_by_key(|fault| fault.place.as_ref().map(|place| (place.line, place.column)));
+            Err(reader.faults)
+        }
+    }
+}
+
+/// Returns a manifest, which is worth something only where no fault was found.
+fn table_of<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Option<Manifest> {
+    reader.only(table, KEYS, "the package");
+    let name = reader.need(table, "name", "a short name such as \"v2\"", name);
+    let description = reader.get(table, "description", "a text", reader::text);
+    let method = reader.need(table, "method", &format!("one of {}", list(METHODS)), method);
+    let from = from(reader, table);
+    let rules = reader.texts(table, "rules", "a list of the names of files in the package");
+    for rule in rules.iter().filter(|rule| !rule.value.ends_with(".rules")) {
+        reader.fault(&rule.place, format!("`{}` is not named like rules", rule.value), "a name that ends in `.rules`");
+    }
+    let wishes = policy(reader, table);
+    let method = method?;
+    let change = match method.value {
+        Method::InPlace => {
+            if !table.contains_key("from") {
+                reader.need(table, "from", "a list of the build-ids that this updates", reader::text);
+            }
+            change(reader, table)
+        }
+        Method::Itself => {
+            for key in ["to", "object", "entry"] {
+                let Some(value) = table.get(key) else { continue };
+                let place = reader.place(value.span());
+                let fault = reader.fault(&place, format!("`{key}` goes with another method"), "no such key");
+                fault.hint = Some("with `method = \"self\"` the same version is rehearsed".to_owned());
+            }
+            None
+        }
+    };
+    Some(Manifest {
+        name: name?.value,
+        description: description.map(|description| description.value),
+        method: method.value,
+        from,
+        change,
+        rules,
+        wishes,
+    })
+}
+
+fn name(value: &toml::de::DeValue<'_>) -> Result<String, Unfit> {
+    let name = reader::text(value)?;
+    let stranger = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "._-".contains(*c)));
+    match stranger {
+        Some(stranger) => Err(Unfit::Content(format!("{stranger:?} has no place in a name"))),
+        None if name.starts_with('.') => Err(Unfit::Content("it begins with a dot".to_owned())),
+        None if name.len() > LONGEST_NAME => Err(Unfit::Content(format!("it is longer than {LONGEST_NAME}"))),
+        // It would be taken for the rehearsal on the command line.
+        None if name == "self" => Err(Unfit::Content("`self` always means the version that runs".to_owned())),
+        None => Ok(name),
+    }
+}
+
+fn method(value: &toml::de::DeValue<'_>) -> Result<Method, Unfit> {
+    let word = value.as_str().ok_or(Unfit::Type)?;
+    match word {
+        "in-place" => Ok(Method::InPlace),
+        "self" => Ok(Method::Itself),
+        planned if PLANNED.contains(&planned) => {
+            Err(Unfit::Content(format!("`{planned}` is planned and not there yet")))
+        }
+        other => Err(Unfit::Content(match meant(other, METHODS) {
+            Some(near) => format!("there is no method `{other}`; did you mean `{near}`?"),
+            None => format!("there is no method `{other}`"),
+        })),
+    }
+}
+
+/// Reads the build-ids that the package updates: a list, or one.
+fn from<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Vec<At<BuildId>> {
+    if table.get("from").is_some_and(|value| value.get_ref().is_str()) {
+        return reader.get(table, "from", BUILD_ID, build_id).into_iter().collect();
+    }
+    let texts = reader.texts(table, "from", &format!("a list, each {BUILD_ID}"));
+    if table.contains_key("from") && texts.is_empty() && reader.faults.is_empty() {
+        let place = reader.place(table.get("from").map_or(0..0, toml::Spanned::span));
+        reader.fault(&place, "`from` is empty", format!("at least one item, each {BUILD_ID}"));
+    }
+    let mut ids: Vec<At<BuildId>> = vec![];
+    for At { value, place } in texts {
+        match BuildId::parse(&value) {
+            Ok(id) if ids.iter().any(|known| known.value == id) => {
+                reader.fault(&place, format!("`{id}` is listed twice"), "each build-id once");
+            }
+            Ok(id) => ids.push(At { value: id, place }),
+            Err(why) => {
+                reader.fault(&place, format!("`{value}` is no build-id: {why}"), BUILD_ID);
+            }
+        }
+    }
+    ids
+}
+
+fn build_id(value: &toml::de::DeValue<'_>) -> Result<BuildId, Unfit> {
+    let text = value.as_str().ok_or(Unfit::Type)?;
+    BuildId::parse(text).map_err(|why| Unfit::Content(format!("`{text}` is no build-id: {why}")))
+}
+
+fn change<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Option<Change> {
+    let to = reader.need(table, "to", BUILD_ID, build_id);
+    let object = reader.need(table, "object", "the name of a shared object in the package", reader::text);
+    let entry = reader.need(table, "entry", "the name of the function at which the new version goes on", symbol);
+    Some(Change { to: to?, object: object?, entry: entry? })
+}
+
+fn symbol(value: &toml::de::DeValue<'_>) -> Result<String, Unfit> {
+    let name = reader::text(value)?;
+    match name.chars().find(|c| !(c.is_ascii_alphanumeric() || "_.$@".contains(*c))) {
+        Some(stranger) => Err(Unfit::Content(format!("{stranger:?} has no place in the name of a symbol"))),
+        None => Ok(name),
+    }
+}
+
+fn policy<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Wishes {
+    const DURATION: &str = "a duration such as \"90s\" or \"5m\"";
+    const SIZE: &str = "a size such as \"512M\", or a number of bytes";
+    const COUNT: &str = "a whole number from 0";
+    const BY_WHOM: &str = "`manual` or `auto`";
+    let Some(value) = table.get("policy") else { return Wishes::default() };
+    let Some(policy) = value.get_ref().as_table() else {
+        let place = reader.place(value.span());
+        reader.fault(&place, "`policy` is no table", "a table: a line `[policy]`, and its keys below");
+        return Wishes::default();
+    };
+    reader.only(policy, POLICY_KEYS, "`policy`");
+    let wishes = Wishes {
+        promote: reader.get(policy, "promote", BY_WHOM, reader::choice).map(value_of),
+        confirm: reader.get(policy, "confirm", BY_WHOM, reader::choice).map(value_of),
+        soak: reader.get(policy, "soak", DURATION, reader::duration).map(value_of),
+        min_calls: reader.get(policy, "min-calls", COUNT, reader::count).map(value_of),
+        min_outputs: reader.get(policy, "min-outputs", COUNT, reader::count).map(value_of),
+        retries: reader.get(policy, "retries", COUNT, reader::small_count).map(value_of),
+        retry_after: reader.get(policy, "retry-after", DURATION, reader::duration).map(value_of),
+        timeout: reader.get(policy, "timeout", DURATION, reader::duration).map(value_of),
+        hang_timeout: reader.get(policy, "hang-timeout", DURATION, reader::duration).map(value_of),
+        log_memory: reader.get(policy, "log-memory", SIZE, reader::size).map(value_of),
+        log_disk: reader.get(policy, "log-disk", SIZE, reader::size).map(value_of),
+        on_full: reader.get(policy, "on-full", "`rollback` or `block`", reader::choice).map(value_of),
+        lockstep: reader
+            .get(policy, "lockstep", "`true` or `false`", reader::boolean)
+            .map(|at| if at.value { Lockstep::On } else { Lockstep::Off }),
+        memory_limit: reader.get(policy, "memory-limit", SIZE, reader::size).map(value_of),
+        latency_budget_percent: latency_budget(reader, policy),
+    };
+    if let Err(contradiction) = wishes.terms().check() {
+        let place = reader.place(value.span());
+        let fault = reader.fault(&Place { width: 1, ..place }, contradiction.why, "a policy that can be met");
+        fault.hint = Some(contradiction.remedy.replace("--", ""));
+    }
+    wishes
+}
+
+fn latency_budget<'t>(reader: &mut Reader<'t>, policy: &DeTable<'t>) -> Option<u32> {
+    const PERCENT: &str = "a percentage of the old version's time, at least \"100%\"";
+    let budget = reader.get(policy, "latency-budget", PERCENT, reader::percent)?;
+    if budget.value < 100 {
+        let what = format!("`latency-budget` is {} %, so the same version would fail", budget.value);
+        reader.fault(&budget.place, what, PERCENT);
+    }
+    Some(budget.value)
+}
+
+fn value_of<T>(at: At<T>) -> T {
+    at.value
+}
+
+impl Manifest {
+    /// Returns a fault about something that the manifest says.
+    pub(super) fn fault(kind: Kind, place: &Place, what: impl Into<String>, expected: impl Into<String>) -> Fault {
+        Fault::new(kind, FILE, what, expected).at(place.clone())
+    }
+}

@@ -1,0 +1,232 @@
+//! The terms of an update: what the operator and the package ask for, and what follows from both.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::lifecycle::{Confirmation, Policy, Promotion, Thresholds};
+use crate::units::millis;
+use crate::update::OnFull;
+
+/// How long the default timeout is beyond the soak time.
+const BEYOND_SOAK: Duration = Duration::from_mins(10);
+/// The default budgets of the log, bytes.
+pub const LOG_MEMORY: u64 = 512 << 20;
+pub const LOG_DISK: u64 = 4 << 30;
+
+/// Says whether the leader's outputs wait for the follower's agreement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lockstep {
+    #[default]
+    Off,
+    On,
+}
+
+/// What somebody asks for; what is left out is somebody else's to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Wishes {
+    pub promote: Option<Promotion>,
+    pub confirm: Option<Confirmation>,
+    #[serde(rename = "soak_ms", with = "millis::optional")]
+    pub soak: Option<Duration>,
+    pub min_calls: Option<u64>,
+    pub min_outputs: Option<u64>,
+    pub retries: Option<u32>,
+    #[serde(rename = "retry_after_ms", with = "millis::optional")]
+    pub retry_after: Option<Duration>,
+    #[serde(rename = "timeout_ms", with = "millis::optional")]
+    pub timeout: Option<Duration>,
+    /// How long the follower may be silent although a record waits for it.
+    #[serde(rename = "hang_timeout_ms", with = "millis::optional")]
+    pub hang_timeout: Option<Duration>,
+    /// Budgets of the log, bytes.
+    pub log_memory: Option<u64>,
+    pub log_disk: Option<u64>,
+    pub on_full: Option<OnFull>,
+    pub lockstep: Option<Lockstep>,
+    /// What the follower may take, bytes.
+    pub memory_limit: Option<u64>,
+    /// How long the new version may take for a request, in per cent of the old one's time.
+    pub latency_budget_percent: Option<u32>,
+}
+
+impl Wishes {
+    /// Puts these over others: what is asked for here counts, the rest is theirs.
+    #[must_use]
+    pub fn over(self, others: Wishes) -> Wishes {
+        Wishes {
+            promote: self.promote.or(others.promote),
+            confirm: self.confirm.or(others.confirm),
+            soak: self.soak.or(others.soak),
+            min_calls: self.min_calls.or(others.min_calls),
+            min_outputs: self.min_outputs.or(others.min_outputs),
+            retries: self.retries.or(others.retries),
+            retry_after: self.retry_after.or(others.retry_after),
+            timeout: self.timeout.or(others.timeout),
+            hang_timeout: self.hang_timeout.or(others.hang_timeout),
+            log_memory: self.log_memory.or(others.log_memory),
+            log_disk: self.log_disk.or(others.log_disk),
+            on_full: self.on_full.or(others.on_full),
+            lockstep: self.lockstep.or(others.lockstep),
+            memory_limit: self.memory_limit.or(others.memory_limit),
+            latency_budget_percent: self.latency_budget_percent.or(others.latency_budget_percent),
+        }
+    }
+
+    /// Returns the terms: what is asked for, and the defaults for the rest.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        let default = Policy::default();
+        let soak = self.soak.unwrap_or(default.soak);
+        let policy = Policy {
+            promote: self.promote.unwrap_or_default(),
+            confirm: self.confirm.unwrap_or_default(),
+            soak,
+            thresholds: Thresholds {
+                min_calls: self.min_calls.unwrap_or(default.thresholds.min_calls),
+                min_outputs: self.min_outputs.unwrap_or(default.thresholds.min_outputs),
+            },
+            retries: self.retries.unwrap_or(default.retries),
+            retry_after: self.retry_after.unwrap_or(default.retry_after),
+            timeout: self.timeout.unwrap_or(soak.saturating_add(BEYOND_SOAK)),
+            ..default
+        };
+        Terms {
+            policy,
+            hang_timeout: self.hang_timeout,
+            log_memory: self.log_memory.unwrap_or(LOG_MEMORY),
+            log_disk: self.log_disk.unwrap_or(LOG_DISK),
+            on_full: self.on_full.unwrap_or_default(),
+            lockstep: self.lockstep.unwrap_or_default(),
+            memory_limit: self.memory_limit,
+            latency_budget_percent: self.latency_budget_percent,
+        }
+    }
+}
+
+/// What holds for one update.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    pub policy: Policy,
+    /// `None` is the engine's own.
+    #[serde(rename = "hang_timeout_ms", with = "millis::optional", default)]
+    pub hang_timeout: Option<Duration>,
+    pub log_memory: u64,
+    pub log_disk: u64,
+    pub on_full: OnFull,
+    pub lockstep: Lockstep,
+    /// What the follower may take, bytes; `None` is no limit.
+    pub memory_limit: Option<u64>,
+    /// How long the new version may take for a request, in per cent of the old one's time; `None` is no limit.
+    pub latency_budget_percent: Option<u32>,
+}
+
+/// Why terms can never end well, and what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    pub why: &'static str,
+    pub remedy: &'static str,
+}
+
+impl Terms {
+    /// Says where the terms contradict each other.
+    ///
+    /// # Errors
+    ///
+    /// The first contradiction.
+    pub fn check(&self) -> Result<(), Contradiction> {
+        let policy = &self.policy;
+        if policy.timeout <= policy.soak {
+            return Err(Contradiction {
+                why: "the timeout is not longer than the soak time, so the update could never be promoted",
+                remedy: "give a longer --timeout, or a shorter --soak",
+            });
+        }
+        if policy.promote == Promotion::Auto && policy.thresholds.min_calls + policy.thresholds.min_outputs == 0 {
+            return Err(Contradiction {
+                why: "with both thresholds at 0 an update would be promoted on no evidence at all",
+                remedy: "give --min-calls or --min-outputs a value of at least 1, or promote by hand",
+            });
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Display for Terms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Terms { policy, hang_timeout, on_full, lockstep, memory_limit, latency_budget_percent, .. } = self;
+        let time = |duration: Duration| humantime::format_duration(duration).to_string();
+        let (promote, confirm) = (policy.promote, policy.confirm);
+        let promote = match promote {
+            Promotion::Manual => "by hand",
+            Promotion::Auto => "by itself",
+        };
+        let confirm = match confirm {
+            Confirmation::Manual => "by hand",
+            Confirmation::Auto => "by itself",
+        };
+        write!(f, "promoted {promote} after {}, confirmed {confirm}", time(policy.soak))?;
+        write!(f, ", {} retries, timeout {}", policy.retries, time(policy.timeout))?;
+        if let Some(limit) = hang_timeout {
+            write!(f, ", hung after {}", time(*limit))?;
+        }
+        match on_full {
+            OnFull::Rollback => write!(f, ", a full log rolls back")?,
+            OnFull::Block => write!(f, ", a full log blocks")?,
+        }
+        if *lockstep == Lockstep::On {
+            write!(f, ", in lockstep")?;
+        }
+        if let Some(limit) = memory_limit {
+            write!(f, ", memory up to {} MiB", limit >> 20)?;
+        }
+        if let Some(percent) = latency_budget_percent {
+            write!(f, ", latency up to {percent} %")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operator_counts_before_the_package_and_the_package_before_the_default() {
+        let operator = Wishes { soak: Some(Duration::from_secs(1)), min_calls: Some(7), ..Wishes::default() };
+        let package = Wishes {
+            soak: Some(Duration::from_secs(99)),
+            promote: Some(Promotion::Auto),
+            log_memory: Some(1 << 20),
+            ..Wishes::default()
+        };
+        let terms = operator.over(package).terms();
+        assert_eq!((terms.policy.soak, terms.policy.thresholds.min_calls), (Duration::from_secs(1), 7));
+        assert_eq!((terms.policy.promote, terms.log_memory), (Promotion::Auto, 1 << 20));
+        assert_eq!(terms.policy.thresholds.min_outputs, Thresholds::default().min_outputs);
+        assert_eq!(terms.policy.timeout, Duration::from_secs(601), "it follows the soak time that holds");
+    }
+
+    #[test]
+    fn terms_that_cannot_end_well_are_named() {
+        let check = |wishes: Wishes| wishes.terms().check().map_err(|contradiction| contradiction.remedy);
+        assert_eq!(check(Wishes::default()), Ok(()));
+        let hasty = Wishes { timeout: Some(Duration::from_secs(10)), ..Wishes::default() };
+        assert_eq!(check(hasty), Err("give a longer --timeout, or a shorter --soak"));
+        let blind =
+            Wishes { promote: Some(Promotion::Auto), min_calls: Some(0), min_outputs: Some(0), ..Wishes::default() };
+        assert!(check(blind).is_err());
+    }
+
+    #[test]
+    fn wishes_survive_the_wire_and_an_empty_object_asks_for_nothing() {
+        assert_eq!(serde_json::from_str::<Wishes>("{}").expect("it reads"), Wishes::default());
+        let wishes = Wishes { soak: Some(Duration::from_millis(1500)), retries: Some(1), ..Wishes::default() };
+        let json = serde_json::to_value(&wishes).expect("it serialises");
+        assert_eq!(json["soak_ms"], 1500);
+        assert_eq!(serde_json::from_value::<Wishes>(json).expect("it reads"), wishes);
+        assert!(serde_json::from_str::<Wishes>(r#"{"soka_ms":1}"#).is_err());
+    }
+}

@@ -1,0 +1,173 @@
+//! Update packages, from `package check` to what the history says of them.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{Place, Server, redis_ping, wait_for};
+
+const NEW: &str = "aabbccddeeff00112233";
+const OTHER: &str = "00112233445566778899";
+
+/// Writes a package whose object is really of build `NEW`.
+fn write_package(dir: &Path, from: &str, more: &str) {
+    fs::create_dir_all(dir).expect("it is ours");
+    let manifest = format!(
+        "name = \"v2\"\nmethod = \"in-place\"\nfrom = [\"{from}\"]\nto = \"{NEW}\"\nobject = \"v2.so\"\n\
+         entry = \"v2_main\"\n{more}"
+    );
+    fs::write(dir.join("update.toml"), manifest).expect("it is ours");
+    let mut cc = Command::new("cc")
+        .args(["-x", "c", "-", "-nostdlib", "-shared", "-fPIC", &format!("-Wl,--build-id=0x{NEW}"), "-o"])
+        .arg(dir.join("v2.so"))
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a C compiler is installed");
+    cc.stdin.take().expect("a pipe").write_all(b"int v2_main(void) { return 0; }\n").expect("it reads");
+    assert!(cc.wait().expect("it ends").success());
+    only_the_owner_writes(dir);
+}
+
+/// Makes the modes what they should be, whatever the mask of the test is.
+fn only_the_owner_writes(dir: &Path) {
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
+    set(dir, 0o755);
+    for file in fs::read_dir(dir).expect("it is there").flatten() {
+        set(&file.path(), if file.path().is_dir() { 0o755 } else { 0o644 });
+    }
+}
+
+fn path(dir: &Path) -> String {
+    dir.display().to_string()
+}
+
+#[test]
+fn check_says_what_a_package_would_do_or_everything_that_is_wrong() {
+    let place = Place::new();
+    let dir = place.dir.path().join("v2");
+    write_package(&dir, OTHER, "[policy]\nsoak = \"1m\"\nmemory-limit = \"1G\"\n");
+    let good = place.expect(&["package", "check", &path(&dir)], 0);
+    assert!(good.out.contains("nothing is wrong") && good.out.contains("after 1m"), "{}", good.out);
+    assert!(good.out.contains("`memory-limit` is not enforced yet"), "{}", good.out);
+    assert!(good.out.lines().all(|line| line.chars().count() <= 100), "{}", good.out);
+    let json = place.expect(&["package", "check", &path(&dir), "--json"], 0).json();
+    assert_eq!((&json["package"]["to"], &json["terms"]["policy"]["soak_ms"]), (&NEW.into(), &60_000.into()), "{json}");
+
+    let manifest = fs::read_to_string(dir.join("update.toml")).expect("it is there");
+    fs::write(dir.join("update.toml"), manifest.replace("entry", "entri").replace("1m", "1x")).expect("it is ours");
+    let bad = place.expect(&["package", "check", &path(&dir)], 20);
+    for said in ["update.toml:6:1: unknown key `entri`", "did you mean `entry`?", "update.toml:8:8: `soak`", "3 things"]
+    {
+        assert!(bad.out.contains(said), "{said}: {}", bad.out);
+    }
+    let json = place.expect(&["package", "check", &path(&dir), "--json"], 20).json();
+    assert_eq!((&json["package"], &json["faults"][1]["place"]["line"]), (&Value::Null, &6.into()), "{json}");
+
+    fs::write(dir.join("update.toml"), manifest.replace(NEW, "aabbccddeeff00112244")).expect("it is ours");
+    let other = place.expect(&["package", "check", &path(&dir)], 23);
+    assert!(other.out.contains("`v2.so` is another build"), "{}", other.out);
+    place.expect(&["package", "check", "/no/such/package"], 20);
+    assert_eq!(place.daemon(), None, "nothing was started for that");
+}
+
+#[test]
+fn a_package_for_another_version_exits_with_23_and_a_method_that_is_not_there_with_20() {
+    let place = Place::new();
+    let server = Server::sleep();
+    let pid = server.pid();
+    let program = fs::read_link(format!("/proc/{pid}/exe")).expect("it runs");
+    let updates = place.dir.path().join("updates").join(program.file_name().expect("it has a name"));
+    fs::create_dir_all(&updates).expect("it is ours");
+    write_package(&updates.join("v2"), OTHER, "");
+    let refused = place.expect(&["update", &pid, "--to", "v2"], 23);
+    assert!(refused.err.contains(&format!("it updates {OTHER}; the process runs")), "{}", refused.err);
+    assert!(refused.err.contains("libc.so.6"), "the libraries are named: {}", refused.err);
+    place.expect(&["package", "check", &path(&updates.join("v2")), "--target", &pid], 23);
+
+    let build_id = build_id_of(&program);
+    write_package(&updates.join("v2"), &build_id, "");
+    place.expect(&["package", "check", &path(&updates.join("v2")), "--target", &pid], 0);
+    for to in ["v2".to_owned(), path(&updates.join("v2"))] {
+        let refused = place.expect(&["update", &pid, "--to", &to], 20);
+        assert!(refused.err.contains("`in-place` is not built into it yet"), "{}", refused.err);
+    }
+    let missing = place.expect(&["update", &pid, "--to", "v3"], 20);
+    assert!(missing.err.contains("there are `v2`"), "{}", missing.err);
+    // Relative to where the command is given, not to the daemon's directory.
+    let mut here = place.command(&["update", &pid, "--to", "./v2"]);
+    let refused = crate::support::said(here.current_dir(&updates));
+    assert!(refused.code == 20 && refused.err.contains("not built into it yet"), "{}", refused.err);
+    fs::set_permissions(updates.join("v2/v2.so"), fs::Permissions::from_mode(0o666)).expect("it is ours");
+    let refused = place.expect(&["update", &pid, "--to", "v2"], 20);
+    assert!(refused.err.contains("v2.so: others may write it (mode 0666)"), "{}", refused.err);
+    let audit = fs::read_to_string(place.dir.path().join("state/audit.jsonl")).expect("it was written");
+    let last: Value = serde_json::from_str(audit.lines().last().expect("a line")).expect("JSON");
+    assert_eq!((&last["what"], &last["to"], &last["code"]), (&"update".into(), &"v2".into(), &20.into()), "{last}");
+}
+
+/// Returns the build-id that `readelf` finds in a file.
+fn build_id_of(file: &Path) -> String {
+    let output = Command::new("readelf").arg("-n").arg(file).output().expect("binutils are installed");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().find_map(|line| Some(line.trim().strip_prefix("Build ID: ")?.to_owned())).expect("it has one")
+}
+
+/// A rehearsal as a package: its policy holds but for what the command line says, and it is named everywhere.
+#[test]
+fn the_policy_of_a_package_holds_where_the_command_line_says_nothing() {
+    let place = Place::new();
+    let server = Server::redis(place.dir.path());
+    let pid = server.pid();
+    let package = place.dir.path().join("rehearsal");
+    fs::create_dir_all(&package).expect("it is ours");
+    let program = fs::read_link(format!("/proc/{pid}/exe")).expect("it runs");
+    let from = build_id_of(&program);
+    let manifest = format!(
+        "name = \"dry-run\"\nmethod = \"self\"\nfrom = \"{from}\"\n\
+         [policy]\nsoak = \"100ms\"\nmin-calls = 20\nmin-outputs = 1000000\ntimeout = \"1m\"\nlog-disk = 0\n"
+    );
+    fs::write(package.join("update.toml"), manifest).expect("it is ours");
+    only_the_owner_writes(&package);
+    let tar = tar_of(&package);
+    place.expect(&["update", &pid, "--to", &path(&tar), "--min-outputs", "5"], 0);
+    let update = wait_for("a verdict", || {
+        redis_ping(server.port);
+        let status = place.expect(&["status", &pid, "--json"], 0).json();
+        let update = status["targets"][0]["update"].clone();
+        (!update["result"].is_null()).then_some(update)
+    });
+    assert_eq!(update["result"]["code"], 0, "{update}\n{}", place.log());
+    let terms = &update["terms"];
+    let policy = &terms["policy"];
+    assert_eq!((&policy["soak_ms"], &policy["timeout_ms"]), (&100.into(), &60_000.into()), "{terms}");
+    assert_eq!(policy["thresholds"], serde_json::json!({"min_calls": 20, "min_outputs": 5}));
+    assert_eq!((&terms["log_disk"], &terms["log_memory"]), (&0.into(), &(512_u64 << 20).into()), "{terms}");
+    assert_eq!((&update["package"]["name"], &update["package"]["from"][0]), (&"dry-run".into(), &from.clone().into()));
+    let text = place.expect(&["status", &pid], 0).out;
+    assert!(text.contains("dry-run (self)") && text.contains("after 100ms"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    place.expect(&["rollback", &pid], 0);
+
+    let history = place.expect(&["history", "--json"], 0).json();
+    assert_eq!(history[0]["package"]["name"], "dry-run", "{history}");
+    assert!(place.expect(&["history"], 0).out.contains("dry-run: rolled back"));
+    assert!(place.expect(&["report", &pid], 0).out.contains(&from));
+    let audit = fs::read_to_string(place.dir.path().join("state/audit.jsonl")).expect("it was written");
+    let named = audit.lines().filter(|line| line.contains("\"dry-run\"") && line.contains(&from)).count();
+    assert!(named >= 2, "what was asked and what came of it: {audit}");
+    let unpacked = fs::read_dir(place.dir.path().join("state/packages")).expect("it is there").count();
+    assert_eq!(unpacked, 0, "what the archive was unpacked to is gone");
+}
+
+fn tar_of(package: &Path) -> PathBuf {
+    let path = package.with_extension("tar");
+    let mut tar = Command::new("tar");
+    tar.arg("-cf").arg(&path).arg("-C").arg(package).arg(".");
+    assert!(tar.status().expect("tar is installed").success());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    path
+}

@@ -6,12 +6,14 @@
 //! - [`syscalls`]: the declarative table of system calls, from which recording, replaying, comparing and printing derive.
 //! - [`histogram`]: the bucket arithmetic of latency histograms that the kernel side fills and the daemon reads.
 //! - [`monitor`]: the layout of the monitor's maps.
+//! - [`cooperation`]: how the daemon and a program that is built with the SDK speak with each other.
 #![no_std]
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
 extern crate std;
 
+pub mod cooperation;
 pub mod histogram;
 pub mod monitor;
 pub mod syscalls;

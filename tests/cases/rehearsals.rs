@@ -78,7 +78,10 @@ impl Pair {
             match self.session().event("the promotion", STEP_LIMIT).unwrap() {
                 SessionEvent::Promoted { leader, .. } => return leader,
                 SessionEvent::PromotionAbandoned { reason } if reason.contains("within") => reasons.push(reason),
-                other => panic!("{other:?}"),
+                other => {
+                    let next = self.session().event("what ended it", STEP_LIMIT);
+                    panic!("{other:?}, then {next:#?}")
+                }
             }
         }
         panic!("abandoned again and again: {reasons:?}");
@@ -166,6 +169,7 @@ rehearsals! {
     stopped
     terminals
     threads
+    ticks
     timers
     vdso
     waiting

@@ -14,7 +14,7 @@ use super::wait::{Inbox, Stop, Wake};
 use super::{Error, Result, Tid};
 
 /// Where a thread's context block may lie: memory of the tracee that nothing else uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arena {
     /// The shared page: the gate's word stands at its start.
     pub base: u64,

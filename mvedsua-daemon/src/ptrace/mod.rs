@@ -6,7 +6,7 @@
 //! - [`regs`]: registers, and the rewinding of interrupted calls.
 //! - [`stub`] and [`inject`]: system calls executed inside a tracee, so that the death of the tracer at any instant lets
 //!   the tracee go on unharmed.
-//! - [`vdso`]: turning the vDSO's functions into real system calls, and back.
+//! - [`vdso`]: making the vDSO's functions visible, and undoing it; [`agent`] and [`ring`]: telling the time without a stop.
 //! - [`probe`]: tries on a child whether all that works here.
 //! - [`procfs`]: what `/proc` says of a process.
 //!
@@ -29,11 +29,13 @@
 //!    through a detached, stopped state that outlives the daemon. The forked child rather looks after itself: it closes
 //!    what it inherited, sleeps, and ends if nobody comes for it.
 
+pub mod agent;
 pub mod inject;
 pub mod memory;
 pub mod probe;
 pub mod procfs;
 pub mod regs;
+pub mod ring;
 pub mod stub;
 pub mod sys;
 pub mod vdso;

@@ -103,7 +103,7 @@ fn offset(label: *const u8) -> u64 {
 }
 
 /// The stub as it lies in one address space (and in its forks).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stub {
     pub base: u64,
 }
@@ -113,6 +113,12 @@ impl Stub {
     #[must_use]
     pub fn place(end: u64) -> Stub {
         Stub { base: (end - image().len() as u64) & !15 }
+    }
+
+    /// Bytes that the stub takes.
+    #[must_use]
+    pub fn len() -> u64 {
+        image().len() as u64
     }
 
     /// Writes the stub into the zeroed tail of the vDSO that ends at `end`. `tail` is how many zero bytes it has.

@@ -78,6 +78,12 @@ pub fn resume(tid: Tid, how: Resume, signo: i32) -> Result<()> {
     request(op, req, tid, 0, signo as usize).map(drop)
 }
 
+/// Lets a stopped thread execute one instruction.
+#[cfg(test)]
+pub fn step(tid: Tid) -> Result<()> {
+    request("PTRACE_SINGLESTEP", libc::PTRACE_SINGLESTEP, tid, 0, 0).map(drop)
+}
+
 pub fn get_regs(tid: Tid) -> Result<Regs> {
     let mut regs = MaybeUninit::<Regs>::uninit();
     request("PTRACE_GETREGS", libc::PTRACE_GETREGS, tid, 0, regs.as_mut_ptr() as usize)?;

@@ -1,14 +1,18 @@
-//! Turning the vDSO's functions into real system calls, and back.
+//! Making the vDSO's functions visible, and undoing it.
 //!
 //! The vDSO answers `clock_gettime` and its like without entering the kernel, so no recorder sees them. While two versions
-//! run, the first bytes of each function are `mov eax, nr; syscall; ret`; the old bytes are kept and put back at the end.
-//! The symbols are found in the image itself, `Documentation/ABI/stable/vdso`.
+//! run, the first bytes of each function are replaced: by a jump to the [agent](super::agent) where it can tell the time,
+//! by `mov eax, nr; syscall; ret` otherwise. The old bytes are put back at the end. The symbols are found in the image
+//! itself, `Documentation/ABI/stable/vdso`.
+
+use std::ops::Range;
 
 use object::{Object, ObjectSymbol};
-use serde::{Deserialize, Serialize};
 
+use super::agent::Agent;
 use super::memory::Memory;
 use super::procfs::{self, Mapping};
+use super::stub::Stub;
 use super::{Error, Pid, Result};
 
 /// Length of `mov eax, imm32; syscall; ret`.
@@ -24,21 +28,55 @@ const FUNCTIONS: [(&str, i64); 6] = [
 ];
 
 /// One function that can be replaced.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patch {
     pub addr: u64,
-    pub original: [u8; PATCH_LEN],
-    pub replacement: [u8; PATCH_LEN],
+    original: [u8; PATCH_LEN],
+    /// Makes the system call.
+    call: [u8; PATCH_LEN],
+    /// Jumps to the agent.
+    detour: Option<[u8; PATCH_LEN]>,
+}
+
+impl Patch {
+    /// Says whether a thread at this address would execute the rest of a call (its `syscall` or its `ret`).
+    #[must_use]
+    pub fn is_inside(&self, addr: u64) -> bool {
+        addr > self.addr && addr < self.addr + PATCH_LEN as u64
+    }
+
+    /// Says whether the agent can take the function's place.
+    #[must_use]
+    pub fn is_detoured(&self) -> bool {
+        self.detour.is_some()
+    }
+
+    /// Address of the call's `ret`.
+    #[must_use]
+    pub fn at_return(&self) -> u64 {
+        self.addr + PATCH_LEN as u64 - 1
+    }
+}
+
+/// How the functions are replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum With {
+    /// Each makes its system call.
+    Calls,
+    /// Those that the agent knows go there.
+    Agent,
 }
 
 /// The vDSO of one process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vdso {
     pub start: u64,
     pub end: u64,
     /// Zero bytes at its end.
     pub tail: u64,
     pub patches: Vec<Patch>,
+    /// What would tell the time there, where this machine can have it.
+    pub agent: Option<Agent>,
 }
 
 impl Vdso {
@@ -55,42 +93,60 @@ impl Vdso {
         let tail = image.iter().rev().take_while(|byte| **byte == 0).count() as u64;
         let file = object::File::parse(&*image)
             .map_err(|error| Error::Unsupported(format!("the vDSO is not an ELF image: {error}")))?;
+        let function = |name: &str| -> Option<Range<usize>> {
+            let symbol = file.dynamic_symbols().find(|symbol| symbol.name() == Ok(name))?;
+            Some(symbol.address() as usize..(symbol.address() + symbol.size()) as usize)
+        };
+        let agent = match (function("__vdso_clock_gettime"), function("__vdso_gettimeofday")) {
+            (Some(clock), Some(day)) => Agent::plan(&image, mapping.start, [clock, day], Stub::len() + 16, tail),
+            _ => None,
+        };
         let mut patches: Vec<Patch> = Vec::new();
-        for symbol in file.dynamic_symbols() {
-            let Some((_, nr)) = FUNCTIONS.iter().find(|(name, _)| symbol.name() == Ok(*name)) else { continue };
-            let offset = symbol.address() as usize;
+        for (name, nr) in FUNCTIONS {
+            let Some(offset) = function(name).map(|place| place.start) else { continue };
             let Some(bytes) = image.get(offset..offset + PATCH_LEN) else { continue };
             let mut original = [0; PATCH_LEN];
             original.copy_from_slice(bytes);
-            let nr = (*nr as u32).to_le_bytes();
-            let replacement = [0xb8, nr[0], nr[1], nr[2], nr[3], 0x0f, 0x05, 0xc3];
+            let nr = (nr as u32).to_le_bytes();
+            let call = [0xb8, nr[0], nr[1], nr[2], nr[3], 0x0f, 0x05, 0xc3];
             let addr = mapping.start + offset as u64;
+            let detour = agent.as_ref().and_then(|agent| agent.jump_from(addr)).map(|jump| {
+                let mut detour = original;
+                detour[..jump.len()].copy_from_slice(&jump);
+                detour
+            });
             let there = memory.read_vec(addr, PATCH_LEN)?;
-            if there != original && there != replacement {
+            if there != original && there != call && detour.is_none_or(|detour| there != detour) {
                 return Err(Error::Unsupported(format!(
                     "somebody else has changed the vDSO of process {pid} at {addr:#x}"
                 )));
             }
-            patches.push(Patch { addr, original, replacement });
+            patches.push(Patch { addr, original, call, detour });
         }
-        Ok(Vdso { start: mapping.start, end: mapping.end, tail, patches })
+        Ok(Vdso { start: mapping.start, end: mapping.end, tail, patches, agent })
     }
 
     /// Says whether a function is replaced.
     #[must_use]
     pub fn is_patched(&self, memory: &Memory) -> bool {
-        self.patches
-            .iter()
-            .any(|patch| memory.read_vec(patch.addr, PATCH_LEN).is_ok_and(|bytes| bytes == patch.replacement))
+        let is_original =
+            |patch: &Patch| memory.read_vec(patch.addr, PATCH_LEN).is_ok_and(|bytes| bytes == patch.original);
+        !self.patches.iter().all(is_original)
     }
 
-    /// Makes every function a real call. No thread may stand inside one, see [`Vdso::is_inside`].
-    pub fn patch(&self, memory: &Memory) -> Result<()> {
-        self.patches.iter().try_for_each(|patch| memory.force(patch.addr, &patch.replacement))
+    /// Replaces every function. No thread may stand inside one, see [`Vdso::is_inside`].
+    pub fn patch(&self, memory: &Memory, with: With) -> Result<()> {
+        self.patches.iter().try_for_each(|patch| {
+            let replacement = match (with, &patch.detour) {
+                (With::Agent, Some(detour)) => detour,
+                (With::Agent, None) | (With::Calls, _) => &patch.call,
+            };
+            memory.force(patch.addr, replacement)
+        })
     }
 
-    /// Puts the original functions back. A thread may stand at a `syscall` or `ret` of a patch; those must have left
-    /// first, see [`Vdso::is_patched_at`].
+    /// Puts the original functions back. A thread may stand at a `syscall` or `ret` of a call, or in the agent; those must
+    /// have left first.
     pub fn restore(&self, memory: &Memory) -> Result<()> {
         self.patches.iter().try_for_each(|patch| memory.force(patch.addr, &patch.original))
     }
@@ -99,12 +155,6 @@ impl Vdso {
     #[must_use]
     pub fn is_inside(&self, addr: u64) -> bool {
         (self.start..self.end - self.tail).contains(&addr)
-    }
-
-    /// Says whether a thread at this address would execute the rest of a patch (its `syscall` or its `ret`).
-    #[must_use]
-    pub fn is_patched_at(&self, addr: u64) -> bool {
-        self.patches.iter().any(|patch| addr > patch.addr && addr < patch.addr + PATCH_LEN as u64)
     }
 }
 
@@ -133,5 +183,6 @@ mod tests {
         assert!(vdso.patches.len() >= 4, "{vdso:?}");
         assert!(vdso.tail > 512);
         assert!(vdso.patches.iter().all(|patch| vdso.is_inside(patch.addr)));
+        assert!(vdso.agent.is_some() && vdso.patches.iter().filter(|patch| patch.detour.is_some()).count() == 2);
     }
 }

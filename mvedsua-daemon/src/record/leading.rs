@@ -32,6 +32,7 @@ use super::{CallEntry, CallReturn, Delivery, Event, LeaderAddr, Nanos, Piece, Pi
 use crate::ptrace::memory::Memory;
 use crate::ptrace::procfs::{self, signal_bit};
 use crate::ptrace::regs::{self, Rewound};
+use crate::ptrace::ring::Answer;
 use crate::ptrace::sys::{self, Resume, SyscallStop};
 use crate::ptrace::wait::{Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid};
@@ -104,6 +105,8 @@ enum State {
 struct Thread {
     slot: Slot,
     state: State,
+    /// It has not reported its first stop yet, at which it gets a ring.
+    newborn: bool,
 }
 
 /// What the follower must match before the roles are swapped.
@@ -175,6 +178,16 @@ fn mapped(memory: &Memory, addr: u64, len: u64) -> Piece {
     Piece { arg: 0, part: 0, dir: PieceDir::Out, addr: LeaderAddr(addr), bytes: Bytes::from(bytes) }
 }
 
+/// Returns the record of an answer that the agent noted.
+fn time_told(answer: &Answer) -> Event {
+    let (nr, clock, place) = answer.call();
+    let args = [clock.unwrap_or(0), 0, 0, 0, 0, 0];
+    let bytes = Bytes::copy_from_slice(&answer.time);
+    let told = Piece { arg: place as u8, part: 0, dir: PieceDir::Out, addr: LeaderAddr(0), bytes };
+    let at = now();
+    Event::Call(CallEntry { nr, args, inputs: Vec::new(), at }, CallReturn { ret: answer.ret, outputs: vec![told], at })
+}
+
 /// Says whether a call sends signals, perhaps to its own thread.
 fn sends_signals(nr: u32) -> bool {
     [libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo]
@@ -206,7 +219,7 @@ impl Leading {
                     }
                     None => State::Running,
                 };
-                (tid, Thread { slot, state })
+                (tid, Thread { slot, state, newborn: false })
             })
             .collect();
         Leading {
@@ -292,6 +305,7 @@ impl Leading {
         if !self.threads.contains_key(&tid) {
             return self.on_stranger(process, tid, stop);
         }
+        self.note_times(process, tid);
         match stop {
             Stop::Syscall => match sys::syscall_info(tid)? {
                 SyscallStop::Entry { nr, args } => self.on_entry(process, tid, nr, args),
@@ -308,7 +322,12 @@ impl Leading {
             Stop::Signal(signo) => self.on_signal(process, tid, signo),
             Stop::Group(_) => sys::resume(tid, Resume::Listen, 0),
             // The thread is new, a group stop ended, or it had left its call before it was interrupted.
-            Stop::Interrupted => self.go(tid, 0),
+            Stop::Interrupted => {
+                if self.threads.get_mut(&tid).is_some_and(|thread| std::mem::take(&mut thread.newborn)) {
+                    process.give_ring(tid)?;
+                }
+                self.go(tid, 0)
+            }
             Stop::Event(event) => self.on_event(process, tid, event),
             Stop::Exited(_) | Stop::Killed(_) => {
                 self.on_end(process, tid, stop);
@@ -337,7 +356,21 @@ impl Leading {
         }
     }
 
+    /// Records what a thread was told of the time since its last stop.
+    fn note_times(&mut self, process: &Process, tid: Tid) {
+        let (Some(ring), Some(slot)) = (process.ring(tid), process.slot(tid)) else { return };
+        for answer in ring.take_noted() {
+            if !self.failed {
+                self.stream.emit(slot, time_told(&answer));
+            }
+        }
+    }
+
     fn on_entry(&mut self, process: &mut Process, tid: Tid, nr: u32, args: [u64; 6]) -> Result<()> {
+        if process.ring(tid).is_some_and(|ring| ring.is_asking()) {
+            // The original function makes the call for the agent, which notes the answer.
+            return self.go(tid, 0);
+        }
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         let slot = thread.slot;
         let restart = i64::from(nr) == libc::SYS_restart_syscall;
@@ -459,6 +492,9 @@ impl Leading {
                 thread_state(&mut self.threads, tid, other);
             }
         }
+        if caught {
+            process.make_room_for_signal(tid)?;
+        }
         self.go(tid, signo)
     }
 
@@ -516,13 +552,17 @@ impl Leading {
         };
         if thread_born {
             let slot = process.new_slot(child);
-            self.threads.insert(child, Thread { slot, state: State::Running });
+            self.threads.insert(child, Thread { slot, state: State::Running, newborn: !here });
             if let Some(parent) = process.slot(parent)
                 && !self.failed
             {
                 self.stream.emit(parent, Event::ThreadStarted { child: slot, tid: child.0 });
             }
-            return if here { self.go(child, 0) } else { Ok(()) };
+            if here {
+                process.give_ring(child)?;
+                self.go(child, 0)?;
+            }
+            return Ok(());
         }
         let kind = if shares_memory { Ghost::SharedMemory } else { Ghost::OwnMemory };
         if here {
@@ -535,7 +575,7 @@ impl Leading {
     fn on_end(&mut self, process: &mut Process, tid: Tid, stop: Stop) {
         let Some(slot) = process.slot(tid) else { return };
         self.threads.remove(&tid);
-        process.threads.remove(&tid);
+        process.forget(tid);
         if tid == process.pid.main() || self.threads.is_empty() {
             self.fail(Notice::LeaderEnded { status: stop.to_string() }, "the leader ended");
         } else if !self.failed {
@@ -684,7 +724,16 @@ fn let_ghost_go(process: &Process, tid: Tid, kind: Ghost) -> Result<()> {
     if kind == Ghost::OwnMemory {
         let memory = Memory::open(Pid(tid.0))?;
         process.footprint.vdso.restore(&memory)?;
+        if let Some(agent) = &process.footprint.vdso.agent {
+            agent.remove(&memory)?;
+        }
         process.footprint.stub.remove(&memory)?;
+    }
+    if let Some(rings) = &process.rings {
+        // The parent's ring is not its own, whether it still sees it or not.
+        let mut regs = sys::get_regs(tid)?;
+        rings.take_from(&mut regs);
+        sys::set_regs(tid, &regs)?;
     }
     sys::detach(tid, 0)
 }

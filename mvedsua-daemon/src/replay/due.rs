@@ -57,6 +57,11 @@ impl Due {
         self.by_slot.get(&slot)?.front()
     }
 
+    /// Returns a thread's records, the next one first.
+    pub(super) fn of(&self, slot: Slot) -> impl Iterator<Item = &Record> {
+        self.by_slot.get(&slot).into_iter().flatten()
+    }
+
     /// Says whether a thread's next record waits for nobody else.
     pub(super) fn is_of_one_thread(&self, slot: Slot) -> bool {
         self.first_of(slot).is_some_and(is_of_one_thread)

@@ -13,9 +13,10 @@
 //! shows) the order is relaxed: the first waiting record of another thread may go first, unless both concern the same
 //! descriptor. If still nothing moves, that is a divergence of kind `order`.
 //!
-//! This file drives the threads; [`answer`] answers one record, [`patience`] is for when nothing moves, [`drain`] for a
+//! This file drives the threads; [`answer`] answers one record, [`ahead`] tells the time before it is asked, [`patience`] is for when nothing moves, [`drain`] for a
 //! change of roles.
 
+mod ahead;
 mod answer;
 mod drain;
 mod patience;
@@ -115,11 +116,13 @@ struct Thread {
     at_return: Option<Box<SignalRecord>>,
     /// A signal that was sent to the thread; its delivery is still to come.
     incoming: Option<Box<SignalRecord>>,
+    /// How many of its next records lie in its ring too.
+    ahead: u64,
 }
 
 impl Thread {
     fn running(slot: Slot) -> Thread {
-        Thread { slot, state: State::Running { local: None }, at_return: None, incoming: None }
+        Thread { slot, state: State::Running { local: None }, at_return: None, incoming: None, ahead: 0 }
     }
 }
 
@@ -226,6 +229,7 @@ impl Following {
             }
             return Ok(());
         }
+        self.count_told(process, tid);
         match stop {
             Stop::Syscall => match sys::syscall_info(tid)? {
                 SyscallStop::Entry { nr, args } => self.on_entry(process, tid, nr, args),
@@ -350,6 +354,7 @@ impl Following {
         if self.due.first_of(slot).is_some_and(same) {
             self.consume(slot);
             self.state(tid, State::Running { local: None });
+            process.make_room_for_signal(tid)?;
             return sys::resume(tid, Resume::Sysemu, signo);
         }
         let mut address = [0; 8];
@@ -380,7 +385,7 @@ impl Following {
 
     fn on_end(&mut self, process: &mut Process, tid: Tid, stop: Stop) {
         let Some(thread) = self.threads.remove(&tid) else { return };
-        process.threads.remove(&tid);
+        process.forget(tid);
         if matches!(thread.state, State::Exiting) {
             return;
         }
@@ -431,7 +436,8 @@ impl Following {
                 continue;
             }
             // Nothing can be answered: either the follower is not there yet, or the log has nothing for those who wait.
-            if (self.due.is_empty() || self.somebody_asks()) && !self.reader.arm() && !self.reader.is_finished() {
+            let idle = !self.due.has_ordered() && self.may_fetch();
+            if (idle || self.somebody_asks()) && !self.reader.arm() && !self.reader.is_finished() {
                 continue;
             }
             break;
@@ -570,7 +576,9 @@ fn deliver(tid: Tid, signal: &SignalRecord) -> Result<()> {
 
 /// Returns the addresses of a stopped thread's frames, innermost first.
 fn stack(process: &Process, tid: Tid) -> Vec<u64> {
-    let Ok(regs) = sys::get_regs(tid) else { return Vec::new() };
+    let Ok(mut regs) = sys::get_regs(tid) else { return Vec::new() };
+    // No unwinder knows the agent's code.
+    let _ = process.leave_vdso(&mut regs);
     let registers = Registers { rip: regs.rip, rsp: regs.rsp, rbp: regs.rbp };
     crate::symbols::unwind(process.pid.0, registers, |addr| process.memory.read_u64(addr).ok())
 }

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::process::{self, Footprint, Half, Parked, Process, park, stack_block, unpark};
+use super::rings::Rings;
 use crate::ptrace::inject::{Arena, Remote, wait_stop};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::procfs::{self, Mapping};
 use crate::ptrace::regs::{self, Rewound};
+use crate::ptrace::ring::{Area, Mode};
 use crate::ptrace::stub::Stub;
 use crate::ptrace::sys::{self, Regs, Resume, Rseq};
 use crate::ptrace::vdso::Vdso;
@@ -46,6 +48,8 @@ pub(crate) struct Birth {
     pub(crate) forked_slot: Slot,
     pub(crate) threads: Vec<ThreadState>,
     pub(crate) footprint: Footprint,
+    /// Where the leader's rings are; the child has not inherited them.
+    rings: Option<Area>,
     pub(crate) pause: Duration,
 }
 
@@ -75,6 +79,10 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
     let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
     let flags = (libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
     let base = remote.call("mmap", libc::SYS_mmap, [0, Arena::len(blocks), protection, flags, u64::MAX, 0])?;
+    let rings = vdso.agent.as_ref().and_then(|agent| {
+        let rings = Rings::create(&mut remote, pid, 0, Mode::Note);
+        rings.and_then(|rings| agent.install(&memory, rings.area()).map(|()| rings)).inspect_err(no_rings).ok()
+    });
     remote.finish()?;
     memory.write(base + 8, &Arena::MAGIC.to_ne_bytes())?;
     unpark(&parked)?;
@@ -86,6 +94,7 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
         next_slot: 0,
         restarted,
         half: Half::First,
+        rings,
     };
     for tid in tids {
         process.new_slot(tid);
@@ -112,17 +121,22 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
             process.new_slot(*tid);
         }
     }
+    for tid in parked.keys() {
+        process.give_ring(*tid)?;
+    }
     let mut threads = Vec::with_capacity(parked.len());
     for (tid, how) in &parked {
         threads.push(capture(inbox, process, *tid, *how)?);
     }
-    process.footprint.vdso.patch(&process.memory)?;
+    process.patch_vdso()?;
     let forking = threads.iter().find(|thread| thread.tid == process.pid.main()).unwrap_or(&threads[0]);
     let forked_slot = forking.slot;
     let mut remote = process.remote(inbox, forking.tid, sys::get_regs(forking.tid)?)?;
     let child = Pid(remote.fork()?);
     remote.finish()?;
-    let birth = Birth { child, forked_slot, threads, footprint: process.footprint.clone(), pause: begun.elapsed() };
+    let footprint = process.footprint.clone();
+    let rings = process.rings.as_ref().map(Rings::area);
+    let birth = Birth { child, forked_slot, threads, footprint, rings, pause: begun.elapsed() };
     Ok((birth, begun))
 }
 
@@ -224,6 +238,7 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<Process> {
         next_slot: birth.threads.iter().map(|thread| thread.slot.0 + 1).max().unwrap_or(1),
         restarted: BTreeMap::new(),
         half: Half::Second,
+        rings: None,
     };
     // Of two processes that need memory, the one that nobody depends on goes first.
     if let Err(error) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "1000") {
@@ -236,16 +251,26 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<Process> {
     remote.set_saved(forked.regs, forked.mask);
     remote.call("close_range", libc::SYS_close_range, [0, u64::from(u32::MAX), 0, 0, 0, 0])?;
     copy_shared(&mut remote, &process)?;
+    if let Some(area) = birth.rings {
+        process.rings = Some(Rings::create(&mut remote, pid, area.base, Mode::Answer)?);
+        process.note_ring(main, forked.regs.gs_base);
+    }
     remote.call("set_tid_address", libc::SYS_set_tid_address, [forked.clear_tid, 0, 0, 0, 0, 0])?;
     remote.call("set_robust_list", libc::SYS_set_robust_list, [forked.robust.0, forked.robust.1, 0, 0, 0, 0])?;
     for thread in birth.threads.iter().filter(|thread| thread.slot != birth.forked_slot) {
         let tid = clone_twin(&mut remote, thread, process.block(thread.slot))?;
         process.threads.insert(tid, thread.slot);
+        process.note_ring(tid, thread.regs.gs_base);
         wait_stop(inbox, tid, "being born")?;
         furnish(inbox, &process, tid, thread)?;
     }
     remote.finish()?;
     Ok(process)
+}
+
+/// A process does without rings, and its time calls cost stops.
+fn no_rings(error: &Error) {
+    tracing::warn!(%error, "time cannot be told without stops");
 }
 
 fn clone_twin(remote: &mut Remote<'_>, thread: &ThreadState, stack: u64) -> Result<Tid> {

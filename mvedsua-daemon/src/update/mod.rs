@@ -9,6 +9,7 @@ mod events;
 pub mod preflight;
 pub(crate) mod process;
 mod recover;
+pub(crate) mod rings;
 pub(crate) mod session;
 pub(crate) mod tracer;
 

@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
+use super::rings::Rings;
+use crate::ptrace::agent::SteppedOut;
 use crate::ptrace::inject::{Arena, Remote};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::procfs::{self, signal_bit};
 use crate::ptrace::regs::{self, Rewound};
+use crate::ptrace::ring::{Area, Mode, Ring};
 use crate::ptrace::stub::Stub;
 use crate::ptrace::sys::{self, Regs, Resume, SyscallStop};
-use crate::ptrace::vdso::Vdso;
+use crate::ptrace::vdso::{Patch, Vdso, With};
 use crate::ptrace::wait::{Inbox, Stop, Wake};
 use crate::ptrace::{Error, Pid, Result, Tid};
 use crate::record::Slot;
 
-/// What the daemon changed in a process, in the order in which it is undone. It is what a later daemon needs to clean up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What the daemon changed in a process, in the order in which it is undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Footprint {
     pub vdso: Vdso,
     pub stub: Stub,
@@ -36,6 +37,8 @@ pub(crate) struct Process {
     pub(crate) restarted: BTreeMap<Tid, u32>,
     /// Which half of the arena's blocks this process uses.
     pub(crate) half: Half,
+    /// Where its threads' time is told without a stop; `None` where this machine cannot.
+    pub(crate) rings: Option<Rings>,
 }
 
 /// Leader and follower share the arena's memory, so each has its own blocks.
@@ -103,6 +106,69 @@ impl Process {
         self.threads.iter().find(|(_, have)| **have == slot).map(|(tid, _)| *tid)
     }
 
+    /// Returns the ring of a thread.
+    pub(crate) fn ring(&self, tid: Tid) -> Option<Ring<'_>> {
+        self.rings.as_ref()?.of(tid)
+    }
+
+    /// Gives a stopped thread a ring, if there are any.
+    pub(crate) fn give_ring(&mut self, tid: Tid) -> Result<()> {
+        self.rings.as_mut().map_or(Ok(()), |rings| rings.give(tid))
+    }
+
+    /// Notes that a twin has found a ring where its original has one.
+    pub(crate) fn note_ring(&mut self, tid: Tid, place: u64) {
+        if let Some(rings) = &mut self.rings {
+            rings.note(tid, place);
+        }
+    }
+
+    /// Empties the rings, for another role.
+    pub(crate) fn change_rings(&mut self, mode: Mode) {
+        if let Some(rings) = &mut self.rings {
+            rings.change(mode);
+        }
+    }
+
+    /// Drops a thread that has ended.
+    pub(crate) fn forget(&mut self, tid: Tid) {
+        self.threads.remove(&tid);
+        if let Some(rings) = &mut self.rings {
+            rings.forget(tid);
+        }
+    }
+
+    /// Makes the vDSO's functions visible to the recorder.
+    pub(crate) fn patch_vdso(&self) -> Result<()> {
+        let with = if self.rings.is_some() { With::Agent } else { With::Calls };
+        self.footprint.vdso.patch(&self.memory, with)
+    }
+
+    /// Moves the registers of a thread out of whatever replaces the vDSO's functions: a call made there is made anew from
+    /// the function's start, what has returned returns to its caller. The thread must not stand at the entry of a call.
+    /// Says whether anything was changed.
+    pub(crate) fn leave_vdso(&self, regs: &mut Regs) -> Result<bool> {
+        let vdso = &self.footprint.vdso;
+        let called = |patch: &&Patch| patch.is_inside(regs.rip) && !(self.rings.is_some() && patch.is_detoured());
+        if let Some(patch) = vdso.patches.iter().find(called) {
+            if regs.rip == patch.at_return() {
+                regs.rip = self.memory.read_u64(regs.rsp)?;
+                regs.rsp += 8;
+            } else {
+                regs.rip = patch.addr;
+            }
+            return Ok(true);
+        }
+        let (Some(agent), Some(rings)) = (&vdso.agent, &self.rings) else { return Ok(false) };
+        Ok(agent.step_out(regs, rings.found_by(regs).as_ref(), &self.memory)? == SteppedOut::Moved)
+    }
+
+    /// Prepares a thread for a signal that its handler is to see: the frame must not return into what will be undone.
+    pub(crate) fn make_room_for_signal(&self, tid: Tid) -> Result<()> {
+        let mut regs = sys::get_regs(tid)?;
+        if self.leave_vdso(&mut regs)? { sys::set_regs(tid, &regs) } else { Ok(()) }
+    }
+
     /// Borrows a parked thread to execute calls in it.
     pub(crate) fn remote<'a>(&self, inbox: &'a Inbox, tid: Tid, saved: Regs) -> Result<Remote<'a>> {
         let slot = self.slot(tid).unwrap_or(Slot(0));
@@ -116,9 +182,12 @@ impl Process {
             return parked.keys().try_for_each(|tid| sys::detach(*tid, 0));
         }
         for (tid, how) in &mut parked {
-            leave_patches(&self.footprint.vdso, &self.memory, *tid, how)?;
+            self.leave_patches(*tid, how)?;
         }
         self.footprint.vdso.restore(&self.memory)?;
+        if let Some(agent) = &self.footprint.vdso.agent {
+            agent.remove(&self.memory)?;
+        }
         // The thread that unmaps the arena keeps its context block on its own stack.
         if let Some((tid, how)) = parked.iter().next() {
             let mut saved = sys::get_regs(*tid)?;
@@ -139,6 +208,9 @@ impl Process {
                     while remote.raw(libc::SYS_wait4, [u64::MAX, 0, flags, 0, 0, 0])? > 0 {}
                 }
             }
+            if let Some(rings) = &self.rings {
+                remote.call("munmap", libc::SYS_munmap, [rings.area().base, Area::LEN, 0, 0, 0, 0])?;
+            }
             if arena.base != 0 {
                 remote.call("munmap", libc::SYS_munmap, [arena.base, Arena::len(arena.blocks), 0, 0, 0, 0])?;
             }
@@ -154,34 +226,29 @@ impl Process {
         }
         Ok(())
     }
+
+    /// Moves a parked thread out of all that will not be there any more.
+    fn leave_patches(&self, tid: Tid, how: &mut Parked) -> Result<()> {
+        let before = sys::get_regs(tid)?;
+        let mut regs = before;
+        if let Parked::Entry { nr, .. } = how {
+            regs::undo_entry(&mut regs, *nr);
+        }
+        if self.leave_vdso(&mut regs)? {
+            *how = Parked::User;
+        } else {
+            regs = before;
+        }
+        if let Some(rings) = &self.rings {
+            rings.take_from(&mut regs);
+        }
+        sys::set_regs(tid, &regs)
+    }
 }
 
 /// Returns a place for a context block on a thread's own stack, below its red zone.
 pub(crate) fn stack_block(regs: &Regs) -> u64 {
     (regs.rsp - 128 - 512) & !63
-}
-
-/// Moves a thread out of the patched bytes of the vDSO: a call made there is made anew from the function's start, and a
-/// `ret` is taken for it.
-fn leave_patches(vdso: &Vdso, memory: &Memory, tid: Tid, how: &mut Parked) -> Result<()> {
-    let mut regs = sys::get_regs(tid)?;
-    let Some(patch) = vdso.patches.iter().find(|patch| regs.rip > patch.addr && regs.rip < patch.addr + 8) else {
-        return Ok(());
-    };
-    let at_return = regs.rip == patch.addr + 7;
-    match how {
-        Parked::Entry { .. } => {
-            regs.orig_rax = u64::MAX;
-            regs.rip = patch.addr;
-            *how = Parked::User;
-        }
-        Parked::User | Parked::Rewound(_) if at_return => {
-            regs.rip = memory.read_u64(regs.rsp)?;
-            regs.rsp += 8;
-        }
-        Parked::User | Parked::Rewound(_) => regs.rip = patch.addr,
-    }
-    sys::set_regs(tid, &regs)
 }
 
 /// Lets a thread go on that stopped when nobody waited for it.

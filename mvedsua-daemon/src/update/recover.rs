@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::process::{self, Footprint, Half, Process, park};
+use super::rings::Rings;
 use super::tracer::Tracer;
 use crate::ptrace::inject::Arena;
 use crate::ptrace::memory::Memory;
+use crate::ptrace::ring::{Area, Mode};
 use crate::ptrace::stub::Stub;
 use crate::ptrace::vdso::Vdso;
 use crate::ptrace::wait::Inbox;
@@ -42,7 +44,11 @@ pub(crate) fn undo_leftovers(inbox: &Inbox, pid: Pid, limit: Duration) -> Result
         .iter()
         .filter(|mapping| mapping.shared && mapping.writable)
         .find_map(|mapping| Arena::recognise(&memory, mapping.start, mapping.end));
-    if arena.is_none() && !vdso.is_patched(&memory) && !stub.is_installed(&memory) {
+    let area = maps
+        .iter()
+        .filter(|mapping| mapping.shared && mapping.writable)
+        .find_map(|mapping| Area::recognise(&memory, mapping.start, mapping.end));
+    if arena.is_none() && area.is_none() && !vdso.is_patched(&memory) && !stub.is_installed(&memory) {
         return Ok(Recovered::Nothing);
     }
     let stub = Stub::install(&memory, vdso.end, vdso.tail)?;
@@ -51,7 +57,9 @@ pub(crate) fn undo_leftovers(inbox: &Inbox, pid: Pid, limit: Duration) -> Result
     let threads: BTreeMap<Tid, _> = parked.keys().copied().zip((0..).map(crate::record::Slot)).collect();
     let footprint = Footprint { vdso, stub, arena: arena.unwrap_or(Arena { base: 0, blocks: 0 }) };
     let next_slot = threads.len() as u32;
-    let process = Process { pid, memory, footprint, threads, next_slot, restarted: BTreeMap::new(), half: Half::First };
+    let rings = area.map(|area| Rings::find(pid, area, Mode::Note)).transpose()?;
+    let restarted = BTreeMap::new();
+    let process = Process { pid, memory, footprint, threads, next_slot, restarted, half: Half::First, rings };
     process.release(inbox, parked, process::Zombie::Any)?;
     Ok(Recovered::Cleaned)
 }

@@ -34,6 +34,7 @@ impl Following {
                 self.orphans.retain(|orphan| *orphan != born);
                 write_tid(process, &call, *leader_tid)?;
                 process.threads.insert(born, *child);
+                process.give_ring(born)?;
                 self.threads.insert(born, Thread::running(*child));
                 sys::resume(born, Resume::Sysemu, 0)?;
                 Ok(Applied::Done)
@@ -54,6 +55,7 @@ impl Following {
                 thread.state = State::Running { local: None };
                 let mut regs = sys::get_regs(tid)?;
                 regs::undo_entry(&mut regs, nr);
+                process.leave_vdso(&mut regs)?;
                 sys::set_regs(tid, &regs)?;
                 sys::resume(tid, Resume::Sysemu, signo)?;
                 Ok(Applied::Done)
@@ -222,6 +224,7 @@ impl Following {
             }
         }
         sys::set_result(tid, ret.ret)?;
+        self.tell_ahead(process, tid);
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::Done) };
         thread.state = State::Running { local: None };
         // With a signal the kernel applies its rules of restarting to the result, as it did in the leader.

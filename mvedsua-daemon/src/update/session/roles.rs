@@ -1,6 +1,7 @@
 //! The change of roles itself: the kernel's state moves, one store commits, leader and follower are exchanged.
 
 use super::*;
+use crate::ptrace::ring::Mode;
 
 /// What the new leader takes over after the commit.
 pub(super) struct Moved {
@@ -152,6 +153,7 @@ impl Running<'_> {
             for thread in &gated {
                 show_original_call(thread)?;
             }
+            process.change_rings(Mode::Answer);
             let (tid, slot) = any_thread(process)?;
             let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
             timers.stop(&mut remote, &process.memory, swap::scratch(process, slot))?;
@@ -176,6 +178,7 @@ impl Running<'_> {
             let notices = core.notices.clone();
             let (inbox, process, role) = parts(core)?;
             swap::ungate(&gated)?;
+            process.change_rings(Mode::Note);
             let old = |thread: &swap::Gated| moved.old_tids.get(&thread.slot).copied();
             swap::replace_cached_tids(&process.memory, &gated, old, |thread| Some(thread.tid));
             swap::correct_epoll(inbox, process, &moved.epoll)?;

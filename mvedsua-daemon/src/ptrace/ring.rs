@@ -1,0 +1,270 @@
+//! Asking for the time without a stop: the memory.
+//!
+//! One mapping of a process, shared with the daemon and with nobody else (`MADV_DONTFORK`: no child inherits it). It has a
+//! page that says what it is and a page for each thread that has a *ring*: a few words that the [agent](super::agent) and
+//! the daemon agree on, and 64 answers.
+//!
+//! ```text
+//!   0 asking      1 between the first and the last step of noting an answer
+//!   8 mode        0: make the call; 1: note what the original says; 2: answer
+//!  16 head        answers written so far
+//!  24 tail        answers read so far
+//!  32 registers   rsp rbx rbp r12 r13 r14 r15 rdi rsi at the function's entry, while asking
+//! 104 question    the question, while asking, and the place for the answer
+//! 128 answers     question, result, two words
+//! ```
+//!
+//! Only one side runs at a time: the daemon touches a ring while its thread is stopped. A process that follows may write
+//! anything here; so nothing that is read is used as an address or a length.
+
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::agent::Function;
+use super::memory::Memory;
+use super::sys::Regs;
+use super::{Error, Pid, Result};
+
+const PAGE: u64 = 4096;
+/// Answers in a ring; the agent's code knows the number.
+pub const ANSWERS: u64 = 64;
+/// `question` of a `gettimeofday`; that of a `clock_gettime` is its clock.
+const DAY: u64 = 0x100;
+
+/// Where the rings of a process lie in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Area {
+    pub base: u64,
+}
+
+impl Area {
+    /// Rings in an area. Threads beyond that make real calls.
+    pub const RINGS: u32 = 128;
+    /// Bytes of an area.
+    pub const LEN: u64 = PAGE * (Self::RINGS as u64 + 1);
+    /// What its first page begins with.
+    pub const MAGIC: u64 = u64::from_le_bytes(*b"mvedsuat");
+
+    /// Returns the area in a mapping, if it is one.
+    #[must_use]
+    pub fn recognise(memory: &Memory, start: u64, end: u64) -> Option<Area> {
+        let is_area = end - start == Self::LEN && memory.read_u64(start).ok()? == Self::MAGIC;
+        is_area.then_some(Area { base: start })
+    }
+
+    /// Returns the address of the first ring.
+    #[must_use]
+    pub fn first_ring(self) -> u64 {
+        self.base + PAGE
+    }
+
+    /// Returns the address after the last ring.
+    #[must_use]
+    pub fn end(self) -> u64 {
+        self.base + Self::LEN
+    }
+
+    /// Returns the address of a ring.
+    #[must_use]
+    pub fn ring(self, index: u32) -> u64 {
+        self.first_ring() + u64::from(index % Self::RINGS) * PAGE
+    }
+
+    /// Says whether an address is that of a ring.
+    #[must_use]
+    pub fn contains(self, addr: u64) -> bool {
+        (self.first_ring()..self.end()).contains(&addr)
+    }
+}
+
+/// What a thread's ring is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The agent notes what the thread was told.
+    Note = 1,
+    /// The agent tells the thread what the ring says.
+    Answer = 2,
+}
+
+/// One answer: the function and clock that were asked, the result and the two words that it wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    question: u64,
+    pub ret: i64,
+    /// `struct timespec` or `struct timeval`, both 16 bytes.
+    pub time: [u8; 16],
+}
+
+impl Answer {
+    /// Returns an answer to a call, if it is one that the agent can give.
+    #[must_use]
+    pub fn to(nr: u32, args: &[u64; 6], ret: i64, time: [u8; 16]) -> Option<Answer> {
+        let question = match i64::from(nr) {
+            libc::SYS_clock_gettime => u64::from(args[0] as u32),
+            libc::SYS_gettimeofday if args[1] == 0 => DAY,
+            _ => return None,
+        };
+        Some(Answer { question, ret, time })
+    }
+
+    /// Returns the call's number, its first argument where that is the clock, and which argument pointed at the answer.
+    #[must_use]
+    pub fn call(&self) -> (u32, Option<u64>, usize) {
+        match self.question {
+            DAY => (libc::SYS_gettimeofday as u32, None, 0),
+            clock => (libc::SYS_clock_gettime as u32, Some(clock), 1),
+        }
+    }
+}
+
+/// The daemon's view of an area.
+#[derive(Debug)]
+pub struct Shared {
+    area: Area,
+    memory: NonNull<AtomicU64>,
+}
+
+// SAFETY: the memory is shared with another process anyway; every access is atomic.
+unsafe impl Send for Shared {}
+
+impl Shared {
+    /// Maps the area of a process into the daemon and marks it.
+    pub fn map(pid: Pid, area: Area) -> Result<Shared> {
+        let path = format!("/proc/{pid}/map_files/{:x}-{:x}", area.base, area.end());
+        let failed = |source| Error::Proc { path: path.clone(), source };
+        let file = File::options().read(true).write(true).open(&path).map_err(failed)?;
+        let len = NonZeroUsize::MIN.saturating_add(Area::LEN as usize - 1);
+        // SAFETY: a new mapping at a place of the kernel's choice; it is unmapped when `Shared` is dropped.
+        let memory =
+            unsafe { mmap(None, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, &file, 0) }
+                .map_err(|errno| failed(errno.into()))?;
+        let shared = Shared { area, memory: memory.cast() };
+        shared.word(0).store(Area::MAGIC, Ordering::Relaxed);
+        Ok(shared)
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < Area::LEN as usize / 8, "within the area");
+        // SAFETY: the mapping is `Area::LEN` bytes long and lives as long as `self`; the index was checked.
+        unsafe { self.memory.add(index).as_ref() }
+    }
+
+    /// Returns the ring whose address in the process this is.
+    #[must_use]
+    pub fn ring_at(&self, addr: u64) -> Option<Ring<'_>> {
+        let whole = self.area.contains(addr) && (addr - self.area.base).is_multiple_of(PAGE);
+        whole.then(|| Ring { shared: self, first: ((addr - self.area.base) / 8) as usize })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `map` with this length; every `Ring` borrows from `self`.
+        if let Err(error) = unsafe { munmap(self.memory.cast(), Area::LEN as usize) } {
+            tracing::warn!(%error, "unmapping the rings");
+        }
+    }
+}
+
+/// One thread's ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Ring<'a> {
+    shared: &'a Shared,
+    first: usize,
+}
+
+impl Ring<'_> {
+    fn get(&self, word: usize) -> u64 {
+        self.shared.word(self.first + word).load(Ordering::Acquire)
+    }
+
+    fn set(&self, word: usize, value: u64) {
+        self.shared.word(self.first + word).store(value, Ordering::Release);
+    }
+
+    /// Empties the ring and says what it is for.
+    pub fn reset(&self, mode: Mode) {
+        for word in [0, 2, 3] {
+            self.set(word, 0);
+        }
+        self.set(1, mode as u64);
+    }
+
+    /// Says whether the agent is between the first and the last step of noting an answer.
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        self.get(0) == 1
+    }
+
+    pub(super) fn stop_asking(&self) {
+        self.set(0, 0);
+    }
+
+    pub(super) fn function(&self) -> Function {
+        if self.get(13) == DAY { Function::Day } else { Function::Clock }
+    }
+
+    /// Puts the registers back that the asking function was entered with.
+    pub(super) fn restore(&self, regs: &mut Regs) {
+        let places = [
+            &mut regs.rsp,
+            &mut regs.rbx,
+            &mut regs.rbp,
+            &mut regs.r12,
+            &mut regs.r13,
+            &mut regs.r14,
+            &mut regs.r15,
+            &mut regs.rdi,
+            &mut regs.rsi,
+        ];
+        for (word, place) in (4..).zip(places) {
+            *place = self.get(word);
+        }
+    }
+
+    fn answer(&self, number: u64) -> Answer {
+        let word = 16 + (number % ANSWERS) as usize * 4;
+        let mut time = [0; 16];
+        time[..8].copy_from_slice(&self.get(word + 2).to_ne_bytes());
+        time[8..].copy_from_slice(&self.get(word + 3).to_ne_bytes());
+        Answer { question: self.get(word), ret: self.get(word + 1) as i64, time }
+    }
+
+    /// Takes what the agent has noted, oldest first.
+    pub fn take_noted(&self) -> impl Iterator<Item = Answer> {
+        let (head, tail) = (self.get(2), self.get(3));
+        // A ring never holds more; whoever wrote another number gets nothing.
+        let count = if head.wrapping_sub(tail) <= ANSWERS { head.wrapping_sub(tail) } else { 0 };
+        self.set(3, head);
+        (0..count).map(move |number| self.answer(tail.wrapping_add(number)))
+    }
+
+    /// Gives the agent answers for the follower, in place of all that were left. Returns how many found room.
+    pub fn fill(&self, answers: impl Iterator<Item = Answer>) -> u64 {
+        self.set(2, 0);
+        self.set(3, 0);
+        let mut count = 0;
+        for answer in answers.take(ANSWERS as usize) {
+            let word = 16 + count as usize * 4;
+            self.set(word, answer.question);
+            self.set(word + 1, answer.ret as u64);
+            let (first, second) = answer.time.split_at(8);
+            for (place, bytes) in [(word + 2, first), (word + 3, second)] {
+                self.set(place, bytes.try_into().map_or(0, u64::from_ne_bytes));
+            }
+            count += 1;
+        }
+        self.set(2, count);
+        count
+    }
+
+    /// Returns how many answers of those that [`Ring::fill`] left the follower has used.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.get(3)
+    }
+}

@@ -1,0 +1,188 @@
+//! Which thread of a process has which ring, see [`crate::ptrace::agent`].
+
+use std::collections::BTreeMap;
+
+use crate::ptrace::inject::Remote;
+use crate::ptrace::ring::{Area, Mode, Ring, Shared};
+use crate::ptrace::sys::{self, Regs};
+use crate::ptrace::{Pid, Result, Tid};
+
+/// The rings of one process.
+#[derive(Debug)]
+pub(crate) struct Rings {
+    area: Area,
+    shared: Shared,
+    mode: Mode,
+    /// The address of each thread's ring.
+    given: BTreeMap<Tid, u64>,
+}
+
+impl Rings {
+    /// Makes rings in a process, at `place` (0 for anywhere), by calls that `remote` executes.
+    pub(crate) fn create(remote: &mut Remote<'_>, pid: Pid, place: u64, mode: Mode) -> Result<Rings> {
+        let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+        let fixed = if place == 0 { 0 } else { libc::MAP_FIXED_NOREPLACE };
+        let flags = (libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | fixed) as u64;
+        let base = remote.call("mmap", libc::SYS_mmap, [place, Area::LEN, protection, flags, u64::MAX, 0])?;
+        let mapped = remote
+            .call("madvise", libc::SYS_madvise, [base, Area::LEN, libc::MADV_DONTFORK as u64, 0, 0, 0])
+            .and_then(|_| Rings::find(pid, Area { base }, mode));
+        if mapped.is_err() {
+            remote.call("munmap", libc::SYS_munmap, [base, Area::LEN, 0, 0, 0, 0])?;
+        }
+        mapped
+    }
+
+    /// Takes rings over that are there.
+    pub(crate) fn find(pid: Pid, area: Area, mode: Mode) -> Result<Rings> {
+        Ok(Rings { area, shared: Shared::map(pid, area)?, mode, given: BTreeMap::new() })
+    }
+
+    pub(crate) fn area(&self) -> Area {
+        self.area
+    }
+
+    /// Gives a stopped thread a ring of its own, unless none is left or the program uses the segment itself.
+    pub(crate) fn give(&mut self, tid: Tid) -> Result<()> {
+        let mut regs = sys::get_regs(tid)?;
+        if regs.gs_base != 0 && !self.area.contains(regs.gs_base) {
+            return Ok(());
+        }
+        let free = |addr: &u64| self.given.values().all(|given| given != addr);
+        let place = (0..Area::RINGS).map(|index| self.area.ring(index)).find(free);
+        // A newborn thread has its parent's until here.
+        regs.gs_base = place.unwrap_or(0);
+        sys::set_regs(tid, &regs)?;
+        if let Some(place) = place {
+            self.note(tid, place);
+        }
+        Ok(())
+    }
+
+    /// Notes that a thread finds a ring at this address.
+    pub(crate) fn note(&mut self, tid: Tid, place: u64) {
+        if let Some(ring) = self.shared.ring_at(place) {
+            ring.reset(self.mode);
+            self.given.insert(tid, place);
+        }
+    }
+
+    /// A thread has ended.
+    pub(crate) fn forget(&mut self, tid: Tid) {
+        self.given.remove(&tid);
+    }
+
+    /// Returns a thread's ring.
+    pub(crate) fn of(&self, tid: Tid) -> Option<Ring<'_>> {
+        self.shared.ring_at(*self.given.get(&tid)?)
+    }
+
+    /// Returns the ring that a thread with these registers finds.
+    pub(crate) fn found_by(&self, regs: &Regs) -> Option<Ring<'_>> {
+        self.shared.ring_at(regs.gs_base)
+    }
+
+    /// Takes a thread's ring out of its registers.
+    pub(crate) fn take_from(&self, regs: &mut Regs) {
+        if self.area.contains(regs.gs_base) {
+            regs.gs_base = 0;
+        }
+    }
+
+    /// Empties all rings, for another role.
+    pub(crate) fn change(&mut self, mode: Mode) {
+        self.mode = mode;
+        for place in self.given.values() {
+            if let Some(ring) = self.shared.ring_at(*place) {
+                ring.reset(mode);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+
+    use super::*;
+    use crate::ptrace::inject::wait_stop;
+    use crate::ptrace::regs;
+    use crate::ptrace::wait::{Inbox, Stop};
+    use crate::update::birth;
+    use crate::update::process::{Parked, park};
+
+    const LIMIT: Duration = Duration::from_secs(10);
+    const QUESTIONS: u32 = 300;
+
+    /// Asks the time again and again; leaves with 0 if it never went backward and no register was lost.
+    fn ask_often(start: &AtomicBool) -> i32 {
+        while !start.load(Ordering::Acquire) {
+            std::hint::spin_loop();
+        }
+        let mut before = (0, 0);
+        for _ in 0..QUESTIONS {
+            let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            // SAFETY: `time` is a live local.
+            let ret = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+            if ret != 0 || (time.tv_sec, time.tv_nsec) < before {
+                return 1;
+            }
+            before = (time.tv_sec, time.tv_nsec);
+        }
+        0
+    }
+
+    #[test]
+    fn an_answer_is_noted_once_wherever_its_thread_steps_out() {
+        // SAFETY: a new mapping; the test keeps it to its end.
+        let page = unsafe { mmap_anonymous(None, 1.try_into().unwrap(), ProtFlags::all(), MapFlags::MAP_SHARED) };
+        // SAFETY: zeroed and aligned memory that lives as long as the test, and only ever seen as an atomic.
+        let start = unsafe { page.expect("a page").cast::<AtomicBool>().as_ref() };
+        // SAFETY: the child only asks for the time and leaves; it takes no lock and allocates nothing.
+        let child = match unsafe { libc::fork() } {
+            0 => {
+                let status = ask_often(start);
+                // SAFETY: ends the child without running anything of the parent's.
+                unsafe { libc::_exit(status) }
+            }
+            pid => Pid(pid),
+        };
+        let inbox = Inbox::new();
+        let mut process = birth::prepare(&inbox, child, LIMIT).expect("a process to prepare");
+        let main = child.main();
+        let parked = park(&inbox, child, &[main], LIMIT).expect("it stops");
+        assert_eq!(parked.get(&main), Some(&Parked::User));
+        process.give_ring(main).expect("a ring");
+        process.patch_vdso().expect("a detour");
+        start.store(true, Ordering::Release);
+
+        let mut noted = 0;
+        let mut steps = 0u32;
+        let mut moved = 0;
+        let status = loop {
+            noted += process.ring(main).map_or(0, |ring| ring.take_noted().count());
+            sys::step(main).expect("it goes on");
+            match wait_stop(&inbox, main, "stepping") {
+                Ok(Stop::Signal(libc::SIGTRAP)) => {}
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => break error.to_string(),
+            }
+            steps += 1;
+            // At another distance each time, so that each instruction is left in the end, and every answer is reached.
+            if steps.is_multiple_of(149) {
+                let mut regs = sys::get_regs(main).expect("registers");
+                assert!((regs.orig_rax as i64) < 0 || !regs::is_interrupted(regs.rax as i64));
+                if process.leave_vdso(&mut regs).expect("it steps out") {
+                    sys::set_regs(main, &regs).expect("registers");
+                    moved += 1;
+                }
+            }
+        };
+        assert!(status.contains("exited with code 0"), "{status}");
+        assert!(moved > 20, "{moved} of {steps} steps");
+        assert_eq!(noted, QUESTIONS as usize);
+    }
+}

@@ -13,6 +13,8 @@
 #[cfg(test)]
 extern crate std;
 
+// BPF has no atomics of these sizes, and nothing to say to a program.
+#[cfg(not(target_arch = "bpf"))]
 pub mod cooperation;
 pub mod histogram;
 pub mod monitor;

@@ -25,10 +25,7 @@ impl Daemon {
     pub(crate) async fn answer(&self, peer: Peer, request: Request) -> Result<Answer, Problem> {
         let (verb, pid) = (request.verb(), request.pid());
         let changes = changes_something(&request);
-        let to = match &request {
-            Request::Update { ask, .. } => Some(ask.to.clone()),
-            _ => None,
-        };
+        let to = if let Request::Update { ask, .. } = &request { Some(ask.to.clone()) } else { None };
         let result = match self.permit(peer, &request) {
             Ok(()) => self.perform(peer, request).await,
             Err(problem) => Err(problem),
@@ -211,14 +208,8 @@ impl Daemon {
 
     fn report(&self, peer: Peer, pid: Option<i32>, update: Option<u64>) -> Result<Answer, Problem> {
         let wanted = |past: &Past| {
-            let serves = match &past.outcome {
-                Outcome::Confirmed { leader } | Outcome::TookOver { leader, .. } | Outcome::Kept { leader, .. } => {
-                    Some(*leader)
-                }
-                Outcome::RolledBack { .. } | Outcome::TargetEnded { .. } | Outcome::Unsure { .. } => None,
-            };
             self.may_see(peer, past)
-                && pid.is_none_or(|pid| past.pid == pid || serves == Some(pid))
+                && pid.is_none_or(|pid| past.pid == pid || past.outcome.updated() == Some(pid))
                 && update.is_none_or(|update| past.update == update)
         };
         let past = self.shared.history.find(wanted, 1);
@@ -320,39 +311,21 @@ fn promoted(state: &State) -> Result<(), (Code, String)> {
 }
 
 fn confirmed(state: &State) -> Result<(), (Code, String)> {
-    match state {
-        State::SingleLeader { last: Some(outcome), .. } | State::Ended { outcome } => match outcome {
-            Outcome::Confirmed { .. } | Outcome::TookOver { .. } | Outcome::Kept { .. } => Ok(()),
-            Outcome::RolledBack { .. } | Outcome::TargetEnded { .. } | Outcome::Unsure { .. } => {
-                Err((Code::of_outcome(outcome), outcome.to_string()))
-            }
-        },
-        State::Pausing { cause, .. } => {
-            let text = format!("the update was rolled back and is about to be tried again: {cause}");
-            Err((Code::Diverged, text))
-        }
-        State::SingleLeader { last: None, .. }
-        | State::Updating { .. }
-        | State::CatchingUp { .. }
-        | State::Validating { .. }
-        | State::PromotingAgain { .. }
-        | State::Promoting { .. }
-        | State::UpdatedLeader { .. }
-        | State::RollingBack { .. } => Err((Code::Inconclusive, format!("the update is in stage {}", state.stage()))),
+    if let State::Pausing { cause, .. } = state {
+        return Err((Code::Diverged, format!("the update was rolled back and is about to be tried again: {cause}")));
+    }
+    match state.outcome() {
+        Some(outcome) if outcome.updated().is_some() => Ok(()),
+        Some(outcome) => Err((Code::of_outcome(outcome), outcome.to_string())),
+        None => Err((Code::Inconclusive, format!("the update is in stage {}", state.stage()))),
     }
 }
 
 fn rolled_back(state: &State) -> Result<(), (Code, String)> {
-    match state {
-        State::SingleLeader { last: Some(Outcome::RolledBack { .. }), .. } => Ok(()),
-        State::SingleLeader { last: Some(outcome), .. } | State::Ended { outcome } => {
-            let code = match Code::of_outcome(outcome) {
-                // It was to be undone and was not.
-                Code::Done => Code::Usage,
-                code => code,
-            };
-            Err((code, outcome.to_string()))
-        }
-        other => confirmed(other),
+    match state.outcome() {
+        Some(Outcome::RolledBack { .. }) => Ok(()),
+        // It was to be undone and was not.
+        Some(outcome) if outcome.updated().is_some() => Err((Code::Usage, outcome.to_string())),
+        Some(_) | None => confirmed(state),
     }
 }

@@ -82,6 +82,19 @@ pub enum Outcome {
     Unsure { leader: i32, what: String },
 }
 
+impl Outcome {
+    /// Returns the process that runs the new version, where that one serves now.
+    #[must_use]
+    pub fn updated(&self) -> Option<i32> {
+        match self {
+            Outcome::Confirmed { leader } | Outcome::TookOver { leader, .. } | Outcome::Kept { leader, .. } => {
+                Some(*leader)
+            }
+            Outcome::RolledBack { .. } | Outcome::TargetEnded { .. } | Outcome::Unsure { .. } => None,
+        }
+    }
+}
+
 /// Two versions that run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
@@ -227,6 +240,23 @@ impl State {
             | State::RollingBack { plan, .. }
             | State::Pausing { plan, .. } => Some(plan),
             State::SingleLeader { .. } | State::Ended { .. } => None,
+        }
+    }
+
+    /// Returns how the last update ended, where none is under way.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&Outcome> {
+        match self {
+            State::SingleLeader { last, .. } => last.as_ref(),
+            State::Ended { outcome } => Some(outcome),
+            State::Updating { .. }
+            | State::CatchingUp { .. }
+            | State::Validating { .. }
+            | State::PromotingAgain { .. }
+            | State::Promoting { .. }
+            | State::UpdatedLeader { .. }
+            | State::RollingBack { .. }
+            | State::Pausing { .. } => None,
         }
     }
 

@@ -356,17 +356,15 @@ impl Driver {
             outcome: outcome.clone(),
             code,
         });
-        match outcome {
-            // A daemon that starts later shall look at it again.
-            Outcome::Unsure { .. } => {}
-            Outcome::Confirmed { leader } | Outcome::TookOver { leader, .. } | Outcome::Kept { leader, .. } => {
-                self.follow_with_monitor(*leader);
-                if let Some(package) = &mut self.asked.package {
-                    package.keep_files();
-                }
-                self.forget();
+        if let Some(leader) = outcome.updated() {
+            self.follow_with_monitor(leader);
+            if let Some(package) = &mut self.asked.package {
+                package.keep_files();
             }
-            Outcome::RolledBack { .. } | Outcome::TargetEnded { .. } => self.forget(),
+        }
+        // What is unsure a daemon that starts later shall look at again.
+        if !matches!(outcome, Outcome::Unsure { .. }) {
+            self.forget();
         }
     }
 

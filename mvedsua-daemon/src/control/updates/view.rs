@@ -3,7 +3,7 @@
 use super::super::Code;
 use super::super::status::{ResultStatus, Role, TargetStatus, VersionStatus, Which};
 use crate::control::process::Program;
-use crate::lifecycle::{Confirmation, Ending, Evidence, Outcome, Promotion, Soak, Stage, State};
+use crate::lifecycle::{Confirmation, Ending, Evidence, Promotion, Soak, Stage, State};
 
 /// The state of the lifecycle and the status that is made of it.
 #[derive(Clone, Debug)]
@@ -22,8 +22,11 @@ pub(super) fn result_of(state: &State, alarm: Option<&String>) -> Option<ResultS
         return Some(ResultStatus { code: Code::Harmed, text: text.clone(), outcome: None });
     }
     let so_far = |text: String| Some(ResultStatus { code: Code::Done, text, outcome: None });
+    if let Some(outcome) = state.outcome() {
+        let (code, text) = (Code::of_outcome(outcome), outcome.to_string());
+        return Some(ResultStatus { code, text, outcome: Some(outcome.clone()) });
+    }
     match state {
-        State::SingleLeader { last: Some(outcome), .. } | State::Ended { outcome } => Some(of_outcome(outcome)),
         State::Validating { plan, run, soak: Soak::Over } if plan.policy.promote == Promotion::Manual => {
             let evidence = Evidence::weigh(plan.policy.thresholds, &run.counters);
             if !evidence.is_enough() {
@@ -34,7 +37,8 @@ pub(super) fn result_of(state: &State, alarm: Option<&String>) -> Option<ResultS
         State::UpdatedLeader { plan, run, ending: Ending::Open, .. } if plan.policy.confirm == Confirmation::Manual => {
             so_far(format!("promoted: process {} serves; `confirm` or `rollback` decides", run.leader))
         }
-        State::SingleLeader { last: None, .. }
+        State::SingleLeader { .. }
+        | State::Ended { .. }
         | State::Updating { .. }
         | State::CatchingUp { .. }
         | State::Validating { .. }
@@ -46,22 +50,13 @@ pub(super) fn result_of(state: &State, alarm: Option<&String>) -> Option<ResultS
     }
 }
 
-fn of_outcome(outcome: &Outcome) -> ResultStatus {
-    ResultStatus { code: Code::of_outcome(outcome), text: outcome.to_string(), outcome: Some(outcome.clone()) }
-}
-
 /// Returns which process runs which version, the leader first.
 pub(super) fn versions_of(state: &State, program: impl Fn(i32) -> Program) -> Vec<VersionStatus> {
-    let old = match (state.run(), state) {
-        (Some(run), _) => Some(run.old),
-        (
-            None,
-            State::SingleLeader {
-                last: Some(Outcome::Confirmed { .. } | Outcome::TookOver { .. } | Outcome::Kept { .. }),
-                ..
-            },
-        ) => None,
-        (None, _) => state.serving(),
+    let is_updated = state.outcome().is_some_and(|outcome| outcome.updated().is_some());
+    let old = match state.run() {
+        Some(run) => Some(run.old),
+        None if is_updated => None,
+        None => state.serving(),
     };
     let version = |pid, role| {
         let which = if old == Some(pid) { Which::Old } else { Which::New };

@@ -237,6 +237,13 @@ pub struct UpdateArgs {
     /// What happens when the log is full: the update is rolled back, or the service waits [default: rollback]
     #[arg(long, value_enum)]
     pub on_full: Option<OnFull>,
+    /// How much memory of its own the new version may take [default: no limit]
+    #[arg(long, value_parser = crate::units::parse_size, value_name = "SIZE")]
+    pub memory_limit: Option<u64>,
+    /// How much the new version may compute, in per cent of what the old one does for the same requests
+    /// [default: no limit]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(100..), value_name = "PERCENT")]
+    pub latency_budget: Option<u32>,
     /// Hold each output of the leader back until the new version has produced the same
     #[arg(long)]
     pub lockstep: bool,

@@ -43,7 +43,7 @@ fn check(cli: &Cli, args: &CheckArgs) -> Result<Code, Problem> {
         packages::is_for(&package, pid)?;
     }
     let terms = package.wishes.terms();
-    let notes = packages::lacking(&terms, Some(&package), ForkEngine.abilities());
+    let notes = packages::lacking(Some(&package), ForkEngine.abilities());
     if cli.json {
         out::json(&json!({"package": package.info, "terms": terms, "faults": [], "notes": notes}));
         return Ok(Code::Done);

@@ -53,6 +53,8 @@ fn ask_of(args: &UpdateArgs) -> Result<Ask, Problem> {
         log_memory: args.log_memory,
         log_disk: args.log_disk,
         on_full: args.on_full,
+        memory_limit: args.memory_limit,
+        latency_budget_percent: args.latency_budget,
         lockstep: args.lockstep.then_some(Lockstep::On),
         ..Wishes::default()
     };

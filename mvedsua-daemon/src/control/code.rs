@@ -49,7 +49,7 @@ impl Code {
             Code::Done => "done",
             Code::Usage => "wrong usage: an unknown option, or a request that does not fit the stage",
             Code::Diverged => "rolled back: the versions differed, or somebody asked for it",
-            Code::Crashed => "rolled back: the new version crashed, hung or was killed",
+            Code::Crashed => "rolled back: the new version crashed, hung, was killed or took more than its limits",
             Code::Inconclusive => "inconclusive: too little was compared, or the recording has a hole",
             Code::TimedOut => "undone because time, or the room for the log, ran out",
             Code::Refused => "refused before anything was touched (preflight, package, permission, another update)",
@@ -78,7 +78,7 @@ impl Code {
             Cause::Inconclusive(_) | Cause::EngineLost => Code::Inconclusive,
             Cause::TimedOut(_) => Code::TimedOut,
             Cause::Asked(_) | Cause::Unsupported(_) => Code::Diverged,
-            Cause::NewCrashed { .. } => Code::Crashed,
+            Cause::NewCrashed { .. } | Cause::Exceeded(_) => Code::Crashed,
             Cause::Mismatch(_) => Code::BuildId,
         }
     }

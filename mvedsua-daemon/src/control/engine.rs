@@ -25,10 +25,6 @@ pub enum Ability {
     InPlace,
     /// Heeds a package's rules.
     Rules,
-    /// Holds the follower to a memory limit.
-    MemoryLimit,
-    /// Holds the new version to a latency budget.
-    LatencyBudget,
 }
 
 /// Runs updates. The calls may block; they are made outside the control plane's own thread.

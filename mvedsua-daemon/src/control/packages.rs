@@ -115,7 +115,7 @@ pub fn is_for(package: &Package, pid: i32) -> Result<(), Problem> {
 pub fn check_terms(terms: &Terms, package: Option<&Package>, abilities: &[Ability]) -> Result<(), Problem> {
     let tried = "starting the update";
     terms.check().map_err(|found| Problem::new(Code::Usage, tried, found.why, found.remedy))?;
-    let lacking = lacking(terms, package, abilities);
+    let lacking = lacking(package, abilities);
     if lacking.is_empty() {
         return Ok(());
     }
@@ -125,7 +125,7 @@ pub fn check_terms(terms: &Terms, package: Option<&Package>, abilities: &[Abilit
 
 /// Says what is asked for that this version of mvedsuad cannot do.
 #[must_use]
-pub fn lacking(terms: &Terms, package: Option<&Package>, abilities: &[Ability]) -> Vec<String> {
+pub fn lacking(package: Option<&Package>, abilities: &[Ability]) -> Vec<String> {
     let method = package.map(|package| package.info.method);
     let asked = [
         (method == Some(Method::InPlace), Ability::InPlace, "the method `in-place` is not built into it yet"),
@@ -134,8 +134,6 @@ pub fn lacking(terms: &Terms, package: Option<&Package>, abilities: &[Ability]) 
             Ability::Rules,
             "rules are not heeded yet, so every difference that they allow would end the update",
         ),
-        (terms.memory_limit.is_some(), Ability::MemoryLimit, "a `memory-limit` is not enforced yet"),
-        (terms.latency_budget_percent.is_some(), Ability::LatencyBudget, "a `latency-budget` is not enforced yet"),
     ];
     let missing = asked.into_iter().filter(|(is_asked, ability, _)| *is_asked && !abilities.contains(ability));
     missing.map(|(_, _, why)| format!("this mvedsuad cannot do it: {why}")).collect()
@@ -165,7 +163,6 @@ pub(crate) fn sweep(dir: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::package::Wishes;
 
     #[test]
     fn a_name_is_looked_up_for_the_program_and_nowhere_else() {
@@ -182,16 +179,6 @@ mod tests {
         assert!(missing.remedy.contains("there are `v2`, `v3`"), "{missing}");
         assert_eq!(locate(pid, "../v2", dir.path()).expect_err("it is relative").code, Code::Usage);
         assert_eq!(locate(pid, "..", dir.path()).expect_err("it is no name").code, Code::Refused);
-    }
-
-    #[test]
-    fn what_the_engine_cannot_do_is_named() {
-        let wishes = Wishes { memory_limit: Some(1), latency_budget_percent: Some(200), ..Wishes::default() };
-        let lacks = |abilities| lacking(&wishes.terms(), None, abilities).len();
-        assert_eq!((lacks(&[]), lacks(&[Ability::MemoryLimit, Ability::LatencyBudget])), (2, 0));
-        let refused = check_terms(&wishes.terms(), None, &[]).expect_err("it cannot");
-        assert!(refused.code == Code::Refused && refused.why.contains("`memory-limit` is not enforced"), "{refused}");
-        assert_eq!(check_terms(&Wishes::default().terms(), None, &[]), Ok(()));
     }
 
     #[test]

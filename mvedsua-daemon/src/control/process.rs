@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,15 @@ fn parse_start_time(stat: &str) -> Option<u64> {
 fn parent_of(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     after_name(&stat)?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Returns how long a process has computed in user space, all its threads together; the kernel counts in ticks.
+#[must_use]
+pub fn user_time(pid: i32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let ticks: u64 = after_name(&stat)?.split_whitespace().nth(14 - 3)?.parse().ok()?;
+    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
+    Some(Duration::from_millis(ticks * 1000 / u64::try_from(per_second).ok()?.max(1)))
 }
 
 /// The four user ids of a process (real, effective, saved, file system).
@@ -257,7 +267,7 @@ fn is_cgroup_of_unit(groups: &str, unit: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 

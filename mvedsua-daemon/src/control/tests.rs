@@ -1,5 +1,6 @@
 //! The control plane with a scripted engine behind it, through its real socket.
 
+mod limits;
 mod packages;
 
 use std::os::unix::fs::PermissionsExt as _;

@@ -61,6 +61,8 @@ pub enum Event {
     Confirm,
     /// The operator asks to undo.
     Rollback { reason: String },
+    /// The new version takes more than it was allowed.
+    Exceeded(String),
     /// The engine could not start at all; nothing was touched.
     StartFailed(FailureKind),
     /// The engine reports.

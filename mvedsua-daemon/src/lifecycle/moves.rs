@@ -130,6 +130,7 @@ pub(super) fn after_rollback(plan: Plan, leader: i32, cause: Cause, mut effects:
         | Cause::Asked(_)
         | Cause::Mismatch(_)
         | Cause::Unsupported(_)
+        | Cause::Exceeded(_)
         | Cause::NewCrashed { .. }
         | Cause::EngineLost => false,
     };

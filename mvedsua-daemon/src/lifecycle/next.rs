@@ -74,6 +74,7 @@ impl std::fmt::Display for Cause {
             Cause::Asked(reason) => write!(f, "asked: {reason}"),
             Cause::Mismatch(what) => write!(f, "the new leader does not run what was announced: {what}"),
             Cause::Unsupported(calls) => write!(f, "a call cannot be replayed: {}", calls.join("; ")),
+            Cause::Exceeded(what) => f.write_str(what),
             Cause::NewCrashed { signo } => write!(f, "the new version crashed while it led (signal {signo})"),
             Cause::EngineLost => f.write_str("the engine ended without a last word"),
         }

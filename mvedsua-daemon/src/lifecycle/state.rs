@@ -58,6 +58,8 @@ pub enum Cause {
     Mismatch(String),
     /// A version made a call that cannot be recorded or replayed.
     Unsupported(Vec<String>),
+    /// The new version took more than it was allowed.
+    Exceeded(String),
     /// The new version crashed while it led, and the old one took over.
     NewCrashed { signo: i32 },
     /// The engine went away without a last word.

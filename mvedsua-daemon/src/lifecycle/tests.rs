@@ -296,7 +296,7 @@ impl World {
                     self.phase = None;
                 }
             },
-            Event::Ask(_) | Event::Promote(_) | Event::Confirm | Event::Rollback { .. } => {}
+            Event::Ask(_) | Event::Promote(_) | Event::Confirm | Event::Rollback { .. } | Event::Exceeded(_) => {}
         }
         self.feed(event);
     }
@@ -317,9 +317,12 @@ impl World {
                 ),
                 Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) => true,
                 Event::Timer(timer) => *timer != Timer::Answer,
-                Event::SessionLost | Event::Ask(_) | Event::Promote(_) | Event::Confirm | Event::Rollback { .. } => {
-                    false
-                }
+                Event::SessionLost
+                | Event::Ask(_)
+                | Event::Promote(_)
+                | Event::Confirm
+                | Event::Rollback { .. }
+                | Event::Exceeded(_) => false,
             });
             // Catching up again and again is no progress for the lifecycle.
             match answer {
@@ -347,6 +350,7 @@ fn operator() -> impl Strategy<Value = Event> {
         1 => Just(Event::Promote(Waiver::Evidence)),
         2 => Just(Event::Confirm),
         1 => Just(Event::Rollback { reason: "on second thought".to_owned() }),
+        1 => Just(Event::Exceeded("too much".to_owned())),
     ]
 }
 

@@ -183,7 +183,7 @@ impl std::fmt::Display for Terms {
             write!(f, ", memory up to {} MiB", limit >> 20)?;
         }
         if let Some(percent) = latency_budget_percent {
-            write!(f, ", latency up to {percent} %")?;
+            write!(f, ", {percent} % of the time")?;
         }
         Ok(())
     }

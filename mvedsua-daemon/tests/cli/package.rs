@@ -49,10 +49,10 @@ fn path(dir: &Path) -> String {
 fn check_says_what_a_package_would_do_or_everything_that_is_wrong() {
     let place = Place::new();
     let dir = place.dir.path().join("v2");
-    write_package(&dir, OTHER, "[policy]\nsoak = \"1m\"\nmemory-limit = \"1G\"\n");
+    write_package(&dir, OTHER, "rules = []\n[policy]\nsoak = \"1m\"\nmemory-limit = \"1G\"\n");
     let good = place.expect(&["package", "check", &path(&dir)], 0);
     assert!(good.out.contains("nothing is wrong") && good.out.contains("after 1m"), "{}", good.out);
-    assert!(good.out.contains("`memory-limit` is not enforced yet"), "{}", good.out);
+    assert!(good.out.contains("memory up to 1024 MiB"), "{}", good.out);
     assert!(good.out.lines().all(|line| line.chars().count() <= 100), "{}", good.out);
     let json = place.expect(&["package", "check", &path(&dir), "--json"], 0).json();
     assert_eq!((&json["package"]["to"], &json["terms"]["policy"]["soak_ms"]), (&NEW.into(), &60_000.into()), "{json}");
@@ -60,7 +60,7 @@ fn check_says_what_a_package_would_do_or_everything_that_is_wrong() {
     let manifest = fs::read_to_string(dir.join("update.toml")).expect("it is there");
     fs::write(dir.join("update.toml"), manifest.replace("entry", "entri").replace("1m", "1x")).expect("it is ours");
     let bad = place.expect(&["package", "check", &path(&dir)], 20);
-    for said in ["update.toml:6:1: unknown key `entri`", "did you mean `entry`?", "update.toml:8:8: `soak`", "3 things"]
+    for said in ["update.toml:6:1: unknown key `entri`", "did you mean `entry`?", "update.toml:9:8: `soak`", "3 things"]
     {
         assert!(bad.out.contains(said), "{said}: {}", bad.out);
     }

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use self::telling::failure_line;
 use super::growth::Growth;
+use super::limits::Limits;
 use super::verify::{self, Announced};
 use super::view::View;
 use super::{Handle, Operation, Shared};
@@ -74,6 +75,7 @@ pub(crate) struct Driver {
     view: watch::Sender<View>,
     programs: HashMap<i32, Program>,
     growth: Growth,
+    limits: Limits,
     /// What is left of the last run when there is none any more.
     last: Last,
     failures: Vec<FailureKind>,
@@ -123,6 +125,7 @@ impl Driver {
             view,
             programs: HashMap::new(),
             growth: Growth::default(),
+            limits: Limits::default(),
             last: Last::default(),
             failures: vec![],
             alarm: None,
@@ -162,7 +165,12 @@ impl Driver {
                     self.timers.remove(&timer);
                     self.feed(Event::Timer(timer));
                 }
-                _ = tick.tick() => self.publish(),
+                _ = tick.tick() => {
+                    if let Some(what) = self.limits.look(&self.asked.terms, &self.state) {
+                        self.feed(Event::Exceeded(what));
+                    }
+                    self.publish();
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod driver;
 mod growth;
+mod limits;
 mod verify;
 mod view;
 

@@ -12,7 +12,7 @@ use super::faults::{Fault, Faults, Kind};
 use super::manifest::FILE;
 
 /// What an archive may hold at most, bytes and entries.
-const MOST_BYTES: u64 = 4 << 30;
+const MOST_BYTES: u64 = 512 << 20;
 const MOST_ENTRIES: usize = 10_000;
 
 /// The beginnings of compressed archives, and what unpacks them.
@@ -45,7 +45,7 @@ pub(super) fn unpack(path: &Path, into: &Path) -> Result<(TempDir, PathBuf), Fau
         let kind = entry.header().entry_type();
         bytes = bytes.saturating_add(entry.size());
         if bytes > MOST_BYTES || count >= MOST_ENTRIES {
-            let what = format!("it holds more than {} GiB, or more than {MOST_ENTRIES} files", MOST_BYTES >> 30);
+            let what = format!("it holds more than {} MiB, or more than {MOST_ENTRIES} files", MOST_BYTES >> 20);
             return Err(fault(what).into());
         }
         if inside.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {

@@ -87,6 +87,12 @@ pub(super) fn check_above(path: &Path, trust: &Trust) -> Vec<Fault> {
     above.into_iter().filter_map(look).collect()
 }
 
+/// Checks the directories above a package that is not there, as far as there are any.
+pub(super) fn check_above_missing(path: &Path, trust: &Trust) -> Vec<Fault> {
+    let there = path.ancestors().skip(1).find_map(|dir| fs::canonicalize(dir).ok());
+    there.map_or(vec![], |dir| check_above(&dir.join("missing"), trust))
+}
+
 /// Checks one file that stands for a package, an archive.
 pub(super) fn check_file(path: &Path, trust: &Trust) -> Vec<Fault> {
     match fs::symlink_metadata(path) {
@@ -119,13 +125,16 @@ pub(super) fn check_tree(root: &Path, trust: &Trust) -> Vec<Fault> {
             faults.extend(check_link(root, &path, &name));
             continue;
         }
-        faults.extend(trust.look(&name, &meta, Where::Inside));
-        if meta.is_dir() {
+        let fault = trust.look(&name, &meta, Where::Inside);
+        // What is in a directory that is not right is not told.
+        let is_right = fault.is_none();
+        faults.extend(fault);
+        if meta.is_dir() && is_right {
             match fs::read_dir(&path) {
                 Ok(entries) => open.extend(entries.flatten().map(|entry| (entry.path(), depth + 1))),
                 Err(e) => faults.push(unreadable(&name, &e)),
             }
-        } else if !meta.is_file() {
+        } else if !(meta.is_dir() || meta.is_file()) {
             let fault = Fault::new(Kind::File, name, "it is neither a file nor a directory", "files and directories");
             faults.push(fault.hint("devices, pipes and sockets have no place in a package"));
         }

@@ -101,24 +101,28 @@ impl Package {
             let expected = "the directory or the tar archive of a package";
             Faults::from(Fault::new(Kind::File, shown.clone(), format!("it cannot be opened: {e}"), expected))
         };
-        let origin = fs::canonicalize(path).map_err(|e| nothing(&e))?;
-        let mut faults = files::check_above(&origin, trust);
+        // Of what lies where the user may not go, nothing is told: not that it is there, not what is in it.
+        let origin = match fs::canonicalize(path) {
+            Ok(origin) => origin,
+            Err(e) => {
+                stop_at(files::check_above_missing(path, trust))?;
+                return Err(nothing(&e));
+            }
+        };
+        stop_at(files::check_above(&origin, trust))?;
         let meta = fs::metadata(&origin).map_err(|e| nothing(&e))?;
         let (unpacked, root) = if meta.is_dir() {
             (None, origin.clone())
         } else if meta.is_file() {
-            faults.extend(files::check_file(&origin, trust));
-            stop_at(faults)?;
-            faults = vec![];
+            stop_at(files::check_file(&origin, trust))?;
             let (dir, root) = archive::unpack(&origin, unpack_into)?;
             (Some(dir), root)
         } else {
             let expected = "the directory or the tar archive of a package";
             return Err(Fault::new(Kind::File, shown, "it is neither a file nor a directory", expected).into());
         };
-        faults.extend(files::check_tree(&root, trust));
         // What others could have written, or what the user may not see, is not read and quoted.
-        stop_at(faults)?;
+        stop_at(files::check_tree(&root, trust))?;
         let mut package = Package::read(&root, origin)?;
         package.unpacked = unpacked;
         Ok(package)

@@ -421,6 +421,25 @@ fn what_belongs_to_a_stranger_or_cannot_be_read_by_the_program_is_refused() {
 }
 
 #[test]
+fn nothing_is_told_of_places_where_the_user_may_not_go() {
+    let draft = Draft::new();
+    draft.write("secret-name", "");
+    draft.chmod("secret-name", 0o666);
+    let said = |path: &Path| {
+        let faults = Package::open(path, &Trust::new(None, NOBODY), draft.dir.path()).expect_err("root's only");
+        faults.to_string()
+    };
+    fs::set_permissions(draft.dir.path(), fs::Permissions::from_mode(0o700)).expect("it is ours");
+    let told = said(&draft.root());
+    assert!(told.contains("user 65534 may not enter it (mode 0700)"), "{told}");
+    assert_eq!(told, said(&draft.root().join("there/is/none")), "what is there cannot be told from what is not");
+    fs::set_permissions(draft.dir.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    draft.chmod("", 0o700);
+    let told = said(&draft.root());
+    assert!(told.contains("may not enter it") && !told.contains("secret-name"), "{told}");
+}
+
+#[test]
 fn links_and_special_files_lead_nowhere() {
     let draft = Draft::new();
     let link = draft.root().join("passwd");

@@ -35,14 +35,31 @@ pub fn codes_help() -> String {
     text
 }
 
+/// The heading in the help of the options that name directories and files; they are the same for every verb.
+const PLACES: &str = "Places";
+
 /// Where the daemon is.
 #[derive(Clone, Debug, Args)]
 pub struct Place {
     /// Where the daemon's socket and lock are.
-    #[arg(long, global = true, env = "MVEDSUA_RUNTIME_DIR", default_value = "/run/mvedsua", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "MVEDSUA_RUNTIME_DIR",
+        default_value = "/run/mvedsua",
+        value_name = "DIR",
+        help_heading = PLACES
+    )]
     pub runtime_dir: PathBuf,
     /// Where the daemon keeps journal, history and audit log.
-    #[arg(long, global = true, env = "MVEDSUA_STATE_DIR", default_value = "/var/lib/mvedsua", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "MVEDSUA_STATE_DIR",
+        default_value = "/var/lib/mvedsua",
+        value_name = "DIR",
+        help_heading = PLACES
+    )]
     pub state_dir: PathBuf,
     /// Who besides root may observe and update their own processes.
     #[arg(
@@ -50,7 +67,8 @@ pub struct Place {
         global = true,
         env = "MVEDSUA_CONFIG",
         default_value = "/etc/mvedsua/mvedsuad.toml",
-        value_name = "FILE"
+        value_name = "FILE",
+        help_heading = PLACES
     )]
     pub config: PathBuf,
     /// Where packages are looked up by name: DIR/<program>/<name>, a directory or a tar archive.
@@ -59,7 +77,8 @@ pub struct Place {
         global = true,
         env = "MVEDSUA_UPDATES_DIR",
         default_value = "/etc/mvedsua/updates",
-        value_name = "DIR"
+        value_name = "DIR",
+        help_heading = PLACES
     )]
     pub updates_dir: PathBuf,
 }

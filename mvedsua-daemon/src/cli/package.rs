@@ -8,6 +8,7 @@ use serde_json::json;
 use super::args::{CheckArgs, Cli, PackageArgs, PackageVerb};
 use super::out;
 use super::wiring::ForkEngine;
+use crate::control::access::{Config, Need};
 use crate::control::protocol::Problem;
 use crate::control::{Code, Engine as _, packages, process};
 use crate::package::{Faults, Package, Trust};
@@ -19,19 +20,24 @@ pub(super) fn package(cli: &Cli, args: &PackageArgs) -> Result<Code, Problem> {
     }
 }
 
-/// Looks at a package without a daemon. Without a process nothing is known of who runs the program, so only root, and
-/// whoever asks, may be able to write the package.
+/// Returns who may write a package, as the daemon sees it. Without a process nothing is known of who runs the program, so
+/// only root, and whoever asks, may.
+fn trust(cli: &Cli, target: Option<i32>) -> Result<Trust, Problem> {
+    let Some(pid) = target else { return Ok(Trust::new(None, 0)) };
+    let tried = format!("looking at process {pid}");
+    let [owner, _, _, reader] = process::uids_of(pid)
+        .map_err(|e| Problem::new(Code::TargetGone, tried.clone(), e.to_string(), "check the pid"))?;
+    let access = Config::load(&cli.place.config)
+        .map_err(|e| Problem::new(Code::Usage, tried, e.to_string(), "correct it, or name another with --config"))?
+        .access;
+    Ok(Trust::new(access.check(owner, Need::Update, None).is_ok().then_some(owner), reader))
+}
+
+/// Looks at a package without a daemon.
 fn check(cli: &Cli, args: &CheckArgs) -> Result<Code, Problem> {
-    let reader = match args.target.map(process::uids_of) {
-        Some(Ok([_, _, _, reader])) => reader,
-        Some(Err(e)) => {
-            let tried = format!("looking at process {}", args.target.unwrap_or_default());
-            return Err(Problem::new(Code::TargetGone, tried, e.to_string(), "check the pid"));
-        }
-        None => 0,
-    };
+    let trust = trust(cli, args.target)?;
     let scratch = std::env::temp_dir();
-    let package = match Package::open(&args.path, &Trust::new(None, reader), &scratch) {
+    let package = match Package::open(&args.path, &trust, &scratch) {
         Ok(package) => package,
         Err(faults) if cli.json => {
             out::json(&json!({"package": null, "faults": faults, "notes": []}));

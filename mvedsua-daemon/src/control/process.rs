@@ -312,6 +312,27 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_was_replaced_is_known_by_what_is_mapped() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("program");
+        fs::copy("/bin/sleep", &path).expect("there is room");
+        let expected = BuildId::of_file(&path).map(|id| id.to_string());
+        let mut child = std::process::Command::new(&path).arg("1000").spawn().expect("it is executable");
+        let pid = child.id().cast_signed();
+        // `spawn` returns once the program has taken the place of the copy of the test.
+        fs::remove_file(&path).expect("it is ours");
+        fs::copy("/bin/cat", &path).expect("there is room");
+        let (program, code) = (program_of(pid), mapped_code(pid));
+        child.kill().expect("it is ours");
+        child.wait().expect("it is ours");
+        assert!(program.exe.ends_with("program (deleted)"), "{program:?}");
+        assert_eq!((&program.build_id, name_of(&program)), (&expected, Some("program")));
+        let code = code.expect("root may read the map");
+        let own = code.iter().find(|code| code.path.contains("program")).expect("it is mapped");
+        assert_eq!(own.build_id, expected);
+    }
+
+    #[test]
     fn the_code_of_a_process_is_known_by_its_build_ids() {
         let mut child = std::process::Command::new("/bin/sleep").arg("1000").spawn().expect("sleep is installed");
         let pid = child.id().cast_signed();

@@ -17,6 +17,7 @@ pub mod ptrace;
 pub mod record;
 pub mod replay;
 pub mod report;
+pub mod rules;
 pub mod symbols;
 pub mod units;
 pub mod update;

@@ -10,6 +10,7 @@ use crate::control::dirs::Dirs;
 use crate::control::process::Wanted;
 use crate::lifecycle::{Confirmation, Promotion};
 use crate::monitor::{Mode, SlowScope};
+use crate::rules::Direction;
 use crate::update::OnFull;
 
 /// Updates a running server in place, without stopping it and without betting the service on the update.
@@ -126,6 +127,8 @@ pub enum Verb {
     Doctor(DoctorArgs),
     /// Look at an update package
     Package(PackageArgs),
+    /// Try the rules that allow for the versions' differences, without any process
+    Rules(RulesArgs),
     /// Run the daemon in the foreground
     Daemon(DaemonArgs),
     /// Write the man pages or the shell completions into a directory
@@ -292,6 +295,41 @@ pub struct CheckArgs {
     /// See whether it is for the version that this process runs, too.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub target: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+pub struct RulesArgs {
+    #[command(subcommand)]
+    pub verb: RulesVerb,
+}
+
+/// What to do with rules.
+#[derive(Debug, Subcommand)]
+pub enum RulesVerb {
+    /// Say everything that is wrong with a file of rules, and what is suspicious
+    Check(RulesCheckArgs),
+    /// Run rules over a recording that `update --record` wrote, and say what each rule matched
+    Test(RulesTestArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RulesCheckArgs {
+    /// The file of rules.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct RulesTestArgs {
+    /// The file of rules.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// What the leader did.
+    #[arg(long, value_name = "FILE")]
+    pub recording: PathBuf,
+    /// Which version led; without it the recording says so.
+    #[arg(long, value_enum)]
+    pub direction: Option<Direction>,
 }
 
 #[derive(Debug, Args)]

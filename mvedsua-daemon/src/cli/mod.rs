@@ -13,6 +13,7 @@ mod observe;
 mod out;
 mod package;
 mod past;
+mod rules;
 mod size;
 mod spawn;
 mod status_text;
@@ -57,6 +58,7 @@ fn perform(cli: &Cli) -> Result<Code, Problem> {
         Verb::Report(args) => past::report(cli, args),
         Verb::Doctor(args) => doctor::doctor(cli, args),
         Verb::Package(args) => package::package(cli, args),
+        Verb::Rules(args) => rules::rules(cli, args),
         Verb::Daemon(args) => daemon::run(&cli.place, args).map(|()| Code::Done),
         Verb::Generate(args) => generate::generate(args),
         Verb::ProbeTracee => {

@@ -1,0 +1,291 @@
+//! A recording: what a leader did, in a file, so that rules can be tried without any process.
+//!
+//! ```text
+//!   "MVEDREC\n" │ version, u32 │ header │ frame │ frame │ …        header and frames: length, u32 │ postcard
+//! ```
+//!
+//! Numbers are little endian. A file that ends in the middle of a frame is read up to there.
+
+use std::io::{self, Read, Write};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Descriptor, Direction};
+use crate::record::Record;
+
+const MAGIC: [u8; 8] = *b"MVEDREC\n";
+const VERSION: u32 = 1;
+/// The longest frame that is believed.
+const MAX_FRAME: u32 = 1 << 30;
+
+/// What a recording says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// The path of the executable.
+    pub program: String,
+    pub pid: i32,
+    /// What was open when it began.
+    pub descriptors: Vec<(i32, Descriptor)>,
+}
+
+/// One entry of a recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Frame {
+    /// From here on this version leads.
+    Direction(Direction),
+    Record(Record),
+    /// Nothing follows, and why.
+    End(String),
+}
+
+/// Why a file cannot be read at all.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordingError {
+    #[error("reading the recording: {0}")]
+    Read(#[from] io::Error),
+    #[error("this is no recording: it does not begin with MVEDREC; `mvedsuad update … --record FILE` writes one")]
+    NotOne,
+    #[error("the recording is of version {0}, this program reads version {VERSION}: record it anew")]
+    Version(u32),
+    #[error("the header of the recording is damaged: {0}")]
+    Header(String),
+}
+
+/// Writes a recording; stops when its room is used up.
+#[derive(Debug)]
+pub struct Writer<W: Write> {
+    out: W,
+    /// Bytes that may still be written.
+    room: u64,
+    /// Set when nothing more is written, with the reason.
+    ended: Option<String>,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins a recording of at most `room` bytes.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn begin(mut out: W, header: &Header, room: u64) -> io::Result<Writer<W>> {
+        out.write_all(&MAGIC)?;
+        out.write_all(&VERSION.to_le_bytes())?;
+        let mut writer = Writer { out, room, ended: None, buffer: Vec::new() };
+        writer.put(header)?;
+        Ok(writer)
+    }
+
+    fn put(&mut self, what: &impl Serialize) -> io::Result<()> {
+        self.buffer.clear();
+        let buffer = std::mem::take(&mut self.buffer);
+        self.buffer = postcard::to_extend(what, buffer).map_err(io::Error::other)?;
+        let length = u32::try_from(self.buffer.len()).map_err(io::Error::other)?;
+        self.out.write_all(&length.to_le_bytes())?;
+        self.out.write_all(&self.buffer)?;
+        self.room = self.room.saturating_sub(4 + u64::from(length));
+        Ok(())
+    }
+
+    /// Adds a frame; after the last one that there was room for the recording says so and ends.
+    pub fn add(&mut self, frame: &Frame) {
+        if self.ended.is_some() {
+            return;
+        }
+        let size = match frame {
+            Frame::Record(record) => record.footprint() as u64,
+            Frame::Direction(_) | Frame::End(_) => 0,
+        };
+        let reason = if size > self.room {
+            let reason = "the room for the recording is used up".to_owned();
+            self.put(&Frame::End(reason.clone())).err().map_or(reason, |error| error.to_string())
+        } else {
+            match self.put(frame) {
+                Ok(()) => return,
+                Err(error) => error.to_string(),
+            }
+        };
+        self.ended = Some(reason);
+    }
+
+    /// Returns why nothing more is written, if that is so.
+    #[must_use]
+    pub fn ended(&self) -> Option<&str> {
+        self.ended.as_deref()
+    }
+
+    /// Says why the recording ends here, and hands the file over to the system.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn finish(mut self, reason: &str) -> io::Result<()> {
+        self.add(&Frame::End(reason.to_owned()));
+        self.out.flush()
+    }
+}
+
+/// Reads a recording, frame by frame.
+#[derive(Debug)]
+pub struct Reader<R: Read> {
+    input: R,
+    header: Header,
+    offset: u64,
+    /// Where and why it breaks off.
+    torn: Option<String>,
+    done: bool,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    ///
+    /// The file is no recording, or none that this program understands.
+    pub fn open(mut input: R) -> Result<Reader<R>, RecordingError> {
+        let mut magic = [0; 8];
+        let mut version = [0; 4];
+        let short = |error: io::Error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => RecordingError::NotOne,
+            _ => RecordingError::Read(error),
+        };
+        input.read_exact(&mut magic).map_err(short)?;
+        if magic != MAGIC {
+            return Err(RecordingError::NotOne);
+        }
+        input.read_exact(&mut version).map_err(short)?;
+        match u32::from_le_bytes(version) {
+            VERSION => {}
+            other => return Err(RecordingError::Version(other)),
+        }
+        let bytes = frame(&mut input).map_err(|e| RecordingError::Header(e.to_string()))?;
+        let bytes = bytes.ok_or_else(|| RecordingError::Header("it is missing".into()))?;
+        let header = postcard::from_bytes(&bytes).map_err(|e| RecordingError::Header(e.to_string()))?;
+        Ok(Reader { input, header, offset: 16 + bytes.len() as u64, torn: None, done: false })
+    }
+
+    /// Returns what the recording says about itself.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Returns where and why the recording breaks off, once everything before that was read.
+    #[must_use]
+    pub fn torn(&self) -> Option<&str> {
+        self.torn.as_deref()
+    }
+
+    fn tear(&mut self, reason: &str) -> Option<Frame> {
+        self.torn = Some(format!("it breaks off at byte {}: {reason}", self.offset));
+        None
+    }
+}
+
+impl<R: Read> Iterator for Reader<R> {
+    type Item = Frame;
+
+    fn next(&mut self) -> Option<Frame> {
+        if self.done || self.torn.is_some() {
+            return None;
+        }
+        match frame(&mut self.input) {
+            Ok(None) => self.tear("it has no end, so the daemon died while it was written"),
+            Ok(Some(bytes)) => match postcard::from_bytes(&bytes) {
+                Ok(frame) => {
+                    self.offset += 4 + bytes.len() as u64;
+                    self.done = matches!(frame, Frame::End(_));
+                    Some(frame)
+                }
+                Err(error) => self.tear(&format!("a damaged record ({error})")),
+            },
+            Err(error) => self.tear(&error.to_string()),
+        }
+    }
+}
+
+/// Reads one frame; `None` is the end of the file between two frames.
+fn frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut length = [0; 4];
+    let mut got = 0;
+    while got < length.len() {
+        match input.read(&mut length[got..])? {
+            0 if got == 0 => return Ok(None),
+            0 => return Err(io::Error::other("half a length")),
+            more => got += more,
+        }
+    }
+    let length = u32::from_le_bytes(length);
+    if length > MAX_FRAME {
+        return Err(io::Error::other(format!("a record of {length} bytes")));
+    }
+    // Grows as it is read: a damaged length does not take memory that the file does not have.
+    let mut bytes = Vec::new();
+    input.take(u64::from(length)).read_to_end(&mut bytes)?;
+    if bytes.len() < length as usize {
+        return Err(io::Error::other(format!("a record of {length} bytes of which {} are there", bytes.len())));
+    }
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Event, Seq, Slot};
+
+    fn header() -> Header {
+        Header { program: "/bin/x".into(), pid: 7, descriptors: vec![(3, Descriptor::File("/x".into()))] }
+    }
+
+    fn record(seq: u64) -> Frame {
+        Frame::Record(Record { seq: Seq(seq), slot: Slot(0), event: Event::ThreadEnded })
+    }
+
+    fn file(count: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut writer = Writer::begin(&mut bytes, &header(), 1 << 20).expect("memory can be written");
+        writer.add(&Frame::Direction(Direction::OutdatedLeader));
+        (0..count).for_each(|seq| writer.add(&record(seq)));
+        writer.finish("over").expect("memory can be written");
+        bytes
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let bytes = file(3);
+        let mut reader = Reader::open(&bytes[..]).expect("a recording");
+        assert_eq!(reader.header(), &header());
+        let frames: Vec<Frame> = reader.by_ref().collect();
+        assert_eq!(frames.len(), 5);
+        assert_eq!(frames[4], Frame::End("over".into()));
+        assert_eq!(reader.torn(), None);
+    }
+
+    #[test]
+    fn a_torn_file_is_read_up_to_the_tear() {
+        let bytes = file(10);
+        for length in 0..bytes.len() {
+            let Ok(mut reader) = Reader::open(&bytes[..length]) else { continue };
+            let frames = reader.by_ref().count();
+            assert!(frames < 12);
+            assert!(reader.torn().is_some_and(|torn| torn.starts_with("it breaks off at byte ")), "{length}");
+        }
+        assert!(matches!(Reader::open(&b"ELF"[..]), Err(RecordingError::NotOne)));
+        assert!(matches!(Reader::open(&b"MVEDREC\n\x09\0\0\0"[..]), Err(RecordingError::Version(9))));
+        let mut damaged = bytes.clone();
+        damaged[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(matches!(Reader::open(&damaged[..]), Err(RecordingError::Header(_))));
+    }
+
+    #[test]
+    fn the_room_is_kept() {
+        let mut bytes = Vec::new();
+        let mut writer = Writer::begin(&mut bytes, &header(), 2000).expect("memory can be written");
+        (0..1000).for_each(|seq| writer.add(&record(seq)));
+        assert_eq!(writer.ended(), Some("the room for the recording is used up"));
+        writer.finish("over").expect("memory can be written");
+        assert!(bytes.len() < 2100);
+        let last = Reader::open(&bytes[..]).expect("a recording").last();
+        assert_eq!(last, Some(Frame::End("the room for the recording is used up".into())));
+    }
+}

@@ -108,11 +108,15 @@ fn a_follower_that_outgrows_its_memory_limit_ends_the_update() {
 }
 
 /// Sends the leader alone a fatal signal; the follower takes over and no connection is lost.
-fn leader_crashes<D: Dialogue>(mut stand: Stand, load: Load<D>, signal: Signal) {
+fn leader_crashes<D: Dialogue>(stand: Stand, load: Load<D>, signal: Signal) {
+    leader_crashes_by(stand, load, |pid| process::signal(pid, signal));
+}
+
+fn leader_crashes_by<D: Dialogue>(mut stand: Stand, load: Load<D>, crash: impl FnOnce(i32)) {
     let status = stand.validate(&[]);
     stand.wait_compared(100);
     let follower = status.follower.expect("there is a follower");
-    process::signal(stand.serving, signal);
+    crash(stand.serving);
     wait_for("the follower to take over", STEP_LIMIT, || {
         process::reap(stand.server.pid());
         (stand.server.serving_pid() == Some(follower) && !process::alive(stand.server.pid())).then_some(())
@@ -128,6 +132,15 @@ fn leader_crashes<D: Dialogue>(mut stand: Stand, load: Load<D>, signal: Signal) 
 fn redis_crashes_and_its_follower_takes_over() {
     let (stand, load) = redis_under_load(20);
     leader_crashes(stand, load, Signal::SIGSEGV);
+}
+
+#[test]
+fn redis_crashes_in_a_thread_that_waits_and_its_follower_takes_over() {
+    let (stand, load) = redis_under_load(20);
+    leader_crashes_by(stand, load, |pid| {
+        let waiting = process::thread_states(pid).into_iter().map(|(tid, _)| tid).find(|tid| *tid != pid);
+        process::signal_thread(pid, waiting.expect("Redis has background threads"), Signal::SIGSEGV);
+    });
 }
 
 #[test]

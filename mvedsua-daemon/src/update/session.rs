@@ -77,6 +77,9 @@ const CLOCK: Duration = Duration::from_millis(2);
 const FORK_LIMIT: Duration = Duration::from_millis(500);
 /// How long the service goes on between two attempts to promote.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(100);
+/// How long the follower of a crashed leader may take to live through what is recorded. Nobody else can serve meanwhile, and
+/// one that stands still is found out earlier.
+const TAKE_OVER_LIMIT: Duration = Duration::from_secs(120);
 /// How many records the follower may be behind when a promotion begins; it works them off during the pause.
 const MAX_BACKLOG: u64 = 500;
 /// How often progress is reported.
@@ -371,7 +374,7 @@ impl Running<'_> {
     /// A thread of the leader stands before a signal that would end it: the follower takes over from there.
     fn take_over(&mut self, slot: Slot, signo: i32) -> End {
         tracing::warn!(slot = slot.0, signo, "the leader crashed");
-        match self.exchange(self.options.step_timeout) {
+        match self.exchange(TAKE_OVER_LIMIT) {
             Ok(_) => {
                 self.stage = match self.stage {
                     Stage::Outdated => Stage::Updated,

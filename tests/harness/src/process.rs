@@ -87,6 +87,14 @@ pub fn signal(pid: i32, signal: Signal) {
     }
 }
 
+/// Sends a signal to one thread of a process, `tgkill(2)`.
+pub fn signal_thread(pid: i32, tid: i32, signal: Signal) {
+    let call = "exit(syscall(234, map { $_ + 0 } @ARGV) == 0 ? 0 : 1)";
+    let args = [pid, tid, signal as i32].map(|number| number.to_string());
+    let status = Command::new("perl").args(["-e", call]).args(args).status();
+    assert!(status.is_ok_and(|status| status.success()), "{signal} to thread {tid}");
+}
+
 /// Kills a process and waits until it is gone; reaps it if it is ours.
 pub fn end(pid: i32) {
     signal(pid, Signal::SIGKILL);

@@ -24,7 +24,8 @@ impl Following {
                 continue;
             };
             match (self.threads.get(&tid).map(|thread| &thread.state), &held.call) {
-                (Some(State::AtCall(_) | State::Parked(_)), None) => {}
+                // The leader crashed: the follower goes on from wherever it is.
+                (Some(State::AtCall(_) | State::Entered(_) | State::Parked(_)), None) => {}
                 // Where the leader waits for a lock the follower may have got it already: it is ahead by that, and may be.
                 (Some(State::AtCall(_)), Some(_)) if held.local => {}
                 (Some(State::AtCall(call)), Some(expected))
@@ -43,7 +44,9 @@ impl Following {
                 }
                 (Some(State::Entered(_)), Some(_)) if held.written => {}
                 (Some(State::Parked(_)), Some(_)) if held.local => {}
-                (Some(State::Running { local: Some(nr) }), Some(expected)) if held.local && *nr == expected.nr => {
+                (Some(State::Running { local: Some(nr) }), expected)
+                    if expected.as_ref().is_none_or(|expected| held.local && *nr == expected.nr) =>
+                {
                     sys::interrupt(tid)?;
                     ready = false;
                 }

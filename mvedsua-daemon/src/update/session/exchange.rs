@@ -64,7 +64,13 @@ impl Running<'_> {
         let deadline = Instant::now() + self.options.step_timeout;
         loop {
             let begun = Instant::now();
-            match self.exchange(self.options.pause_limit) {
+            let backlog = self.gauge.read().records();
+            let attempt = if backlog > MAX_BACKLOG {
+                Err(Exchange::Abandoned(format!("the follower is {backlog} records behind")))
+            } else {
+                self.exchange(self.options.pause_limit)
+            };
+            match attempt {
                 Ok(descriptors) => return Ok((descriptors, begun.elapsed())),
                 Err(Exchange::Abandoned(reason)) if Instant::now() < deadline => {
                     tracing::debug!(reason, "an attempt to exchange the versions was abandoned");
@@ -90,10 +96,6 @@ impl Running<'_> {
 
     /// Swaps leader and follower: holds, drains, moves the kernel's state, commits, changes the roles.
     pub(super) fn exchange(&mut self, limit: Duration) -> std::result::Result<u32, Exchange> {
-        let backlog = self.gauge.read().records();
-        if backlog > MAX_BACKLOG {
-            return Err(Exchange::Abandoned(format!("the follower is {backlog} records behind")));
-        }
         self.lead.ask(|core| with_leading(core, |leading, process, _| leading.hold(process)))?;
         let drained = self.hold_and_drain(limit);
         if let Err(reason) = drained {

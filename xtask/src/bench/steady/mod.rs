@@ -11,7 +11,7 @@ mod watch;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::daemon::Daemon;
 
 use self::loads::{Kind, Load, Measured};
@@ -50,12 +50,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(args.rounds > 0 && args.seconds > 0.0, "there must be something to run");
     setup::run(&setup::Args::default())?;
     let binary = match &args.binary {
-        Some(binary) => binary.clone(),
+        Some(binary) => binary.canonicalize().with_context(|| format!("--binary {}", binary.display()))?,
         None => build::run(&build::Args { profile: build::Profile::Release })?,
     };
+    let chosen: Vec<Kind> = loads::ALL.into_iter().filter(|kind| kind.name().contains(&args.only)).collect();
+    let names = loads::ALL.map(Kind::name).join(", ");
+    ensure!(!chosen.is_empty(), "no load's name contains {:?}; there are {names}", args.only);
     let daemon = Daemon::prepare(&binary)?;
     let mut rows = Vec::new();
-    for kind in loads::ALL.into_iter().filter(|kind| kind.name().contains(&args.only)) {
+    for kind in chosen {
         rows.extend(bench(args, &daemon, kind)?);
     }
     report::print("steady", &rows, args.json.into())

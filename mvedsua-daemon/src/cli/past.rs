@@ -111,6 +111,7 @@ fn divergences(past: &Past) -> impl Iterator<Item = &Divergence> {
         | FailureKind::LogFull(_)
         | FailureKind::TimedOut(_)
         | FailureKind::TargetGone(_)
+        | FailureKind::NotApplied(_)
         | FailureKind::Asked(_)
         | FailureKind::Engine(_) => None,
     })

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::control::journal::JournalEntry;
 use crate::control::protocol::Problem;
-use crate::control::{Code, Engine, Observer, SessionHandle};
+use crate::control::{Ability, Code, Engine, Observer, SessionHandle};
 use crate::lifecycle::Recovery;
 use crate::monitor::{AttachOptions, Mode, Monitor, MonitorError, StatsSnapshot, TargetInfo};
 use crate::ptrace::Pid;
@@ -22,6 +22,14 @@ impl Engine for ForkEngine {
         let session = Session::start(Pid(pid), options).map_err(|e| FailureKind::Engine(e.to_string()))?;
         let (commands, events) = (session.commands(), session.events().clone());
         Ok(SessionHandle { commands, events, keep: Box::new(session) })
+    }
+
+    fn abilities(&self) -> &'static [Ability] {
+        &[Ability::InPlace]
+    }
+
+    fn check_in_place(&self, pid: i32) -> Result<(), String> {
+        update::check_cooperation(pid)
     }
 
     fn recover(&self, entry: &JournalEntry) -> Recovery {

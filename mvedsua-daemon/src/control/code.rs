@@ -102,7 +102,7 @@ impl Code {
             },
             FailureKind::LogFull(_) | FailureKind::TimedOut(_) => Code::TimedOut,
             FailureKind::TargetGone(_) => Code::TargetGone,
-            FailureKind::Asked(_) => Code::Diverged,
+            FailureKind::NotApplied(_) | FailureKind::Asked(_) => Code::Diverged,
             FailureKind::Engine(_) => Code::Inconclusive,
         }
     }

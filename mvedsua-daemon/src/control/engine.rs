@@ -41,6 +41,15 @@ pub trait Engine: Send + Sync {
         &[]
     }
 
+    /// Sees that a process can apply a new version itself, before anything is touched.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot, for the operator.
+    fn check_in_place(&self, _pid: i32) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Undoes what a daemon that died, or a session that was lost, left behind, and says who serves.
     fn recover(&self, entry: &JournalEntry) -> Recovery;
 }

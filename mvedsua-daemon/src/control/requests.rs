@@ -1,5 +1,7 @@
 //! What the daemon does with each request.
 
+use std::sync::Arc;
+
 use super::Code;
 use super::access::Need;
 use super::audit::{Line, Peer};
@@ -10,7 +12,7 @@ use super::process::{self, ProcessId};
 use super::protocol::{Answer, Ask, Problem, Request};
 use super::updates::{Asked, Handle, View, is_single, promotion_is_decided};
 use crate::lifecycle::{Event, Outcome, Refusal, State};
-use crate::package::{Package, Trust};
+use crate::package::{Method, Package, Trust};
 use crate::update::preflight::{self, InspectError};
 
 /// The most past updates that one answer holds.
@@ -136,6 +138,9 @@ impl Daemon {
         let terms = ask.wishes.over(wished).terms();
         packages::check_terms(&terms, package.as_ref(), self.shared.engine.abilities())?;
         preflight(pid, &tried).await?;
+        if package.as_ref().is_some_and(|package| package.info.method == Method::InPlace) {
+            self.cooperates(pid, &tried).await?;
+        }
         // From here on nothing waits: of two that ask at once the second sees the first.
         self.is_free(pid, &tried)?;
         let id = self.next_update();
@@ -157,6 +162,18 @@ impl Daemon {
         opened.unwrap_or_else(|e| {
             Err(Problem::new(Code::Refused, "opening the package", e.to_string(), "the daemon's log says more"))
         })
+    }
+
+    /// Sees that a process can apply a new version itself.
+    async fn cooperates(&self, pid: i32, tried: &str) -> Result<(), Problem> {
+        let engine = Arc::clone(&self.shared.engine);
+        let why = match tokio::task::spawn_blocking(move || engine.check_in_place(pid)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(why)) => why,
+            Err(e) => e.to_string(),
+        };
+        let remedy = "nothing was touched; programs that update in place are built with mvedsua-sdk, see its README";
+        Err(Problem::new(Code::Refused, tried, why, remedy))
     }
 
     /// Refuses a second update of the same service.

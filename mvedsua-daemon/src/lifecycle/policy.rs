@@ -144,6 +144,7 @@ pub(super) fn is_matter_of_timing(failure: &FailureKind) -> bool {
         FailureKind::Refused(_)
         | FailureKind::LogFull(_)
         | FailureKind::TargetGone(_)
+        | FailureKind::NotApplied(_)
         | FailureKind::Asked(_)
         | FailureKind::Engine(_) => false,
     }

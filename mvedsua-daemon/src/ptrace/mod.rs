@@ -34,6 +34,7 @@ pub mod inject;
 pub mod memory;
 pub mod probe;
 pub mod procfs;
+pub(crate) mod query;
 pub mod regs;
 pub mod ring;
 pub mod stub;

@@ -18,6 +18,7 @@
 
 mod ahead;
 mod answer;
+pub(crate) mod applying;
 mod drain;
 mod patience;
 
@@ -104,6 +105,8 @@ enum State {
         restore: [u64; 3],
         entered: bool,
     },
+    /// Makes a call of the update's own.
+    Own(applying::OwnCall),
     /// Stopped inside a call of its own, rewound, for a promotion.
     Parked(Rewound),
 }
@@ -158,6 +161,8 @@ pub(crate) struct Following {
     caught_up: bool,
     drain: Option<Drain>,
     orphans: Vec<Tid>,
+    /// The new version that is being applied.
+    applying: Option<applying::Applying>,
     ended: bool,
 }
 
@@ -184,6 +189,7 @@ impl Following {
             caught_up: false,
             drain: None,
             orphans: Vec::new(),
+            applying: None,
             ended: false,
         }
     }
@@ -286,8 +292,13 @@ impl Following {
                 }
                 return sys::resume(tid, Resume::Syscall, 0);
             }
+            State::Own(_) => return self.begin_own(tid),
             State::Running { .. } | State::AtCall(_) | State::Entered(_) | State::Parked(_) => {}
         }
+        if self.on_own_entry(process, tid, nr, args)? {
+            return Ok(());
+        }
+        let Some(thread) = self.threads.get(&tid) else { return Ok(()) };
         let treatment = syscalls::treatment(nr, &args, &process.memory);
         match treatment {
             Treatment::Row(row) if row.class == Class::Local => return self.make(tid, nr, State::Local { nr }),
@@ -327,6 +338,9 @@ impl Following {
         if let Some(Thread { state: State::Mapping { entered: true, .. }, .. }) = self.threads.get(&tid) {
             return self.fill_copy(process, tid);
         }
+        if let Some(Thread { state: State::Own(_), .. }) = self.threads.get(&tid) {
+            return self.finish_own(tid);
+        }
         let how = match self.threads.get(&tid).map(|thread| &thread.state) {
             // The exit of the undone entry.
             Some(State::Local { .. } | State::Exiting | State::Mapping { .. }) => Resume::Syscall,
@@ -346,7 +360,8 @@ impl Following {
         let synchronous = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
         if code <= 0 || !synchronous.contains(&signo) {
             // From outside, to a process that nobody knows: the leader got its own.
-            return sys::resume(tid, Resume::Sysemu, 0);
+            let own = matches!(thread.state, State::Own(_));
+            return sys::resume(tid, if own { Resume::Syscall } else { Resume::Sysemu }, 0);
         }
         // A fault: the program's own business if the leader had the same one here, a crash otherwise.
         while self.due.first_of(slot).is_none() && self.fetch() {}
@@ -366,6 +381,9 @@ impl Following {
     }
 
     fn on_interrupted(&mut self, process: &mut Process, tid: Tid) -> Result<()> {
+        if self.on_stuck(process, tid) {
+            return Ok(());
+        }
         let draining = self.drain.is_some();
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         if let State::Running { local: Some(_) } = thread.state
@@ -376,7 +394,7 @@ impl Following {
             return self.advance(process);
         }
         match thread.state {
-            State::Local { .. } | State::Cloning { .. } | State::Exiting | State::Mapping { .. } => {
+            State::Local { .. } | State::Cloning { .. } | State::Exiting | State::Mapping { .. } | State::Own(_) => {
                 sys::resume(tid, Resume::Syscall, 0)
             }
             _ => sys::resume(tid, Resume::Sysemu, 0),
@@ -424,7 +442,7 @@ impl Following {
 
     /// Answers every record that can be answered.
     fn advance(&mut self, process: &mut Process) -> Result<()> {
-        while !self.ended {
+        while !self.ended && !self.is_on_its_own() {
             let mut moved = self.answer_elastic(process)?;
             if !self.due.has_ordered() {
                 moved |= self.fetch();
@@ -442,7 +460,7 @@ impl Following {
             }
             break;
         }
-        if !self.caught_up && !self.ended && self.due.is_empty() {
+        if !self.caught_up && !self.ended && self.due.is_empty() && self.applying.is_none() {
             self.caught_up = true;
             self.notify(Notice::CaughtUp);
         }
@@ -560,6 +578,7 @@ fn describe_state(tid: Tid, thread: &Thread) -> String {
         State::Cloning { .. } => "makes a thread".to_owned(),
         State::Exiting => "ends".to_owned(),
         State::Mapping { .. } => "maps memory".to_owned(),
+        State::Own(_) => "makes a call of the update's own".to_owned(),
         State::Parked(call) => format!("is parked in {}", name(call.nr)),
     };
     format!("thread {} ({tid}) {what}", thread.slot.0)

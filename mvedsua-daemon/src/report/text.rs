@@ -34,6 +34,9 @@ pub fn headline(divergence: &Divergence) -> String {
         DivergenceKind::Crash { signo, address } => {
             format!("the follower crashed with {} at {address:#x}", signal_name(*signo))
         }
+        DivergenceKind::Hang { waited_ms } if divergence.expected.is_none() => {
+            format!("the new version did not come to the update point within {waited_ms} ms")
+        }
         DivergenceKind::Hang { waited_ms } => {
             format!("the follower made no call for {waited_ms} ms although a record of {expected} waited for it")
         }
@@ -55,6 +58,7 @@ pub fn write_failure(f: &mut fmt::Formatter<'_>, kind: &FailureKind) -> fmt::Res
         FailureKind::LogFull(how) => write!(f, "the log is full: {how}"),
         FailureKind::TimedOut(what) => write!(f, "time ran out: {what}"),
         FailureKind::TargetGone(how) => write!(f, "the process is gone: {how}"),
+        FailureKind::NotApplied(why) => write!(f, "the new version could not be applied: {why}"),
         FailureKind::Asked(why) => write!(f, "asked: {why}"),
         FailureKind::Engine(what) => write!(f, "the engine could not go on: {what}"),
     }

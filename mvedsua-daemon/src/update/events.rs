@@ -35,12 +35,22 @@ pub struct Options {
     /// How long the service may stand still for one attempt to promote; then it is abandoned and made again later.
     #[serde(default = "default_pause_limit")]
     pub pause_limit: Duration,
+    /// The object of the version that a program which cooperates is to load; none for the same version.
+    #[serde(default)]
+    pub new_version: Option<PathBuf>,
+    /// How long the follower may take to apply it.
+    #[serde(default = "default_apply_timeout")]
+    pub apply_timeout: Duration,
     /// How long stopping every thread, draining the log and the like may take before they are given up.
     pub step_timeout: Duration,
 }
 
 fn default_pause_limit() -> Duration {
     Duration::from_millis(100)
+}
+
+fn default_apply_timeout() -> Duration {
+    Duration::from_secs(30)
 }
 
 impl Default for Options {
@@ -53,6 +63,8 @@ impl Default for Options {
             lockstep: false,
             hang_timeout: Duration::from_secs(5),
             pause_limit: default_pause_limit(),
+            new_version: None,
+            apply_timeout: default_apply_timeout(),
             step_timeout: Duration::from_secs(5),
         }
     }
@@ -104,6 +116,8 @@ pub enum FailureKind {
     TimedOut(String),
     /// The target ended by itself; the text says how.
     TargetGone(String),
+    /// The new version could not be applied; the follower says why.
+    NotApplied(String),
     /// The operator or the policy asked for it.
     Asked(String),
     /// A fault of the engine or the kernel refused an operation.

@@ -6,6 +6,7 @@
 
 pub(crate) mod birth;
 mod events;
+pub(crate) mod inplace;
 pub mod preflight;
 pub(crate) mod process;
 mod recover;
@@ -14,5 +15,6 @@ pub(crate) mod session;
 pub(crate) mod tracer;
 
 pub use events::{Command, Counters, FailureKind, OnFull, Options, SessionEvent};
+pub use inplace::check as check_cooperation;
 pub use recover::{Recovered, recover};
 pub use session::Session;

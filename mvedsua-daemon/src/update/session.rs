@@ -48,6 +48,13 @@ pub(crate) enum Notice {
     Drained,
     /// The follower has lived through everything that was recorded.
     CaughtUp,
+    /// The follower has applied the new version.
+    Applied,
+    /// The follower says why it cannot apply the new version.
+    NotApplied {
+        reason: String,
+        may_help_to_retry: bool,
+    },
     Diverged(Box<Divergence>),
     /// The log has no room, and the leader does not wait for any.
     LogFull,
@@ -310,6 +317,16 @@ impl Running<'_> {
             Notice::CaughtUp => {
                 self.tell(SessionEvent::CaughtUp);
                 None
+            }
+            Notice::Applied => {
+                self.tell(SessionEvent::Applied);
+                None
+            }
+            Notice::NotApplied { reason, may_help_to_retry } => {
+                let kind =
+                    if may_help_to_retry { FailureKind::TimedOut(reason) } else { FailureKind::NotApplied(reason) };
+                self.tell(SessionEvent::Failed(kind));
+                Some(self.fall_back_without_follower())
             }
             Notice::Held | Notice::Drained => None,
             Notice::Diverged(divergence) => {

@@ -75,7 +75,7 @@ fn check_says_what_a_package_would_do_or_everything_that_is_wrong() {
 }
 
 #[test]
-fn a_package_for_another_version_exits_with_23_and_a_method_that_is_not_there_with_20() {
+fn a_package_for_another_version_exits_with_23_and_a_program_without_the_sdk_with_20() {
     let place = Place::new();
     let server = Server::sleep();
     let pid = server.pid();
@@ -93,14 +93,14 @@ fn a_package_for_another_version_exits_with_23_and_a_method_that_is_not_there_wi
     place.expect(&["package", "check", &path(&updates.join("v2")), "--target", &pid], 0);
     for to in ["v2".to_owned(), path(&updates.join("v2"))] {
         let refused = place.expect(&["update", &pid, "--to", &to], 20);
-        assert!(refused.err.contains("`in-place` is not built into it yet"), "{}", refused.err);
+        assert!(refused.err.contains("its executable was not built with the SDK"), "{}", refused.err);
     }
     let missing = place.expect(&["update", &pid, "--to", "v3"], 20);
     assert!(missing.err.contains("there are `v2`"), "{}", missing.err);
     // Relative to where the command is given, not to the daemon's directory.
     let mut here = place.command(&["update", &pid, "--to", "./v2"]);
     let refused = crate::support::said(here.current_dir(&updates));
-    assert!(refused.code == 20 && refused.err.contains("not built into it yet"), "{}", refused.err);
+    assert!(refused.code == 20 && refused.err.contains("not built with the SDK"), "{}", refused.err);
     fs::set_permissions(updates.join("v2/v2.so"), fs::Permissions::from_mode(0o666)).expect("it is ours");
     let refused = place.expect(&["update", &pid, "--to", "v2"], 20);
     assert!(refused.err.contains("v2.so: others may write it (mode 0666)"), "{}", refused.err);

@@ -5,6 +5,9 @@ use super::*;
 impl Following {
     /// Looks whether the follower still moves; called with every ring of the session's clock.
     pub(super) fn check_progress(&mut self, process: &mut Process) -> Result<()> {
+        if self.check_applying(process)? {
+            return Ok(());
+        }
         let waited = self.moved.elapsed();
         let Some(slot) = self.due.front() else { return Ok(()) };
         let futex = Some(libc::SYS_futex as u32);

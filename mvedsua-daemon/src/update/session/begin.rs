@@ -1,6 +1,8 @@
 //! t0 to t1: the leader is forked and recorded, its child becomes a follower.
 
 use super::*;
+use crate::replay::following::applying::Applying;
+use crate::update::inplace::Cooperation;
 
 pub(super) fn log_config(options: &Options) -> log::Config {
     log::Config { memory: options.log_memory, disk: options.log_disk, spill_dir: options.spill_dir.clone() }
@@ -13,6 +15,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     let follow = Tracer::spawn("mvedsua-follow", notice_sender.clone())?;
     let _clock = Clock::start(&[&lead, &follow]);
     let limit = FORK_LIMIT;
+    let cooperation = options.new_version.as_ref().map(|_| Cooperation::find(pid)).transpose()?;
     let oom_score = state::oom_score(pid);
     let (writer, reader) = log::channel(log_config(options));
     let gauge = reader.gauge();
@@ -46,10 +49,17 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     let _ = events.send(SessionEvent::Forked { leader: pid.0, follower: follower.0, threads, pause_us });
     let tally = Arc::new(Tally::default());
     let settings = following::Settings { hang_timeout: options.hang_timeout, tally: Arc::clone(&tally), agreement };
+    let new_version = cooperation.zip(options.new_version.clone());
+    let apply_timeout = options.apply_timeout;
     let adopted = follow.ask(move |core| {
         let process = birth::adopt(&core.inbox, &birth)?;
         let threads: Vec<_> = process.threads.iter().map(|(tid, slot)| (*tid, *slot)).collect();
         let mut following = Following::new(threads, reader, settings, core.notices.clone());
+        if let Some((cooperation, object)) = new_version {
+            cooperation.ask(&process.memory, &object, apply_timeout)?;
+            let tids = birth.threads.iter().map(|thread| (thread.slot, thread.tid)).collect();
+            following.apply_first(Applying::new(pid, tids, apply_timeout));
+        }
         following.start()?;
         core.process = Some(process);
         core.role = Role::Following(Box::new(following));
@@ -73,7 +83,9 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     };
     match adopted {
         Ok(()) => {
-            running.tell(SessionEvent::Applied);
+            if options.new_version.is_none() {
+                running.tell(SessionEvent::Applied);
+            }
             Ok(running)
         }
         Err(error) => {

@@ -1,0 +1,334 @@
+//! Applying a new version in the follower: from the request in its control block to its word that it is done.
+//!
+//! ```text
+//!             every thread at an update point           the new version at the update point
+//!   Waiting ───────── prctl(BEGIN) ─────────► Own ───────── prctl(DONE) ─────────► following
+//!      │ records are answered as always        │ no record is answered; calls: super::own
+//!      └──────────── prctl(FAILED), or time runs out ────► the update is undone
+//! ```
+//!
+//! A thread that waits in a call which the leader has not returned from would come to its update point only then. While
+//! nothing moves such a call is answered with `EINTR`, as by a signal; the thread makes it again after the update.
+
+use mvedsua_common::cooperation::{BEGIN, DONE, FAILED, LASTING, MARKER, TIMING};
+
+use super::super::own::{self, FIRST, Identity, Own};
+use super::*;
+use crate::ptrace::{Pid, procfs, query};
+
+/// How long nothing may move before a call that blocks is interrupted.
+const INTERRUPT_AFTER: Duration = Duration::from_millis(20);
+/// How long stopping a thread for the report may take.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
+/// The longest reason that is read.
+const MOST_REASON: u64 = 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Waiting,
+    Own,
+    /// It takes too long; a thread is being stopped for the report.
+    Stuck,
+}
+
+/// An update that is being applied.
+#[derive(Debug)]
+pub(crate) struct Applying {
+    phase: Phase,
+    limit: Duration,
+    deadline: Instant,
+    leader: Pid,
+    /// The leader's threads, which the follower is to take its own for.
+    tids: BTreeMap<Slot, Tid>,
+}
+
+impl Applying {
+    pub(crate) fn new(leader: Pid, tids: BTreeMap<Slot, Tid>, limit: Duration) -> Applying {
+        Applying { phase: Phase::Waiting, limit, deadline: Instant::now() + limit, leader, tids }
+    }
+}
+
+/// A call of the update's own, while it is executed.
+#[derive(Clone, Debug)]
+pub(super) struct OwnCall {
+    nr: u32,
+    args: [u64; 6],
+    /// It opens a file.
+    opens: bool,
+    entered: bool,
+}
+
+impl Following {
+    /// The follower is to apply a new version before it follows.
+    pub(crate) fn apply_first(&mut self, applying: Applying) {
+        self.applying = Some(applying);
+    }
+
+    /// Says whether the calls of the follower are its own.
+    pub(super) fn is_on_its_own(&self) -> bool {
+        self.applying.as_ref().is_some_and(|applying| applying.phase != Phase::Waiting)
+    }
+
+    /// Looks at a call before anything else does; says whether it was dealt with.
+    pub(super) fn on_own_entry(&mut self, process: &mut Process, tid: Tid, nr: u32, args: [u64; 6]) -> Result<bool> {
+        if self.applying.is_none() {
+            return Ok(false);
+        }
+        if i64::from(nr) == libc::SYS_prctl && args[0] == MARKER {
+            self.on_marker(process, tid, &args)?;
+            return Ok(true);
+        }
+        if !self.is_on_its_own() {
+            return Ok(false);
+        }
+        let treatment = syscalls::treatment(nr, &args, &process.memory);
+        let call = OwnCall { nr, args, opens: false, entered: false };
+        match own::decide(nr, &args, &treatment) {
+            Own::Local => return Ok(false),
+            Own::Real => self.execute(tid, call, None)?,
+            Own::OnFile(arg) => self.execute(tid, call, Some(arg))?,
+            Own::Open(path) => match self.is_odd_file(process, args[path]) {
+                Some(what) => self.refuse_own(process, tid, nr, args, &format!("it opens {what}")),
+                None => {
+                    let below = (path == 1 && args[0] as i32 >= FIRST).then_some(0);
+                    self.execute(tid, OwnCall { opens: true, ..call }, below)?;
+                }
+            },
+            Own::Query(fd) => {
+                let Some(applying) = &self.applying else { return Ok(false) };
+                match query::ask(applying.leader, fd, nr, &args, &process.memory)? {
+                    Some(ret) => self.answer_own(tid, ret)?,
+                    None => self.refuse_own(process, tid, nr, args, "it does more than ask"),
+                }
+            }
+            Own::Registration => match self.register(process, &args)? {
+                Ok(()) => self.answer_own(tid, 0)?,
+                Err(reason) => self.refuse_own(process, tid, nr, args, &reason),
+            },
+            Own::Identity(which) => {
+                let name = self.leaders_name(process, tid, which)?;
+                self.answer_own(tid, i64::from(name))?;
+            }
+            Own::Refuse(reason) => self.refuse_own(process, tid, nr, args, reason),
+        }
+        Ok(true)
+    }
+
+    fn answer_own(&mut self, tid: Tid, ret: i64) -> Result<()> {
+        sys::set_result(tid, ret)?;
+        self.go(tid, Resume::Sysemu, State::Running { local: None })
+    }
+
+    /// Makes a call for real; the number of a file of the update's own is in argument `file`.
+    fn execute(&mut self, tid: Tid, call: OwnCall, file: Option<usize>) -> Result<()> {
+        let mut regs = sys::get_regs(tid)?;
+        regs::undo_entry(&mut regs, call.nr);
+        match file {
+            Some(0) => regs.rdi -= FIRST as u64,
+            Some(4) => regs.r8 -= FIRST as u64,
+            _ => {}
+        }
+        sys::set_regs(tid, &regs)?;
+        self.go(tid, Resume::Syscall, State::Own(call))
+    }
+
+    /// A real call has returned: the program sees the numbers that it knows.
+    pub(super) fn finish_own(&mut self, tid: Tid) -> Result<()> {
+        let Some(Thread { state: State::Own(call), .. }) = self.threads.get_mut(&tid) else { return Ok(()) };
+        if !call.entered {
+            // The exit of the undone entry.
+            return sys::resume(tid, Resume::Syscall, 0);
+        }
+        let mut regs = sys::get_regs(tid)?;
+        (regs.rdi, regs.r8) = (call.args[0], call.args[4]);
+        if call.opens && regs.rax as i64 >= 0 {
+            regs.rax += FIRST as u64;
+        }
+        sys::set_regs(tid, &regs)?;
+        self.go(tid, Resume::Sysemu, State::Running { local: None })
+    }
+
+    /// A real call begins.
+    pub(super) fn begin_own(&mut self, tid: Tid) -> Result<()> {
+        if let Some(Thread { state: State::Own(call), .. }) = self.threads.get_mut(&tid) {
+            call.entered = true;
+        }
+        sys::resume(tid, Resume::Syscall, 0)
+    }
+
+    fn refuse_own(&mut self, process: &Process, tid: Tid, nr: u32, args: [u64; 6], reason: &str) {
+        let Some(slot) = process.slot(tid) else { return };
+        let row = syscalls::treatment(nr, &args, &process.memory).row();
+        let inputs = row.map(|row| capture_inputs(row, &args, &process.memory)).unwrap_or_default();
+        let name = syscalls::name(nr).unwrap_or("an unknown call").to_owned();
+        let kind = DivergenceKind::Refused { call: name, reason: format!("in the update, {reason}") };
+        let call = Call { nr, args, row, inputs };
+        let divergence = self.describe(slot, kind, None, Some(&call));
+        self.diverge(process, divergence);
+    }
+
+    /// Returns what a path names if opening it may do more than give something to read.
+    fn is_odd_file(&self, process: &Process, path: u64) -> Option<&'static str> {
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::fs::FileTypeExt;
+        let mut bytes = vec![0; libc::PATH_MAX as usize];
+        let len = process.memory.read_some(path, &mut bytes);
+        let len = bytes[..len].iter().position(|byte| *byte == 0)?;
+        let root = if bytes[0] == b'/' { "root" } else { "cwd" };
+        let place = std::path::Path::new("/proc").join(process.pid.0.to_string()).join(root);
+        let name = std::ffi::OsStr::from_bytes(bytes[..len].strip_prefix(b"/").unwrap_or(&bytes[..len]));
+        let kind = std::fs::metadata(place.join(name)).ok()?.file_type();
+        let harmless = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"];
+        let known = harmless.iter().any(|known| known.as_bytes() == &bytes[..len]);
+        if kind.is_fifo() {
+            Some("a FIFO")
+        } else if kind.is_socket() || kind.is_block_device() || (kind.is_char_device() && !known) {
+            Some("a device")
+        } else {
+            None
+        }
+    }
+
+    /// The new version wants to be told of a descriptor's events by another value.
+    fn register(&mut self, process: &Process, args: &[u64; 6]) -> Result<std::result::Result<(), String>> {
+        let (epfd, fd) = (args[0] as i32, args[2] as i32);
+        let (events, data) = (process.memory.read_u32(args[3])?, process.memory.read_u64(args[3] + 4)?);
+        let Some(applying) = &self.applying else { return Ok(Ok(())) };
+        let Ok(entries) = procfs::epoll_entries(applying.leader, epfd) else {
+            return Ok(Err(format!("{epfd} is no epoll set of the leader")));
+        };
+        // One that the leader has taken out meanwhile will be taken out by the records, too.
+        let Some(entry) = entries.into_iter().find(|entry| entry.fd == fd) else { return Ok(Ok(())) };
+        let always = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+        if events | always != entry.events | always {
+            return Ok(Err(format!("it waits for other events of descriptor {fd} than the leader")));
+        }
+        self.registrations.set(epfd, fd, Pair { leader: entry.data, follower: data });
+        Ok(Ok(()))
+    }
+
+    fn leaders_name(&self, process: &Process, tid: Tid, which: Identity) -> Result<i32> {
+        let Some(applying) = &self.applying else { return Ok(tid.0) };
+        Ok(match which {
+            Identity::Process => applying.leader.0,
+            Identity::Parent => procfs::parent(applying.leader)?.0,
+            Identity::Thread => {
+                process.slot(tid).and_then(|slot| applying.tids.get(&slot)).map_or(tid.0, |leaders| leaders.0)
+            }
+        })
+    }
+
+    fn on_marker(&mut self, process: &mut Process, tid: Tid, args: &[u64; 6]) -> Result<()> {
+        let Some(applying) = &mut self.applying else { return Ok(()) };
+        match args[1] {
+            BEGIN => {
+                applying.phase = Phase::Own;
+                self.answer_own(tid, 0)
+            }
+            DONE => {
+                let left = procfs::descriptors(process.pid)?;
+                if let Some(open) = left.first() {
+                    let what = format!("the new version keeps {} open, which it opened itself", open.target.display());
+                    self.not_applied(what, LASTING);
+                    return Ok(());
+                }
+                self.applying = None;
+                self.moved = Instant::now();
+                self.notify(Notice::Applied);
+                self.answer_own(tid, 0)?;
+                self.advance(process)
+            }
+            FAILED => {
+                let bytes = process.memory.read_vec(args[2], args[3].min(MOST_REASON) as usize)?;
+                self.not_applied(String::from_utf8_lossy(&bytes).into_owned(), args[4]);
+                Ok(())
+            }
+            _ => self.answer_own(tid, -i64::from(libc::EINVAL)),
+        }
+    }
+
+    /// The follower stays where it is; the session ends it.
+    fn not_applied(&mut self, reason: String, class: u64) {
+        if !self.ended {
+            self.ended = true;
+            self.notify(Notice::NotApplied { reason, may_help_to_retry: class == TIMING });
+        }
+    }
+
+    /// Looks whether the update gets on; called with every ring of the session's clock. Says whether no record may be
+    /// answered now.
+    pub(super) fn check_applying(&mut self, process: &mut Process) -> Result<bool> {
+        let Some(applying) = &self.applying else { return Ok(false) };
+        let (phase, limit) = (applying.phase, applying.limit);
+        if Instant::now() > applying.deadline {
+            self.overdue(process, phase, limit);
+        } else if phase == Phase::Waiting && self.moved.elapsed() >= INTERRUPT_AFTER {
+            self.interrupt(process)?;
+        }
+        Ok(phase != Phase::Waiting)
+    }
+
+    fn overdue(&mut self, process: &Process, phase: Phase, limit: Duration) {
+        let places: Vec<String> = self.threads.iter().map(|(tid, thread)| describe_state(*tid, thread)).collect();
+        let Some(slot) = self.stuck_slot() else { return };
+        match phase {
+            Phase::Waiting => {
+                let places = places.join("; ");
+                let what = format!("no update point was reached within {:.1} s: {places}", limit.as_secs_f64());
+                self.not_applied(what, TIMING);
+            }
+            Phase::Own => {
+                tracing::warn!(?places, "the new version does not come to the update point");
+                // It must stand still to tell where it is.
+                if let Some(applying) = &mut self.applying {
+                    applying.phase = Phase::Stuck;
+                    applying.deadline += STOP_WITHIN;
+                }
+                if let Some(tid) = process.tid(slot)
+                    && let Err(error) = sys::interrupt(tid)
+                {
+                    tracing::warn!(%error, "a thread that is stuck cannot be stopped");
+                }
+            }
+            Phase::Stuck => self.give_up(process, slot),
+        }
+    }
+
+    /// The thread that computes; else the first one.
+    fn stuck_slot(&self) -> Option<Slot> {
+        let computes = |thread: &&Thread| matches!(thread.state, State::Running { local: None });
+        self.threads.values().find(computes).or_else(|| self.threads.values().next()).map(|thread| thread.slot)
+    }
+
+    fn give_up(&mut self, process: &Process, slot: Slot) {
+        let waited_ms = self.applying.as_ref().map_or(0, |applying| applying.limit.as_millis() as u64);
+        let divergence = self.describe(slot, DivergenceKind::Hang { waited_ms }, None, None);
+        self.diverge(process, divergence);
+    }
+
+    /// A thread that was to tell where it is has stopped; says whether it was one.
+    pub(super) fn on_stuck(&mut self, process: &Process, tid: Tid) -> bool {
+        let stuck = self.applying.as_ref().is_some_and(|applying| applying.phase == Phase::Stuck);
+        if let Some(slot) = process.slot(tid).filter(|_| stuck) {
+            self.give_up(process, slot);
+        }
+        stuck
+    }
+
+    /// Threads that wait in a call of which nothing is known yet leave it.
+    fn interrupt(&mut self, process: &mut Process) -> Result<()> {
+        while self.fetch() {}
+        let waits = |(tid, thread): (&Tid, &Thread)| match &thread.state {
+            State::AtCall(call) if own::is_interruptible(call.nr) && self.due.first_of(thread.slot).is_none() => {
+                Some(*tid)
+            }
+            _ => None,
+        };
+        let waiting: Vec<Tid> = self.threads.iter().filter_map(waits).collect();
+        for tid in waiting {
+            self.answer_own(tid, -i64::from(libc::EINTR))?;
+            self.moved = Instant::now();
+        }
+        self.advance(process)
+    }
+}

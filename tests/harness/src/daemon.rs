@@ -300,7 +300,10 @@ fn concerns(target: &Value, pid: i32) -> bool {
     let is = |value: &Value| value.as_i64() == Some(i64::from(pid));
     let versions = target["versions"].as_array().into_iter().flatten();
     let mut known = target["update"]["pids"].as_array().into_iter().flatten();
-    is(&target["pid"]) || versions.into_iter().any(|v| is(&v["pid"])) || is(&target["update"]["asked_pid"]) || known.any(is)
+    is(&target["pid"])
+        || versions.into_iter().any(|v| is(&v["pid"]))
+        || is(&target["update"]["asked_pid"])
+        || known.any(is)
 }
 
 impl Status {

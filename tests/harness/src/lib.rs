@@ -1,6 +1,7 @@
 //! Starts real servers and guests, drives them with checking clients, and proves that nothing is left behind.
 //!
 //! - [`server`]: Redis, Memcached, lighttpd and Python's `http.server` on free loopback ports.
+//! - [`kvstore`]: the project's own key-value store, whose versions differ.
 //! - [`load`]: clients that check every reply against a model and remember the longest request.
 //! - [`daemon`]: the real `mvedsuad`, with directories of its own.
 //! - [`guests`]: small programs that check themselves, for each row of the system-call table.
@@ -9,6 +10,7 @@
 
 pub mod daemon;
 pub mod guests;
+pub mod kvstore;
 pub mod load;
 pub mod process;
 pub mod server;

@@ -59,13 +59,21 @@ pub fn free_port() -> Result<u16> {
 
 /// Starts a program that listens on a port; `args` gets the port and the folder.
 pub fn start(name: &str, args: impl Fn(u16, &Path) -> Result<Vec<String>>) -> Result<Server> {
-    let program = process::find_program(name)?;
+    start_program(name, &process::find_program(name)?, args)
+}
+
+/// Like [`start`], with the path of the program.
+pub(crate) fn start_program(
+    name: &str,
+    program: &Path,
+    args: impl Fn(u16, &Path) -> Result<Vec<String>>,
+) -> Result<Server> {
     for _ in 0..PORT_ATTEMPTS {
         let dir = tempfile::Builder::new().prefix("mvedsua-test-").tempdir()?;
         let port = free_port()?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let args = args(port, dir.path())?;
-        let program = Program::start(&program, &args, dir.path(), &dir.path().join("output"))?;
+        let program = Program::start(program, &args, dir.path(), &dir.path().join("output"))?;
         let server = Server { program, address, dir };
         let outcome = try_wait_for(START_LIMIT, || {
             if !server.program.is_running() {

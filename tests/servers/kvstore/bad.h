@@ -19,6 +19,9 @@
 
 #include <fcntl.h>
 
+#if defined(BAD_CRASH_AT) || defined(BAD_TRANSFORMER_CRASHES)
+static volatile int *volatile bad_nowhere = (int *)16;
+#endif
 #if defined(BAD_CRASH_AT) || defined(BAD_HANG_AT) || defined(BAD_LOCK_AT) || defined(BAD_WRITE_AT)
 static unsigned long bad_commands;
 #endif
@@ -33,7 +36,7 @@ static inline void bad_command(void)
 {
 #ifdef BAD_CRASH_AT
     if (++bad_commands == BAD_CRASH_AT) {
-        *(volatile int *)16 = 1;
+        *bad_nowhere = 1;
     }
 #endif
 #ifdef BAD_HANG_AT
@@ -83,7 +86,7 @@ static inline void bad_byte(char *text)
 static inline void bad_transformer(void)
 {
 #ifdef BAD_TRANSFORMER_CRASHES
-    *(volatile int *)16 = 1;
+    *bad_nowhere = 1;
 #endif
 #ifdef BAD_TRANSFORMER_LOOPS
     for (volatile int on = 1; on;) {

@@ -6,6 +6,9 @@
  *   count            the number of keys
  *
  * Anything else is answered with ERROR. `kvstore PORT [ENTRIES]`; with ENTRIES it begins with key0 = value0 and so on.
+ *
+ * Compiled with FRAGILE it crashes on the command `boom`; with HOLD, `hold` takes a lock and `free` gives it back, so that no
+ * update can begin between them.
  */
 #include "server.h"
 
@@ -87,6 +90,20 @@ static void answer(struct client *client, char *line)
 {
     char *rest = line;
     char *command = strsep(&rest, " ");
+#ifdef FRAGILE
+    if (strcmp(command, "boom") == 0) {
+        static volatile int *volatile nowhere = (int *)16;
+        *nowhere = 1;
+    }
+#endif
+#ifdef HOLD
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    if (strcmp(command, "hold") == 0 || strcmp(command, "free") == 0) {
+        say(client, "ERROR\n");
+        command[0] == 'h' ? mvedsua_mutex_lock(&lock) : mvedsua_mutex_unlock(&lock);
+        return;
+    }
+#endif
     if (strcmp(command, "put") == 0 && rest) {
         char *key = strsep(&rest, " ");
         if (*key && rest && *rest && !strchr(rest, ' ')) {

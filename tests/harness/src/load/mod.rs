@@ -10,6 +10,7 @@ pub mod http;
 pub mod lines;
 pub mod memcached;
 pub mod resp;
+pub mod store;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;

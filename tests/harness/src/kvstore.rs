@@ -1,0 +1,106 @@
+//! The project's own key-value store, `tests/servers/kvstore`: its versions, good and bad, and packages of them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::server::{Server, start_program};
+
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("running {command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Builds the SDK in the profile of the running test and returns its static library.
+fn library() -> Result<PathBuf> {
+    let exe = std::env::current_exe()?;
+    let folder = exe.ancestors().skip(1).find(|dir| !dir.ends_with("deps")).context("the test lies in a folder")?;
+    let profile = if folder.ends_with("release") { "release" } else { "dev" };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    run(Command::new(cargo)
+        .args(["build", "--quiet", "--profile", profile, "--package", "mvedsua-sdk"])
+        .current_dir(project()))?;
+    Ok(folder.join("libmvedsua.a"))
+}
+
+/// The store's files, compiled into a folder of their own.
+#[derive(Debug)]
+pub struct Store {
+    dir: TempDir,
+}
+
+impl Store {
+    /// Compiles the executable and version 1, the latter with `defines`.
+    pub fn compile(defines: &[&str]) -> Result<Store> {
+        let dir = tempfile::Builder::new().prefix("mvedsua-kvstore-").tempdir()?;
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-O2", "-g", "-Wl,--export-dynamic-symbol=mvedsua_*", "-o"]).arg(dir.path().join("kvstore"));
+        run(gcc.arg(project().join("mvedsua-sdk/driver/mvedsua-run.c")).arg(library()?))?;
+        let store = Store { dir };
+        store.object("v1.c", "v1.so", defines)?;
+        Ok(store)
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Compiles a version; `defines` are as `-DNAME=VALUE`.
+    pub fn object(&self, source: &str, out: &str, defines: &[&str]) -> Result<PathBuf> {
+        let out = self.dir.path().join(out);
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-std=gnu17", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-pthread"]);
+        gcc.arg("-Wl,--build-id")
+            .arg("-I")
+            .arg(project().join("mvedsua-sdk/include"))
+            .args(defines)
+            .arg("-o")
+            .arg(&out);
+        run(gcc.arg(project().join("tests/servers/kvstore").join(source)))?;
+        Ok(out)
+    }
+
+    /// Makes a package of version 2, compiled with `defines`, and returns its folder. `policy` is the manifest's section.
+    pub fn package(&self, name: &str, defines: &[&str], policy: &str) -> Result<PathBuf> {
+        let folder = self.dir.path().join(name);
+        fs::create_dir(&folder)?;
+        self.object("v2.c", &format!("{name}/{name}.so"), defines)?;
+        let (from, to) = (build_id(&self.dir.path().join("v1.so"))?, build_id(&folder.join(format!("{name}.so")))?);
+        let manifest = format!(
+            "name = \"{name}\"\nmethod = \"in-place\"\nfrom = [\"{from}\"]\nto = \"{to}\"\nobject = \"{name}.so\"\n\
+             entry = \"mvedsua_main\"\n[policy]\n{policy}"
+        );
+        fs::write(folder.join("update.toml"), manifest)?;
+        for path in [folder.clone(), folder.join("update.toml"), folder.join(format!("{name}.so"))] {
+            let mode = if path.is_dir() { 0o755 } else { 0o644 };
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
+        Ok(folder)
+    }
+
+    /// Starts version 1 with that many entries: `key0` has `value0`, and so on.
+    pub fn start(&self, entries: u64) -> Result<Server> {
+        let object = self.dir.path().join("v1.so").display().to_string();
+        start_program("kvstore", &self.dir.path().join("kvstore"), |port, _| {
+            Ok(vec![object.clone(), port.to_string(), entries.to_string()])
+        })
+    }
+}
+
+/// Returns the build-id of a file.
+pub fn build_id(path: &Path) -> Result<String> {
+    let notes = run(Command::new("readelf").arg("-n").arg(path))?;
+    let id = notes.lines().find_map(|line| line.trim().strip_prefix("Build ID: "));
+    Ok(id.with_context(|| format!("{} has no build-id", path.display()))?.to_owned())
+}

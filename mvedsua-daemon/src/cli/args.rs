@@ -269,6 +269,12 @@ pub struct UpdateArgs {
     /// Hold each output of the leader back until the new version has produced the same
     #[arg(long)]
     pub lockstep: bool,
+    /// A file of rules for the differences that are meant; they come before the package's own
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// Keep what the old version does in a file, for `rules test`; it holds payloads, and only root may ask for it
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// Show progress until there is a verdict, and exit with it
     #[arg(long)]
     pub wait: bool,

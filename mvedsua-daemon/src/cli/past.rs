@@ -17,6 +17,7 @@ use crate::control::process::Wanted;
 use crate::control::protocol::{Answer, Problem, Request};
 use crate::lifecycle::{Cause, Outcome};
 use crate::report::{self, Payloads};
+use crate::rules;
 use crate::update::FailureKind;
 
 pub(super) fn history(cli: &Cli, args: &HistoryArgs) -> Result<Code, Problem> {
@@ -144,6 +145,9 @@ fn to_text(past: &Past) -> String {
         bytes(counters.compared_bytes)
     );
     field("compared", &compared);
+    for rule in &past.rules {
+        field("rule", &rule.to_string());
+    }
     let pause = |us: Option<u64>| us.map_or("none".to_owned(), |us| format!("{}.{:02} ms", us / 1000, us % 1000 / 10));
     field("pauses", &format!("fork {}, promotion {}", pause(past.fork_pause_us), pause(past.promotion_pause_us)));
     for failure in other_failures(past) {
@@ -155,6 +159,10 @@ fn to_text(past: &Past) -> String {
             let _ = writeln!(out, "{} times alike:", group.count);
         }
         out.push_str(&report::render(group.example));
+        if let Some(rule) = rules::propose(group.example) {
+            out.push_str("  if this is meant, this rule allows for it (`mvedsuad update … --rules FILE`)\n\n");
+            out.push_str(&rule);
+        }
     }
     out
 }
@@ -162,14 +170,21 @@ fn to_text(past: &Past) -> String {
 fn to_json(past: &Past, payloads: Payloads) -> serde_json::Value {
     let groups: Vec<_> = report::group(divergences(past))
         .iter()
-        .map(|group| json!({"count": group.count, "divergence": report::divergence_to_json(group.example, payloads)}))
+        .map(|group| {
+            // It quotes payloads.
+            let rule = if payloads == Payloads::Shown { rules::propose(group.example) } else { None };
+            json!({
+                "count": group.count, "divergence": report::divergence_to_json(group.example, payloads),
+                "proposed_rule": rule,
+            })
+        })
         .collect();
     json!({
         "update": past.update, "pid": past.pid, "owner": past.owner, "program": past.program, "to": past.to,
         "package": past.package,
         "asked_by": past.asked_by, "asked_ms": past.asked_ms, "ended_ms": past.ended_ms, "attempts": past.attempts,
         "fork_pause_us": past.fork_pause_us, "promotion_pause_us": past.promotion_pause_us,
-        "counters": past.counters, "code": past.code, "outcome": past.outcome.to_string(),
+        "counters": past.counters, "rules": past.rules, "code": past.code, "outcome": past.outcome.to_string(),
         "failures": other_failures(past).collect::<Vec<_>>(), "divergences": groups,
     })
 }

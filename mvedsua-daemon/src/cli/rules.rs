@@ -1,7 +1,7 @@
 //! `rules check` and `rules test`: nothing here needs a daemon or a process.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,6 +36,20 @@ pub(super) fn read(file: &Path) -> Result<String, Problem> {
     }
     std::fs::read_to_string(file)
         .map_err(|e| refused(e.to_string(), "rules are UTF-8 text; other bytes are written \\xNN"))
+}
+
+/// Reads a file of rules for an update: one with an error is refused, warnings are told.
+pub(super) fn read_good(file: &Path) -> Result<String, Problem> {
+    let source = read(file)?;
+    let checked = rules::check(&source);
+    let found = rendered(file, &source, &checked);
+    if checked.rules.is_none() {
+        let tried = format!("reading the rules in {}", file.display());
+        return Err(Problem::new(Code::Refused, tried, format!("\n{found}"), "mend them; nothing was touched"));
+    }
+    // Where even that cannot be written there is nobody to tell.
+    drop(std::io::stderr().write_all(found.as_bytes()));
+    Ok(source)
 }
 
 fn check(cli: &Cli, args: &RulesCheckArgs) -> Result<Code, Problem> {

@@ -73,6 +73,9 @@ fn write_update(out: &mut String, update: &UpdateStatus) {
         count(evidence.need.min_outputs)
     );
     field(out, "compared", &compared);
+    for rule in &update.rules {
+        field(out, "rule", &rule.to_string());
+    }
     if update.plan.is_some() {
         field(out, "behind", &format!("{} of {} records", count(counters.backlog), count(counters.recorded)));
         field(out, "log", &log(&update.log));

@@ -7,7 +7,7 @@ use super::args::{Cli, PromoteArgs, RollbackArgs, TargetArgs, UpdateArgs};
 use super::client::{Client, mismatched};
 use super::observe::done;
 use super::target::{self, Among, find_among};
-use super::{out, spawn, status_text};
+use super::{out, rules, spawn, status_text};
 use crate::control::protocol::{Answer, Ask, Insist, Problem, Request};
 use crate::control::status::{ResultStatus, Status, TargetStatus};
 use crate::control::{Code, packages};
@@ -67,7 +67,18 @@ fn ask_of(args: &UpdateArgs) -> Result<Ask, Problem> {
         })?;
         to = absolute.display().to_string();
     }
-    Ok(Ask { to, wishes })
+    let rules = match &args.rules {
+        Some(file) => Some(rules::read_good(file)?),
+        None => None,
+    };
+    let record = match &args.record {
+        Some(file) => Some(std::path::absolute(file).map_err(|e| {
+            let tried = format!("finding {}", file.display());
+            Problem::new(Code::Usage, tried, e.to_string(), "give its absolute path")
+        })?),
+        None => None,
+    };
+    Ok(Ask { to, wishes, rules, record })
 }
 
 /// Shows how the update goes on until there is a verdict.

@@ -25,7 +25,7 @@ impl Engine for ForkEngine {
     }
 
     fn abilities(&self) -> &'static [Ability] {
-        &[Ability::InPlace]
+        &[Ability::InPlace, Ability::Rules]
     }
 
     fn check_in_place(&self, pid: i32) -> Result<(), String> {

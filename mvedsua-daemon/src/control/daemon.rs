@@ -269,6 +269,7 @@ fn past_of(entry: &JournalEntry, outcome: Outcome, code: Code) -> Past {
         fork_pause_us: None,
         promotion_pause_us: None,
         counters: Counters::default(),
+        rules: vec![],
         failures: vec![FailureKind::Engine(format!("the daemon died in stage {}", entry.stage))],
         outcome,
         code,

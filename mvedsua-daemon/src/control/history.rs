@@ -12,6 +12,7 @@ use super::process::Program;
 use super::{Code, dirs};
 use crate::lifecycle::Outcome;
 use crate::package::PackageInfo;
+use crate::rules::RuleCount;
 use crate::update::{Counters, FailureKind};
 
 /// How many updates are kept.
@@ -39,6 +40,9 @@ pub struct Past {
     pub fork_pause_us: Option<u64>,
     pub promotion_pause_us: Option<u64>,
     pub counters: Counters,
+    /// What each rule did in the last attempt.
+    #[serde(default)]
+    pub rules: Vec<RuleCount>,
     /// What failed, attempt by attempt. Divergences hold windows of payloads: the file is the daemon's own.
     pub failures: Vec<FailureKind>,
     pub outcome: Outcome,
@@ -153,6 +157,7 @@ mod tests {
             fork_pause_us: None,
             promotion_pause_us: None,
             counters: Counters::default(),
+            rules: vec![],
             failures: vec![],
             outcome: Outcome::Confirmed { leader: 8 },
             code: Code::Done,

@@ -5,6 +5,8 @@
 //! may be used again. What is malformed is answered by an error that says what and where; a line longer than
 //! [`MAX_REQUEST`] is answered and ends the connection.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::Code;
@@ -17,7 +19,7 @@ use crate::package::Wishes;
 /// The version of the language.
 pub const VERSION: u32 = 1;
 /// The longest request, bytes.
-pub const MAX_REQUEST: usize = 64 << 10;
+pub const MAX_REQUEST: usize = 1 << 20;
 
 /// A request with the version of the language that it is written in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,6 +95,12 @@ pub struct Ask {
     /// What the operator asks for; the rest is the package's to say.
     #[serde(default)]
     pub wishes: Wishes,
+    /// Rules for the differences that are meant, as text; a package's own come after them.
+    #[serde(default)]
+    pub rules: Option<String>,
+    /// Where to keep what the leader does; root only, since the daemon writes the file.
+    #[serde(default)]
+    pub record: Option<PathBuf>,
 }
 
 impl Ask {

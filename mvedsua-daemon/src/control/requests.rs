@@ -1,5 +1,6 @@
 //! What the daemon does with each request.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Code;
@@ -13,6 +14,7 @@ use super::protocol::{Answer, Ask, Problem, Request};
 use super::updates::{Asked, Handle, View, is_single, promotion_is_decided};
 use crate::lifecycle::{Event, Outcome, Refusal, State};
 use crate::package::{Method, Package, Trust};
+use crate::rules::{self, RuleSet};
 use crate::update::preflight::{self, InspectError};
 
 /// The most past updates that one answer holds.
@@ -137,6 +139,8 @@ impl Daemon {
         let wished = package.as_ref().map(|package| package.wishes.clone()).unwrap_or_default();
         let terms = ask.wishes.over(wished).terms();
         packages::check_terms(&terms, package.as_ref(), self.shared.engine.abilities())?;
+        let rules = rules_of(ask.rules, package.as_ref()).await?;
+        check_recording(peer, ask.record.as_deref())?;
         preflight(pid, &tried).await?;
         if package.as_ref().is_some_and(|package| package.info.method == Method::InPlace) {
             self.cooperates(pid, &tried).await?;
@@ -144,7 +148,8 @@ impl Daemon {
         // From here on nothing waits: of two that ask at once the second sees the first.
         self.is_free(pid, &tried)?;
         let id = self.next_update();
-        let asked = Asked { id, process, owner: uids[0], by: peer, to: ask.to, terms, package };
+        let asked =
+            Asked { id, process, owner: uids[0], by: peer, to: ask.to, terms, package, rules, record: ask.record };
         self.begin(asked).map_err(|e| {
             let remedy = "make room on the disk of the state directory; without a journal no update is begun";
             Problem::new(Code::Refused, tried, format!("the journal cannot be written: {e}"), remedy)
@@ -345,4 +350,40 @@ fn rolled_back(state: &State) -> Result<(), (Code, String)> {
         Some(outcome) if outcome.updated().is_some() => Err((Code::Usage, outcome.to_string())),
         Some(_) | None => confirmed(state),
     }
+}
+
+/// Reads the rules that are asked for and those of the package; the operator's come first.
+async fn rules_of(asked: Option<String>, package: Option<&Package>) -> Result<Option<Arc<RuleSet>>, Problem> {
+    let own = asked.map(|text| ("--rules".to_owned(), text));
+    let mut files: Vec<(String, String)> = own.into_iter().collect();
+    for path in package.map(|package| package.rules.as_slice()).unwrap_or_default() {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            let tried = format!("reading the rules in {}", path.display());
+            Problem::new(Code::Refused, tried, e.to_string(), "nothing was touched; check the package")
+        })?;
+        files.push((path.display().to_string(), text));
+    }
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let read = tokio::task::spawn_blocking(move || rules::check_all(&files)).await;
+    let found = read.unwrap_or_else(|e| Err(e.to_string()));
+    found.map(|rules| Some(Arc::new(rules))).map_err(|why| {
+        let remedy = "nothing was touched; `mvedsuad rules check FILE` looks again";
+        Problem::new(Code::Refused, "reading the rules", why, remedy)
+    })
+}
+
+/// Sees that a recording may be written: the daemon does it with all its rights, and it holds the service's payloads.
+fn check_recording(peer: Peer, path: Option<&Path>) -> Result<(), Problem> {
+    let Some(path) = path else { return Ok(()) };
+    let tried = format!("recording into {}", path.display());
+    if peer.uid != 0 {
+        let why = "it holds everything that the service reads and writes, and the daemon writes it";
+        return Err(Problem::new(Code::Refused, tried, why, "only root may ask for a recording"));
+    }
+    if path.exists() {
+        return Err(Problem::new(Code::Refused, tried, "the file is there already", "take another name, or remove it"));
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@ use super::process::Program;
 use crate::lifecycle::{Evidence, Outcome, Plan, Stage};
 use crate::monitor::TargetInfo;
 use crate::package::{PackageInfo, Terms};
+use crate::rules::RuleCount;
 use crate::update::Counters;
 
 /// Where everything stands.
@@ -97,6 +98,9 @@ pub struct UpdateStatus {
     /// Policy and attempt, while it is under way.
     pub plan: Option<Plan>,
     pub counters: Counters,
+    /// What each rule did in this attempt.
+    #[serde(default)]
+    pub rules: Vec<RuleCount>,
     pub evidence: Evidence,
     pub log: LogStatus,
     pub threads: Option<u32>,

@@ -32,9 +32,14 @@ impl Due {
             self.order.push_back((record.seq, record.slot));
         }
         self.len += 1;
-        self.next = record.seq.0 + 1;
+        self.next = self.next.max(record.seq.0 + 1);
         self.bytes += record.footprint();
         self.by_slot.entry(record.slot).or_default().push_back(record);
+    }
+
+    /// Every record below this number was added, or will never be.
+    pub(super) fn skip_to(&mut self, next: u64) {
+        self.next = self.next.max(next);
     }
 
     /// Returns the thread whose ordered record is due first.

@@ -21,6 +21,7 @@ mod answer;
 pub(crate) mod applying;
 mod drain;
 mod patience;
+pub(crate) mod reconcile;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use mvedsua_common::syscalls::{self, Arg, Class, Row, Treatment, regions};
 
+use self::reconcile::{Reconcile, Rules};
 use super::due::Due;
 use super::elastic::{self, LastTimes};
 use super::epoll::{Pair, Registrations};
@@ -41,6 +43,7 @@ use crate::ptrace::wait::{Bell, Inbox, Stop};
 use crate::ptrace::{Result, Tid};
 use crate::record::leading::{HeldThread, capture_inputs};
 use crate::record::{CallEntry, CallReturn, Delivery, Event, Piece, PieceDir, Record, SignalRecord, Slot};
+use crate::rules::Pace;
 use crate::symbols::Registers;
 use crate::update::process::{self, Process, Rewinding};
 use crate::update::session::Notice;
@@ -70,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) tally: Arc<Tally>,
     /// Under `--lockstep`: where agreement is announced, and whom to wake.
     pub(crate) agreement: Option<(Arc<AtomicU64>, Arc<Bell>)>,
+    /// Rules for the differences that are meant, and where the leader's records are kept.
+    pub(crate) reconcile: Reconcile,
 }
 
 #[derive(Clone, Debug)]
@@ -151,6 +156,7 @@ pub(crate) struct Following {
     reader: Reader,
     /// Records taken from the log and not yet answered.
     due: Due,
+    rules: Option<Box<Rules>>,
     applied: u64,
     trail: Trail,
     registrations: Registrations,
@@ -171,7 +177,7 @@ impl Following {
     pub(crate) fn new(
         threads: impl IntoIterator<Item = (Tid, Slot)>,
         reader: Reader,
-        settings: Settings,
+        mut settings: Settings,
         notices: Sender<Notice>,
     ) -> Following {
         let running = |(tid, slot)| (tid, Thread::running(slot));
@@ -179,6 +185,7 @@ impl Following {
             threads: threads.into_iter().map(running).collect(),
             reader,
             due: Due::default(),
+            rules: settings.reconcile.begin(if settings.agreement.is_some() { Pace::Lockstep } else { Pace::Free }),
             applied: 0,
             trail: Trail::default(),
             registrations: Registrations::default(),
@@ -433,7 +440,7 @@ impl Following {
                 if self.due.is_empty() {
                     self.moved = Instant::now();
                 }
-                self.due.push(record);
+                self.admit(record);
                 true
             }
             None => false,
@@ -517,10 +524,7 @@ impl Following {
                 self.passed();
                 Ok(true)
             }
-            Applied::NotReady => {
-                self.due.put_back(record);
-                Ok(false)
-            }
+            Applied::NotReady => Ok(self.put_back(record)),
             Applied::Diverged(divergence) => {
                 self.diverge(process, *divergence);
                 Ok(false)
@@ -537,7 +541,7 @@ impl Following {
     fn passed(&mut self) {
         self.moved = Instant::now();
         self.applied += 1;
-        self.settings.tally.replayed.store(self.applied, Ordering::Relaxed);
+        self.count_replayed();
         if let Some((agreed, bell)) = &self.settings.agreement {
             agreed.store(self.due.agreed(), Ordering::Release);
             bell.ring();

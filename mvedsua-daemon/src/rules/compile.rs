@@ -46,12 +46,8 @@ struct Compiler {
     scope: Scope,
     /// Where the states of the present rule begin.
     first_state: usize,
-}
-
-impl Default for RuleSet {
-    fn default() -> RuleSet {
-        RuleSet { rules: Vec::new(), states: Vec::new(), sets: Vec::new() }
-    }
+    /// Bytes that all regular expressions take.
+    regex_memory: usize,
 }
 
 impl Compiler {

@@ -140,7 +140,7 @@ impl Lexer<'_> {
         let start = self.at;
         while let Some(c) = self.peek() {
             let joins = c == '-' && self.rest()[1..].starts_with(|c: char| c.is_ascii_alphabetic());
-            if !is_word(c) && !(joins && self.at > start) {
+            if !(is_word(c) || joins && self.at > start) {
                 break;
             }
             self.at += 1;

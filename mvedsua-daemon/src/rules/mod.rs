@@ -25,6 +25,7 @@ mod matcher;
 mod parser;
 mod print;
 mod program;
+mod propose;
 pub mod recording;
 pub mod stage;
 
@@ -36,10 +37,11 @@ pub use descriptors::{Descriptor, Descriptors};
 pub use diagnostic::{Diagnostic, Severity};
 pub use dry_run::{DryRun, dry_run};
 pub use program::RuleSet;
+pub use propose::propose;
 pub use stage::{Application, Counts, Pace, RuleCount, Stage};
 
 /// How long a rules file may be.
-pub const MAX_FILE: usize = 1 << 20;
+pub const MAX_FILE: usize = 256 << 10;
 
 /// A file that was read: the rules if it has no error, and what was found in it.
 #[derive(Debug)]
@@ -65,6 +67,25 @@ pub fn check(source: &str) -> Checked {
     }
     let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
     Checked { rules: (!failed).then_some(rules), diagnostics }
+}
+
+/// Reads several files as one set; of two rules that match the one that comes first counts.
+///
+/// # Errors
+///
+/// What is wrong with the first faulty file, rendered.
+pub fn check_all(files: &[(String, String)]) -> Result<RuleSet, String> {
+    let mut whole = String::new();
+    for (name, source) in files {
+        let checked = check(source);
+        if checked.rules.is_none() {
+            return Err(checked.diagnostics.iter().map(|found| found.render(name, source)).collect());
+        }
+        whole.push_str(source);
+        whole.push_str("\ndirection both\n");
+    }
+    let checked = check(&whole);
+    checked.rules.ok_or_else(|| checked.diagnostics.iter().map(|found| found.render("rules", &whole)).collect())
 }
 
 /// Reads a rules file as it was written, without looking into what it means.

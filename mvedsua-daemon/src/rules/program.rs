@@ -13,7 +13,7 @@ use regex_automata::meta::Regex;
 use super::ast::{Comparison, Direction, Kind};
 
 /// Rules that can be run.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RuleSet {
     pub(super) rules: Vec<Rule>,
     pub(super) states: Vec<Action>,

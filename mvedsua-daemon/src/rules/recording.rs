@@ -119,8 +119,9 @@ impl<W: Write> Writer<W> {
     /// # Errors
     ///
     /// The file cannot be written.
-    pub fn finish(mut self, reason: &str) -> io::Result<()> {
+    pub fn end(&mut self, reason: &str) -> io::Result<()> {
         self.add(&Frame::End(reason.to_owned()));
+        self.ended.get_or_insert_with(|| reason.to_owned());
         self.out.flush()
     }
 }
@@ -246,7 +247,7 @@ mod tests {
         let mut writer = Writer::begin(&mut bytes, &header(), 1 << 20).expect("memory can be written");
         writer.add(&Frame::Direction(Direction::OutdatedLeader));
         (0..count).for_each(|seq| writer.add(&record(seq)));
-        writer.finish("over").expect("memory can be written");
+        writer.end("over").expect("memory can be written");
         bytes
     }
 
@@ -283,7 +284,7 @@ mod tests {
         let mut writer = Writer::begin(&mut bytes, &header(), 2000).expect("memory can be written");
         (0..1000).for_each(|seq| writer.add(&record(seq)));
         assert_eq!(writer.ended(), Some("the room for the recording is used up"));
-        writer.finish("over").expect("memory can be written");
+        writer.end("over").expect("memory can be written");
         assert!(bytes.len() < 2100);
         let last = Reader::open(&bytes[..]).expect("a recording").last();
         assert_eq!(last, Some(Frame::End("the room for the recording is used up".into())));

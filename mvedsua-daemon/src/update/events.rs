@@ -1,11 +1,13 @@
 //! What goes into a session and what comes out of it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::compare::Divergence;
+use crate::rules::Counts;
 
 /// What happens when the log's memory and disk budgets are both used up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -43,6 +45,12 @@ pub struct Options {
     pub apply_timeout: Duration,
     /// How long stopping every thread, draining the log and the like may take before they are given up.
     pub step_timeout: Duration,
+    /// Rules for the differences that are meant, and the counts of what they do.
+    #[serde(skip)]
+    pub rules: Option<Arc<Counts>>,
+    /// Where the leader's records are kept; the file must not be there yet.
+    #[serde(default)]
+    pub record: Option<PathBuf>,
 }
 
 fn default_pause_limit() -> Duration {
@@ -66,6 +74,8 @@ impl Default for Options {
             new_version: None,
             apply_timeout: default_apply_timeout(),
             step_timeout: Duration::from_secs(5),
+            rules: None,
+            record: None,
         }
     }
 }

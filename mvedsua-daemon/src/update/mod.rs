@@ -5,6 +5,7 @@
 //! replayer is in use.
 
 pub(crate) mod birth;
+pub(crate) mod descriptors;
 mod events;
 pub(crate) mod inplace;
 pub mod preflight;

@@ -10,6 +10,7 @@
 mod begin;
 mod clock;
 mod exchange;
+mod reconciling;
 mod roles;
 
 use std::collections::BTreeMap;
@@ -34,10 +35,13 @@ use crate::ptrace::{Error, Pid, Result, Tid, procfs, regs, sys};
 use crate::record::Slot;
 use crate::record::leading::{self, Leading};
 use crate::replay::epoll::Pair;
+use crate::replay::following::reconcile::Recording;
 use crate::replay::following::{self, Following, Tally};
+use crate::rules::Direction;
 use begin::{begin, log_config};
 use clock::Clock;
 use exchange::Exchange;
+use reconciling::{end_recording, reconcile, record};
 
 /// What tracer threads report to their session.
 #[derive(Debug)]
@@ -172,6 +176,7 @@ struct Running<'a> {
     /// The process that was there first, and its first child: whoever of them survives has the other as a zombie.
     original: Pid,
     oom_score: Option<String>,
+    recording: Option<Recording>,
 }
 
 fn engine(error: &Error) -> FailureKind {
@@ -244,6 +249,9 @@ impl Running<'_> {
             End::Undo => self.undo("rolled back").map(|()| SessionEvent::RolledBack { leader: self.leader.0 }),
         };
         drop(clock);
+        if let Some(recording) = &self.recording {
+            end_recording(recording, self.options.record.as_deref());
+        }
         match last {
             Ok(event) => self.tell(event),
             Err(error) if error.is_gone() => self.tell(SessionEvent::TargetEnded { status: error.to_string() }),

@@ -3,6 +3,7 @@
 mod telling;
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use crate::control::status::TargetStatus;
 use crate::control::{Code, SessionHandle, clock};
 use crate::lifecycle::{self, Effect, Event, Outcome, Refusal, Stage, State, Timer};
 use crate::package::{Lockstep, Package, Terms};
+use crate::rules::{Counts, RuleCount, RuleSet};
 use crate::update::{Command, Counters, FailureKind, Options, SessionEvent};
 
 /// How often the status is brought up to date while nothing happens.
@@ -43,6 +45,9 @@ pub(crate) struct Asked {
     /// What holds: the operator's wishes over the package's.
     pub(crate) terms: Terms,
     pub(crate) package: Option<Package>,
+    pub(crate) rules: Option<Arc<RuleSet>>,
+    /// Where to keep what the leader does.
+    pub(crate) record: Option<PathBuf>,
 }
 
 /// What a blocking task brings back.
@@ -76,6 +81,8 @@ pub(crate) struct Driver {
     programs: HashMap<i32, Program>,
     growth: Growth,
     limits: Limits,
+    /// What the rules do in the present attempt.
+    counts: Option<Arc<Counts>>,
     /// What is left of the last run when there is none any more.
     last: Last,
     failures: Vec<FailureKind>,
@@ -126,6 +133,7 @@ impl Driver {
             programs: HashMap::new(),
             growth: Growth::default(),
             limits: Limits::default(),
+            counts: None,
             last: Last::default(),
             failures: vec![],
             alarm: None,
@@ -293,10 +301,18 @@ impl Driver {
 
     fn start(&mut self, leader: i32) {
         let engine = Arc::clone(&self.shared.engine);
+        self.counts = self.asked.rules.as_ref().map(|rules| Arc::new(Counts::new(Arc::clone(rules))));
         let options = self.options();
+        // A second attempt keeps the recording of the first.
+        self.asked.record = None;
         self.growth = Growth::default();
         self.pending.clear();
         self.tasks.spawn_blocking(move || Finished::Started(engine.start(leader, options)));
+    }
+
+    /// Returns what each rule did in this attempt.
+    fn rule_counts(&self) -> Vec<RuleCount> {
+        self.counts.as_ref().map(|counts| counts.read()).unwrap_or_default()
     }
 
     fn options(&self) -> Options {
@@ -310,6 +326,8 @@ impl Driver {
             lockstep: terms.lockstep == Lockstep::On,
             new_version: self.asked.package.as_ref().and_then(|package| Some(package.new.as_ref()?.object.clone())),
             hang_timeout: terms.hang_timeout.unwrap_or(default.hang_timeout),
+            rules: self.counts.clone(),
+            record: self.asked.record.clone(),
             ..default
         }
     }
@@ -361,6 +379,7 @@ impl Driver {
             fork_pause_us: self.last.fork_pause_us,
             promotion_pause_us: self.last.promotion_pause_us,
             counters: self.last.counters,
+            rules: self.rule_counts(),
             failures: self.failures.clone(),
             outcome: outcome.clone(),
             code,

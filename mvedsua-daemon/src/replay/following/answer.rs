@@ -63,6 +63,9 @@ impl Following {
             (Event::ThreadEnded, State::Exiting) => Ok(Applied::Done),
             (Event::ThreadEnded | Event::Return(_) | Event::ThreadStarted { .. }, State::AtCall(call)) => {
                 let call = call.clone();
+                if self.lets_in(slot, record.seq, &call) {
+                    return Ok(Applied::NotReady);
+                }
                 Ok(self.unexpected(slot, record, Some(&call)))
             }
             _ => Ok(Applied::NotReady),
@@ -108,14 +111,26 @@ impl Following {
             }
             return Ok(Applied::NotReady);
         }
-        match compare_call(&call, entry) {
-            Ok(evidence) => self.count(evidence),
+        let filled = self.fill(record, &call);
+        let (entry, ret) = match &filled {
+            Ok(Some((entry, ret))) => (entry, ret.as_ref()),
+            Ok(None) | Err(_) => (entry, ret),
+        };
+        match filled.as_ref().map_err(Clone::clone).and_then(|_| compare_call(&call, entry)) {
+            // What a rule leaves open was not compared in full.
+            Ok(evidence) if matches!(filled, Ok(None)) => self.count(evidence),
+            Ok(_) => {}
             Err(kind) => {
-                let divergence = self.describe(record.slot, kind, Some(record), Some(&call));
+                let let_in = self.lets_in(record.slot, record.seq, &call);
+                let divergence = (!let_in).then(|| Divergence {
+                    nearest_rule: self.nearest_rule(entry),
+                    ..self.describe(record.slot, kind, Some(record), Some(&call))
+                });
                 self.state(tid, State::AtCall(call));
-                return Ok(Applied::Diverged(Box::new(divergence)));
+                return Ok(divergence.map_or(Applied::NotReady, |divergence| Applied::Diverged(Box::new(divergence))));
             }
         }
+        self.agreed_to(record);
         self.trail.push(MatchedCall {
             seq: record.seq,
             slot: record.slot,

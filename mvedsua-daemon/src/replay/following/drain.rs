@@ -11,13 +11,12 @@ impl Following {
 
     pub(super) fn check_drained(&mut self, process: &mut Process) -> Result<()> {
         let Some(drain) = self.drain.take() else { return Ok(()) };
-        if drain.reported || self.applied < drain.target || !self.due.is_empty() {
+        if drain.reported || self.behind() < drain.target || !self.due.is_empty() || self.is_undecided() {
             self.drain = Some(drain);
             return Ok(());
         }
         let mut ready = true;
-        let mut diverged = None;
-        let mut asking = Vec::new();
+        let (mut asking, mut differing) = (Vec::new(), Vec::new());
         for held in &drain.held {
             let Some(tid) = process.tid(held.slot) else {
                 ready = false;
@@ -39,7 +38,7 @@ impl Following {
                 }
                 (Some(State::AtCall(call)), Some(expected)) => {
                     if let Err(kind) = compare_call(call, expected) {
-                        diverged = Some((held.slot, kind, call.clone()));
+                        differing.push((held.slot, kind, call.clone()));
                     }
                 }
                 (Some(State::Entered(_)), Some(_)) if held.written => {}
@@ -55,6 +54,14 @@ impl Following {
         }
         for (tid, call) in asking {
             self.improvise(process, tid, &call)?;
+        }
+        let mut diverged = None;
+        for (slot, kind, call) in differing {
+            ready = false;
+            // A call of its own that a rule allows is answered first.
+            if !self.lets_in_at_rest(slot, &call) {
+                diverged = Some((slot, kind, call));
+            }
         }
         if let Some((slot, kind, call)) = diverged {
             let divergence = self.describe(slot, kind, None, Some(&call));

@@ -63,7 +63,9 @@ impl Following {
                     return Ok(true);
                 }
             }
-            self.due.put_back(record);
+            if self.put_back(record) {
+                return Ok(true);
+            }
             overtaken.push((slot, fd));
         }
         if self.due.has_ordered() { self.improvise_for_waiting(process) } else { Ok(false) }

@@ -15,6 +15,8 @@ use super::{Compiler, Type};
 
 /// How much memory one regular expression may take.
 const REGEX_SIZE: usize = 1 << 20;
+/// How much memory all of a file's may take.
+const REGEX_SIZES: usize = 64 << 20;
 
 /// Compiles patterns that are searched together; `.` and the like stand for bytes.
 fn regex(patterns: &[&Pattern]) -> Result<Regex, String> {
@@ -43,8 +45,16 @@ fn regex(patterns: &[&Pattern]) -> Result<Regex, String> {
 
 impl Compiler {
     fn regex(&mut self, patterns: &[&Pattern], span: &Range<usize>) -> Option<Regex> {
-        match regex(patterns) {
-            Ok(regex) => Some(regex),
+        let room = if self.regex_memory > REGEX_SIZES {
+            Err(format!("those of the file take more than {} MiB together", REGEX_SIZES >> 20))
+        } else {
+            regex(patterns)
+        };
+        match room {
+            Ok(regex) => {
+                self.regex_memory += regex.memory_usage();
+                Some(regex)
+            }
             Err(reason) => {
                 let message = format!("the regular expression cannot be used: {reason}");
                 let hint = "the syntax is that of Rust's `regex`; look-around and back references are not in it";

@@ -34,6 +34,22 @@ pub struct RuleCount {
     pub loosened: u64,
 }
 
+impl std::fmt::Display for RuleCount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.matched + self.dropped == 0 {
+            return write!(f, "{}: never matched", self.rule);
+        }
+        write!(f, "{}: matched {} times", self.rule, self.matched)?;
+        let parts = [
+            (self.dropped, "dropped"),
+            (self.rewritten, "rewritten"),
+            (self.added, "added"),
+            (self.loosened, "not compared in full"),
+        ];
+        parts.iter().filter(|(count, _)| *count > 0).try_for_each(|(count, what)| write!(f, ", {count} {what}"))
+    }
+}
+
 /// The counts of all rules; shared with whoever shows them.
 #[derive(Debug)]
 pub struct Counts {

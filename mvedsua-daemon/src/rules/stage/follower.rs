@@ -20,7 +20,6 @@ impl Stage {
     /// # Errors
     ///
     /// What the rule gives does not fit into the room that the follower has.
-    #[expect(clippy::type_complexity, reason = "a call and its return, as a record has them")]
     pub fn expected(
         &self,
         record: &Record,

@@ -16,6 +16,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     let _clock = Clock::start(&[&lead, &follow]);
     let limit = FORK_LIMIT;
     let cooperation = options.new_version.as_ref().map(|_| Cooperation::find(pid)).transpose()?;
+    let recording = record(pid, options)?;
     let oom_score = state::oom_score(pid);
     let (writer, reader) = log::channel(log_config(options));
     let gauge = reader.gauge();
@@ -48,7 +49,9 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     let pause_us = birth.pause.as_micros() as u64;
     let _ = events.send(SessionEvent::Forked { leader: pid.0, follower: follower.0, threads, pause_us });
     let tally = Arc::new(Tally::default());
-    let settings = following::Settings { hang_timeout: options.hang_timeout, tally: Arc::clone(&tally), agreement };
+    let reconcile = reconcile(pid, options, recording.as_ref(), Direction::OutdatedLeader);
+    let settings =
+        following::Settings { hang_timeout: options.hang_timeout, tally: Arc::clone(&tally), agreement, reconcile };
     let new_version = cooperation.zip(options.new_version.clone());
     let apply_timeout = options.apply_timeout;
     let adopted = follow.ask(move |core| {
@@ -80,6 +83,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         generation: 0,
         original: pid,
         oom_score,
+        recording,
     };
     match adopted {
         Ok(()) => {

@@ -139,8 +139,16 @@ impl Running<'_> {
         let bell = self.lead.bell();
         reader.set_waker(Arc::new(move || bell.ring()));
         let agreement = None;
-        let settings =
-            following::Settings { hang_timeout: self.options.hang_timeout, tally: Arc::clone(&self.tally), agreement };
+        let direction = match self.stage {
+            Stage::Outdated => Direction::UpdatedLeader,
+            Stage::Updated => Direction::OutdatedLeader,
+        };
+        let settings = following::Settings {
+            hang_timeout: self.options.hang_timeout,
+            tally: Arc::clone(&self.tally),
+            agreement,
+            reconcile: reconcile(self.follower, self.options, self.recording.as_ref(), direction),
+        };
         let swapped: Vec<_> = registrations
             .iter()
             .map(|(epfd, fd, pair)| (*epfd, *fd, Pair { leader: pair.follower, follower: pair.leader }))

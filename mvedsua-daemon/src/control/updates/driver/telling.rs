@@ -123,6 +123,7 @@ impl Driver {
             pids,
             plan: self.state.plan().copied(),
             counters: self.last.counters,
+            rules: self.rule_counts(),
             evidence: Evidence::weigh(self.asked.terms.policy.thresholds, &self.last.counters),
             log: self.log_status(),
             threads: self.last.threads,

@@ -1,0 +1,131 @@
+//! Rules between the log and the records that are due, see [`crate::rules`]. Without rules all of this is one test for `None`.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::sync::Mutex;
+
+use super::*;
+use crate::record::Seq;
+use crate::rules::recording::{Frame, Writer};
+use crate::rules::{Counts, Descriptors, Direction, Pace, Stage};
+
+/// A recording that the followers of one update write to, one after the other.
+pub(crate) type Recording = Arc<Mutex<Writer<BufWriter<File>>>>;
+
+/// What a follower is to be reconciled by.
+#[derive(Debug, Default)]
+pub(crate) struct Reconcile {
+    pub(crate) rules: Option<(Arc<Counts>, Descriptors)>,
+    pub(crate) recording: Option<Recording>,
+    pub(crate) direction: Option<Direction>,
+}
+
+/// Rules at work.
+#[derive(Debug)]
+pub(super) struct Rules {
+    stage: Stage,
+    /// How many records were taken from the log.
+    fetched: u64,
+    /// Reused for every record.
+    out: Vec<Record>,
+    /// Calls of the follower's own that are answered before the record that is put back.
+    extra: Vec<Record>,
+}
+
+/// What a rule makes of a record once the follower's call is known: the call, and how it returns.
+pub(super) type Filled = Option<(CallEntry, Option<CallReturn>)>;
+
+impl Reconcile {
+    /// Starts the stage, where there are rules.
+    pub(super) fn begin(&mut self, pace: Pace) -> Option<Box<Rules>> {
+        let direction = self.direction.unwrap_or(Direction::OutdatedLeader);
+        if let Some(recording) = &self.recording {
+            put(recording, &Frame::Direction(direction));
+        }
+        let (counts, open) = self.rules.take()?;
+        let stage = Stage::new(counts, direction, pace, elastic::of_one_thread, open);
+        Some(Box::new(Rules { stage, fetched: 0, out: Vec::new(), extra: Vec::new() }))
+    }
+}
+
+fn put(recording: &Recording, frame: &Frame) {
+    // A writer that panicked wrote whole frames or none.
+    recording.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(frame);
+}
+
+impl Following {
+    /// Takes in a record of the log: what the follower is to live through instead becomes due.
+    pub(super) fn admit(&mut self, record: Record) {
+        if let Some(recording) = &self.settings.reconcile.recording {
+            put(recording, &Frame::Record(record.clone()));
+        }
+        let Some(rules) = &mut self.rules else { return self.due.push(record) };
+        rules.fetched += 1;
+        rules.stage.push(record, &mut rules.out);
+        rules.out.drain(..).for_each(|record| self.due.push(record));
+        self.due.skip_to(rules.stage.past());
+        self.count_replayed();
+    }
+
+    /// Says how many records of the log are behind the follower, whether it lived through them or rules took them away.
+    pub(super) fn behind(&self) -> u64 {
+        match &self.rules {
+            None => self.applied,
+            Some(rules) => rules.fetched.saturating_sub((self.due.len() + rules.stage.held()) as u64),
+        }
+    }
+
+    pub(super) fn count_replayed(&self) {
+        self.settings.tally.replayed.store(self.behind(), Ordering::Relaxed);
+    }
+
+    /// Says whether a rule waits for more of the leader's calls before it can decide.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.stage.is_holding())
+    }
+
+    /// Puts a record back, behind what a rule has let in before it; says whether there is such.
+    pub(super) fn put_back(&mut self, record: Record) -> bool {
+        self.due.put_back(record);
+        let extra = self.rules.as_mut().map(|rules| std::mem::take(&mut rules.extra)).unwrap_or_default();
+        let any = !extra.is_empty();
+        extra.into_iter().rev().for_each(|record| self.due.put_back(record));
+        any
+    }
+
+    /// Fills in what a rule leaves to the follower; the error says what the rule could not do.
+    pub(super) fn fill(&self, record: &Record, call: &Call) -> std::result::Result<Filled, DivergenceKind> {
+        let Some(rules) = &self.rules else { return Ok(None) };
+        let filled = rules.stage.expected(record, &call.args, &call.inputs);
+        filled.map_err(|reason| DivergenceKind::Gap { reason })
+    }
+
+    /// The follower has made the call of this record.
+    pub(super) fn agreed_to(&mut self, record: &Record) {
+        if let Some(rules) = &mut self.rules {
+            rules.stage.answered(record);
+        }
+    }
+
+    /// Says whether a rule lets the follower make this call although another is due; it will be answered first.
+    pub(super) fn lets_in(&mut self, slot: Slot, seq: Seq, call: &Call) -> bool {
+        let Some(rules) = &mut self.rules else { return false };
+        rules.extra = rules.stage.extra(slot, call.nr, &call.args, &call.inputs, seq);
+        !rules.extra.is_empty()
+    }
+
+    /// Lets a call in for which nothing is due at all.
+    pub(super) fn lets_in_at_rest(&mut self, slot: Slot, call: &Call) -> bool {
+        if !self.lets_in(slot, Seq(self.due.agreed()), call) {
+            return false;
+        }
+        let extra = self.rules.as_mut().map(|rules| std::mem::take(&mut rules.extra)).unwrap_or_default();
+        extra.into_iter().for_each(|record| self.due.push(record));
+        true
+    }
+
+    /// Names the rule that came nearest to explaining a difference.
+    pub(super) fn nearest_rule(&self, entry: &CallEntry) -> Option<String> {
+        self.rules.as_ref().and_then(|rules| rules.stage.nearest(entry))
+    }
+}

@@ -9,10 +9,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use crate::escape::Entry;
+use mvedsua_common::cooperation::ABI;
 
-/// `MVEDSUA_ABI` of the header.
-const ABI: c_uint = 1;
+use crate::escape::Entry;
 
 /// `struct mvedsua_variable`.
 #[repr(C)]

@@ -29,7 +29,7 @@ pub struct MatchedCall {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
     pub address: u64,
-    /// `function+offset (object)` where a symbol is known.
+    /// `function+offset (object)`, or `function file:line (object)`, where a symbol is known.
     pub symbol: Option<String>,
 }
 

@@ -29,7 +29,11 @@ pub fn symbolize(pid: i32, addresses: &[u64]) -> Vec<Frame> {
 fn frame(address: u64, symbolized: &Symbolized<'_>) -> Frame {
     let symbol = symbolized.as_sym().map(|sym| {
         let object = sym.module.as_ref().and_then(|module| Path::new(module).file_name());
-        let place = format!("{}+{:#x}", sym.name, sym.offset);
+        // With debug information the line says more, and the offset is not always that from the function.
+        let place = match sym.code_info.as_ref().and_then(|code| Some((code, code.line?))) {
+            Some((code, line)) => format!("{} {}:{line}", sym.name, Path::new(&code.file).display()),
+            None => format!("{}+{:#x}", sym.name, sym.offset),
+        };
         match object {
             Some(object) => format!("{place} ({})", object.display()),
             None => place,

@@ -41,17 +41,12 @@ pub struct Store {
 impl Store {
     /// Compiles the executable and version 1, the latter with `defines`.
     pub fn compile(defines: &[&str]) -> Result<Store> {
-        Store::of("tests/servers/kvstore/v1.c", defines)
-    }
-
-    /// Compiles the executable and another program's version 1.
-    pub fn of(source: &str, defines: &[&str]) -> Result<Store> {
         let dir = tempfile::Builder::new().prefix("mvedsua-kvstore-").tempdir()?;
         let mut gcc = Command::new("gcc");
         gcc.args(["-O2", "-g", "-Wl,--export-dynamic-symbol=mvedsua_*", "-o"]).arg(dir.path().join("kvstore"));
         run(gcc.arg(project().join("mvedsua-sdk/driver/mvedsua-run.c")).arg(library()?))?;
         let store = Store { dir };
-        store.compile_object(source, "v1.so", defines)?;
+        store.object("v1.c", "v1.so", defines)?;
         Ok(store)
     }
 
@@ -61,12 +56,8 @@ impl Store {
         self.dir.path()
     }
 
-    /// Compiles a version of the store; `defines` are as `-DNAME=VALUE`.
+    /// Compiles a version; `defines` are as `-DNAME=VALUE`.
     pub fn object(&self, source: &str, out: &str, defines: &[&str]) -> Result<PathBuf> {
-        self.compile_object(&format!("tests/servers/kvstore/{source}"), out, defines)
-    }
-
-    fn compile_object(&self, source: &str, out: &str, defines: &[&str]) -> Result<PathBuf> {
         let out = self.dir.path().join(out);
         let mut gcc = Command::new("gcc");
         gcc.args(["-std=gnu17", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-pthread"]);
@@ -76,20 +67,15 @@ impl Store {
             .args(defines)
             .arg("-o")
             .arg(&out);
-        run(gcc.arg(project().join(source)))?;
+        run(gcc.arg(project().join("tests/servers/kvstore").join(source)))?;
         Ok(out)
     }
 
     /// Makes a package of version 2, compiled with `defines`, and returns its folder. `policy` is the manifest's section.
     pub fn package(&self, name: &str, defines: &[&str], policy: &str) -> Result<PathBuf> {
-        self.package_of("tests/servers/kvstore/v2.c", name, defines, policy)
-    }
-
-    /// Makes a package of another program's version 2.
-    pub fn package_of(&self, source: &str, name: &str, defines: &[&str], policy: &str) -> Result<PathBuf> {
         let folder = self.dir.path().join(name);
         fs::create_dir(&folder)?;
-        self.compile_object(source, &format!("{name}/{name}.so"), defines)?;
+        self.object("v2.c", &format!("{name}/{name}.so"), defines)?;
         let (from, to) = (build_id(&self.dir.path().join("v1.so"))?, build_id(&folder.join(format!("{name}.so")))?);
         let manifest = format!(
             "name = \"{name}\"\nmethod = \"in-place\"\nfrom = [\"{from}\"]\nto = \"{to}\"\nobject = \"{name}.so\"\n\
@@ -105,22 +91,20 @@ impl Store {
 
     /// Starts version 1 with that many entries: `key0` has `value0`, and so on.
     pub fn start(&self, entries: u64) -> Result<Server> {
-        self.start_with(&self.dir.path().join("kvstore"), vec![], entries)
+        start_program("kvstore", &self.dir.path().join("kvstore"), |port, _| Ok(self.arguments(port, entries)))
     }
 
-    /// Starts version 1 such that it updates itself to `next` at the signal `SIGUSR2`.
-    pub fn start_direct(&self, entries: u64, next: &Path) -> Result<Server> {
-        let program = self.dir.path().join("kvstore").display().to_string();
-        let args = vec![format!("MVEDSUA_DIRECT={}", next.display()), program];
-        self.start_with(Path::new("/usr/bin/env"), args, entries)
-    }
-
-    fn start_with(&self, program: &Path, before: Vec<String>, entries: u64) -> Result<Server> {
-        let object = self.dir.path().join("v1.so").display().to_string();
-        start_program("kvstore", program, |port, _| {
-            let own = [object.clone(), port.to_string(), entries.to_string()];
-            Ok(before.iter().cloned().chain(own).collect())
+    /// Starts version 1, which updates itself to `new` when it gets a SIGUSR2.
+    pub fn start_for(&self, entries: u64, new: &Path) -> Result<Server> {
+        start_program("kvstore", Path::new("/usr/bin/env"), |port, _| {
+            let program = self.dir.path().join("kvstore").display().to_string();
+            let head = [format!("MVEDSUA_DIRECT={}", new.display()), program];
+            Ok(head.into_iter().chain(self.arguments(port, entries)).collect())
         })
+    }
+
+    fn arguments(&self, port: u16, entries: u64) -> Vec<String> {
+        vec![self.dir.path().join("v1.so").display().to_string(), port.to_string(), entries.to_string()]
     }
 }
 

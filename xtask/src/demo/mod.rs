@@ -1,5 +1,7 @@
-//! `cargo xtask demo`: a real Redis is updated under load, and everything that is claimed is checked.
+//! `cargo xtask demo`: a real Redis is updated under load, then a store goes to another version, and everything that is claimed
+//! is checked.
 
+mod store;
 mod story;
 
 use std::time::{Duration, Instant};
@@ -7,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use harness::daemon::{Daemon, Status};
 use harness::load::resp::{RedisClient, RespClient};
-use harness::load::{Load, Plan};
+use harness::load::{Dialogue, Load, Plan};
 use harness::process::{self, Program};
 use harness::server::{self, Server};
-use harness::stand::{SINGLE, UPDATED, VALIDATING};
+use harness::stand::{SINGLE, UPDATED, VALIDATING, code};
 use harness::wait::try_wait_for;
 
 use self::story::{Story, bytes, count, duration};
@@ -41,7 +43,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::run(&setup::Args::default())?;
     let binary = build::run(&build::Args { profile: args.profile })?;
     let mut story = Story::begin();
-    let told = tell(&mut story, &binary, Duration::from_secs(args.seconds));
+    let told =
+        tell(&mut story, &binary, Duration::from_secs(args.seconds)).and_then(|()| store::tell(&mut story, &binary));
     story.end(told)
 }
 
@@ -170,14 +173,14 @@ fn start_benchmark(server: &Server) -> Result<Program> {
     Program::start(&program, &args, server.dir(), &server.dir().join("benchmark"))
 }
 
-fn wait_for_requests(load: &Load<RedisClient>, more: u64) -> Result<()> {
+fn wait_for_requests<D: Dialogue>(load: &Load<D>, more: u64) -> Result<()> {
     let goal = load.requests() + more;
     let reached = try_wait_for(LIMIT, || (load.requests() >= goal || load.failed() > 0).then_some(()));
     reached.with_context(|| format!("{more} requests were not answered within {LIMIT:?}"))
 }
 
 /// Looks at the clients for a second and tells how they fare.
-fn rate(story: &Story, load: &Load<RedisClient>, when: &str) {
+fn rate<D: Dialogue>(story: &Story, load: &Load<D>, when: &str) {
     let (before, since) = (load.requests(), Instant::now());
     load.mark();
     std::thread::sleep(Duration::from_secs(1));
@@ -192,10 +195,18 @@ fn rate(story: &Story, load: &Load<RedisClient>, when: &str) {
 
 /// Runs a command as the operator would and shows it with its output.
 fn command(story: &Story, daemon: &Daemon, args: &[&str]) -> Result<()> {
+    command_ends(story, daemon, args, code::DONE)
+}
+
+/// The same for a command that is to end with this exit code.
+fn command_ends(story: &Story, daemon: &Daemon, args: &[&str], expected: i32) -> Result<()> {
     story.prompt(&format!("mvedsuad {}", args.join(" ")));
     let output = daemon.run(args)?;
     story.output(&output.stdout);
-    if output.code != 0 {
+    if expected != code::DONE && output.code == expected {
+        story.say(&format!("exit code {expected}"));
+    }
+    if output.code != expected {
         story.output(&output.stderr);
         bail!("`mvedsuad {}` ended with exit code {}", args.join(" "), output.code);
     }

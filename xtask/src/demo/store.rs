@@ -1,0 +1,75 @@
+//! The second act: a store goes to a version 2 with another protocol and another layout of its data, while its clients stay
+//! connected. Before that, a version 2 with a fault goes nowhere.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use harness::daemon::Daemon;
+use harness::kvstore::Store;
+use harness::load::lines::ask;
+use harness::load::store::{Speech, StoreClient};
+use harness::load::{Load, Plan};
+use harness::stand::{SINGLE, UPDATED, VALIDATING, code};
+
+use super::story::{Story, count};
+use super::{LIMIT, command, command_ends, follow, gone, rate, wait_for_requests};
+
+/// Entries that the store begins with, and clients that ask for them.
+const ENTRIES: u64 = 200_000;
+const CLIENTS: usize = 20;
+/// The faulty version 2 answers every so many gets wrong.
+const FAULT: &str = "-DBAD_BYTE_EVERY=1000";
+
+pub(super) fn tell(story: &mut Story, binary: &Path) -> Result<()> {
+    story.chapter("A key-value store, version 1");
+    let store = Store::compile(&[])?;
+    let server = store.start(ENTRIES)?;
+    let line = |line: &str| ask(server.address, line, LIMIT).with_context(|| format!("asking {line:?}"));
+    let load = Load::start(Plan::busy(server.address, CLIENTS), |index| {
+        StoreClient::new(Speech::Common, index, CLIENTS, ENTRIES)
+    });
+    story.say(&format!("kvstore, pid {}, on {}; {} entries", server.pid(), server.address, count(ENTRIES)));
+    story.say(&format!("put ann 1 -> {}; version 2 will want a type: put string ann 1", line("put ann 1")?));
+    rate(story, &load, "version 1");
+    let daemon = Daemon::prepare(binary)?;
+    let pid = server.pid().to_string();
+
+    story.chapter("A version 2 that answers one byte wrong, once in a thousand");
+    let bad = store.package("faulty", &[FAULT], "")?.display().to_string();
+    command_ends(story, &daemon, &["update", &pid, "--to", &bad, "--promote", "manual", "--wait"], code::DIVERGED)?;
+    command(story, &daemon, &["report"])?;
+    rate(story, &load, "version 1, as if nothing had been");
+    let unharmed = load.failed() == 0 && server.serving_pid() == Some(server.pid());
+
+    story.chapter("Version 2");
+    let good = store.package("v2", &[], "")?.display().to_string();
+    command(story, &daemon, &["package", "check", &good, "--target", &pid])?;
+    command(story, &daemon, &["update", &pid, "--to", &good, "--promote", "manual"])?;
+    let validating = follow(story, &daemon, server.pid(), VALIDATING)?;
+    let follower = validating.follower.context("status names no follower while two versions run")?;
+    rate(story, &load, "version 1 leads, version 2 follows");
+    command(story, &daemon, &["promote", &pid])?;
+    follow(story, &daemon, follower, UPDATED)?;
+    rate(story, &load, "version 2 leads, version 1 follows");
+    command(story, &daemon, &["confirm", &pid])?;
+    follow(story, &daemon, follower, SINGLE)?;
+    wait_for_requests(&load, 1_000)?;
+
+    story.chapter("What became of the store");
+    let answers = ["get ann", "type ann", "put ann 2", "put int ann 2", "type ann"]
+        .map(|question| line(question).map(|answer| format!("{question} -> {answer}")));
+    let answers = answers.into_iter().collect::<Result<Vec<_>>>()?;
+    let summary = load.stop();
+    let speaks = ["get ann -> 1", "type ann -> string", "put ann 2 -> ERROR", "put int ann 2 -> OK", "type ann -> int"];
+    ensure!(summary.requests > 0, "nobody asked anything");
+    story.check("the faulty version never came into service", unharmed, || format!("pid {} served on", server.pid()));
+    story.check("version 2 serves", answers == speaks, || answers.join("; "));
+    story.check("the old process is gone", gone(server.pid()), || format!("pid {}", server.pid()));
+    let kept = summary.connects == CLIENTS as u64;
+    story.check("every client kept its connection", kept, || format!("{} of {CLIENTS}", summary.connects));
+    story.check("no request failed or was answered wrongly", summary.failed == 0, || match summary.failures.first() {
+        Some(failure) => format!("{} did, the first: {failure}", summary.failed),
+        None => format!("{} requests", count(summary.requests)),
+    });
+    Ok(())
+}

@@ -9,6 +9,7 @@ use harness::process;
 use harness::server;
 use harness::snapshot::Snapshot;
 use harness::stand::{STEP_LIMIT, Stand};
+use harness::wait::wait_for;
 
 /// Validated, promoted, confirmed; then validated and rolled back; then promoted and rolled back.
 fn there_and_back<D: Dialogue>(mut stand: Stand, load: Load<D>) {
@@ -63,6 +64,46 @@ fn a_single_threaded_python_server() {
     let stand = Stand::new(server::turn().unwrap());
     let load = Load::start(Plan::busy(stand.server.address, 10), |_| LineClient::default());
     there_and_back(stand, load);
+}
+
+/// A thread for each request, and one lock for all of them: the threads of two versions meet in orders of their own. Such a
+/// server is never twice the same under load, so what an update leaves behind is looked for when it is at rest.
+#[test]
+fn a_python_server_with_a_thread_for_each_request() {
+    let mut stand = Stand::new(server::python_http().unwrap());
+    let clients = || Load::start(Plan::busy(stand.server.address, 8), |_| HttpClient::new(Persistence::OneReply));
+    // The first requests import modules.
+    let first = clients();
+    first.wait_requests(100, STEP_LIMIT);
+    first.stop().expect_clean();
+    let load = clients();
+    stand.cycle(200);
+
+    let serving = stand.serving;
+    stand.validate(&[]);
+    stand.wait_compared(200);
+    stand.rollback();
+    assert_eq!(stand.serving, serving, "the old version serves");
+    stand.expect_alone();
+    load.wait_requests(200, STEP_LIMIT);
+
+    stand.validate(&[]);
+    stand.wait_compared(200);
+    stand.promote();
+    load.wait_requests(200, STEP_LIMIT);
+    stand.rollback();
+    assert_eq!(stand.serving, serving, "the old version serves again");
+    stand.expect_alone();
+    stand.expect_clean(load);
+
+    wait_for("every request's thread to end", STEP_LIMIT, || {
+        (process::thread_states(stand.serving).len() == 1).then_some(())
+    });
+    stand.before = Snapshot::of(stand.serving);
+    stand.validate(&[]);
+    stand.rollback();
+    stand.expect_alone();
+    assert_eq!(stand.before.differences(&Snapshot::of(stand.serving)), Vec::<String>::new());
 }
 
 #[test]

@@ -154,6 +154,7 @@ macro_rules! rehearsals {
 
 rehearsals! {
     contended
+    counting
     descriptors
     forks
     identity

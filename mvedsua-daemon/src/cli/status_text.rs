@@ -78,6 +78,14 @@ fn write_update(out: &mut String, update: &UpdateStatus) {
     }
     if update.plan.is_some() {
         field(out, "behind", &format!("{} of {} records", count(counters.backlog), count(counters.recorded)));
+        if counters.held_back_us > 0 {
+            let text = format!(
+                "{} a record, so that the follower comes close; {} in all",
+                micros(counters.held_back_us),
+                micros(counters.held_back_total_us)
+            );
+            field(out, "held back", &text);
+        }
         field(out, "log", &log(&update.log));
         write_times(out, update);
     }

@@ -1,6 +1,7 @@
 //! What `/proc` says of a process, proc(5).
 
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 
 use super::memory::Memory;
@@ -208,6 +209,17 @@ fn sleeping_call(sleeps_in: &str, first_argument: u64) -> Option<u32> {
     Some(nr as u32)
 }
 
+/// Returns the state of a thread as proc(5) has it: `R`, `S`, `t`, …; `None` when the thread is gone.
+#[must_use]
+pub fn state(pid: Pid, tid: Tid) -> Option<char> {
+    // Asked often: one read, and no more of the file than is needed.
+    let mut stat = [0; 64];
+    let len = fs::File::open(format!("/proc/{pid}/task/{tid}/stat")).ok()?.read(&mut stat).ok()?;
+    // The name before the state may hold anything, closing brackets too; it is short.
+    let end = stat[..len].iter().rposition(|byte| *byte == b')')?;
+    stat[..len].get(end + 2).map(|byte| char::from(*byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,5 +260,7 @@ mod tests {
         assert!(start_time(me).expect("start time") > 0);
         assert!(descriptors(me).expect("descriptors").iter().any(|descriptor| descriptor.fd == 0));
         assert!(signals(me, me.main()).is_ok());
+        // SAFETY: gettid has no arguments and cannot fail.
+        assert_eq!(state(me, Tid(unsafe { libc::gettid() })), Some('R'));
     }
 }

@@ -101,6 +101,12 @@ pub fn set_result(tid: Tid, value: i64) -> Result<()> {
     request("PTRACE_POKEUSER", libc::PTRACE_POKEUSER, tid, offset, value as usize).map(drop)
 }
 
+/// Sets the fourth argument of a call alone.
+pub fn set_fourth_arg(tid: Tid, value: u64) -> Result<()> {
+    let offset = std::mem::offset_of!(Regs, r10);
+    request("PTRACE_POKEUSER", libc::PTRACE_POKEUSER, tid, offset, value as usize).map(drop)
+}
+
 /// Reads the extended state (x87, SSE, AVX, … in the kernel's XSAVE layout).
 pub fn get_xstate(tid: Tid) -> Result<Vec<u8>> {
     let mut buffer = vec![0u8; 16 << 10];

@@ -27,6 +27,7 @@ use bytes::Bytes;
 use crossbeam_channel::Sender;
 use mvedsua_common::syscalls::{self, Class, Order, Row, Treatment, regions};
 
+use super::pace::Pace;
 use super::stream::Stream;
 use super::{CallEntry, CallReturn, Delivery, Event, LeaderAddr, Nanos, Piece, PieceDir, Seq, SignalRecord, Slot};
 use crate::ptrace::memory::Memory;
@@ -46,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) on_full: OnFull,
     /// Set under `--lockstep`: how many records the follower has agreed to.
     pub(crate) agreed: Option<Arc<AtomicU64>>,
+    /// How much the program is held back.
+    pub(crate) pace: Arc<Pace>,
 }
 
 /// A call between its entry and its exit.
@@ -454,6 +457,9 @@ impl Leading {
         match order {
             Order::ByEntry => self.stream.leave(slot, ret),
             Order::ByExit => self.stream.emit(slot, Event::Call(call.entry.clone(), ret)),
+        }
+        if !self.holding {
+            self.settings.pace.keep();
         }
     }
 

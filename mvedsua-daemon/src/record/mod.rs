@@ -9,6 +9,7 @@
 //! [`Event::Enter`] and later [`Event::Return`]; in the common case both collapse into one [`Event::Call`].
 
 pub(crate) mod leading;
+pub(crate) mod pace;
 pub(crate) mod stream;
 
 use bytes::Bytes;

@@ -67,6 +67,11 @@ impl Due {
         self.by_slot.get(&slot).into_iter().flatten()
     }
 
+    /// Returns the first of a thread's records that has a place in the order across threads.
+    pub(super) fn first_ordered_of(&self, slot: Slot) -> Option<&Record> {
+        self.by_slot.get(&slot)?.iter().find(|record| !is_of_one_thread(record))
+    }
+
     /// Says whether a thread's next record waits for nobody else.
     pub(super) fn is_of_one_thread(&self, slot: Slot) -> bool {
         self.first_of(slot).is_some_and(is_of_one_thread)
@@ -137,6 +142,7 @@ mod tests {
         }
         assert_eq!((due.front(), due.agreed()), (Some(Slot(0)), 1));
         assert!(due.is_of_one_thread(Slot(1)) && !due.is_of_one_thread(Slot(0)));
+        assert_eq!(due.first_ordered_of(Slot(1)), Some(&call(2, 1, 1)));
         assert_eq!(due.pop(Slot(1)), Some(call(0, 1, 228)));
         assert_eq!(due.front(), Some(Slot(0)));
         assert_eq!(due.pop(Slot(1)), Some(call(2, 1, 1)));

@@ -6,12 +6,17 @@
 //! time that the leader saw last. How long a sleep was asked to last is not compared either. Each such answer is counted
 //! as a relaxation and shown.
 //!
+//! The same is true of one more thing, for another reason: glibc's `malloc` counts the processors the first time that two
+//! threads fight for an arena, by opening, reading and closing [`PROCESSORS`]. Which version comes to that, and when, is a
+//! matter of timing. The leader's three calls are passed over where the follower does not make them; the follower's are
+//! answered from the file itself ([`Counting`]).
+//!
 //! The time of day is not elastic: it ends up in what programs write. But whichever clock is asked, the answer concerns the
 //! thread that asks alone, so it is [`of_one_thread`] and waits for no other thread.
 
 use std::collections::HashMap;
 
-use crate::record::{CallEntry, CallReturn, PieceDir};
+use crate::record::{CallEntry, CallReturn, Piece, PieceDir};
 
 /// Says whether a call only asks for the time.
 fn asks_time(nr: u32) -> bool {
@@ -55,6 +60,36 @@ pub(crate) fn same_question(nr: u32, args: &[u64; 6], recorded: &CallEntry) -> b
     nr == recorded.nr && clock(args) == clock(&recorded.args)
 }
 
+/// Where glibc counts the processors.
+pub(crate) const PROCESSORS: &str = "/sys/devices/system/cpu/online";
+
+/// The descriptor that a follower reads [`PROCESSORS`] through when the leader does not: no program has opened as many.
+pub(crate) const PROCESSORS_FD: i32 = i32::MAX - 7;
+
+/// How far a thread is with counting the processors while its twin does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Counting {
+    #[default]
+    Neither,
+    /// The leader's thread has the file open as this descriptor.
+    Leader(i32),
+    /// The leader's thread is about to return from closing it.
+    LeaderCloses,
+    /// The follower's thread has it open as [`PROCESSORS_FD`], and has read so much of it.
+    Follower(usize),
+}
+
+/// Says whether a call opens [`PROCESSORS`].
+pub(crate) fn counts_processors(nr: u32, inputs: &[Piece]) -> bool {
+    i64::from(nr) == libc::SYS_openat
+        && inputs.iter().any(|piece| piece.arg == 1 && piece.bytes.strip_suffix(&[0]) == Some(PROCESSORS.as_bytes()))
+}
+
+/// Says whether a call reads or closes a descriptor, and so belongs to the counting through it.
+pub(crate) fn goes_on_counting(nr: u32, args: &[u64; 6], fd: i32) -> bool {
+    [libc::SYS_read, libc::SYS_close].contains(&i64::from(nr)) && args[0] as i32 == fd
+}
+
 /// The result of a call and the pieces of memory that it wrote.
 type Answer = (i64, Vec<Vec<u8>>);
 
@@ -91,7 +126,7 @@ impl LastTimes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{LeaderAddr, Nanos, Piece};
+    use crate::record::{LeaderAddr, Nanos};
 
     #[test]
     fn an_answer_is_kept_by_clock() {
@@ -105,5 +140,22 @@ mod tests {
         assert!(same_question(228, &entry(1).args, &entry(1)) && !same_question(228, &entry(1).args, &entry(0)));
         assert!(!of_one_thread(0) && of_one_thread(228));
         assert!(is_elastic(228, &entry(1).args) && !is_elastic(228, &entry(0).args));
+    }
+
+    #[test]
+    fn counting_the_processors_is_told_by_the_path() {
+        let path = |path: &str| Piece {
+            arg: 1,
+            part: 0,
+            dir: PieceDir::In,
+            addr: LeaderAddr(0),
+            bytes: format!("{path}\0").into_bytes().into(),
+        };
+        let openat = libc::SYS_openat as u32;
+        assert!(counts_processors(openat, &[path(PROCESSORS)]));
+        assert!(!counts_processors(openat, &[path("/sys/devices/system/cpu/possible")]));
+        assert!(!counts_processors(libc::SYS_read as u32, &[path(PROCESSORS)]));
+        assert!(goes_on_counting(libc::SYS_close as u32, &[4, 0, 0, 0, 0, 0], 4));
+        assert!(!goes_on_counting(libc::SYS_close as u32, &[5, 0, 0, 0, 0, 0], 4));
     }
 }

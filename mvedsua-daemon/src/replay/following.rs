@@ -9,49 +9,57 @@
 //! ```
 //!
 //! A record is answered only when all earlier ordered records have been answered, so the threads of the follower see the
-//! leader's order. When nothing moves for a while (the threads took a lock in another order than the leader's, which no record
-//! shows) the order is relaxed: the first waiting record of another thread may go first, unless both concern the same
-//! descriptor. If still nothing moves, that is a divergence of kind `order`.
+//! leader's order, and between their calls they run one at a time, in the leader's order as well ([`turns`]). When nobody
+//! can move all the same (the threads took a lock in another order than the leader's, which no record shows) the order is
+//! relaxed: the first waiting record of another thread may go first, unless both concern the same descriptor. If still
+//! nothing moves, that is a divergence of kind `order`.
 //!
-//! This file drives the threads; [`answer`] answers one record, [`ahead`] tells the time before it is asked, [`patience`] is for when nothing moves, [`drain`] for a
-//! change of roles.
+//! This file drives the threads; [`answer`] answers one record, [`ahead`] tells the time before it is asked, [`counting`]
+//! lets either version count the processors, [`turns`] says which thread goes on, [`patience`] is for when none can,
+//! [`drain`] for a change of roles.
 
 mod ahead;
 mod answer;
 pub(crate) mod applying;
+mod counting;
 mod drain;
 mod patience;
 pub(crate) mod reconcile;
+mod turns;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use mvedsua_common::syscalls::{self, Arg, Class, Row, Treatment, regions};
+use mvedsua_common::syscalls::{self, Arg, Class, Order, Outcome, Row, Treatment, regions};
 
 use self::reconcile::{Reconcile, Rules};
 use super::due::Due;
-use super::elastic::{self, LastTimes};
+use super::elastic::{self, Counting, LastTimes};
 use super::epoll::{Pair, Registrations};
 use crate::compare::{self, Actual, Divergence, DivergenceKind, Evidence, Input, MatchedCall, Trail};
 use crate::log::Reader;
+use crate::ptrace::memory::Memory;
 use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::sys::{self, Resume, SyscallStop};
 use crate::ptrace::wait::{Bell, Inbox, Stop};
-use crate::ptrace::{Result, Tid};
-use crate::record::leading::{HeldThread, capture_inputs};
+use crate::ptrace::{Pid, Result, Tid, procfs};
+use crate::record::leading::{HeldThread, capture_inputs, now};
 use crate::record::{CallEntry, CallReturn, Delivery, Event, Piece, PieceDir, Record, SignalRecord, Slot};
 use crate::rules::Pace;
 use crate::symbols::Registers;
 use crate::update::process::{self, Process, Rewinding};
 use crate::update::session::Notice;
+use turns::{Turn, Why};
 
-/// How long nothing may move before the order is relaxed, when the thread that is due waits for a lock.
-const RELAX_LOCKED_AFTER: Duration = Duration::from_millis(1);
-/// The same when it computes, and may come to its call by itself.
+/// How long nothing may move before the order is relaxed although a thread still computes, and may come to its call by
+/// itself.
 const RELAX_AFTER: Duration = Duration::from_millis(50);
+/// How many records a follower may be behind that counts as caught up. Under continuous load there is always something on
+/// the way, so it need not be none; what is behind is worked off within milliseconds.
+pub(crate) const CLOSE_BEHIND: u64 = 200;
 /// How many records, and how many bytes of them, are taken from the log ahead of those that can be answered.
 const LOOK_AHEAD: usize = 4096;
 const LOOK_AHEAD_BYTES: usize = 64 << 20;
@@ -64,6 +72,8 @@ pub(crate) struct Tally {
     pub(crate) outputs: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) relaxed: AtomicU64,
+    /// Records that were taken from the log and not yet answered.
+    pub(crate) due: AtomicU64,
 }
 
 /// How the replayer is to behave.
@@ -120,17 +130,34 @@ enum State {
 struct Thread {
     slot: Slot,
     state: State,
+    turn: Turn,
+    /// How far the others were when the thread went on last after a wait that had run out.
+    looked: Option<(u64, u64)>,
     /// A signal that the leader's thread was given on the return from its present call.
     at_return: Option<Box<SignalRecord>>,
     /// A signal that was sent to the thread; its delivery is still to come.
     incoming: Option<Box<SignalRecord>>,
+    /// Whether the record of its end was answered.
+    last_record_seen: bool,
+    /// Whether it counts the processors, or its twin does.
+    counting: Counting,
     /// How many of its next records lie in its ring too.
     ahead: u64,
 }
 
 impl Thread {
     fn running(slot: Slot) -> Thread {
-        Thread { slot, state: State::Running { local: None }, at_return: None, incoming: None, ahead: 0 }
+        Thread {
+            slot,
+            state: State::Running { local: None },
+            turn: Turn::Going,
+            looked: None,
+            at_return: None,
+            incoming: None,
+            last_record_seen: false,
+            counting: Counting::Neither,
+            ahead: 0,
+        }
     }
 }
 
@@ -164,11 +191,19 @@ pub(crate) struct Following {
     settings: Settings,
     notices: Sender<Notice>,
     moved: Instant,
+    /// When a thread was last given its turn, how often one had to wait for it, and how often one that can move got it.
+    given: Instant,
+    holds: u64,
+    turns: u64,
+    /// When the leader had the last result that was given to the follower, nanoseconds of its `CLOCK_MONOTONIC`.
+    lived_until: u64,
     caught_up: bool,
     drain: Option<Drain>,
     orphans: Vec<Tid>,
     /// The new version that is being applied.
     applying: Option<applying::Applying>,
+    /// Threads that ended and may have records still.
+    gone: BTreeSet<Slot>,
     ended: bool,
 }
 
@@ -181,6 +216,8 @@ impl Following {
         notices: Sender<Notice>,
     ) -> Following {
         let running = |(tid, slot)| (tid, Thread::running(slot));
+        settings.tally.replayed.store(0, Ordering::Relaxed);
+        settings.tally.due.store(0, Ordering::Relaxed);
         Following {
             threads: threads.into_iter().map(running).collect(),
             reader,
@@ -193,10 +230,15 @@ impl Following {
             settings,
             notices,
             moved: Instant::now(),
+            given: Instant::now(),
+            holds: 0,
+            turns: 0,
+            lived_until: now().0,
             caught_up: false,
             drain: None,
             orphans: Vec::new(),
             applying: None,
+            gone: BTreeSet::new(),
             ended: false,
         }
     }
@@ -229,8 +271,15 @@ impl Following {
         }
     }
 
+    fn turn(&mut self, tid: Tid, turn: Turn) {
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.turn = turn;
+        }
+    }
+
     fn go(&mut self, tid: Tid, how: Resume, state: State) -> Result<()> {
         self.state(tid, state);
+        self.turn(tid, Turn::Going);
         sys::resume(tid, how, 0)
     }
 
@@ -255,7 +304,8 @@ impl Following {
                     self.diverge(process, divergence);
                     Ok(())
                 }
-                SyscallStop::Exit { .. } | SyscallStop::Neither => self.on_exit(process, tid),
+                SyscallStop::Exit { ret } => self.on_exit(process, tid, ret),
+                SyscallStop::Neither => self.on_exit(process, tid, 0),
             },
             Stop::Signal(signo) => self.on_signal(process, tid, signo),
             Stop::Interrupted | Stop::Group(_) => self.on_interrupted(process, tid),
@@ -284,12 +334,21 @@ impl Following {
     }
 
     fn on_entry(&mut self, process: &mut Process, tid: Tid, nr: u32, args: [u64; 6]) -> Result<()> {
+        self.turn(tid, Turn::Going);
         let Some(thread) = self.threads.get(&tid) else { return Ok(()) };
         match &thread.state {
             // Second visit: from here the call is executed, and the next one is stopped before it is.
-            State::Local { nr } => {
-                let nr = *nr;
-                return self.go(tid, Resume::Sysemu, State::Running { local: Some(nr) });
+            State::Local { nr: original } => {
+                let (original, state) = (*original, State::Running { local: Some(*original) });
+                if !turns::waits(original, &args) {
+                    self.tell_ahead(process, tid);
+                    return self.go(tid, Resume::Sysemu, state);
+                }
+                self.state(tid, state);
+                // How much is left of the time that is given to `restart_syscall` is known to the kernel alone.
+                let limit = turns::limit(nr, &args, self.lived_until, &process.memory);
+                self.fall_asleep(tid, limit)?;
+                return self.advance(process);
             }
             State::Cloning { .. } => return sys::resume(tid, Resume::Syscall, 0),
             State::Exiting => return sys::resume(tid, Resume::Cont, 0),
@@ -302,7 +361,8 @@ impl Following {
             State::Own(_) => return self.begin_own(tid),
             State::Running { .. } | State::AtCall(_) | State::Entered(_) | State::Parked(_) => {}
         }
-        if self.on_own_entry(process, tid, nr, args)? {
+        let counts = matches!(thread.counting, Counting::Follower(_));
+        if self.on_own_entry(process, tid, nr, args)? || (counts && self.count_on(process, tid, nr, &args)?) {
             return Ok(());
         }
         let Some(thread) = self.threads.get(&tid) else { return Ok(()) };
@@ -333,7 +393,11 @@ impl Following {
         self.go(tid, Resume::Syscall, state)
     }
 
-    fn on_exit(&mut self, process: &mut Process, tid: Tid) -> Result<()> {
+    fn on_exit(&mut self, process: &mut Process, tid: Tid, ret: i64) -> Result<()> {
+        if let Some(Thread { turn: Turn::Asleep { limit, ending }, .. }) = self.threads.get(&tid) {
+            let wait = (*limit, *ending);
+            return self.on_waited(process, tid, ret, wait);
+        }
         if let Some(Thread { state: State::Cloning { returned, born, .. }, .. }) = self.threads.get_mut(&tid) {
             // The first exit is that of the undone entry; the real one comes after the birth.
             if born.is_some() {
@@ -404,13 +468,19 @@ impl Following {
             State::Local { .. } | State::Cloning { .. } | State::Exiting | State::Mapping { .. } | State::Own(_) => {
                 sys::resume(tid, Resume::Syscall, 0)
             }
-            _ => sys::resume(tid, Resume::Sysemu, 0),
+            _ => {
+                thread.turn = Turn::Going;
+                sys::resume(tid, Resume::Sysemu, 0)
+            }
         }
     }
 
     fn on_end(&mut self, process: &mut Process, tid: Tid, stop: Stop) {
         let Some(thread) = self.threads.remove(&tid) else { return };
         process.forget(tid);
+        if !thread.last_record_seen {
+            self.gone.insert(thread.slot);
+        }
         if matches!(thread.state, State::Exiting) {
             return;
         }
@@ -460,6 +530,9 @@ impl Following {
             if moved {
                 continue;
             }
+            if self.give_turn(process)? {
+                continue;
+            }
             // Nothing can be answered: either the follower is not there yet, or the log has nothing for those who wait.
             let idle = !self.due.has_ordered() && self.may_fetch();
             if (idle || self.somebody_asks()) && !self.reader.arm() && !self.reader.is_finished() {
@@ -467,7 +540,9 @@ impl Following {
             }
             break;
         }
-        if !self.caught_up && !self.ended && self.due.is_empty() && self.applying.is_none() {
+        self.settings.tally.due.store(self.due.len() as u64, Ordering::Relaxed);
+        let close = self.reader.backlog() + self.due.len() as u64 <= CLOSE_BEHIND;
+        if !self.caught_up && !self.ended && close && self.applying.is_none() {
             self.caught_up = true;
             self.notify(Notice::CaughtUp);
         }
@@ -575,6 +650,7 @@ fn compare_call(call: &Call, expected: &CallEntry) -> std::result::Result<Eviden
 fn describe_state(tid: Tid, thread: &Thread) -> String {
     let name = |nr: u32| syscalls::name(nr).unwrap_or("an unknown call");
     let what = match &thread.state {
+        State::Running { .. } if thread.is_held() => "stands after its call until its turn comes".to_owned(),
         State::Running { local: None } => "computes".to_owned(),
         State::Running { local: Some(nr) } | State::Local { nr } => format!("is in or after its own {}", name(*nr)),
         State::AtCall(call) => format!("waits at {}({:#x}, …)", name(call.nr), call.args[0]),

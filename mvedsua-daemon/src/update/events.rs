@@ -104,13 +104,19 @@ pub struct Counters {
     pub compared_outputs: u64,
     /// Bytes of payload that were compared.
     pub compared_bytes: u64,
-    /// Records that wait in the log.
+    /// Records that the follower has not lived through yet.
     pub backlog: u64,
     /// Bytes of memory and of disk that the log holds.
     pub log_memory: u64,
     pub log_disk: u64,
     /// Times that the total order was relaxed to let the follower go on.
     pub relaxed: u64,
+    /// How long the leader is held back for each record at the moment, microseconds; 0 unless the follower must come close.
+    #[serde(default)]
+    pub held_back_us: u64,
+    /// How long it was held back in all, microseconds.
+    #[serde(default)]
+    pub held_back_total_us: u64,
 }
 
 /// Why an update ended without success.
@@ -146,7 +152,7 @@ pub enum SessionEvent {
     },
     /// t2: the new version is applied in the follower.
     Applied,
-    /// t3: the backlog is worked off.
+    /// t3: the backlog is worked off but for what is on the way.
     CaughtUp,
     Progress(Counters),
     /// The update failed; the session undoes it by itself and `RolledBack` follows.

@@ -34,6 +34,7 @@ use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Error, Pid, Result, Tid, procfs, regs, sys};
 use crate::record::Slot;
 use crate::record::leading::{self, Leading};
+use crate::record::pace::Pace;
 use crate::replay::epoll::Pair;
 use crate::replay::following::reconcile::Recording;
 use crate::replay::following::{self, Following, Tally};
@@ -50,7 +51,7 @@ pub(crate) enum Notice {
     Held,
     /// Every thread of the follower stands where its twin is held.
     Drained,
-    /// The follower has lived through everything that was recorded.
+    /// The follower is close behind for the first time.
     CaughtUp,
     /// The follower has applied the new version.
     Applied,
@@ -93,6 +94,16 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(100);
 const TAKE_OVER_LIMIT: Duration = Duration::from_secs(120);
 /// How many records the follower may be behind when a promotion begins; it works them off during the pause.
 const MAX_BACKLOG: u64 = 500;
+/// The same after attempts in which it could not work them off in time.
+const MIN_BACKLOG: u64 = 8;
+/// How much the leader may be held back for each record while the versions are to be exchanged.
+const SLOWEST: Duration = Duration::from_millis(2);
+/// The same while a follower does not catch up, and how long it may try without that.
+const SLOWEST_TO_CATCH_UP: Duration = Duration::from_micros(400);
+const CATCH_UP_ALONE: Duration = Duration::from_secs(2);
+/// How long a promotion and a rollback may be tried, in steps ([`Options::step_timeout`]).
+const PROMOTION_STEPS: u32 = 4;
+const ROLLBACK_STEPS: u32 = 8;
 /// How often progress is reported.
 const PROGRESS: Duration = Duration::from_millis(250);
 
@@ -172,6 +183,9 @@ struct Running<'a> {
     stage: Stage,
     tally: Arc<Tally>,
     gauge: Gauge,
+    pace: Arc<Pace>,
+    applied_at: Option<Instant>,
+    caught_up: bool,
     generation: u64,
     /// The process that was there first, and its first child: whoever of them survives has the other as a zombie.
     original: Pid,
@@ -216,6 +230,11 @@ impl Running<'_> {
         let _ = self.events.send(event);
     }
 
+    /// Returns how many records the follower has not lived through yet.
+    fn behind(&self) -> u64 {
+        self.gauge.read().records() + self.tally.due.load(Ordering::Relaxed)
+    }
+
     fn counters(&self) -> Counters {
         let reading = self.gauge.read();
         Counters {
@@ -224,10 +243,12 @@ impl Running<'_> {
             compared_calls: self.tally.calls.load(Ordering::Relaxed),
             compared_outputs: self.tally.outputs.load(Ordering::Relaxed),
             compared_bytes: self.tally.bytes.load(Ordering::Relaxed),
-            backlog: reading.records(),
+            backlog: self.behind(),
             log_memory: reading.memory,
             log_disk: reading.disk,
             relaxed: self.tally.relaxed.load(Ordering::Relaxed),
+            held_back_us: self.pace.delay().as_micros() as u64,
+            held_back_total_us: self.pace.total().as_micros() as u64,
         }
     }
 
@@ -296,7 +317,10 @@ impl Running<'_> {
                         return end;
                     }
                 },
-                default(PROGRESS) => self.tell(SessionEvent::Progress(self.counters())),
+                default(PROGRESS) => {
+                    self.help_to_catch_up();
+                    self.tell(SessionEvent::Progress(self.counters()));
+                }
             }
         }
     }
@@ -305,7 +329,7 @@ impl Running<'_> {
     fn fall_back(&mut self) -> End {
         match self.stage {
             Stage::Outdated => End::Undo,
-            Stage::Updated => match self.exchange_soon() {
+            Stage::Updated => match self.exchange_soon(self.options.step_timeout * ROLLBACK_STEPS) {
                 Ok(_) => {
                     self.stage = Stage::Outdated;
                     End::Undo
@@ -323,10 +347,11 @@ impl Running<'_> {
     fn on_notice(&mut self, notice: Notice) -> Option<End> {
         match notice {
             Notice::CaughtUp => {
-                self.tell(SessionEvent::CaughtUp);
+                self.on_caught_up();
                 None
             }
             Notice::Applied => {
+                self.applied_at = Some(Instant::now());
                 self.tell(SessionEvent::Applied);
                 None
             }
@@ -375,7 +400,7 @@ impl Running<'_> {
 
     /// t4: returns how the session ends if the attempt ends it.
     fn promote(&mut self) -> Option<End> {
-        match self.exchange_soon() {
+        match self.exchange_soon(self.options.step_timeout * PROMOTION_STEPS) {
             Ok((descriptors, pause)) => {
                 self.stage = Stage::Updated;
                 let pause_us = pause.as_micros() as u64;

@@ -10,10 +10,17 @@ impl Following {
             return Ok(Applied::Diverged(Box::new(self.describe(slot, kind, Some(record), None))));
         }
         let Some(tid) = process.tid(slot) else {
+            if !self.gone.contains(&slot) {
+                // It is still to be born.
+                return Ok(Applied::NotReady);
+            }
             let gone = matches!(&record.event, Event::ThreadEnded)
                 || matches!(&record.event, Event::Call(entry, _) if elastic::of_one_thread(entry.nr));
             return Ok(if gone { Applied::Done } else { self.unexpected(slot, record, None) });
         };
+        if matches!(record.event, Event::Return(_)) && self.end_counting(tid) {
+            return Ok(Applied::Done);
+        }
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::NotReady) };
         match (&record.event, &mut thread.state) {
             (Event::Call(..) | Event::Enter(_), State::AtCall(_)) => self.answer(process, tid, record),
@@ -23,7 +30,8 @@ impl Following {
             }
             (Event::Return(ret), State::Cloning { returned: true, .. }) => {
                 sys::set_result(tid, ret.ret)?;
-                self.go(tid, Resume::Sysemu, State::Running { local: None })?;
+                self.state(tid, State::Running { local: None });
+                self.hold(tid, 0, Why::Moved);
                 Ok(Applied::Done)
             }
             (Event::ThreadStarted { child, tid: leader_tid }, State::Cloning { call, born: Some(born), .. }) => {
@@ -36,7 +44,7 @@ impl Following {
                 process.threads.insert(born, *child);
                 process.give_ring(born)?;
                 self.threads.insert(born, Thread::running(*child));
-                sys::resume(born, Resume::Sysemu, 0)?;
+                self.hold(born, 0, Why::Moved);
                 Ok(Applied::Done)
             }
             (Event::Signal(signal), _) if signal.delivery == Delivery::AtReturn => {
@@ -60,7 +68,10 @@ impl Following {
                 sys::resume(tid, Resume::Sysemu, signo)?;
                 Ok(Applied::Done)
             }
-            (Event::ThreadEnded, State::Exiting) => Ok(Applied::Done),
+            (Event::ThreadEnded, State::Exiting) => {
+                thread.last_record_seen = true;
+                Ok(Applied::Done)
+            }
             (Event::ThreadEnded | Event::Return(_) | Event::ThreadStarted { .. }, State::AtCall(call)) => {
                 let call = call.clone();
                 if self.lets_in(slot, record.seq, &call) {
@@ -109,6 +120,13 @@ impl Following {
             if !answered {
                 self.state(tid, State::AtCall(call));
             }
+            return Ok(Applied::NotReady);
+        }
+        if self.pass_over_counting(tid, &call, entry, ret.map(|ret| ret.ret)) {
+            self.state(tid, State::AtCall(call));
+            return Ok(Applied::Done);
+        }
+        if !elastic::counts_processors(entry.nr, &entry.inputs) && self.begin_counting(tid, &call)? {
             return Ok(Applied::NotReady);
         }
         let filled = self.fill(record, &call);
@@ -239,13 +257,13 @@ impl Following {
             }
         }
         sys::set_result(tid, ret.ret)?;
-        self.tell_ahead(process, tid);
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::Done) };
         thread.state = State::Running { local: None };
+        self.lived_until = self.lived_until.max(ret.at.0);
         // With a signal the kernel applies its rules of restarting to the result, as it did in the leader.
         thread.incoming = thread.at_return.take();
         let signo = thread.incoming.as_ref().map_or(0, |signal| signal.signo);
-        sys::resume(tid, Resume::Sysemu, signo)?;
+        self.hold(tid, signo, Why::Moved);
         Ok(Applied::Done)
     }
 

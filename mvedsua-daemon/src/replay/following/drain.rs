@@ -22,7 +22,12 @@ impl Following {
                 ready = false;
                 continue;
             };
-            match (self.threads.get(&tid).map(|thread| &thread.state), &held.call) {
+            let thread = self.threads.get(&tid);
+            if thread.is_some_and(|thread| thread.counting != Counting::Neither) {
+                ready = false;
+                continue;
+            }
+            match (thread.map(|thread| &thread.state), &held.call) {
                 // The leader crashed: the follower goes on from wherever it is.
                 (Some(State::AtCall(_) | State::Entered(_) | State::Parked(_)), None) => {}
                 // Where the leader waits for a lock the follower may have got it already: it is ahead by that, and may be.
@@ -33,6 +38,13 @@ impl Following {
                 (Some(State::AtCall(_)), Some(expected)) if elastic::is_elastic(expected.nr, &expected.args) => {}
                 // The follower asks for the time once more than the leader did.
                 (Some(State::AtCall(call)), Some(_)) if elastic::is_elastic(call.nr, &call.args) => {
+                    asking.push((tid, call.clone()));
+                    ready = false;
+                }
+                (Some(State::AtCall(call)), Some(expected))
+                    if elastic::counts_processors(call.nr, &call.inputs)
+                        != elastic::counts_processors(expected.nr, &expected.inputs) =>
+                {
                     asking.push((tid, call.clone()));
                     ready = false;
                 }
@@ -53,7 +65,9 @@ impl Following {
             }
         }
         for (tid, call) in asking {
-            self.improvise(process, tid, &call)?;
+            if !self.begin_counting(tid, &call)? && elastic::is_elastic(call.nr, &call.args) {
+                self.improvise(process, tid, &call)?;
+            }
         }
         let mut diverged = None;
         for (slot, kind, call) in differing {

@@ -5,16 +5,15 @@ use super::*;
 impl Following {
     /// Looks whether the follower still moves; called with every ring of the session's clock.
     pub(super) fn check_progress(&mut self, process: &mut Process) -> Result<()> {
+        if self.ended {
+            return Ok(());
+        }
+        self.share_turn(process)?;
         if self.check_applying(process)? {
             return Ok(());
         }
         let waited = self.moved.elapsed();
-        let Some(slot) = self.due.front() else { return Ok(()) };
-        let futex = Some(libc::SYS_futex as u32);
-        let locked =
-            |thread: &Thread| thread.slot == slot && matches!(thread.state, State::Running { local } if local == futex);
-        let patience = if self.threads.values().any(locked) { RELAX_LOCKED_AFTER } else { RELAX_AFTER };
-        if waited < patience || self.ended {
+        if self.due.front().is_none() || waited < RELAX_AFTER {
             return Ok(());
         }
         if self.relax(process)? {
@@ -46,15 +45,15 @@ impl Following {
     /// Answers the first record of some other thread that can be answered and shares no descriptor with those it overtakes.
     pub(super) fn relax(&mut self, process: &mut Process) -> Result<bool> {
         while self.fetch() {}
-        let mut overtaken: Vec<(Slot, Option<i32>)> = Vec::new();
+        let mut overtaken: Vec<(Slot, Vec<i32>)> = Vec::new();
         let waiting: Vec<Slot> = self.due.waiting_slots().collect();
         for slot in waiting {
             if overtaken.iter().any(|(other, _)| *other == slot) {
                 continue;
             }
             let Some(record) = self.due.pop(slot) else { continue };
-            let fd = descriptor(&record);
-            let conflict = fd.is_some() && overtaken.iter().any(|(_, other)| *other == fd);
+            let touched = descriptors(&record);
+            let conflict = overtaken.iter().any(|(_, others)| touched.iter().any(|fd| others.contains(fd)));
             if !conflict && !overtaken.is_empty() {
                 // Out of order a difference proves nothing; in order the record will be looked at again.
                 if let Applied::Done = self.apply(process, &record)? {
@@ -66,35 +65,41 @@ impl Following {
             if self.put_back(record) {
                 return Ok(true);
             }
-            overtaken.push((slot, fd));
+            overtaken.push((slot, touched));
         }
         if self.due.has_ordered() { self.improvise_for_waiting(process) } else { Ok(false) }
     }
 
-    /// Answers threads that ask for the time although the leader has made no call for them for a while: they may hold what
-    /// the others wait for.
+    /// Answers threads that ask for the time, or count the processors, although the leader has made no call for them for a
+    /// while: they may hold what the others wait for.
     pub(super) fn improvise_for_waiting(&mut self, process: &Process) -> Result<bool> {
         let asks = |(tid, thread): (&Tid, &Thread)| match &thread.state {
-            State::AtCall(call)
-                if elastic::asks_duration(call.nr, &call.args) && self.due.first_of(thread.slot).is_none() =>
-            {
-                Some((*tid, call.clone()))
-            }
+            State::AtCall(call) if self.due.first_of(thread.slot).is_none() => Some((*tid, call.clone())),
             _ => None,
         };
         let waiting: Vec<(Tid, Box<Call>)> = self.threads.iter().filter_map(asks).collect();
         let mut answered = false;
         for (tid, call) in waiting {
-            answered |= self.improvise(process, tid, &call)?;
+            answered |= if elastic::asks_duration(call.nr, &call.args) {
+                self.improvise(process, tid, &call)?
+            } else {
+                self.begin_counting(tid, &call)?
+            };
         }
         Ok(answered)
     }
 }
 
-/// Returns the descriptor that a record is about.
-fn descriptor(record: &Record) -> Option<i32> {
-    let (Event::Call(entry, _) | Event::Enter(entry)) = &record.event else { return None };
-    let row = syscalls::row(entry.nr)?;
-    let index = row.args.iter().position(|arg| matches!(arg, Arg::Fd))?;
-    Some(entry.args[index] as i32)
+/// Returns the descriptors that a record is about, the one that it opens included.
+fn descriptors(record: &Record) -> Vec<i32> {
+    let (entry, ret) = match &record.event {
+        Event::Call(entry, ret) => (entry, Some(ret.ret)),
+        Event::Enter(entry) => (entry, None),
+        _ => return Vec::new(),
+    };
+    let Some(row) = syscalls::row(entry.nr) else { return Vec::new() };
+    let args = row.args.iter().zip(entry.args).filter(|(arg, _)| matches!(arg, Arg::Fd)).map(|(_, value)| value as i32);
+    let opened = ret.filter(|_| row.outcome == Outcome::Fd).map(|ret| ret as i32);
+    // AT_FDCWD and errors are no descriptors.
+    args.chain(opened).filter(|fd| *fd >= 0).collect()
 }

@@ -25,7 +25,8 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     let agreement = agreed.clone().map(|agreed| (agreed, lead.bell()));
     writer.set_waker(Arc::new(move || lead_bell.ring()));
     reader.set_waker(Arc::new(move || follow_bell.ring()));
-    let settings = leading::Settings { on_full: options.on_full, agreed };
+    let pace = Arc::new(Pace::default());
+    let settings = leading::Settings { on_full: options.on_full, agreed, pace: Arc::clone(&pace) };
     let birth = lead.ask(move |core| {
         if recover::undo_leftovers(&core.inbox, pid, limit)? == recover::Recovered::Cleaned {
             tracing::warn!(%pid, "cleaned up what an earlier daemon had left in the process");
@@ -80,6 +81,9 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         stage: Stage::Outdated,
         tally,
         gauge,
+        pace,
+        applied_at: None,
+        caught_up: false,
         generation: 0,
         original: pid,
         oom_score,
@@ -88,6 +92,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     match adopted {
         Ok(()) => {
             if options.new_version.is_none() {
+                running.applied_at = Some(Instant::now());
                 running.tell(SessionEvent::Applied);
             }
             Ok(running)

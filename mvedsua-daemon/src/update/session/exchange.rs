@@ -45,7 +45,7 @@ impl Running<'_> {
         loop {
             match self.notices.recv_deadline(deadline) {
                 Ok(notice) if wanted(&notice) => return Ok(()),
-                Ok(Notice::CaughtUp) => self.tell(SessionEvent::CaughtUp),
+                Ok(Notice::CaughtUp) => self.on_caught_up(),
                 Ok(Notice::Held | Notice::Drained) => {}
                 Ok(notice) => return Err(Waited::Interrupted(notice)),
                 Err(RecvTimeoutError::Timeout) => {
@@ -59,39 +59,70 @@ impl Running<'_> {
         }
     }
 
-    /// Exchanges the versions. An attempt whose pause would be too long is abandoned and made again a little later.
-    pub(super) fn exchange_soon(&mut self) -> std::result::Result<(u32, Duration), Exchange> {
-        let deadline = Instant::now() + self.options.step_timeout;
-        loop {
+    /// Exchanges the versions. An attempt whose pause would be too long is abandoned and made again a little later; while
+    /// the follower is not close enough for that, the leader is held back.
+    pub(super) fn exchange_soon(&mut self, within: Duration) -> std::result::Result<(u32, Duration), Exchange> {
+        let deadline = Instant::now() + within;
+        let mut close = MAX_BACKLOG;
+        let outcome = loop {
             let begun = Instant::now();
-            let backlog = self.gauge.read().records();
-            let attempt = if backlog > MAX_BACKLOG {
-                Err(Exchange::Abandoned(format!("the follower is {backlog} records behind")))
+            let behind = self.behind();
+            let attempt = if behind > close {
+                Err(Exchange::Abandoned(format!("the follower is {behind} records behind; {close} are close enough")))
             } else {
                 self.exchange(self.options.pause_limit)
             };
             match attempt {
-                Ok(descriptors) => return Ok((descriptors, begun.elapsed())),
+                Ok(descriptors) => break Ok((descriptors, begun.elapsed())),
                 Err(Exchange::Abandoned(reason)) if Instant::now() < deadline => {
                     tracing::debug!(reason, "an attempt to exchange the versions was abandoned");
                 }
-                Err(other) => return Err(other),
+                Err(other) => break Err(other),
             }
-            if let Some(end) = self.breathe() {
-                return Err(Exchange::Over(end));
+            if self.behind() <= close {
+                // Close, and still not worked off within the pause.
+                close = (close / 2).max(MIN_BACKLOG);
             }
-        }
+            if let Some(end) = self.breathe(close) {
+                break Err(Exchange::Over(end));
+            }
+        };
+        self.pace.release();
+        outcome
     }
 
-    /// Lets the service go on between two attempts, at least until the follower is close behind.
-    pub(super) fn breathe(&mut self) -> Option<End> {
+    /// Lets the service go on between two attempts, held back further if the follower does not come closer.
+    fn breathe(&mut self, close: u64) -> Option<End> {
         let until = Instant::now() + BETWEEN_ATTEMPTS;
+        let before = self.behind();
         while let Ok(notice) = self.notices.recv_deadline(until) {
             if let Some(end) = self.on_notice(notice) {
                 return Some(end);
             }
         }
+        let behind = self.behind();
+        if behind > close && behind > before / 2 {
+            self.pace.slower(SLOWEST);
+        }
+        self.tell(SessionEvent::Progress(self.counters()));
         None
+    }
+
+    /// Helps a follower that does not catch up by itself: the leader is held back a little.
+    pub(super) fn help_to_catch_up(&mut self) {
+        let late = self.applied_at.is_some_and(|applied_at| applied_at.elapsed() > CATCH_UP_ALONE);
+        if late && !self.caught_up && self.stage == Stage::Outdated {
+            self.pace.slower(SLOWEST_TO_CATCH_UP);
+        }
+    }
+
+    /// The follower is close behind for the first time.
+    pub(super) fn on_caught_up(&mut self) {
+        if !self.caught_up {
+            self.caught_up = true;
+            self.pace.release();
+        }
+        self.tell(SessionEvent::CaughtUp);
     }
 
     /// Swaps leader and follower: holds, drains, moves the kernel's state, commits, changes the roles.

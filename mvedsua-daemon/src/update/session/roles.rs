@@ -181,7 +181,8 @@ impl Running<'_> {
     fn elevate(&mut self, gated: Vec<swap::Gated>, writer: log::Writer, moved: Moved) -> Result<()> {
         let bell = self.follow.bell();
         writer.set_waker(Arc::new(move || bell.ring()));
-        let settings = leading::Settings { on_full: self.options.on_full, agreed: None };
+        let pace = Arc::clone(&self.pace);
+        let settings = leading::Settings { on_full: self.options.on_full, agreed: None, pace };
         self.follow.ask(move |core| {
             let notices = core.notices.clone();
             let (inbox, process, role) = parts(core)?;

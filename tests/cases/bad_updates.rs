@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use harness::kvstore::Store;
 use harness::load::lines::ask;
 use harness::load::store::{Speech, StoreClient};
-use harness::load::{Load, Plan};
+use harness::load::{Load, Plan, Summary};
 use harness::process;
 use harness::stand::{SINGLE, STEP_LIMIT, Stand, VALIDATING, code};
 use harness::wait::wait_for;
@@ -235,4 +235,72 @@ fn the_new_version_crashes_while_it_leads() {
     assert_eq!(ask(stand.server.address, "type key1", STEP_LIMIT).unwrap(), "ERROR", "version 1 serves");
     stand.expect_alone();
     stand.expect_clean(load);
+}
+
+/// Promotes a version that goes wrong after some thousand commands, and expects the old one to lead again by itself.
+#[track_caller]
+fn undone_after_promotion(define: &str, policy: &str, options: &[&str], verdict: i32, cause: &str) -> Summary {
+    let store = Store::compile(&[]).unwrap();
+    let package = store.package("bad", &[define], policy).unwrap();
+    let mut stand = Stand::new(store.start(ENTRIES).unwrap());
+    // Slow enough that the version is promoted before it goes wrong.
+    let plan = Plan { pause_one_in: 1, pause: Duration::from_millis(15), ..Plan::busy(stand.server.address, CLIENTS) };
+    let load = Load::start(plan, |index| StoreClient::new(Speech::Common, index, CLIENTS, ENTRIES));
+    let (pid, to) = (stand.serving.to_string(), package.display().to_string());
+    stand.daemon.expect(&[&["update", &pid, "--to", &to], options].concat(), code::DONE);
+    stand.daemon.wait_stage(stand.serving, VALIDATING, STEP_LIMIT);
+    stand.wait_compared(100);
+    let old = stand.serving;
+    stand.promote();
+    let promoted = Instant::now();
+    let status = wait_for(&format!("the old version to lead; daemon: {}", stand.daemon.output()), LONG, || {
+        let status = stand.daemon.status(old).ok().flatten()?;
+        (status.stage == SINGLE && status.result.is_some()).then_some(status)
+    });
+    let (got, text) = status.result.clone().unwrap();
+    println!(
+        "{define} {options:?}: exit code {got}, {:.1} s after the promotion: {text}",
+        promoted.elapsed().as_secs_f64()
+    );
+    let report = stand.daemon.run(&["report", &old.to_string()]).unwrap().stdout;
+    assert_eq!(got as i32, verdict, "{text}\n{report}");
+    assert!(report.replace("\n ", "").contains(cause), "{report}");
+    stand.serving = old;
+    load.wait_requests(200, STEP_LIMIT);
+    assert_eq!(ask(stand.server.address, "type key1", STEP_LIMIT).unwrap(), "ERROR", "version 1 serves");
+    stand.expect_alone();
+    let summary = load.stop();
+    assert_eq!(summary.connects, CLIENTS as u64, "every client kept its connection: {:#?}", summary.failures);
+    summary
+}
+
+#[test]
+fn it_answers_a_byte_wrong_while_it_leads() {
+    let summary = undone_after_promotion("-DBAD_BYTE_EVERY=5000", "", &[], code::DIVERGED, "write");
+    assert!(summary.failed <= 1, "{:#?}", summary.failures);
+}
+
+#[test]
+fn in_lockstep_not_one_wrong_byte_gets_out() {
+    undone_after_promotion("-DBAD_BYTE_EVERY=5000", "", &["--lockstep"], code::DIVERGED, "write").expect_clean();
+}
+
+#[test]
+fn it_hangs_while_it_leads() {
+    let policy = "hang-timeout = \"2s\"\n";
+    undone_after_promotion("-DBAD_HANG_AT=6000", policy, &[], code::CRASHED, "has not come to").expect_clean();
+}
+
+#[test]
+fn it_waits_for_a_lock_while_it_leads() {
+    let policy = "hang-timeout = \"2s\"\n";
+    undone_after_promotion("-DBAD_LOCK_AT=6000", policy, &[], code::CRASHED, "has not come to").expect_clean();
+}
+
+#[test]
+fn it_writes_where_it_must_not_while_it_leads() {
+    let summary = undone_after_promotion("-DBAD_WRITE_AT=6000", "", &[], code::DIVERGED, "openat");
+    // What a version that leads does is done; the comparison finds it.
+    let _ = fs::remove_file("/tmp/kvstore-was-here");
+    summary.expect_clean();
 }

@@ -50,12 +50,34 @@ pub enum DivergenceKind {
     Crash { signo: i32, address: u64 },
     /// The follower made no call within the deadline although a record was waiting for it.
     Hang { waited_ms: u64 },
+    /// The leader, which is the new version, did not come to an output that the follower waits at.
+    Silent { waited_ms: u64 },
     /// The follower ended or was killed from outside.
     Gone { status: String },
     /// The leader or the follower made a call that is refused.
     Refused { call: String, reason: String },
     /// The stream of records has a hole, or something could not be read or written.
     Gap { reason: String },
+}
+
+impl DivergenceKind {
+    /// Says whether the follower can go on although it parted: it is there, and nothing is missing of what it lived through.
+    #[must_use]
+    pub fn leaves_the_follower_sound(&self) -> bool {
+        match self {
+            DivergenceKind::Call
+            | DivergenceKind::Argument { .. }
+            | DivergenceKind::Payload { .. }
+            | DivergenceKind::Silent { .. } => true,
+            DivergenceKind::End
+            | DivergenceKind::Order { .. }
+            | DivergenceKind::Crash { .. }
+            | DivergenceKind::Hang { .. }
+            | DivergenceKind::Gone { .. }
+            | DivergenceKind::Refused { .. }
+            | DivergenceKind::Gap { .. } => false,
+        }
+    }
 }
 
 /// Says where and how the follower parted from the leader.
@@ -107,6 +129,7 @@ impl Divergence {
             DivergenceKind::Order { .. } => ("order", String::new()),
             DivergenceKind::Crash { signo, .. } => ("crash", signo.to_string()),
             DivergenceKind::Hang { .. } => ("hang", String::new()),
+            DivergenceKind::Silent { .. } => ("silent", String::new()),
             DivergenceKind::Gone { status } => ("gone", status.clone()),
             DivergenceKind::Refused { call, .. } => ("refused", call.clone()),
             DivergenceKind::Gap { reason } => ("gap", reason.clone()),

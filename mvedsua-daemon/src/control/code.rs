@@ -89,9 +89,10 @@ impl Code {
         match kind {
             FailureKind::Refused(_) => Code::Refused,
             FailureKind::Diverged(divergence) => match divergence.kind {
-                DivergenceKind::Crash { .. } | DivergenceKind::Hang { .. } | DivergenceKind::Gone { .. } => {
-                    Code::Crashed
-                }
+                DivergenceKind::Crash { .. }
+                | DivergenceKind::Hang { .. }
+                | DivergenceKind::Silent { .. }
+                | DivergenceKind::Gone { .. } => Code::Crashed,
                 DivergenceKind::Gap { .. } => Code::Inconclusive,
                 DivergenceKind::Call
                 | DivergenceKind::Argument { .. }

@@ -137,6 +137,7 @@ pub(super) fn is_matter_of_timing(failure: &FailureKind) -> bool {
             | DivergenceKind::End
             | DivergenceKind::Crash { .. }
             | DivergenceKind::Hang { .. }
+            | DivergenceKind::Silent { .. }
             | DivergenceKind::Gone { .. }
             | DivergenceKind::Refused { .. }
             | DivergenceKind::Gap { .. } => false,

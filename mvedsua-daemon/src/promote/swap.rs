@@ -41,7 +41,7 @@ pub(crate) fn rewind_held(held: &[HeldThread]) -> Result<Vec<(Tid, Slot, Option<
             // The kernel may call it restart_syscall by now; the recorder knows better.
             (HeldAt::Rewound(_), Some(call)) => Some(Rewound { nr: call.nr, args: call.args }),
             (HeldAt::Rewound(rewound), None) => Some(*rewound),
-            (HeldAt::Entry | HeldAt::Crash(_), _) => None,
+            (HeldAt::Entry | HeldAt::Crash(_) | HeldAt::Stuck, _) => None,
         };
         threads.push((thread.tid, thread.slot, rewound));
     }

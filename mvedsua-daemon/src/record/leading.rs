@@ -85,6 +85,17 @@ pub(crate) enum HeldAt {
     Rewound(Rewound),
     /// At the delivery of a signal that ends the program.
     Crash(i32),
+    /// In user code, wherever it was interrupted. It is not to go on from there as a leader's would.
+    Stuck,
+}
+
+/// How threads are brought to where they can be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// At their next calls, so that they can go on as if nothing had been.
+    AtCalls,
+    /// At once, also in the middle of user code: the version will not be needed any more.
+    Anywhere,
 }
 
 #[derive(Debug)]
@@ -133,7 +144,7 @@ pub(crate) struct Leading {
     stream: Stream,
     settings: Settings,
     notices: Sender<Notice>,
-    holding: bool,
+    holding: Option<Hold>,
     held_reported: bool,
     /// Threads that wait for room in the log, and the signal to go on with.
     blocked: Vec<(Tid, i32)>,
@@ -230,7 +241,7 @@ impl Leading {
             stream: Stream::new(log),
             settings,
             notices,
-            holding: false,
+            holding: None,
             held_reported: false,
             blocked: Vec::new(),
             awaiting: Vec::new(),
@@ -288,7 +299,9 @@ impl Leading {
                 }
             }
         }
-        if let Some(agreed) = &self.settings.agreed {
+        if let Some(agreed) = &self.settings.agreed
+            && self.holding.is_none()
+        {
             let agreed = agreed.load(Ordering::Acquire);
             let (done, still): (Vec<_>, Vec<_>) =
                 self.awaiting.drain(..).partition(|(seq, _)| seq.0 < agreed || self.failed);
@@ -297,7 +310,7 @@ impl Leading {
                 self.go(tid, 0)?;
             }
         }
-        if self.holding && !self.held_reported {
+        if self.holding.is_some() && !self.held_reported {
             self.interrupt_calls()?;
         }
         self.report_held(process);
@@ -328,6 +341,9 @@ impl Leading {
             Stop::Interrupted => {
                 if self.threads.get_mut(&tid).is_some_and(|thread| std::mem::take(&mut thread.newborn)) {
                     process.give_ring(tid)?;
+                } else if self.holding == Some(Hold::Anywhere) && self.hold_stuck(tid) {
+                    self.report_held(process);
+                    return Ok(());
                 }
                 self.go(tid, 0)
             }
@@ -388,7 +404,7 @@ impl Leading {
             let name = syscalls::name(nr).map_or_else(|| format!("system call {nr}"), str::to_owned);
             self.fail(Notice::Refused { call: name, reason: reason.to_owned() }, reason);
         }
-        if self.holding && call.order().is_some() {
+        if self.holding.is_some() && call.order().is_some() {
             thread_state(&mut self.threads, tid, State::Held { call: Some(call), at: HeldAt::Entry, written });
             self.report_held(process);
             return Ok(());
@@ -400,6 +416,10 @@ impl Leading {
         let lockstep = self.settings.agreed.is_some()
             && matches!(call.treatment, Treatment::Row(row) if row.class == Class::Compare);
         thread_state(&mut self.threads, tid, State::InCall(call));
+        if self.awaiting.iter().any(|(_, awaiting)| *awaiting == tid) {
+            // Here again, after it was held.
+            return Ok(());
+        }
         if output
             && lockstep
             && let Some(seq) = self.stream.flush()
@@ -417,7 +437,7 @@ impl Leading {
             State::InCall(call) if regs::is_interrupted(ret) => match process::rewind(process.pid, tid)? {
                 Rewinding::Rewound(rewound) => {
                     self.restart(tid, slot, call);
-                    if self.holding {
+                    if self.holding.is_some() {
                         self.hold_rewound(process, tid, rewound);
                         return Ok(());
                     }
@@ -458,7 +478,7 @@ impl Leading {
             Order::ByEntry => self.stream.leave(slot, ret),
             Order::ByExit => self.stream.emit(slot, Event::Call(call.entry.clone(), ret)),
         }
-        if !self.holding {
+        if self.holding.is_none() {
             self.settings.pace.keep();
         }
     }
@@ -515,6 +535,16 @@ impl Leading {
     fn restart(&mut self, tid: Tid, slot: Slot, call: Box<Call>) {
         let written = call.order() == Some(Order::ByEntry) && !self.stream.take_back(slot);
         thread_state(&mut self.threads, tid, State::Restarting { call, written });
+    }
+
+    /// Holds a thread that was interrupted in user code; says whether it was there.
+    fn hold_stuck(&mut self, tid: Tid) -> bool {
+        let Some(thread) = self.threads.get_mut(&tid) else { return false };
+        let stuck = matches!(thread.state, State::Running);
+        if stuck {
+            thread.state = State::Held { call: None, at: HeldAt::Stuck, written: false };
+        }
+        stuck
     }
 
     fn hold_rewound(&mut self, process: &mut Process, tid: Tid, rewound: Rewound) {
@@ -591,9 +621,17 @@ impl Leading {
     }
 
     /// Brings every thread to a place at which the versions can be swapped; [`Notice::Held`] follows.
-    pub(crate) fn hold(&mut self, process: &mut Process) -> Result<()> {
-        self.holding = true;
+    pub(crate) fn hold(&mut self, process: &mut Process, hold: Hold) -> Result<()> {
+        self.holding = Some(hold);
         self.held_reported = false;
+        // Outputs that nobody has agreed to yet are entered and not made.
+        for (_, tid) in &self.awaiting {
+            if let Some(thread) = self.threads.get_mut(tid)
+                && let State::InCall(call) = std::mem::replace(&mut thread.state, State::Running)
+            {
+                thread.state = State::Held { call: Some(call), at: HeldAt::Entry, written: true };
+            }
+        }
         self.interrupt_calls()?;
         self.report_held(process);
         Ok(())
@@ -602,7 +640,8 @@ impl Leading {
     /// Gets threads out of calls that may block. Called again and again while holding: a thread may have entered another one.
     fn interrupt_calls(&self) -> Result<()> {
         for (tid, thread) in &self.threads {
-            if matches!(thread.state, State::InCall(_)) {
+            let running = self.holding == Some(Hold::Anywhere) && matches!(thread.state, State::Running);
+            if running || matches!(thread.state, State::InCall(_)) {
                 match sys::interrupt(*tid) {
                     Err(error) if !error.is_gone() => return Err(error),
                     _ => {}
@@ -613,7 +652,7 @@ impl Leading {
     }
 
     fn report_held(&mut self, _process: &Process) {
-        if self.holding
+        if self.holding.is_some()
             && !self.held_reported
             && self.threads.values().all(|thread| matches!(thread.state, State::Held { .. }))
         {
@@ -660,7 +699,7 @@ impl Leading {
 
     /// Undoes [`Leading::hold`]: everything goes on as if nobody had asked.
     pub(crate) fn release_hold(&mut self, process: &mut Process) -> Result<()> {
-        self.holding = false;
+        self.holding = None;
         let tids: Vec<Tid> = self.threads.keys().copied().collect();
         for tid in tids {
             let Some(thread) = self.threads.get_mut(&tid) else { continue };
@@ -672,6 +711,11 @@ impl Leading {
                 {
                     thread.state = State::Restarting { call, written };
                     self.go(tid, 0)?;
+                }
+                State::Held { call: Some(call), at: HeldAt::Entry, .. }
+                    if self.awaiting.iter().any(|(_, awaiting)| *awaiting == tid) =>
+                {
+                    thread.state = State::InCall(call);
                 }
                 State::Held { call: Some(call), at: HeldAt::Entry, written } => {
                     if call.order() == Some(Order::ByEntry) && !written && !self.failed {
@@ -685,6 +729,7 @@ impl Leading {
                     self.go(tid, 0)?;
                 }
                 State::Held { at: HeldAt::Crash(signo), .. } => self.go(tid, signo)?,
+                State::Held { at: HeldAt::Stuck, .. } => self.go(tid, 0)?,
                 other => thread.state = other,
             }
         }

@@ -23,6 +23,7 @@ mod answer;
 pub(crate) mod applying;
 mod counting;
 mod drain;
+mod parted;
 mod patience;
 pub(crate) mod reconcile;
 mod turns;
@@ -35,6 +36,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use mvedsua_common::syscalls::{self, Arg, Class, Order, Outcome, Row, Treatment, regions};
 
+use self::parted::Parted;
 use self::reconcile::{Reconcile, Rules};
 use super::due::Due;
 use super::elastic::{self, Counting, LastTimes};
@@ -76,10 +78,20 @@ pub(crate) struct Tally {
     pub(crate) due: AtomicU64,
 }
 
+/// What it means that the leader does not come to a call that its follower waits at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// Nothing: the old version leads, and is right.
+    Accepted,
+    /// The new version, which leads, is stuck.
+    Fault,
+}
+
 /// How the replayer is to behave.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) hang_timeout: Duration,
+    pub(crate) silence: Silence,
     pub(crate) tally: Arc<Tally>,
     /// Under `--lockstep`: where agreement is announced, and whom to wake.
     pub(crate) agreement: Option<(Arc<AtomicU64>, Arc<Bell>)>,
@@ -93,6 +105,8 @@ struct Call {
     args: [u64; 6],
     row: Option<&'static Row>,
     inputs: Vec<Piece>,
+    /// When the thread came to it.
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -205,6 +219,8 @@ pub(crate) struct Following {
     /// Threads that ended and may have records still.
     gone: BTreeSet<Slot>,
     ended: bool,
+    /// Set once the follower goes on although it has parted from the leader.
+    parted: Option<Parted>,
 }
 
 impl Following {
@@ -240,6 +256,7 @@ impl Following {
             applying: None,
             gone: BTreeSet::new(),
             ended: false,
+            parted: None,
         }
     }
 
@@ -381,7 +398,7 @@ impl Following {
         }
         let row = treatment.row();
         let inputs = row.map(|row| capture_inputs(row, &args, &process.memory)).unwrap_or_default();
-        self.state(tid, State::AtCall(Box::new(Call { nr, args, row, inputs })));
+        self.state(tid, State::AtCall(Box::new(Call { nr, args, row, inputs, since: Instant::now() })));
         self.advance(process)
     }
 
@@ -601,6 +618,8 @@ impl Following {
             }
             Applied::NotReady => Ok(self.put_back(record)),
             Applied::Diverged(divergence) => {
+                // It may be looked at again, see [`parted`].
+                self.due.put_back(record);
                 self.diverge(process, *divergence);
                 Ok(false)
             }
@@ -617,7 +636,10 @@ impl Following {
         self.moved = Instant::now();
         self.applied += 1;
         self.count_replayed();
-        if let Some((agreed, bell)) = &self.settings.agreement {
+        // What a follower makes of calls that it does not agree to lets nothing out.
+        if let Some((agreed, bell)) = &self.settings.agreement
+            && self.parted.is_none()
+        {
             agreed.store(self.due.agreed(), Ordering::Release);
             bell.ring();
         }

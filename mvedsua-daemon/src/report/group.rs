@@ -41,7 +41,8 @@ fn is_alike_kind(a: &DivergenceKind, b: &DivergenceKind) -> bool {
         (K::Call, K::Call)
         | (K::End, K::End)
         | (K::Order { .. }, K::Order { .. })
-        | (K::Hang { .. }, K::Hang { .. }) => true,
+        | (K::Hang { .. }, K::Hang { .. })
+        | (K::Silent { .. }, K::Silent { .. }) => true,
         (K::Gone { .. } | K::Gap { .. }, _) => a == b,
         (
             K::Call
@@ -51,6 +52,7 @@ fn is_alike_kind(a: &DivergenceKind, b: &DivergenceKind) -> bool {
             | K::Order { .. }
             | K::Crash { .. }
             | K::Hang { .. }
+            | K::Silent { .. }
             | K::Refused { .. },
             _,
         ) => false,

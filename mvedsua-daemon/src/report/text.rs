@@ -40,6 +40,9 @@ pub fn headline(divergence: &Divergence) -> String {
         DivergenceKind::Hang { waited_ms } => {
             format!("the follower made no call for {waited_ms} ms although a record of {expected} waited for it")
         }
+        DivergenceKind::Silent { waited_ms } => {
+            format!("the leader has not come to {actual}, at which the follower waits, for {waited_ms} ms")
+        }
         DivergenceKind::Gone { status } => format!("the follower is gone: {status}"),
         DivergenceKind::Refused { call, reason } => format!("{call} is not supported: {reason}"),
         DivergenceKind::Gap { reason } => format!("the recording has a hole: {reason}"),
@@ -225,6 +228,7 @@ pub(super) mod tests {
             DivergenceKind::Order { waiting: vec![long.clone(), long.clone(), "x".repeat(300)] },
             DivergenceKind::Crash { signo: 11, address: 0 },
             DivergenceKind::Hang { waited_ms: 5000 },
+            DivergenceKind::Silent { waited_ms: 5000 },
             DivergenceKind::Gone { status: "killed by SIGKILL".to_owned() },
             DivergenceKind::Refused { call: "io_uring_setup".to_owned(), reason: "unsupported".to_owned() },
             DivergenceKind::Gap { reason: long },

@@ -26,18 +26,18 @@ use super::process::{Process, Zombie, park};
 use super::recover;
 use super::tracer::{Core, Role, Tracer};
 use super::{Command, Counters, FailureKind, Options, SessionEvent};
-use crate::compare::Divergence;
+use crate::compare::{Divergence, DivergenceKind};
 use crate::log::{self, Gauge};
 use crate::promote::timers::Timers;
 use crate::promote::{locks, state, swap, transfer};
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Error, Pid, Result, Tid, procfs, regs, sys};
 use crate::record::Slot;
-use crate::record::leading::{self, Leading};
+use crate::record::leading::{self, Hold, Leading};
 use crate::record::pace::Pace;
 use crate::replay::epoll::Pair;
 use crate::replay::following::reconcile::Recording;
-use crate::replay::following::{self, Following, Tally};
+use crate::replay::following::{self, Following, Silence, Tally};
 use crate::rules::Direction;
 use begin::{begin, log_config};
 use clock::Clock;
@@ -186,6 +186,8 @@ struct Running<'a> {
     pace: Arc<Pace>,
     applied_at: Option<Instant>,
     caught_up: bool,
+    /// The old version has parted from the new one, which leads, and goes its own way.
+    parted: bool,
     generation: u64,
     /// The process that was there first, and its first child: whoever of them survives has the other as a zombie.
     original: Pid,
@@ -335,12 +337,37 @@ impl Running<'_> {
                     End::Undo
                 }
                 Err(Exchange::Over(end)) => end,
+                // It parted meanwhile; then it goes back on its own.
+                Err(Exchange::Ended(notice)) => self.on_notice(notice).unwrap_or(End::Confirm),
                 // The old version cannot take the service back: the new one keeps it.
                 Err(error) => {
                     tracing::warn!(%error, "the old version could not take over again");
                     End::Confirm
                 }
             },
+        }
+    }
+
+    /// The new version, which leads, was found wrong: the old one leads again, from where it is. The new one is stopped at
+    /// once, so that no more of it gets out.
+    fn go_back(&mut self, hold: Hold) -> End {
+        self.parted = true;
+        let ready = self.follow.ask(|core| with_following(core, |following, process, _| following.go_own_way(process)));
+        let exchanged = match ready {
+            Ok(()) => self.exchange(hold, TAKE_OVER_LIMIT),
+            Err(error) => Err(error.into()),
+        };
+        match exchanged {
+            Ok(_) => {
+                self.stage = Stage::Outdated;
+                End::Undo
+            }
+            Err(Exchange::Over(end)) => end,
+            Err(Exchange::Ended(notice)) => self.on_notice(notice).unwrap_or(End::Confirm),
+            Err(error) => {
+                tracing::warn!(%error, "the old version could not take over again");
+                End::Confirm
+            }
         }
     }
 
@@ -363,8 +390,14 @@ impl Running<'_> {
             }
             Notice::Held | Notice::Drained => None,
             Notice::Diverged(divergence) => {
+                let back = self.stage == Stage::Updated && !self.parted && divergence.kind.leaves_the_follower_sound();
+                // A leader that does not come to its calls cannot be held there.
+                let hold = match divergence.kind {
+                    DivergenceKind::Silent { .. } => Hold::Anywhere,
+                    _ => Hold::AtCalls,
+                };
                 self.tell(SessionEvent::Failed(FailureKind::Diverged(divergence)));
-                Some(self.fall_back_without_follower())
+                Some(if back { self.go_back(hold) } else { self.fall_back_without_follower() })
             }
             Notice::LogFull => {
                 let reading = self.gauge.read();
@@ -424,7 +457,7 @@ impl Running<'_> {
     /// A thread of the leader stands before a signal that would end it: the follower takes over from there.
     fn take_over(&mut self, slot: Slot, signo: i32) -> End {
         tracing::warn!(slot = slot.0, signo, "the leader crashed");
-        match self.exchange(TAKE_OVER_LIMIT) {
+        match self.exchange(Hold::AtCalls, TAKE_OVER_LIMIT) {
             Ok(_) => {
                 self.stage = match self.stage {
                     Stage::Outdated => Stage::Updated,

@@ -26,7 +26,18 @@ impl Following {
             (Event::Call(..) | Event::Enter(_), State::AtCall(_)) => self.answer(process, tid, record),
             (Event::Return(ret), State::Entered(call)) => {
                 let call = call.clone();
-                self.supply(process, tid, &call, ret)
+                match &mut self.parted {
+                    Some(parted) => {
+                        let own = parted.own_return(slot, ret);
+                        self.supply(process, tid, &call, &own)
+                    }
+                    None => self.supply(process, tid, &call, ret),
+                }
+            }
+            (Event::Return(_), State::AtCall(_))
+                if self.parted.as_mut().is_some_and(|parted| parted.passes_return(slot)) =>
+            {
+                Ok(Applied::Done)
             }
             (Event::Return(ret), State::Cloning { returned: true, .. }) => {
                 sys::set_result(tid, ret.ret)?;
@@ -138,6 +149,7 @@ impl Following {
             // What a rule leaves open was not compared in full.
             Ok(evidence) if matches!(filled, Ok(None)) => self.count(evidence),
             Ok(_) => {}
+            Err(kind) if self.parted.is_some() => return self.go_past(process, tid, call, record, kind),
             Err(kind) => {
                 let let_in = self.lets_in(record.slot, record.seq, &call);
                 let divergence = (!let_in).then(|| Divergence {

@@ -162,7 +162,7 @@ impl Following {
         let inputs = row.map(|row| capture_inputs(row, &args, &process.memory)).unwrap_or_default();
         let name = syscalls::name(nr).unwrap_or("an unknown call").to_owned();
         let kind = DivergenceKind::Refused { call: name, reason: format!("in the update, {reason}") };
-        let call = Call { nr, args, row, inputs };
+        let call = Call { nr, args, row, inputs, since: Instant::now() };
         let divergence = self.describe(slot, kind, None, Some(&call));
         self.diverge(process, divergence);
     }

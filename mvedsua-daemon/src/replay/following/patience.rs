@@ -12,6 +12,7 @@ impl Following {
         if self.check_applying(process)? {
             return Ok(());
         }
+        self.check_leader(process);
         let waited = self.moved.elapsed();
         if self.due.front().is_none() || waited < RELAX_AFTER {
             return Ok(());

@@ -51,8 +51,13 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     let _ = events.send(SessionEvent::Forked { leader: pid.0, follower: follower.0, threads, pause_us });
     let tally = Arc::new(Tally::default());
     let reconcile = reconcile(pid, options, recording.as_ref(), Direction::OutdatedLeader);
-    let settings =
-        following::Settings { hang_timeout: options.hang_timeout, tally: Arc::clone(&tally), agreement, reconcile };
+    let settings = following::Settings {
+        hang_timeout: options.hang_timeout,
+        silence: Silence::Accepted,
+        tally: Arc::clone(&tally),
+        agreement,
+        reconcile,
+    };
     let new_version = cooperation.zip(options.new_version.clone());
     let apply_timeout = options.apply_timeout;
     let adopted = follow.ask(move |core| {
@@ -84,6 +89,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         pace,
         applied_at: None,
         caught_up: false,
+        parted: false,
         generation: 0,
         original: pid,
         oom_score,

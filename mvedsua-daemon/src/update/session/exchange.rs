@@ -70,7 +70,7 @@ impl Running<'_> {
             let attempt = if behind > close {
                 Err(Exchange::Abandoned(format!("the follower is {behind} records behind; {close} are close enough")))
             } else {
-                self.exchange(self.options.pause_limit)
+                self.exchange(Hold::AtCalls, self.options.pause_limit)
             };
             match attempt {
                 Ok(descriptors) => break Ok((descriptors, begun.elapsed())),
@@ -126,8 +126,8 @@ impl Running<'_> {
     }
 
     /// Swaps leader and follower: holds, drains, moves the kernel's state, commits, changes the roles.
-    pub(super) fn exchange(&mut self, limit: Duration) -> std::result::Result<u32, Exchange> {
-        self.lead.ask(|core| with_leading(core, |leading, process, _| leading.hold(process)))?;
+    pub(super) fn exchange(&mut self, hold: Hold, limit: Duration) -> std::result::Result<u32, Exchange> {
+        self.lead.ask(move |core| with_leading(core, move |leading, process, _| leading.hold(process, hold)))?;
         let drained = self.hold_and_drain(limit);
         if let Err(reason) = drained {
             self.go_on();

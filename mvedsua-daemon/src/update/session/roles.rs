@@ -10,6 +10,8 @@ pub(super) struct Moved {
     epoll: Vec<(i32, i32, u32, u64)>,
     timers: Timers,
     record_locks: Vec<locks::RecordLock>,
+    /// Under `--lockstep`: how many records the old version has agreed to.
+    agreed: Option<Arc<AtomicU64>>,
 }
 
 fn any_thread(process: &Process) -> Result<(Tid, Slot)> {
@@ -117,8 +119,9 @@ impl Running<'_> {
         self.generation = lives_at + 1;
         let old_tids: BTreeMap<Slot, Tid> = old_gated.iter().map(|thread| (thread.slot, thread.tid)).collect();
         let new_tids = new_gated.iter().map(|thread| (thread.slot, thread.tid)).collect();
-        self.demote(old_gated, reader, &registrations, timers.clone(), new_tids)?;
-        self.elevate(new_gated, writer, Moved { old_tids, epoll, timers, record_locks })?;
+        let agreed = self.options.lockstep.then(|| Arc::new(AtomicU64::new(0)));
+        self.demote(old_gated, reader, &registrations, timers.clone(), new_tids, agreed.clone())?;
+        self.elevate(new_gated, writer, Moved { old_tids, epoll, timers, record_locks, agreed })?;
         std::mem::swap(&mut self.lead, &mut self.follow);
         std::mem::swap(&mut self.leader, &mut self.follower);
         self.gauge = gauge;
@@ -135,18 +138,20 @@ impl Running<'_> {
         registrations: &[(i32, i32, Pair)],
         timers: Timers,
         new_tids: BTreeMap<Slot, Tid>,
+        agreed: Option<Arc<AtomicU64>>,
     ) -> Result<()> {
         let bell = self.lead.bell();
         reader.set_waker(Arc::new(move || bell.ring()));
-        let agreement = None;
-        let direction = match self.stage {
-            Stage::Outdated => Direction::UpdatedLeader,
-            Stage::Updated => Direction::OutdatedLeader,
+        let (direction, silence) = match self.stage {
+            Stage::Outdated => (Direction::UpdatedLeader, Silence::Fault),
+            Stage::Updated => (Direction::OutdatedLeader, Silence::Accepted),
         };
         let settings = following::Settings {
             hang_timeout: self.options.hang_timeout,
+            silence,
             tally: Arc::clone(&self.tally),
-            agreement,
+            // The process that leads from now on keeps its tracer.
+            agreement: agreed.map(|agreed| (agreed, self.follow.bell())),
             reconcile: reconcile(self.follower, self.options, self.recording.as_ref(), direction),
         };
         let swapped: Vec<_> = registrations
@@ -182,7 +187,7 @@ impl Running<'_> {
         let bell = self.follow.bell();
         writer.set_waker(Arc::new(move || bell.ring()));
         let pace = Arc::clone(&self.pace);
-        let settings = leading::Settings { on_full: self.options.on_full, agreed: None, pace };
+        let settings = leading::Settings { on_full: self.options.on_full, agreed: moved.agreed.clone(), pace };
         self.follow.ask(move |core| {
             let notices = core.notices.clone();
             let (inbox, process, role) = parts(core)?;

@@ -1,0 +1,222 @@
+//! Going on after having parted.
+//!
+//! When the new version leads and the old one, which follows it, makes another call, the new one is taken to be wrong and the
+//! old one is to lead again. It need not have lived through what the other did differently, only through what came in from
+//! the world. So from then on its own calls count:
+//!
+//! - an output that both make, with other bytes: the world has those of the leader, the follower goes on as if they were its own
+//!   (with `--lockstep` the leader's has not been made, and the follower makes its own when it leads);
+//! - a call that the leader alone makes is passed over if it took nothing from the world that the follower would miss: outputs,
+//!   queries, and what is done with a file that the leader alone has opened;
+//! - anything else ends this: there is no way back, and the new version keeps the service.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+/// How many calls of the leader's alone are passed over.
+const MOST_PASSED: u32 = 1000;
+
+/// Calls by which the world gets something.
+const OUTPUTS: [i64; 11] = [
+    libc::SYS_write,
+    libc::SYS_pwrite64,
+    libc::SYS_writev,
+    libc::SYS_pwritev,
+    libc::SYS_pwritev2,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_unlink,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+];
+/// Calls that open a file.
+const OPENS: [i64; 3] = [libc::SYS_open, libc::SYS_openat, libc::SYS_creat];
+/// Calls that only ask.
+const QUERIES: [i64; 16] = [
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_access,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_readlink,
+    libc::SYS_readlinkat,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_getppid,
+    libc::SYS_getuid,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+];
+
+/// What is known since the versions parted.
+#[derive(Debug, Default)]
+pub(super) struct Parted {
+    passed: u32,
+    /// Descriptors that the leader alone has.
+    opened: BTreeSet<i32>,
+    /// Threads whose leader is in a call of its own.
+    alone: BTreeSet<Slot>,
+    /// Outputs that both are in: how many bytes the leader's has, and the follower's.
+    lengths: BTreeMap<Slot, (i64, i64)>,
+}
+
+impl Parted {
+    /// Says whether a call of the leader's alone may be passed over.
+    fn passes(&mut self, entry: &CallEntry, ret: Option<&CallReturn>) -> bool {
+        let nr = i64::from(entry.nr);
+        let of_its_own = self.opened.contains(&(entry.args[0] as i32));
+        self.passed += 1;
+        if OPENS.contains(&nr) {
+            if let Some(fd) = ret.map(|ret| ret.ret as i32).filter(|fd| *fd >= 0) {
+                self.opened.insert(fd);
+            }
+        } else if of_its_own && nr == libc::SYS_close {
+            self.opened.remove(&(entry.args[0] as i32));
+        } else if !of_its_own && !OUTPUTS.contains(&nr) && !QUERIES.contains(&nr) {
+            return false;
+        }
+        self.passed <= MOST_PASSED
+    }
+
+    /// Says whether a return is that of a call that was passed over.
+    pub(super) fn passes_return(&mut self, slot: Slot) -> bool {
+        self.alone.remove(&slot)
+    }
+
+    /// Returns the result of an output as the follower is to see it.
+    pub(super) fn own_return(&mut self, slot: Slot, ret: &CallReturn) -> CallReturn {
+        let own = self.lengths.remove(&slot).filter(|(leaders, _)| *leaders == ret.ret);
+        CallReturn { ret: own.map_or(ret.ret, |(_, own)| own), ..ret.clone() }
+    }
+}
+
+impl Following {
+    /// The follower has parted from the leader and is to lead again: from here on its own calls count.
+    pub(crate) fn go_own_way(&mut self, process: &mut Process) -> Result<()> {
+        self.ended = false;
+        self.moved = Instant::now();
+        self.parted.get_or_insert_default();
+        self.advance(process)
+    }
+
+    /// Goes past a difference between a follower's call and its record.
+    pub(super) fn go_past(
+        &mut self,
+        process: &mut Process,
+        tid: Tid,
+        call: Box<Call>,
+        record: &Record,
+        kind: DivergenceKind,
+    ) -> Result<Applied> {
+        let (entry, ret) = match &record.event {
+            Event::Call(entry, ret) => (entry, Some(ret)),
+            Event::Enter(entry) => (entry, None),
+            Event::Return(_) | Event::Signal(_) | Event::ThreadStarted { .. } | Event::ThreadEnded | Event::Gap(_) => {
+                return Ok(Applied::NotReady);
+            }
+        };
+        let slot = record.slot;
+        let Some(parted) = &mut self.parted else { return Ok(Applied::NotReady) };
+        let same_output =
+            entry.nr == call.nr && entry.args[0] as i32 == call.args[0] as i32 && OUTPUTS.contains(&i64::from(call.nr));
+        if same_output {
+            match kind {
+                DivergenceKind::Payload { expected_len, actual_len, .. } => {
+                    parted.lengths.insert(slot, (expected_len as i64, actual_len as i64));
+                }
+                DivergenceKind::Argument { expected, actual, .. } => {
+                    parted.lengths.insert(slot, (expected as i64, actual as i64));
+                }
+                _ => {}
+            }
+            return match ret {
+                Some(ret) => {
+                    let own = parted.own_return(slot, ret);
+                    self.supply(process, tid, &call, &own)
+                }
+                None => {
+                    self.state(tid, State::Entered(call));
+                    Ok(Applied::Done)
+                }
+            };
+        }
+        if parted.passes(entry, ret) {
+            if ret.is_none() {
+                parted.alone.insert(slot);
+            }
+            self.state(tid, State::AtCall(call));
+            return Ok(Applied::Done);
+        }
+        let divergence = self.describe(slot, kind, Some(record), Some(&call));
+        self.state(tid, State::AtCall(call));
+        Ok(Applied::Diverged(Box::new(divergence)))
+    }
+
+    /// Looks whether the leader comes to the outputs that the follower waits at. Where the old version leads that proves
+    /// nothing; where the new one does, it has had everything that it takes and is stuck.
+    pub(super) fn check_leader(&mut self, process: &Process) {
+        if self.settings.silence == Silence::Accepted || self.parted.is_some() || self.ended {
+            return;
+        }
+        let limit = self.settings.hang_timeout;
+        let waits = |thread: &Thread| match &thread.state {
+            State::AtCall(call)
+                if OUTPUTS.contains(&i64::from(call.nr))
+                    && call.since.elapsed() > limit
+                    && self.due.first_of(thread.slot).is_none() =>
+            {
+                Some((thread.slot, call.clone()))
+            }
+            _ => None,
+        };
+        if self.moved.elapsed() < limit || !self.due.is_empty() || self.drain.is_some() {
+            return;
+        }
+        if let Some((slot, call)) = self.threads.values().find_map(waits) {
+            let kind = DivergenceKind::Silent { waited_ms: call.since.elapsed().as_millis() as u64 };
+            let divergence = self.describe(slot, kind, None, Some(&call));
+            self.diverge(process, divergence);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Nanos;
+
+    fn entry(nr: i64, fd: u64) -> CallEntry {
+        CallEntry { nr: nr as u32, args: [fd, 0, 0, 0, 0, 0], inputs: Vec::new(), at: Nanos(0) }
+    }
+
+    fn ret(ret: i64) -> CallReturn {
+        CallReturn { ret, outputs: Vec::new(), at: Nanos(0) }
+    }
+
+    #[test]
+    fn what_took_nothing_from_the_world_is_passed_over() {
+        let mut parted = Parted::default();
+        assert!(parted.passes(&entry(libc::SYS_write, 5), Some(&ret(1))));
+        assert!(!parted.passes(&entry(libc::SYS_read, 5), Some(&ret(1))), "the follower would miss what was read");
+        assert!(!parted.passes(&entry(libc::SYS_close, 5), Some(&ret(0))), "the follower has it open");
+        assert!(parted.passes(&entry(libc::SYS_openat, 0), Some(&ret(9))));
+        assert!(parted.passes(&entry(libc::SYS_read, 9), Some(&ret(1))));
+        assert!(parted.passes(&entry(libc::SYS_close, 9), Some(&ret(0))));
+        assert!(!parted.passes(&entry(libc::SYS_read, 9), Some(&ret(1))), "it is another one by now");
+    }
+
+    #[test]
+    fn an_output_that_was_made_in_full_is_made_in_full() {
+        let mut parted = Parted::default();
+        for (written, own) in [(10, 12), (7, 7)] {
+            parted.lengths.insert(Slot(0), (10, 12));
+            assert_eq!(parted.own_return(Slot(0), &ret(written)).ret, own);
+        }
+        assert_eq!(parted.own_return(Slot(0), &ret(10)).ret, 10, "nothing is known of another one");
+    }
+}

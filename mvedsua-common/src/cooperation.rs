@@ -14,6 +14,10 @@
 //!                        ◄──────  prctl(MARKER, DONE)         it follows again
 //!                        ◄──────  prctl(MARKER, FAILED, reason, length, class)
 //! ```
+//!
+//! Where the program wants to know ([`Control::wants_to_know`]) the leader gets [`LEADER`] and its flag at the fork. Both
+//! versions come to the same update point then, and do there what makes them agree: the leader calls the program's
+//! function, the follower goes to the new version.
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
@@ -22,7 +26,7 @@ pub const SYMBOL: &str = "mvedsua_control";
 /// What the control block begins with.
 pub const MAGIC: [u8; 16] = *b"mvedsua control\0";
 /// Grows with every change of what is said here.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 /// The option of the marker calls.
 pub const MARKER: u64 = 0x6d76_6564;
 /// How long a path may be, with the zero byte at its end.
@@ -34,6 +38,9 @@ pub const NONE: u32 = 0;
 pub const DAEMON: u32 = 1;
 /// The process is to update itself, without a daemon.
 pub const DIRECT: u32 = 2;
+
+/// A copy of this process goes to another version; a program that wants to know is told at its next update point.
+pub const LEADER: u32 = 3;
 
 /// Marker: every thread stands at an update point, and the update begins.
 pub const BEGIN: u64 = 1;
@@ -53,7 +60,7 @@ pub const LASTING: u64 = 2;
 pub struct Control {
     pub magic: [u8; 16],
     pub abi: u32,
-    /// [`NONE`], [`DAEMON`] or [`DIRECT`].
+    /// [`NONE`], [`DAEMON`], [`DIRECT`] or [`LEADER`].
     pub request: AtomicU32,
     /// Address of the running version's flag, an `int`; 0 before a version runs.
     pub flag: AtomicU64,
@@ -61,6 +68,8 @@ pub struct Control {
     pub generation: AtomicU32,
     /// How long the threads may take to come to their update points, milliseconds.
     pub limit_ms: AtomicU32,
+    /// 1 where the program wants to be told when a copy of it is updated ([`LEADER`]).
+    pub wants_to_know: AtomicU32,
     /// Where the new version's object is, ended by a zero byte.
     pub path: [AtomicU8; PATH_LEN],
 }
@@ -76,6 +85,7 @@ impl Control {
             flag: AtomicU64::new(0),
             generation: AtomicU32::new(0),
             limit_ms: AtomicU32::new(limit_ms),
+            wants_to_know: AtomicU32::new(0),
             path: [const { AtomicU8::new(0) }; PATH_LEN],
         }
     }

@@ -154,7 +154,9 @@ int mvedsua_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, co
 
 /* ---- When it does not happen ----------------------------------------------------------------------------------- */
 
-/* Calls a function when an update was given up and this version goes on. */
+/* Calls a function when an update was given up and this version goes on. Under mvedsuad this version goes on in the leader
+ * while a follower is updated: there the function is called at the update point at which the follower is updated, in the first
+ * thread, so that what the new version begins anew (a turn in a round robin, say) can begin anew here as well. */
 void mvedsua_on_abort(void (*callback)(void *), void *context);
 /* Why the last update was given up; an empty string before one was. */
 const char *mvedsua_last_error(void);

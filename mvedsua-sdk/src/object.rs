@@ -9,9 +9,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use mvedsua_common::cooperation::ABI;
-
 use crate::escape::Entry;
+
+/// `MVEDSUA_ABI` of the header.
+const ABI: c_uint = 1;
 
 /// `struct mvedsua_variable`.
 #[repr(C)]

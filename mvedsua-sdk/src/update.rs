@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mvedsua_common::cooperation::{BEGIN, DAEMON, DIRECT, DONE, FAILED, LASTING, MARKER, NONE, TIMING};
+use mvedsua_common::cooperation::{BEGIN, DAEMON, DIRECT, DONE, FAILED, LASTING, LEADER, MARKER, NONE, TIMING};
 
 use crate::escape;
 use crate::exports::mvedsua_control as CONTROL;
@@ -104,6 +104,7 @@ impl Runtime {
 
     pub(crate) fn set_on_abort(&mut self, callback: Callback) {
         self.on_abort = Some(callback);
+        CONTROL.wants_to_know.store(1, Ordering::SeqCst);
     }
 
     pub(crate) fn last_error(&self) -> *const c_char {
@@ -181,9 +182,20 @@ pub(crate) fn at_point(point: &CStr) {
 /// A thread of the old version stops.
 fn stop(me: Key, point: &CStr) {
     let mut runtime = RUNTIME.lock();
-    if CONTROL.request.load(Ordering::SeqCst) == NONE {
+    let request = CONTROL.request.load(Ordering::SeqCst);
+    if request == LEADER && me != MAIN {
+        return;
+    }
+    if request == NONE || request == LEADER {
+        CONTROL.request.store(NONE, Ordering::SeqCst);
         if let Some(version) = &runtime.running {
             version.set_flag(0);
+        }
+        let callback = runtime.on_abort.filter(|_| request == LEADER);
+        drop(runtime);
+        if let Some((function, context)) = callback {
+            // SAFETY: the program's own function with its own argument.
+            unsafe { function(context as *mut c_void) };
         }
         return;
     }

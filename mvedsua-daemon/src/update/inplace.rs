@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use mvedsua_common::cooperation::{ABI, Control, DAEMON, MAGIC, PATH_LEN, SYMBOL};
+use mvedsua_common::cooperation::{ABI, Control, DAEMON, DIRECT, LEADER, MAGIC, PATH_LEN, SYMBOL};
 use object::read::ReadCache;
 use object::{Object as _, ObjectKind, ObjectSymbol as _};
 
@@ -81,7 +81,7 @@ impl Cooperation {
             return Err(unsupported(pid, "no version runs in it yet"));
         }
         let request = memory.read_u32(self.control + offset_of!(Control, request) as u64)?;
-        if request != 0 {
+        if request == DIRECT {
             return Err(unsupported(pid, "it is updating itself"));
         }
         Ok(())
@@ -89,6 +89,17 @@ impl Cooperation {
 
     fn flag(self, memory: &Memory) -> Result<u64> {
         memory.read_u64(self.control + offset_of!(Control, flag) as u64)
+    }
+
+    /// Says whether the program wants to know when a copy of it is updated.
+    pub(crate) fn wants_to_know(self, leader: &Memory) -> Result<bool> {
+        Ok(leader.read_u32(self.control + offset_of!(Control, wants_to_know) as u64)? != 0)
+    }
+
+    /// Tells a stopped leader that a copy of it, which stands where it stands, is to be updated.
+    pub(crate) fn tell_leader(self, leader: &Memory) -> Result<()> {
+        leader.write(self.control + offset_of!(Control, request) as u64, &LEADER.to_ne_bytes())?;
+        leader.write(self.flag(leader)?, &1_i32.to_ne_bytes())
     }
 
     /// Asks a stopped follower to go over to the version in `object`, within `limit`.

@@ -41,12 +41,17 @@ pub struct Store {
 impl Store {
     /// Compiles the executable and version 1, the latter with `defines`.
     pub fn compile(defines: &[&str]) -> Result<Store> {
+        Store::of("tests/servers/kvstore/v1.c", defines)
+    }
+
+    /// Compiles the executable and another program's version 1.
+    pub fn of(source: &str, defines: &[&str]) -> Result<Store> {
         let dir = tempfile::Builder::new().prefix("mvedsua-kvstore-").tempdir()?;
         let mut gcc = Command::new("gcc");
         gcc.args(["-O2", "-g", "-Wl,--export-dynamic-symbol=mvedsua_*", "-o"]).arg(dir.path().join("kvstore"));
         run(gcc.arg(project().join("mvedsua-sdk/driver/mvedsua-run.c")).arg(library()?))?;
         let store = Store { dir };
-        store.object("v1.c", "v1.so", defines)?;
+        store.compile_object(source, "v1.so", defines)?;
         Ok(store)
     }
 
@@ -56,8 +61,12 @@ impl Store {
         self.dir.path()
     }
 
-    /// Compiles a version; `defines` are as `-DNAME=VALUE`.
+    /// Compiles a version of the store; `defines` are as `-DNAME=VALUE`.
     pub fn object(&self, source: &str, out: &str, defines: &[&str]) -> Result<PathBuf> {
+        self.compile_object(&format!("tests/servers/kvstore/{source}"), out, defines)
+    }
+
+    fn compile_object(&self, source: &str, out: &str, defines: &[&str]) -> Result<PathBuf> {
         let out = self.dir.path().join(out);
         let mut gcc = Command::new("gcc");
         gcc.args(["-std=gnu17", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-pthread"]);
@@ -67,15 +76,20 @@ impl Store {
             .args(defines)
             .arg("-o")
             .arg(&out);
-        run(gcc.arg(project().join("tests/servers/kvstore").join(source)))?;
+        run(gcc.arg(project().join(source)))?;
         Ok(out)
     }
 
     /// Makes a package of version 2, compiled with `defines`, and returns its folder. `policy` is the manifest's section.
     pub fn package(&self, name: &str, defines: &[&str], policy: &str) -> Result<PathBuf> {
+        self.package_of("tests/servers/kvstore/v2.c", name, defines, policy)
+    }
+
+    /// Makes a package of another program's version 2.
+    pub fn package_of(&self, source: &str, name: &str, defines: &[&str], policy: &str) -> Result<PathBuf> {
         let folder = self.dir.path().join(name);
         fs::create_dir(&folder)?;
-        self.object("v2.c", &format!("{name}/{name}.so"), defines)?;
+        self.compile_object(source, &format!("{name}/{name}.so"), defines)?;
         let (from, to) = (build_id(&self.dir.path().join("v1.so"))?, build_id(&folder.join(format!("{name}.so")))?);
         let manifest = format!(
             "name = \"{name}\"\nmethod = \"in-place\"\nfrom = [\"{from}\"]\nto = \"{to}\"\nobject = \"{name}.so\"\n\

@@ -20,6 +20,11 @@
 
 #include <mvedsua.h>
 
+/* What is added to a descriptor to make the value by which epoll tells of it. */
+#ifndef KEY_OF_FD
+#define KEY_OF_FD 0
+#endif
+
 #define MAX_CLIENTS 16384
 #define MAX_LINE 65536
 
@@ -68,7 +73,7 @@ static inline void say(struct client *client, const char *text)
 
 static void watch(int operation, int fd, uint32_t events)
 {
-    struct epoll_event event = {.events = events, .data.fd = fd};
+    struct epoll_event event = {.events = events, .data.fd = fd + KEY_OF_FD};
     if (epoll_ctl(epoll, operation, fd, &event) != 0) {
         abort();
     }
@@ -190,7 +195,7 @@ static _Noreturn void serve(void)
         struct epoll_event events[64];
         int n = epoll_wait(epoll, events, 64, -1);
         for (int i = 0; i < n; i++) {
-            int fd = events[i].data.fd;
+            int fd = events[i].data.fd - KEY_OF_FD;
             if (fd == listener) {
                 take_client();
             } else if (!clients[fd]) {

@@ -8,7 +8,7 @@
  * Anything else is answered with ERROR. `kvstore PORT [ENTRIES]`; with ENTRIES it begins with key0 = value0 and so on.
  *
  * Compiled with FRAGILE it crashes on the command `boom`; with HOLD, `hold` takes a lock and `free` gives it back, so that no
- * update can begin between them.
+ * update can begin between them; with TURNS, `turn` counts, and begins anew where the store is updated.
  */
 #include "server.h"
 
@@ -86,6 +86,15 @@ static void put(const char *key, const char *value)
     (*link)->value = strdup(value);
 }
 
+#ifdef TURNS
+static int turn;
+static void begin_anew(void *unused)
+{
+    (void)unused;
+    turn = 0;
+}
+#endif
+
 static void answer(struct client *client, char *line)
 {
     char *rest = line;
@@ -94,6 +103,14 @@ static void answer(struct client *client, char *line)
     if (strcmp(command, "boom") == 0) {
         static volatile int *volatile nowhere = (int *)16;
         *nowhere = 1;
+    }
+#endif
+#ifdef TURNS
+    if (strcmp(command, "turn") == 0) {
+        char text[32];
+        snprintf(text, sizeof text, "%d\n", turn++);
+        say(client, text);
+        return;
     }
 #endif
 #ifdef HOLD
@@ -143,6 +160,9 @@ int mvedsua_main(int argc, char **argv)
             fprintf(stderr, "usage: %s PORT [ENTRIES]\n", argv[0]);
             return 2;
         }
+#ifdef TURNS
+        mvedsua_on_abort(begin_anew, NULL);
+#endif
         grow();
         for (long i = 0, n = argc > 2 ? atol(argv[2]) : 0; i < n; i++) {
             char key[32], value[32];

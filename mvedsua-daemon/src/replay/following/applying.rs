@@ -40,11 +40,21 @@ pub(crate) struct Applying {
     leader: Pid,
     /// The leader's threads, which the follower is to take its own for.
     tids: BTreeMap<Slot, Tid>,
+    blocking: Blocking,
+}
+
+/// What becomes of a call that the leader has not returned from while no update point was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blocking {
+    /// It returns with `EINTR`.
+    IsInterrupted,
+    /// It is waited for: both versions are to come to the same update point.
+    Waits,
 }
 
 impl Applying {
-    pub(crate) fn new(leader: Pid, tids: BTreeMap<Slot, Tid>, limit: Duration) -> Applying {
-        Applying { phase: Phase::Waiting, limit, deadline: Instant::now() + limit, leader, tids }
+    pub(crate) fn new(leader: Pid, tids: BTreeMap<Slot, Tid>, limit: Duration, blocking: Blocking) -> Applying {
+        Applying { phase: Phase::Waiting, limit, deadline: Instant::now() + limit, leader, tids, blocking }
     }
 }
 
@@ -260,9 +270,10 @@ impl Following {
     pub(super) fn check_applying(&mut self, process: &mut Process) -> Result<bool> {
         let Some(applying) = &self.applying else { return Ok(false) };
         let (phase, limit) = (applying.phase, applying.limit);
+        let interrupts = phase == Phase::Waiting && applying.blocking == Blocking::IsInterrupted;
         if Instant::now() > applying.deadline {
             self.overdue(process, phase, limit);
-        } else if phase == Phase::Waiting && self.moved.elapsed() >= INTERRUPT_AFTER {
+        } else if interrupts && self.moved.elapsed() >= INTERRUPT_AFTER {
             self.interrupt(process)?;
         }
         Ok(phase != Phase::Waiting)

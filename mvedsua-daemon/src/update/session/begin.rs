@@ -1,7 +1,8 @@
 //! t0 to t1: the leader is forked and recorded, its child becomes a follower.
 
 use super::*;
-use crate::replay::following::applying::Applying;
+use crate::ptrace::memory::Memory;
+use crate::replay::following::applying::{Applying, Blocking};
 use crate::update::inplace::Cooperation;
 
 pub(super) fn log_config(options: &Options) -> log::Config {
@@ -27,6 +28,10 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     reader.set_waker(Arc::new(move || follow_bell.ring()));
     let pace = Arc::new(Pace::default());
     let settings = leading::Settings { on_full: options.on_full, agreed, pace: Arc::clone(&pace) };
+    let told = match cooperation {
+        Some(cooperation) => cooperation.wants_to_know(&Memory::open(pid)?)?.then_some(cooperation),
+        None => None,
+    };
     let birth = lead.ask(move |core| {
         if recover::undo_leftovers(&core.inbox, pid, limit)? == recover::Recovered::Cleaned {
             tracing::warn!(%pid, "cleaned up what an earlier daemon had left in the process");
@@ -37,6 +42,11 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
             Ok(forked) => forked,
             Err(error) => return Err(undo_fork(&core.inbox, process, error, limit)),
         };
+        if let Some(cooperation) = told
+            && let Err(error) = cooperation.tell_leader(&process.memory)
+        {
+            tracing::warn!(%error, "the program is not told of its update");
+        }
         let threads = birth.threads.iter().map(|thread| (thread.tid, thread.slot, thread.parked.rewound()));
         let leading = Leading::new(threads, &process.memory, writer, settings, core.notices.clone());
         leading.start()?;
@@ -67,7 +77,8 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         if let Some((cooperation, object)) = new_version {
             cooperation.ask(&process.memory, &object, apply_timeout)?;
             let tids = birth.threads.iter().map(|thread| (thread.slot, thread.tid)).collect();
-            following.apply_first(Applying::new(pid, tids, apply_timeout));
+            let blocking = if told.is_some() { Blocking::Waits } else { Blocking::IsInterrupted };
+            following.apply_first(Applying::new(pid, tids, apply_timeout, blocking));
         }
         following.start()?;
         core.process = Some(process);

@@ -194,3 +194,29 @@ fn threads_pass_over_in_the_follower() {
     assert_eq!(program.ask("join"), "joined 20 jobs by version 2");
     daemon.wait_stage(program.pid, SINGLE, STEP_LIMIT);
 }
+
+/// Clients go on putting while the new version is being applied: rules hold from when it is there, and not before.
+#[test]
+fn rules_hold_from_when_the_new_version_is_there() {
+    const RULES: &str = "direction outdated-leader\n\
+        rule plain-put\n    read(client, /^put (?<key>\\S+) (?<value>\\S+)\\n$/)\n \
+        => read(client, \"put string {key} {value}\\n\")\n";
+    let store = Store::compile(&[]).unwrap();
+    let package = store.package("v2", &[], "").unwrap().display().to_string();
+    let rules = store.path().join("puts.rules");
+    std::fs::write(&rules, RULES).unwrap();
+    let mut stand = Stand::new(store.start(100_000).unwrap());
+    let client = |index| StoreClient::new(Speech::Plain, index, CLIENTS, 100_000);
+    // A request that comes in two pieces is another matter.
+    let load = Load::start(Plan { split_one_in: 0, ..Plan::busy(stand.server.address, CLIENTS) }, client);
+    load.wait_requests(500, STEP_LIMIT);
+    for _ in 0..3 {
+        let (pid, rules) = (stand.serving.to_string(), rules.display().to_string());
+        stand.daemon.expect(&["update", &pid, "--to", &package, "--rules", &rules], code::DONE);
+        stand.daemon.wait_stage(stand.serving, VALIDATING, STEP_LIMIT);
+        stand.wait_compared(2000);
+        stand.rollback();
+        stand.expect_restored();
+    }
+    stand.expect_clean(load);
+}

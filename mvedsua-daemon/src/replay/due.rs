@@ -105,6 +105,15 @@ impl Due {
         self.by_slot.entry(record.slot).or_default().push_front(record);
     }
 
+    /// Takes all records, in the log's order.
+    pub(super) fn take_all(&mut self) -> Vec<Record> {
+        let mut all: Vec<Record> = self.by_slot.drain().flat_map(|(_, records)| records).collect();
+        all.sort_by_key(|record| record.seq);
+        self.order.clear();
+        (self.len, self.bytes) = (0, 0);
+        all
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -153,5 +162,8 @@ mod tests {
         assert_eq!(due.agreed(), 2);
         assert_eq!(due.front(), Some(Slot(1)));
         assert_eq!((due.len(), due.is_empty()), (1, false));
+        due.push(call(3, 0, 1));
+        let all: Vec<u64> = due.take_all().iter().map(|record| record.seq.0).collect();
+        assert_eq!((all, due.len(), due.bytes(), due.has_ordered()), (vec![2, 3], 0, 0, false));
     }
 }

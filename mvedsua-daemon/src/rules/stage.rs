@@ -260,6 +260,15 @@ impl Stage {
         self.release(&rules, out);
     }
 
+    /// Takes note of a record that no rule is to be applied to: what it says of descriptors holds.
+    pub fn observe(&mut self, record: &Record) {
+        match &record.event {
+            Event::Call(entry, ret) => drop(self.look(record.slot, entry, Some(ret))),
+            Event::Enter(entry) => drop(self.look(record.slot, entry, None)),
+            Event::Return(_) | Event::Signal(_) | Event::ThreadStarted { .. } | Event::ThreadEnded | Event::Gap(_) => {}
+        }
+    }
+
     /// Takes a record in; it passes unchanged, or waits for a decision.
     fn hold(&mut self, record: Record, passes: bool) -> u64 {
         self.held_bytes += record.footprint();

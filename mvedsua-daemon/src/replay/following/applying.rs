@@ -244,6 +244,7 @@ impl Following {
                 }
                 self.applying = None;
                 self.moved = Instant::now();
+                self.begin_rules();
                 self.notify(Notice::Applied);
                 self.answer_own(tid, 0)?;
                 self.advance(process)

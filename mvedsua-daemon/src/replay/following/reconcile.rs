@@ -59,12 +59,28 @@ impl Following {
         if let Some(recording) = &self.settings.reconcile.recording {
             put(recording, &Frame::Record(record.clone()));
         }
+        self.take_in(record);
+    }
+
+    fn take_in(&mut self, record: Record) {
         let Some(rules) = &mut self.rules else { return self.due.push(record) };
         rules.fetched += 1;
+        // A follower that has not applied its new version yet is the old one: it lives through what the leader did.
+        if self.applying.is_some() {
+            return self.due.push(record);
+        }
         rules.stage.push(record, &mut rules.out);
         rules.out.drain(..).for_each(|record| self.due.push(record));
         self.due.skip_to(rules.stage.past());
         self.count_replayed();
+    }
+
+    /// The new version is there: rules hold for what is still due, and for all that comes.
+    pub(super) fn begin_rules(&mut self) {
+        let Some(rules) = &mut self.rules else { return };
+        let due = self.due.take_all();
+        rules.fetched = rules.fetched.saturating_sub(due.len() as u64);
+        due.into_iter().for_each(|record| self.take_in(record));
     }
 
     /// Says how many records of the log are behind the follower, whether it lived through them or rules took them away.
@@ -103,13 +119,16 @@ impl Following {
     /// The follower has made the call of this record.
     pub(super) fn agreed_to(&mut self, record: &Record) {
         if let Some(rules) = &mut self.rules {
+            if self.applying.is_some() {
+                return rules.stage.observe(record);
+            }
             rules.stage.answered(record);
         }
     }
 
     /// Says whether a rule lets the follower make this call although another is due; it will be answered first.
     pub(super) fn lets_in(&mut self, slot: Slot, seq: Seq, call: &Call) -> bool {
-        let Some(rules) = &mut self.rules else { return false };
+        let Some(rules) = self.rules.as_mut().filter(|_| self.applying.is_none()) else { return false };
         rules.extra = rules.stage.extra(slot, call.nr, &call.args, &call.inputs, seq);
         !rules.extra.is_empty()
     }

@@ -193,6 +193,94 @@ fn a_target_that_exits_takes_its_follower_along_in_every_stage() {
     }
 }
 
+/// Returns whether the daemon's journal says that an update is in this stage.
+fn journal_says(stand: &Stand, stage: &str) -> bool {
+    let entries = fs::read_dir(stand.daemon.state_dir().join("journal")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| fs::read_to_string(entry.path()).ok()).any(|text| text.contains(stage))
+}
+
+/// The same in the two stages that last a moment: the target is told to exit when the exchange of the versions, or the
+/// undoing of the update, has just begun, and a little later.
+#[test]
+fn a_target_that_exits_while_roles_change_takes_its_follower_along() {
+    for (verb, stage, later) in [
+        ("promote", "promoting", 0),
+        ("promote", "promoting", 5),
+        ("promote", "promoting", 20),
+        ("rollback", "rolling-back", 0),
+        ("rollback", "rolling-back", 5),
+    ] {
+        let stand = Stand::new(server::redis(&[]).unwrap());
+        let mut direct = RespClient::connect(stand.server.address, STEP_LIMIT).unwrap();
+        stand.validate(&[]);
+        for _ in 0..200 {
+            direct.command(&["PING"]).unwrap();
+        }
+        stand.wait_compared(100);
+        let serving = stand.serving.to_string();
+        std::thread::scope(|scope| {
+            // The target may be gone before it is done; what it says does not matter.
+            let asked = scope.spawn(|| stand.daemon.run(&[verb, &serving]));
+            try_wait_for(STEP_LIMIT, || (journal_says(&stand, stage) || asked.is_finished()).then_some(()));
+            // Not a wait for anything: another instant of the stage each time.
+            std::thread::sleep(Duration::from_millis(later));
+            // Redis ends itself; there is no reply.
+            let _ = direct.command(&["SHUTDOWN", "NOSAVE"]);
+            asked.join().unwrap().unwrap();
+        });
+        let session = stand.server.pid();
+        wait_for(&format!("both versions to end ({stage})"), STEP_LIMIT, || {
+            process::reap(session);
+            process::session(session).is_empty().then_some(())
+        });
+        stand.daemon.expect_no_leftovers();
+    }
+}
+
+/// The daemon dies by SIGKILL in the middle of promotions: one version serves on, whichever it is, and no connection is lost.
+#[test]
+fn a_daemon_killed_inside_promotions_harms_nobody() {
+    const INSIDE: u32 = 5;
+    let (mut stand, load) = redis_under_load(10);
+    let mut random = StdRng::seed_from_u64(11);
+    let mut inside = 0;
+    for attempt in 0.. {
+        assert!(attempt < 40, "{inside} of {attempt} kills fell into a promotion");
+        stand.validate(&[]);
+        stand.wait_compared(100);
+        let serving = stand.serving.to_string();
+        let victim = stand.daemon.pid().expect("the daemon runs");
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| stand.daemon.run(&["promote", "--force", &serving]));
+            try_wait_for(STEP_LIMIT, || (journal_says(&stand, "promoting") || asked.is_finished()).then_some(()));
+            // Not a wait for anything: the random instant is what is tested.
+            std::thread::sleep(Duration::from_micros(random.random_range(0..30_000)));
+            process::signal(victim, Signal::SIGKILL);
+            // Its daemon is gone.
+            let _ = asked.join().unwrap();
+        });
+        stand.daemon.kill();
+        inside += u32::from(journal_says(&stand, "promoting"));
+        stand.daemon.start_again().unwrap();
+        let session = stand.server.program.pid();
+        stand.serving = wait_for("one process to be left", STEP_LIMIT, || {
+            for member in process::all().iter().filter(|stat| stat.session == session && stat.state == 'Z') {
+                process::reap(member.pid);
+            }
+            let members = process::session(session);
+            (members.len() == 1).then(|| members[0].pid)
+        });
+        stand.expect_alone();
+        load.wait_requests(20, STEP_LIMIT);
+        assert_eq!(load.failed(), 0, "after attempt {attempt}: {:?}", load.stop().failures);
+        if inside == INSIDE {
+            break;
+        }
+    }
+    stand.cycle(100);
+    stand.expect_clean(load);
+}
+
 /// The daemon dies by SIGKILL at random instants of whole cycles. The service goes on, a new daemon cleans up, and at the
 /// end an update works.
 #[test]

@@ -159,3 +159,59 @@ pub(crate) fn kill(inbox: &Inbox, pid: Pid) -> Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+
+    use super::*;
+    use crate::update::birth;
+    use crate::update::process::park;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+    /// The exit status of a program that has gone on where it was.
+    const WENT_ON: i32 = 7;
+
+    /// A program is put at its gate and its tracer lets it go without another word, as when the daemon dies; returns how
+    /// it ends by itself.
+    fn left_at_the_gate(lives_at: u64, word: u64) -> i32 {
+        // SAFETY: a new mapping; the test keeps it to its end.
+        let page = unsafe { mmap_anonymous(None, 1.try_into().unwrap(), ProtFlags::all(), MapFlags::MAP_SHARED) };
+        // SAFETY: zeroed and aligned memory that lives as long as the test, and only ever seen as an atomic.
+        let go_on = unsafe { page.expect("a page").cast::<AtomicBool>().as_ref() };
+        // SAFETY: the child only looks at the page and leaves; it takes no lock and allocates nothing.
+        let child = match unsafe { libc::fork() } {
+            0 => {
+                while !go_on.load(Ordering::Acquire) {
+                    std::hint::spin_loop();
+                }
+                // SAFETY: ends the child without running anything of the parent's.
+                unsafe { libc::_exit(WENT_ON) }
+            }
+            pid => Pid(pid),
+        };
+        let inbox = Inbox::new();
+        let mut process = birth::prepare(&inbox, child, LIMIT).expect("a process to prepare");
+        let main = child.main();
+        park(&inbox, child, &[main], LIMIT).expect("it stops");
+        let slot = process.slot(main).unwrap_or_else(|| process.new_slot(main));
+        commit(&process, word).expect("a word to store");
+        gate(&process, &[(main, slot, None)], lives_at).expect("a gate");
+        go_on.store(true, Ordering::Release);
+        sys::detach(main, 0).expect("it is let go");
+        let mut status = 0;
+        // SAFETY: `status` outlives the call; nobody else waits for this child.
+        assert_eq!(unsafe { libc::waitpid(child.0, &raw mut status, 0) }, child.0);
+        assert!(libc::WIFEXITED(status), "{status:#x}");
+        libc::WEXITSTATUS(status)
+    }
+
+    #[test]
+    fn the_word_decides_who_goes_on() {
+        assert_eq!(left_at_the_gate(3, 3), WENT_ON);
+        assert_eq!(left_at_the_gate(3, 4), 1);
+    }
+}

@@ -102,7 +102,7 @@ const SLOWEST: Duration = Duration::from_millis(2);
 const SLOWEST_TO_CATCH_UP: Duration = Duration::from_micros(400);
 const CATCH_UP_ALONE: Duration = Duration::from_secs(2);
 /// How long a promotion and a rollback may be tried, in steps ([`Options::step_timeout`]).
-const PROMOTION_STEPS: u32 = 4;
+const PROMOTION_STEPS: u32 = 2;
 const ROLLBACK_STEPS: u32 = 8;
 /// How often progress is reported.
 const PROGRESS: Duration = Duration::from_millis(250);

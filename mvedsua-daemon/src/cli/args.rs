@@ -11,7 +11,7 @@ use crate::control::process::Wanted;
 use crate::lifecycle::{Confirmation, Promotion};
 use crate::monitor::{Mode, SlowScope};
 use crate::rules::Direction;
-use crate::update::OnFull;
+use crate::update::{OnFull, OnParting};
 
 /// Updates a running server in place, without stopping it and without betting the service on the update.
 #[derive(Debug, Parser)]
@@ -259,6 +259,10 @@ pub struct UpdateArgs {
     /// What happens when the log is full: the update is rolled back, or the service waits [default: rollback]
     #[arg(long, value_enum)]
     pub on_full: Option<OnFull>,
+    /// What happens when the versions part after the promotion: the old one leads again, or the new one keeps the service
+    /// [default: rollback]
+    #[arg(long, value_enum)]
+    pub on_parting: Option<OnParting>,
     /// How much memory of its own the new version may take [default: no limit]
     #[arg(long, value_parser = crate::units::parse_size, value_name = "SIZE")]
     pub memory_limit: Option<u64>,

@@ -53,6 +53,7 @@ fn ask_of(args: &UpdateArgs) -> Result<Ask, Problem> {
         log_memory: args.log_memory,
         log_disk: args.log_disk,
         on_full: args.on_full,
+        on_parting: args.on_parting,
         memory_limit: args.memory_limit,
         latency_budget_percent: args.latency_budget,
         lockstep: args.lockstep.then_some(Lockstep::On),

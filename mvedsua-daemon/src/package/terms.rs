@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::{Confirmation, Policy, Promotion, Thresholds};
 use crate::units::millis;
-use crate::update::OnFull;
+use crate::update::{OnFull, OnParting};
 
 /// How long the default timeout is beyond the soak time.
 const BEYOND_SOAK: Duration = Duration::from_mins(10);
@@ -45,6 +45,7 @@ pub struct Wishes {
     pub log_memory: Option<u64>,
     pub log_disk: Option<u64>,
     pub on_full: Option<OnFull>,
+    pub on_parting: Option<OnParting>,
     pub lockstep: Option<Lockstep>,
     /// What the follower may take, bytes.
     pub memory_limit: Option<u64>,
@@ -69,6 +70,7 @@ impl Wishes {
             log_memory: self.log_memory.or(others.log_memory),
             log_disk: self.log_disk.or(others.log_disk),
             on_full: self.on_full.or(others.on_full),
+            on_parting: self.on_parting.or(others.on_parting),
             lockstep: self.lockstep.or(others.lockstep),
             memory_limit: self.memory_limit.or(others.memory_limit),
             latency_budget_percent: self.latency_budget_percent.or(others.latency_budget_percent),
@@ -99,6 +101,7 @@ impl Wishes {
             log_memory: self.log_memory.unwrap_or(LOG_MEMORY),
             log_disk: self.log_disk.unwrap_or(LOG_DISK),
             on_full: self.on_full.unwrap_or_default(),
+            on_parting: self.on_parting.unwrap_or_default(),
             lockstep: self.lockstep.unwrap_or_default(),
             memory_limit: self.memory_limit,
             latency_budget_percent: self.latency_budget_percent,
@@ -116,6 +119,8 @@ pub struct Terms {
     pub log_memory: u64,
     pub log_disk: u64,
     pub on_full: OnFull,
+    #[serde(default)]
+    pub on_parting: OnParting,
     pub lockstep: Lockstep,
     /// What the follower may take, bytes; `None` is no limit.
     pub memory_limit: Option<u64>,
@@ -156,7 +161,7 @@ impl Terms {
 
 impl std::fmt::Display for Terms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Terms { policy, hang_timeout, on_full, lockstep, memory_limit, latency_budget_percent, .. } = self;
+        let Terms { policy, hang_timeout, on_full, on_parting, lockstep, memory_limit, latency_budget_percent, .. } = self;
         let time = |duration: Duration| humantime::format_duration(duration).to_string();
         let (promote, confirm) = (policy.promote, policy.confirm);
         let promote = match promote {
@@ -175,6 +180,9 @@ impl std::fmt::Display for Terms {
         match on_full {
             OnFull::Rollback => write!(f, ", a full log rolls back")?,
             OnFull::Block => write!(f, ", a full log blocks")?,
+        }
+        if *on_parting == OnParting::Keep {
+            write!(f, ", the new version keeps the service when they part")?;
         }
         if *lockstep == Lockstep::On {
             write!(f, ", in lockstep")?;

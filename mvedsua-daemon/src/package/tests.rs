@@ -291,7 +291,7 @@ update.toml:3:1: unknown key `metod` in the package
   12 | min_calls = 30
      | ^^^^^^^^^
   expected: one of `promote`, `confirm`, `soak`, `min-calls`, `min-outputs`, `retries`, `retry-after`, `timeout`, \
-`hang-timeout`, `log-memory`, `log-disk`, `on-full`, `lockstep`, `memory-limit`, `latency-budget`
+`hang-timeout`, `log-memory`, `log-disk`, `on-full`, `on-parting`, `lockstep`, `memory-limit`, `latency-budget`
   hint: did you mean `min-calls`?",
         ),
         (

@@ -20,6 +20,18 @@ pub enum OnFull {
     Block,
 }
 
+/// Which version goes on when the two part after the promotion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum OnParting {
+    /// The new version is taken to be wrong, and the old one leads again.
+    #[default]
+    Rollback,
+    /// The new version keeps the service and the old one ends, as in the paper: for updates after which clients do what the
+    /// old version cannot follow.
+    Keep,
+}
+
 /// How the engine is to run an update.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Options {
@@ -30,6 +42,8 @@ pub struct Options {
     /// Where the spill file lies.
     pub spill_dir: PathBuf,
     pub on_full: OnFull,
+    #[serde(default)]
+    pub on_parting: OnParting,
     /// The leader's outputs wait until the follower has produced the same.
     pub lockstep: bool,
     /// How long the follower may be silent although a record waits for it.
@@ -68,6 +82,7 @@ impl Default for Options {
             log_disk: 4 << 30,
             spill_dir: PathBuf::from("/var/lib/mvedsua/spill"),
             on_full: OnFull::Rollback,
+            on_parting: OnParting::Rollback,
             lockstep: false,
             hang_timeout: Duration::from_secs(5),
             pause_limit: default_pause_limit(),

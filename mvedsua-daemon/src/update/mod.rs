@@ -15,7 +15,7 @@ pub(crate) mod rings;
 pub(crate) mod session;
 pub(crate) mod tracer;
 
-pub use events::{Command, Counters, FailureKind, OnFull, Options, SessionEvent};
+pub use events::{Command, Counters, FailureKind, OnFull, OnParting, Options, SessionEvent};
 pub use inplace::check as check_cooperation;
 pub use recover::{Recovered, recover};
 pub use session::Session;

@@ -25,7 +25,7 @@ use super::birth;
 use super::process::{Process, Zombie, park};
 use super::recover;
 use super::tracer::{Core, Role, Tracer};
-use super::{Command, Counters, FailureKind, Options, SessionEvent};
+use super::{Command, Counters, FailureKind, OnParting, Options, SessionEvent};
 use crate::compare::{Divergence, DivergenceKind};
 use crate::log::{self, Gauge};
 use crate::promote::timers::Timers;
@@ -390,7 +390,10 @@ impl Running<'_> {
             }
             Notice::Held | Notice::Drained => None,
             Notice::Diverged(divergence) => {
-                let back = self.stage == Stage::Updated && !self.parted && divergence.kind.leaves_the_follower_sound();
+                let back = self.stage == Stage::Updated
+                    && self.options.on_parting == OnParting::Rollback
+                    && !self.parted
+                    && divergence.kind.leaves_the_follower_sound();
                 // A leader that does not come to its calls cannot be held there.
                 let hold = match divergence.kind {
                     DivergenceKind::Silent { .. } => Hold::Anywhere,

@@ -323,6 +323,7 @@ impl Driver {
             log_disk: terms.log_disk,
             spill_dir: self.shared.dirs.spill(),
             on_full: terms.on_full,
+            on_parting: terms.on_parting,
             lockstep: terms.lockstep == Lockstep::On,
             new_version: self.asked.package.as_ref().and_then(|package| Some(package.new.as_ref()?.object.clone())),
             hang_timeout: terms.hang_timeout.unwrap_or(default.hang_timeout),

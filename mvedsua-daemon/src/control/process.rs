@@ -319,7 +319,13 @@ mod tests {
         let expected = BuildId::of_file(&path).map(|id| id.to_string());
         let mut child = std::process::Command::new(&path).arg("1000").spawn().expect("it is executable");
         let pid = child.id().cast_signed();
-        // `spawn` returns once the program has taken the place of the copy of the test.
+        // `spawn` returns once the copy of the test has gone, which is before the program is mapped.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let is_mapped =
+            || mapped_code(pid).is_ok_and(|code| code.iter().any(|code| code.path == path.display().to_string()));
+        while !is_mapped() {
+            assert!(Instant::now() < deadline, "the program is mapped");
+        }
         fs::remove_file(&path).expect("it is ours");
         fs::copy("/bin/cat", &path).expect("there is room");
         let (program, code) = (program_of(pid), mapped_code(pid));

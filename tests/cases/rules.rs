@@ -3,14 +3,16 @@
 //! The server of these cases can tell that it is the follower, and then answers otherwise.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use harness::kvstore::Store;
 use harness::load::lines::{self, LineClient};
+use harness::load::store::{Speech, StoreClient};
 use harness::load::{Load, Plan};
 use harness::server;
-use harness::stand::{Stand, code};
+use harness::stand::{Stand, UPDATED, VALIDATING, code};
 use harness::wait::wait_for;
 use serde_json::Value;
 
@@ -212,4 +214,84 @@ fn rules_that_hide_every_output_prove_nothing() {
     assert_eq!(status.result.map(|(code, _)| code), Some(INCONCLUSIVE), "{:#}", status.raw);
     world.stand.expect_alone();
     world.stand.expect_clean(world.load);
+}
+
+/// Version 1 and version 2 of the key-value store, which speak differently: see `tests/servers/kvstore/v1-v2.rules`.
+fn typed_store() -> (Store, PathBuf) {
+    let store = Store::compile(&[]).unwrap();
+    let package = store.package("v2", &[], "min-outputs = 5\nretries = 0\n").unwrap();
+    let rules = package.join("v1-v2.rules");
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../servers/kvstore/v1-v2.rules"), &rules).unwrap();
+    fs::set_permissions(&rules, fs::Permissions::from_mode(0o644)).unwrap();
+    let manifest = fs::read_to_string(package.join("update.toml")).unwrap();
+    let manifest = manifest.replace("[policy]", "rules = [\"v1-v2.rules\"]\n[policy]");
+    fs::write(package.join("update.toml"), manifest).unwrap();
+    (store, package)
+}
+
+#[test]
+fn the_store_goes_to_typed_values_and_the_old_version_follows_until_it_cannot() {
+    let (store, package) = typed_store();
+    let mut stand = Stand::new(store.start(1000).unwrap());
+    let address = stand.server.address;
+    let line = |line: &str| lines::ask(address, line, LIMIT).unwrap();
+    let (pid, to) = (stand.serving.to_string(), package.display().to_string());
+    stand.daemon.expect(&["update", &pid, "--to", &to], code::DONE);
+    stand.daemon.wait_stage(stand.serving, VALIDATING, LIMIT);
+    // Some of their requests come in two pieces.
+    let load = Load::start(Plan::busy(address, 5), |index| StoreClient::new(Speech::Plain, index, 5, 1000));
+    let say = [
+        ("put ann 1", "OK"),
+        ("put string ann 2", "ERROR"),
+        ("type ann", "ERROR"),
+        ("get ann", "1"),
+        ("del ann", "OK"),
+    ];
+    for (request, answer) in say {
+        assert_eq!(line(request), answer, "{request}");
+    }
+    assert_eq!(line("put bob 7"), "OK");
+    let compared = stand.wait_compared(200).compared_outputs;
+    stand.wait_compared(compared + 200);
+    // Nobody speaks as version 1 wants it while version 2 leads.
+    stand.expect_clean(load);
+    stand.promote();
+    let load = Load::start(Plan::busy(address, 5), |index| {
+        // Other keys than those of the load before.
+        StoreClient::new(Speech::Common, 100 + index, 1000, 0)
+    });
+    let say = [
+        ("type bob", "string"),
+        ("put string bob 8", "OK"),
+        ("get bob", "8"),
+        ("put bob 9", "ERROR"),
+        ("type x", "NOT FOUND"),
+    ];
+    for (request, answer) in say {
+        assert_eq!(line(request), answer, "{request}");
+    }
+    let compared = stand.wait_compared(1).compared_outputs;
+    let status = stand.wait_compared(compared + 100);
+    assert_eq!(status.stage, UPDATED, "the old version still follows: {:#}", status.raw);
+    // What version 1 cannot store ends it; the service goes on.
+    assert_eq!((line("put int bob 10"), line("type bob")), ("OK".to_owned(), "int".to_owned()));
+    let status = stand.settled();
+    assert_eq!(status.result.as_ref().map(|(code, _)| *code), Some(code::DONE as u64), "{:#}", status.raw);
+    assert_eq!(line("get bob"), "10");
+    stand.expect_alone();
+    stand.expect_clean(load);
+}
+
+#[test]
+fn without_rules_the_typed_store_parts_at_the_first_put() {
+    let store = Store::compile(&[]).unwrap();
+    let package = store.package("v2", &[], "retries = 0\n").unwrap();
+    let mut stand = Stand::new(store.start(10).unwrap());
+    let (pid, to) = (stand.serving.to_string(), package.display().to_string());
+    stand.daemon.expect(&["update", &pid, "--to", &to], code::DONE);
+    stand.daemon.wait_stage(stand.serving, VALIDATING, LIMIT);
+    assert_eq!(lines::ask(stand.server.address, "put ann 1", LIMIT).unwrap(), "OK");
+    let status = stand.settled();
+    assert_eq!(status.result.map(|(code, _)| code), Some(code::DIVERGED as u64));
+    stand.expect_alone();
 }

@@ -32,7 +32,9 @@ pub use self::files::Trust;
 pub use self::manifest::Method;
 pub use self::terms::{Lockstep, Terms, Wishes};
 
+use self::faults::Place;
 use self::manifest::Manifest;
+use crate::rules::{self, Diagnostic, Severity};
 
 /// The longest manifest and the longest file of rules, bytes.
 const MOST_TEXT: u64 = 1 << 20;
@@ -143,7 +145,10 @@ impl Package {
         for rule in &manifest.rules {
             let found = files::find(root, &rule.value);
             let found = found.and_then(|path| match read_text(&path) {
-                Ok(_) => Ok(path),
+                Ok(text) => {
+                    faults.extend(rule_faults(&rule.value, &text));
+                    Ok(path)
+                }
                 Err(e) => Err((format!("`{}`: {e}", rule.value), "a text file")),
             });
             match found {
@@ -189,6 +194,20 @@ impl Package {
             unpacked.disable_cleanup(true);
         }
     }
+}
+
+/// Returns the errors in a file of rules; what is only suspicious is `rules check`'s to say.
+fn rule_faults(file: &str, text: &str) -> Vec<Fault> {
+    let fault = |found: Diagnostic| {
+        let expected = found.label.strip_prefix("expected ").unwrap_or(&found.label).to_owned();
+        let fault = Fault::new(Kind::File, file, found.message, expected).at(Place::of(text, found.span));
+        match found.hint {
+            Some(hint) => fault.hint(hint),
+            None => fault,
+        }
+    };
+    let found = rules::check(text).diagnostics;
+    found.into_iter().filter(|found| found.severity == Severity::Error).map(fault).collect()
 }
 
 fn stop_at(faults: Vec<Fault>) -> Result<(), Faults> {

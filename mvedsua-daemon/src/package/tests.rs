@@ -478,6 +478,21 @@ fn tar(draft: &Draft, args: &[&str]) -> PathBuf {
 }
 
 #[test]
+fn faulty_rules_are_faults_of_the_package() {
+    let draft = Draft::new();
+    draft.write("v1-v2.rules", "rule a\n    raed(client, _) => nothing\n");
+    let said = Package::open(&draft.root(), &Trust::new(None, NOBODY), draft.dir.path()).expect_err("it is wrong");
+    assert_eq!(
+        said.to_string().trim_end(),
+        "v1-v2.rules:2:5: `raed` is not a system call
+  2 |     raed(client, _) => nothing
+    |     ^^^^
+  expected: the name of a system call
+  hint: did you mean `read`?"
+    );
+}
+
+#[test]
 fn an_archive_is_a_package_and_is_unpacked_only_as_long_as_it_is_needed() {
     let draft = Draft::new();
     let open = |path: &Path| Package::open(path, &Trust::new(None, NOBODY), draft.dir.path());

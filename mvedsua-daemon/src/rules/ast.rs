@@ -123,6 +123,8 @@ pub enum Arg {
     Regex(Pattern),
     /// `replace(/a/ -> "b", …)`, on the right.
     Replace(Vec<(Pattern, Template)>),
+    /// `lines(/a/ -> "b", …)`, on the right: the same for whole lines, what is no line yet is kept back.
+    Lines(Vec<(Pattern, Template)>),
 }
 
 /// Kinds of descriptors.

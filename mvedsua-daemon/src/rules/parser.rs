@@ -14,7 +14,7 @@ const DEPTH: u32 = 24;
 const MAX_COUNT: u32 = 64;
 
 /// Words that mean something by themselves and cannot be variables.
-const RESERVED: [&str; 22] = [
+const RESERVED: [&str; 23] = [
     "rule",
     "direction",
     "nothing",
@@ -32,6 +32,7 @@ const RESERVED: [&str; 22] = [
     "matches",
     "len",
     "replace",
+    "lines",
     "listener",
     "client",
     "socket",
@@ -375,7 +376,8 @@ impl Parser {
                         self.bump();
                         return Ok(Arg::Any);
                     }
-                    "replace" => return self.replace(),
+                    "replace" => return self.replace().map(Arg::Replace),
+                    "lines" => return self.replace().map(Arg::Lines),
                     "listener" => Kind::Listener,
                     "client" => Kind::Client,
                     "socket" => Kind::Socket,
@@ -413,9 +415,9 @@ impl Parser {
         }
     }
 
-    fn replace(&mut self) -> Result<Arg> {
+    fn replace(&mut self) -> Result<Vec<(Pattern, Template)>> {
         self.bump();
-        self.expect("(", "`(` after `replace`")?;
+        self.expect("(", "`(` and what to replace")?;
         let mut cases = Vec::new();
         loop {
             let Token::Regex(pattern) = self.peek().clone() else {
@@ -428,7 +430,7 @@ impl Parser {
             cases.push((pattern, text));
             if !self.eat(",") {
                 self.expect(")", "`,` and one more replacement, or `)`")?;
-                return Ok(Arg::Replace(cases));
+                return Ok(cases);
             }
         }
     }

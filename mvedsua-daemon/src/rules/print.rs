@@ -129,8 +129,8 @@ impl Display for Arg {
             }
             Arg::Text(text) => write!(f, "{text}"),
             Arg::Regex(pattern) => write!(f, "{pattern}"),
-            Arg::Replace(cases) => {
-                f.write_str("replace(")?;
+            Arg::Replace(cases) | Arg::Lines(cases) => {
+                f.write_str(if matches!(self, Arg::Lines(_)) { "lines(" } else { "replace(" })?;
                 for (i, (pattern, text)) in cases.iter().enumerate() {
                     write!(f, "{}{pattern} -> {text}", if i == 0 { "" } else { ", " })?;
                 }

@@ -164,6 +164,8 @@ pub(super) enum Give {
     BytesVariable(usize),
     Regex(Box<Matcher>),
     Replace(Box<Replacement>),
+    /// The same for whole lines of a stream; what is no line yet is kept back.
+    Lines(Box<Replacement>),
 }
 
 /// `replace(…)`: several patterns searched at once; of those that match at one place the first counts.

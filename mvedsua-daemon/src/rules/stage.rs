@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::ast::Direction;
 use super::calls::{self, Seen};
 use super::descriptors::Descriptors;
-use super::exec::{self, Expected};
+use super::exec::{self, Expected, Tails};
 use super::matcher::{Context, Found, Search, Sets};
 use super::program::{Action, RuleSet, Trigger};
 use crate::record::{CallEntry, CallReturn, Event, Gap, Record, Seq, Slot};
@@ -114,6 +114,7 @@ pub struct Stage {
     held_bytes: usize,
     descriptors: Descriptors,
     sets: Sets,
+    tails: Tails,
     expected: HashMap<Slot, VecDeque<(Seq, Option<Expected>)>>,
     visited: Vec<bool>,
     work: u64,
@@ -146,6 +147,7 @@ impl Stage {
             held_bytes: 0,
             descriptors: open,
             sets: vec![Vec::new(); rules.sets.len()],
+            tails: Tails::new(),
             expected: HashMap::new(),
             visited: vec![false; rules.states.len()],
             work: 0,
@@ -194,6 +196,19 @@ impl Stage {
     #[must_use]
     pub fn is_holding(&self) -> bool {
         !self.held.is_empty()
+    }
+
+    /// Says whether something that the leader has read was kept back from the follower: a line that is not whole yet.
+    #[must_use]
+    pub fn is_keeping(&self) -> bool {
+        !self.tails.is_empty()
+    }
+
+    fn note(&mut self, entry: &CallEntry, ret: Option<&CallReturn>) {
+        self.descriptors.note(entry, ret);
+        if i64::from(entry.nr) == libc::SYS_close {
+            self.tails.remove(&(entry.args[0] as i32));
+        }
     }
 
     /// Returns how many records are held back.
@@ -329,7 +344,7 @@ impl Stage {
             }
             Seen { entry: entry.clone(), ret: ret.cloned(), descriptors }
         });
-        self.descriptors.note(entry, ret);
+        self.note(entry, ret);
         if ret.is_none() && [libc::SYS_dup, libc::SYS_dup2, libc::SYS_dup3].contains(&i64::from(entry.nr)) {
             self.threads.entry(slot).or_default().duplicating = Some(entry.clone());
         }
@@ -442,7 +457,7 @@ impl Stage {
     /// Puts what a rule makes of the calls into their places.
     fn apply(&mut self, rules: &RuleSet, slot: Slot, thread: &mut Thread, found: &Found, calls: &[Windowed]) {
         let seen: Vec<Seen> = calls.iter().map(|call| call.seen.clone()).collect();
-        let done = exec::perform(rules, found, &seen, &self.sets);
+        let done = exec::perform(rules, found, &seen, &self.sets, &mut self.tails);
         self.counts.add(found.rule, &done);
         let seq_of = |stage: &Stage, id: u64| {
             id.checked_sub(stage.first_id).and_then(|at| stage.held.get(at as usize)).map_or(Seq(0), |e| e.record.seq)

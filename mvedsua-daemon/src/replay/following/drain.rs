@@ -92,7 +92,8 @@ impl Following {
 
     /// Says where the threads stand, for a wait that ran out.
     pub(crate) fn where_threads_stand(&self) -> Vec<String> {
-        self.threads.iter().map(|(tid, thread)| describe_state(*tid, thread)).collect()
+        let undecided = self.is_undecided().then(|| "a rule waits for more of the leader's calls".to_owned());
+        self.threads.iter().map(|(tid, thread)| describe_state(*tid, thread)).chain(undecided).collect()
     }
 
     /// Undoes [`Following::drain`].

@@ -97,7 +97,7 @@ impl Following {
 
     /// Says whether a rule waits for more of the leader's calls before it can decide.
     pub(super) fn is_undecided(&self) -> bool {
-        self.rules.as_ref().is_some_and(|rules| rules.stage.is_holding())
+        self.rules.as_ref().is_some_and(|rules| rules.stage.is_holding() || rules.stage.is_keeping())
     }
 
     /// Puts a record back, behind what a rule has let in before it; says whether there is such.

@@ -108,12 +108,8 @@ impl Compiler {
                 ),
                 Arg::Text(text) if memory => ArgTest::Text(self.text(text, &arg.span)?),
                 Arg::Regex(pattern) if memory => ArgTest::Regex(self.matcher(pattern, &arg.span, true)?),
-                Arg::Replace(_) => {
-                    self.error(
-                        &arg.span,
-                        "`replace` makes a payload",
-                        "expected a pattern: it belongs on the right side",
-                    );
+                Arg::Replace(_) | Arg::Lines(_) => {
+                    self.error(&arg.span, "this makes a payload", "expected a pattern: it belongs on the right side");
                     return None;
                 }
                 _ => return self.misfit(call, index, parameter, &arg.span),
@@ -287,9 +283,17 @@ impl Compiler {
                 }
                 Give::Replace(Box::new(self.replacement(cases, &arg.span)?))
             }
+            Arg::Lines(cases) if memory && calls::is_filled(row, index) && made_of_one => {
+                Give::Lines(Box::new(self.replacement(cases, &arg.span)?))
+            }
+            Arg::Lines(_) => {
+                let message = "`lines` is for what a recorded call has read";
+                self.error(&arg.span, message, "expected `replace(…)` or a string");
+                return None;
+            }
             _ => return self.misfit(call, index, parameter, &arg.span),
         };
-        if matches!(give, Give::Bytes(_) | Give::BytesVariable(_) | Give::Replace(_))
+        if matches!(give, Give::Lines(_) | Give::Bytes(_) | Give::BytesVariable(_) | Give::Replace(_))
             && let Err(reason) = calls::can_set(row, index)
         {
             self.error(&arg.span, reason, "expected `_`");

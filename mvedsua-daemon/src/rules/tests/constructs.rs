@@ -353,3 +353,21 @@ fn applications_are_traced() {
         ("plain-put", 1, 1, &["read"][..], &["read"][..])
     );
 }
+
+#[test]
+fn lines_are_whole_before_they_are_looked_at() {
+    let source = r#"rule puts
+        read(client c, _) => read(c, lines(/^put (?<k>\S+) (?<v>\S+)\n/m -> "put string {k} {v}\n"), any)"#;
+    let mut stage = stage(source, Direction::OutdatedLeader, Pace::Free);
+    let mut say = |story: Story| {
+        let mut out = Vec::new();
+        story.records.into_iter().for_each(|record| stage.push(record, &mut out));
+        (out.iter().map(show).collect::<Vec<_>>(), stage.is_keeping())
+    };
+    assert_eq!(say(Story::default().read(5, "pu")), (vec!["read(5) = -11".into()], true));
+    assert_eq!(say(Story::default().read(6, "put a 1\nput")), (vec!["read(6, put string a 1\\n) = 15".into()], true));
+    assert_eq!(say(Story::default().read(5, "t b 2\n")), (vec!["read(5, put string b 2\\n) = 15".into()], true));
+    assert_eq!(say(Story::default().call("close", &[6], 0)), (vec!["close(6) = 0".into()], false));
+    assert_eq!(say(Story::default().read(5, "")), (vec!["read(5) = 0".into()], false));
+    assert_eq!(say(Story::default().call("read", &[5, 0x1000, 9], -11)), (vec!["read(5) = -11".into()], false));
+}

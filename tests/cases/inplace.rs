@@ -189,10 +189,11 @@ fn threads_pass_over_in_the_follower() {
     daemon.expect(&["update", &pid, "--to", &package.display().to_string()], code::DONE);
     daemon.wait_stage(program.pid, VALIDATING, STEP_LIMIT);
     daemon.expect(&["promote", "--force", &pid], code::DONE);
-    // The two say different things, so the old version ends with the first answer.
+    // The two say different things from here on, so the old version ends before.
+    daemon.expect(&["confirm", &pid], code::DONE);
+    daemon.wait_stage(program.pid, SINGLE, STEP_LIMIT);
     assert_eq!(program.ask("work"), "finished 20 last 2001");
     assert_eq!(program.ask("join"), "joined 20 jobs by version 2");
-    daemon.wait_stage(program.pid, SINGLE, STEP_LIMIT);
 }
 
 /// Clients go on putting while the new version is being applied: rules hold from when it is there, and not before.

@@ -217,9 +217,9 @@ fn rules_that_hide_every_output_prove_nothing() {
 }
 
 /// Version 1 and version 2 of the key-value store, which speak differently: see `tests/servers/kvstore/v1-v2.rules`.
-fn typed_store() -> (Store, PathBuf) {
+fn typed_store(policy: &str) -> (Store, PathBuf) {
     let store = Store::compile(&[]).unwrap();
-    let package = store.package("v2", &[], "min-outputs = 5\nretries = 0\n").unwrap();
+    let package = store.package("v2", &[], &format!("min-outputs = 5\nretries = 0\n{policy}")).unwrap();
     let rules = package.join("v1-v2.rules");
     fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../servers/kvstore/v1-v2.rules"), &rules).unwrap();
     fs::set_permissions(&rules, fs::Permissions::from_mode(0o644)).unwrap();
@@ -231,7 +231,7 @@ fn typed_store() -> (Store, PathBuf) {
 
 #[test]
 fn the_store_goes_to_typed_values_and_the_old_version_follows() {
-    let (store, package) = typed_store();
+    let (store, package) = typed_store("");
     let mut stand = Stand::new(store.start(1000).unwrap());
     let address = stand.server.address;
     let line = |line: &str| lines::ask(address, line, LIMIT).unwrap();
@@ -279,6 +279,46 @@ fn the_store_goes_to_typed_values_and_the_old_version_follows() {
     assert_eq!(line("get bob"), "10");
     stand.expect_alone();
     stand.expect_clean(load);
+}
+
+/// A store that is at version 2, with version 1 following.
+fn promoted_store(policy: &str) -> Stand {
+    let (store, package) = typed_store(policy);
+    let mut stand = Stand::new(store.start(1000).unwrap());
+    let (pid, to) = (stand.serving.to_string(), package.display().to_string());
+    stand.daemon.expect(&["update", &pid, "--to", &to], code::DONE);
+    stand.daemon.wait_stage(stand.serving, VALIDATING, LIMIT);
+    let load =
+        Load::start(Plan::busy(stand.server.address, 5), |index| StoreClient::new(Speech::Common, index, 5, 1000));
+    stand.wait_compared(200);
+    stand.promote();
+    stand.expect_clean(load);
+    stand
+}
+
+#[test]
+fn what_was_put_while_version_2_led_is_there_in_version_1() {
+    let mut stand = promoted_store("");
+    let address = stand.server.address;
+    let line = |line: &str| lines::ask(address, line, LIMIT).unwrap();
+    assert_eq!((line("put string bob 8"), line("type bob")), ("OK".to_owned(), "string".to_owned()));
+    stand.rollback();
+    assert_eq!((line("get bob"), line("type bob")), ("8".to_owned(), "ERROR".to_owned()));
+    stand.expect_alone();
+}
+
+/// As in the paper: what cannot be told to version 1 ends it, where the policy says so.
+#[test]
+fn what_the_old_version_cannot_follow_ends_it_where_the_policy_says_so() {
+    let mut stand = promoted_store("on-parting = \"keep\"\n");
+    let address = stand.server.address;
+    let line = |line: &str| lines::ask(address, line, LIMIT).unwrap();
+    let new = stand.serving;
+    assert_eq!(line("put int bob 10"), "OK");
+    let status = stand.settled();
+    assert_eq!(stand.serving, new, "version 2 serves: {:#}", status.raw);
+    assert_eq!((line("get bob"), line("type bob")), ("10".to_owned(), "int".to_owned()));
+    stand.expect_alone();
 }
 
 #[test]

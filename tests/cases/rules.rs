@@ -3,7 +3,7 @@
 //! The server of these cases can tell that it is the follower, and then answers otherwise.
 
 use std::fs;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -219,13 +219,7 @@ fn rules_that_hide_every_output_prove_nothing() {
 /// Version 1 and version 2 of the key-value store, which speak differently: see `tests/servers/kvstore/v1-v2.rules`.
 fn typed_store(policy: &str) -> (Store, PathBuf) {
     let store = Store::compile(&[]).unwrap();
-    let package = store.package("v2", &[], &format!("min-outputs = 5\nretries = 0\n{policy}")).unwrap();
-    let rules = package.join("v1-v2.rules");
-    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../servers/kvstore/v1-v2.rules"), &rules).unwrap();
-    fs::set_permissions(&rules, fs::Permissions::from_mode(0o644)).unwrap();
-    let manifest = fs::read_to_string(package.join("update.toml")).unwrap();
-    let manifest = manifest.replace("[policy]", "rules = [\"v1-v2.rules\"]\n[policy]");
-    fs::write(package.join("update.toml"), manifest).unwrap();
+    let package = store.typed_package("v2", &format!("min-outputs = 5\nretries = 0\n{policy}")).unwrap();
     (store, package)
 }
 

@@ -103,6 +103,17 @@ impl Store {
         Ok(folder)
     }
 
+    /// Makes a package of version 2 with the rules by which each version follows the other.
+    pub fn typed_package(&self, name: &str, policy: &str) -> Result<PathBuf> {
+        let folder = self.package(name, &[], policy)?;
+        let rules = folder.join("v1-v2.rules");
+        fs::copy(project().join("tests/servers/kvstore/v1-v2.rules"), &rules)?;
+        fs::set_permissions(&rules, fs::Permissions::from_mode(0o644))?;
+        let manifest = fs::read_to_string(folder.join("update.toml"))?;
+        fs::write(folder.join("update.toml"), manifest.replace("[policy]", "rules = [\"v1-v2.rules\"]\n[policy]"))?;
+        Ok(folder)
+    }
+
     /// Starts version 1 with that many entries: `key0` has `value0`, and so on.
     pub fn start(&self, entries: u64) -> Result<Server> {
         start_program("kvstore", &self.dir.path().join("kvstore"), |port, _| Ok(self.arguments(port, entries)))

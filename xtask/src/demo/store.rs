@@ -42,25 +42,41 @@ pub(super) fn tell(story: &mut Story, binary: &Path) -> Result<()> {
     let unharmed = load.failed() == 0 && server.serving_pid() == Some(server.pid());
 
     story.chapter("Version 2");
-    let good = store.package("v2", &[], "")?.display().to_string();
+    let good = store.typed_package("v2", "")?.display().to_string();
     command(story, &daemon, &["package", "check", &good, "--target", &pid])?;
     command(story, &daemon, &["update", &pid, "--to", &good, "--promote", "manual"])?;
     let validating = follow(story, &daemon, server.pid(), VALIDATING)?;
     let follower = validating.follower.context("status names no follower while two versions run")?;
     rate(story, &load, "version 1 leads, version 2 follows");
+    let says = |request: &str| line(request).map(|answer| format!("{request} -> {answer}"));
+    story.say("version 1 still answers as it always did, and the package's rules say what version 2 makes of it:");
+    for request in ["put ben 5", "put string ben 6", "type ben"] {
+        story.say(&says(request)?);
+    }
     command(story, &daemon, &["promote", &pid])?;
     follow(story, &daemon, follower, UPDATED)?;
     rate(story, &load, "version 2 leads, version 1 follows");
+    story.say("now clients may speak to version 2, and the reverse rules say what version 1 makes of it:");
+    for request in ["put string ben 6", "type ben", "put ben 7"] {
+        story.say(&says(request)?);
+    }
+    command(story, &daemon, &["status"])?;
     command(story, &daemon, &["confirm", &pid])?;
     follow(story, &daemon, follower, SINGLE)?;
     wait_for_requests(&load, 1_000)?;
 
     story.chapter("What became of the store");
-    let answers = ["get ann", "type ann", "put ann 2", "put int ann 2", "type ann"]
-        .map(|question| line(question).map(|answer| format!("{question} -> {answer}")));
+    let answers = ["get ann", "type ann", "put ann 2", "put int ann 2", "type ann", "get ben"].map(says);
     let answers = answers.into_iter().collect::<Result<Vec<_>>>()?;
     let summary = load.stop();
-    let speaks = ["get ann -> 1", "type ann -> string", "put ann 2 -> ERROR", "put int ann 2 -> OK", "type ann -> int"];
+    let speaks = [
+        "get ann -> 1",
+        "type ann -> string",
+        "put ann 2 -> ERROR",
+        "put int ann 2 -> OK",
+        "type ann -> int",
+        "get ben -> 6",
+    ];
     ensure!(summary.requests > 0, "nobody asked anything");
     story.check("the faulty version never came into service", unharmed, || format!("pid {} served on", server.pid()));
     story.check("version 2 serves", answers == speaks, || answers.join("; "));

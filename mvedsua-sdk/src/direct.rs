@@ -4,7 +4,7 @@
 //! an update point and a call that blocks would be lost, so a timer repeats it until the update is over. Calls that block
 //! return with `EINTR`: the first thread's because of that signal, the others' because the first thread wakes them.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -44,7 +44,8 @@ fn install() {
     // SAFETY: all zero is a valid value of both.
     let (mut action, mut event): (libc::sigaction, libc::sigevent) =
         unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-    action.sa_sigaction = on_signal as extern "C" fn(c_int) as usize;
+    action.sa_sigaction = on_signal as extern "C" fn(c_int, *const libc::siginfo_t, *mut c_void) as usize;
+    action.sa_flags = libc::SA_SIGINFO;
     event.sigev_notify = libc::SIGEV_SIGNAL;
     event.sigev_signo = libc::SIGUSR2;
     let mut timer: libc::timer_t = std::ptr::null_mut();
@@ -75,17 +76,33 @@ pub(crate) fn request(path: &Path) -> Result<(), ()> {
     }
     install();
     set_path(path);
+    begin();
     // SAFETY: the handler is installed.
     unsafe { libc::raise(libc::SIGUSR2) };
     Ok(())
 }
 
-extern "C" fn on_signal(_signo: c_int) {
-    // SAFETY: the thread's own variable.
-    let errno = unsafe { *libc::__errno_location() };
+fn begin() {
     if CONTROL.request.compare_exchange(NONE, DIRECT, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
         BEGUN.store(now_us(), Ordering::SeqCst);
         arm(REPEAT_NS);
+    }
+}
+
+/// Says whether a signal is one of ours, which only remind: of the timer, or sent to a thread to wake it. One of those may
+/// come when the update is over already.
+fn reminds(info: *const libc::siginfo_t) -> bool {
+    // SAFETY: the kernel gives a handler with SA_SIGINFO a valid structure, and every kind of it has these fields or zeros.
+    let (code, sender) = unsafe { ((*info).si_code, (*info).si_pid()) };
+    // SAFETY: has no preconditions.
+    code == libc::SI_TIMER || (code == libc::SI_TKILL && sender == unsafe { libc::getpid() })
+}
+
+extern "C" fn on_signal(_signo: c_int, info: *const libc::siginfo_t, _context: *mut c_void) {
+    // SAFETY: the thread's own variable.
+    let errno = unsafe { *libc::__errno_location() };
+    if !reminds(info) {
+        begin();
     }
     if CONTROL.request.load(Ordering::SeqCst) == DIRECT {
         update::raise_flag();

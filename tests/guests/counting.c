@@ -2,7 +2,7 @@
  * Threads of which the first to come counts the processors, as glibc's malloc does it: which one that is, is in no record,
  * and the two versions differ in it. Nothing that the program tells depends on it.
  *
- * rows: openat read close
+ * rows: openat/PLAIN read close
  */
 #include "guest.h"
 

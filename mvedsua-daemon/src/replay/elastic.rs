@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use crate::record::{CallEntry, CallReturn, Piece, PieceDir};
 
 /// Says whether a call only asks for the time.
-fn asks_time(nr: u32) -> bool {
+pub(crate) fn asks_time(nr: u32) -> bool {
     [libc::SYS_clock_gettime, libc::SYS_gettimeofday, libc::SYS_time, libc::SYS_getcpu].contains(&i64::from(nr))
 }
 

@@ -319,9 +319,11 @@ impl Following {
     }
 
     /// Returns when the leader's thread came to its next call, if that is known. Asking for the time does not count: a
-    /// thread that fights for a lock does so before it gets it.
+    /// thread that fights for a lock does so before it gets it. Sleeping does: a thread that does little else would never have
+    /// its turn.
     fn comes_at(&self, slot: Slot) -> Option<u64> {
-        self.due.first_ordered_of(slot).map(reached)
+        let asks = |record: &&Record| matches!(&record.event, Event::Call(entry, _) if elastic::asks_time(entry.nr));
+        self.due.of(slot).find(|record| !asks(record)).map(reached)
     }
 
     /// Returns the thread that goes on next, and when its twin came to its next call, if that is known.

@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod setup;
 mod sh;
 mod test;
@@ -29,6 +30,8 @@ enum Command {
     BenchGuest,
     /// Shows on a real Redis under load what mvedsuad does; needs root
     Demo(demo::Args),
+    /// Feeds the rules' reader and matcher with inputs that nobody thought of, for a while
+    Fuzz(fuzz::Args),
     /// Sets up, builds and runs all tests; needs root
     Test(test::Args),
 }
@@ -40,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::BenchGuest => bench::run_guest(),
         Command::Demo(args) => demo::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Test(args) => test::run(&args),
     }
 }

@@ -33,6 +33,7 @@ const fn package(name: &'static str, why: &'static str) -> Package {
 const TOOLS: &[Package] = &[
     package("gcc", "compiles the test guests"),
     package("libc6-dev", "compiles the test guests"),
+    package("g++", "bpf-linker links with its library, and libFuzzer is built with it"),
     package("redis-server", "a real server that the demo and the tests update"),
     package("redis-tools", "redis-benchmark puts load on it"),
     package("memcached", "a real server with worker threads"),
@@ -57,7 +58,6 @@ const LLVM: &[Package] = &[
     package("zlib1g-dev", "bpf-linker links with it"),
     package("libzstd-dev", "bpf-linker links with it"),
     package("libxml2-dev", "bpf-linker links with it"),
-    package("g++", "bpf-linker links with it"),
 ];
 
 /// Service units that Debian's packages bring and that the project does not want running.

@@ -1,0 +1,50 @@
+//! `cargo xtask fuzz`: the fuzz targets of `mvedsua-daemon/fuzz`, each for a bounded time.
+//!
+//! cargo-fuzz wants a nightly compiler for its flags; a stable one takes them as well when it is told to. Without a sanitizer
+//! nothing else is needed: what the targets look for are panics and broken promises, and the code is safe Rust.
+
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::{setup, sh};
+
+/// The targets, and the files that each begins with.
+const TARGETS: [(&str, &[&str]); 2] = [("rules", &["tests/servers/kvstore/v1-v2.rules"]), ("stage", &[])];
+const CARGO_FUZZ: &str = "0.13.2";
+/// An input of the target `stage`: a rule, and records.
+const STAGE_SEED: &[u8] = b"rule a read(fd, /^put /) => nothing\nrule b write(1, x), write(1, y) => write(1, \"{x}{y}\")\n\xff\x00\x02\x12\x22\x44\x05\x46";
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Seconds for each target
+    #[arg(long, default_value_t = 20)]
+    pub(crate) seconds: u64,
+}
+
+/// Runs every target; fails when one finds something, and says where the input is.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    setup::run(&setup::Args::default())?;
+    if !Command::new("cargo").args(["fuzz", "--version"]).output().is_ok_and(|output| output.status.success()) {
+        println!("fuzz: installing cargo-fuzz, which runs the targets");
+        sh::run(Command::new("cargo").args(["install", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked"]))?;
+    }
+    let fuzz = sh::root().join("mvedsua-daemon/fuzz");
+    for (target, seeds) in TARGETS {
+        let corpus = fuzz.join("corpus").join(target);
+        std::fs::create_dir_all(&corpus).with_context(|| format!("making {}", corpus.display()))?;
+        for seed in seeds {
+            let name = seed.rsplit('/').next().unwrap_or(seed);
+            std::fs::copy(sh::root().join(seed), corpus.join(name)).with_context(|| format!("copying {seed}"))?;
+        }
+        if seeds.is_empty() {
+            std::fs::write(corpus.join("seed"), STAGE_SEED)?;
+        }
+        let mut cargo = Command::new("cargo");
+        cargo.current_dir(sh::root().join("mvedsua-daemon")).env("RUSTC_BOOTSTRAP", "1");
+        cargo.args(["fuzz", "run", "--sanitizer", "none", target, "--"]);
+        cargo.arg(format!("-max_total_time={}", args.seconds)).args(["-max_len=2000", "-print_final_stats=1"]);
+        sh::run(&mut cargo)?;
+    }
+    Ok(())
+}

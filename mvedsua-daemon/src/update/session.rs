@@ -331,20 +331,28 @@ impl Running<'_> {
     fn fall_back(&mut self) -> End {
         match self.stage {
             Stage::Outdated => End::Undo,
-            Stage::Updated => match self.exchange_soon(self.options.step_timeout * ROLLBACK_STEPS) {
-                Ok(_) => {
-                    self.stage = Stage::Outdated;
-                    End::Undo
-                }
-                Err(Exchange::Over(end)) => end,
-                // It parted meanwhile; then it goes back on its own.
-                Err(Exchange::Ended(notice)) => self.on_notice(notice).unwrap_or(End::Confirm),
-                // The old version cannot take the service back: the new one keeps it.
-                Err(error) => {
-                    tracing::warn!(%error, "the old version could not take over again");
-                    End::Confirm
-                }
-            },
+            Stage::Updated => {
+                let exchanged = self.exchange_soon(self.options.step_timeout * ROLLBACK_STEPS);
+                self.went_back(exchanged.map(drop))
+            }
+        }
+    }
+
+    /// Ends the session by what came of an attempt to let the old version lead again.
+    fn went_back(&mut self, exchanged: std::result::Result<(), Exchange>) -> End {
+        match exchanged {
+            Ok(()) => {
+                self.stage = Stage::Outdated;
+                End::Undo
+            }
+            Err(Exchange::Over(end)) => end,
+            // It parted meanwhile; then it goes back on its own.
+            Err(Exchange::Ended(notice)) => self.on_notice(notice).unwrap_or(End::Confirm),
+            // The old version cannot take the service back: the new one keeps it.
+            Err(error) => {
+                tracing::warn!(%error, "the old version could not take over again");
+                End::Confirm
+            }
         }
     }
 
@@ -357,18 +365,7 @@ impl Running<'_> {
             Ok(()) => self.exchange(hold, TAKE_OVER_LIMIT),
             Err(error) => Err(error.into()),
         };
-        match exchanged {
-            Ok(_) => {
-                self.stage = Stage::Outdated;
-                End::Undo
-            }
-            Err(Exchange::Over(end)) => end,
-            Err(Exchange::Ended(notice)) => self.on_notice(notice).unwrap_or(End::Confirm),
-            Err(error) => {
-                tracing::warn!(%error, "the old version could not take over again");
-                End::Confirm
-            }
-        }
+        self.went_back(exchanged.map(drop))
     }
 
     fn on_notice(&mut self, notice: Notice) -> Option<End> {

@@ -1,0 +1,175 @@
+//! Holding the leader: every thread is brought to a place at which the versions can be swapped, and let go again.
+
+use super::*;
+
+/// Where a held thread stands.
+#[derive(Clone, Debug)]
+pub(crate) enum HeldAt {
+    /// At the entry of a call that has not been made.
+    Entry,
+    /// Rewound out of a call.
+    Rewound(Rewound),
+    /// At the delivery of a signal that ends the program.
+    Crash(i32),
+    /// In user code, wherever it was interrupted. It is not to go on from there as a leader's would.
+    Stuck,
+}
+
+/// How threads are brought to where they can be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// At their next calls, so that they can go on as if nothing had been.
+    AtCalls,
+    /// At once, also in the middle of user code: the version will not be needed any more.
+    Anywhere,
+}
+
+/// What the follower must match before the roles are swapped.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldThread {
+    pub(crate) slot: Slot,
+    pub(crate) tid: Tid,
+    pub(crate) at: HeldAt,
+    /// The call that would be made next, with its inputs; `None` after a crash in user code.
+    pub(crate) call: Option<CallEntry>,
+    /// Whether each version makes this call for itself.
+    pub(crate) local: bool,
+    /// The entry is in the log already: the follower has agreed to it or will.
+    pub(crate) written: bool,
+}
+
+impl Leading {
+    /// Brings every thread to a place at which the versions can be swapped; [`Notice::Held`] follows.
+    pub(crate) fn hold(&mut self, process: &mut Process, hold: Hold) -> Result<()> {
+        self.holding = Some(hold);
+        self.held_reported = false;
+        // Outputs that nobody has agreed to yet are entered and not made.
+        for (_, tid) in &self.awaiting {
+            if let Some(thread) = self.threads.get_mut(tid)
+                && let State::InCall(call) = std::mem::replace(&mut thread.state, State::Running)
+            {
+                thread.state = State::Held { call: Some(call), at: HeldAt::Entry, written: true };
+            }
+        }
+        self.interrupt_calls()?;
+        self.report_held(process);
+        Ok(())
+    }
+
+    /// Holds a thread that was interrupted in user code; says whether it was there.
+    pub(super) fn hold_stuck(&mut self, tid: Tid) -> bool {
+        let Some(thread) = self.threads.get_mut(&tid) else { return false };
+        let stuck = matches!(thread.state, State::Running);
+        if stuck {
+            thread.state = State::Held { call: None, at: HeldAt::Stuck, written: false };
+        }
+        stuck
+    }
+
+    pub(super) fn hold_rewound(&mut self, process: &mut Process, tid: Tid, rewound: Rewound) {
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        if let State::Restarting { call, written } = std::mem::replace(&mut thread.state, State::Running) {
+            thread.state = State::Held { call: Some(call), at: HeldAt::Rewound(rewound), written };
+        }
+        self.report_held(process);
+    }
+
+    /// Gets threads out of calls that may block. Called again and again while holding: a thread may have entered another one.
+    pub(super) fn interrupt_calls(&self) -> Result<()> {
+        for (tid, thread) in &self.threads {
+            let running = self.holding == Some(Hold::Anywhere) && matches!(thread.state, State::Running);
+            if running || matches!(thread.state, State::InCall(_)) {
+                match sys::interrupt(*tid) {
+                    Err(error) if !error.is_gone() => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn report_held(&mut self, _process: &Process) {
+        if self.holding.is_some()
+            && !self.held_reported
+            && self.threads.values().all(|thread| matches!(thread.state, State::Held { .. }))
+        {
+            self.held_reported = true;
+            self.stream.flush();
+            self.notify(Notice::Held);
+        }
+    }
+
+    /// Says which threads are not held yet and what they are doing, for a wait that ran out.
+    pub(crate) fn not_held(&self) -> Vec<String> {
+        let call = |call: &Call| syscalls::name(call.entry.nr).unwrap_or("an unknown call").to_owned();
+        self.threads
+            .iter()
+            .filter_map(|(tid, thread)| match &thread.state {
+                State::Held { .. } => None,
+                State::Running => Some(format!("thread {tid} computes and makes no call")),
+                State::InCall(at) | State::Interrupted(at, _) | State::Restarting { call: at, .. } => {
+                    Some(format!("thread {tid} is in {}({:#x}, …)", call(at), at.entry.args[0]))
+                }
+            })
+            .collect()
+    }
+
+    /// Returns where the held threads stand and how many records the follower must have lived through.
+    pub(crate) fn held(&self) -> (Vec<HeldThread>, u64) {
+        let threads = self
+            .threads
+            .iter()
+            .filter_map(|(tid, thread)| match &thread.state {
+                State::Held { call, at, written } => Some(HeldThread {
+                    slot: thread.slot,
+                    tid: *tid,
+                    at: at.clone(),
+                    call: call.as_ref().map(|call| call.entry.clone()),
+                    local: call.as_ref().is_some_and(|call| call.order().is_none()),
+                    written: *written,
+                }),
+                _ => None,
+            })
+            .collect();
+        (threads, self.stream.written())
+    }
+
+    /// Undoes [`Leading::hold`]: everything goes on as if nobody had asked.
+    pub(crate) fn release_hold(&mut self, process: &mut Process) -> Result<()> {
+        self.holding = None;
+        let tids: Vec<Tid> = self.threads.keys().copied().collect();
+        for tid in tids {
+            let Some(thread) = self.threads.get_mut(&tid) else { continue };
+            let slot = thread.slot;
+            match std::mem::replace(&mut thread.state, State::Running) {
+                // Rewound to execute a call of the daemon's: it will come to its call again.
+                State::Held { call: Some(call), at: HeldAt::Entry, written }
+                    if !matches!(sys::syscall_info(tid)?, SyscallStop::Entry { .. }) =>
+                {
+                    thread.state = State::Restarting { call, written };
+                    self.go(tid, 0)?;
+                }
+                State::Held { call: Some(call), at: HeldAt::Entry, .. }
+                    if self.awaiting.iter().any(|(_, awaiting)| *awaiting == tid) =>
+                {
+                    thread.state = State::InCall(call);
+                }
+                State::Held { call: Some(call), at: HeldAt::Entry, written } => {
+                    if call.order() == Some(Order::ByEntry) && !written && !self.failed {
+                        self.stream.enter(slot, call.entry.clone());
+                    }
+                    thread.state = State::InCall(call);
+                    self.go(tid, 0)?;
+                }
+                State::Held { call: Some(call), at: HeldAt::Rewound(_), written } => {
+                    thread.state = State::Restarting { call, written };
+                    self.go(tid, 0)?;
+                }
+                State::Held { at: HeldAt::Crash(signo), .. } => self.go(tid, signo)?,
+                State::Held { at: HeldAt::Stuck, .. } => self.go(tid, 0)?,
+                other => thread.state = other,
+            }
+        }
+        self.on_bell(process)
+    }
+}

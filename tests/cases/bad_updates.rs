@@ -118,7 +118,8 @@ fn its_transformer_loops() {
 
 #[test]
 fn its_transformer_frees_what_is_in_use() {
-    undone(&["-DBAD_TRANSFORMER_FREES"], "", &[code::DIVERGED, code::CRASHED], "");
+    // What becomes of memory that is used after it was freed is nobody's to say; that the versions part is.
+    undone(&["-DBAD_TRANSFORMER_FREES"], "", &[code::DIVERGED, code::CRASHED], "divergence:");
 }
 
 #[test]

@@ -25,9 +25,16 @@ pub(crate) struct Args {
 /// Runs every target; fails when one finds something, and says where the input is.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     setup::run(&setup::Args::default())?;
+    targets(args.seconds)
+}
+
+/// Runs every target for so many seconds, on a machine that is set up.
+pub(crate) fn targets(seconds: u64) -> anyhow::Result<()> {
     if !Command::new("cargo").args(["fuzz", "--version"]).output().is_ok_and(|output| output.status.success()) {
         println!("fuzz: installing cargo-fuzz, which runs the targets");
-        sh::run(Command::new("cargo").args(["install", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked"]))?;
+        // The workspace's own settings must not leak into another program's build.
+        let mut cargo = Command::new("cargo");
+        sh::run(cargo.current_dir("/").args(["install", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked"]))?;
     }
     let fuzz = sh::root().join("mvedsua-daemon/fuzz");
     for (target, seeds) in TARGETS {
@@ -43,7 +50,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let mut cargo = Command::new("cargo");
         cargo.current_dir(sh::root().join("mvedsua-daemon")).env("RUSTC_BOOTSTRAP", "1");
         cargo.args(["fuzz", "run", "--sanitizer", "none", target, "--"]);
-        cargo.arg(format!("-max_total_time={}", args.seconds)).args(["-max_len=2000", "-print_final_stats=1"]);
+        cargo.arg(format!("-max_total_time={seconds}")).args(["-max_len=2000", "-print_final_stats=1"]);
         sh::run(&mut cargo)?;
     }
     Ok(())

@@ -1,13 +1,19 @@
 //! `cargo xtask test`: everything that is tested, in one go.
+//!
+//! First the fuzz targets, for a bounded time, then the tests. A target that finds something does not keep the tests from
+//! running: both verdicts are wanted.
 
 use std::process::Command;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
-use crate::{setup, sh};
+use crate::{fuzz, setup, sh};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Seconds for each fuzz target; 0 leaves them out, and so do arguments for `cargo test`
+    #[arg(long, default_value_t = 10)]
+    pub(crate) fuzz_seconds: u64,
     /// Arguments for `cargo test`, such as a package (`-p mvedsua-common`) or a test's name
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) cargo_args: Vec<String>,
@@ -19,10 +25,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         bail!("the tests trace processes and load eBPF programs: run them as root");
     }
     setup::run(&setup::Args::default())?;
+    let everything = args.cargo_args.is_empty();
+    let fuzzed = if everything && args.fuzz_seconds > 0 { fuzz::targets(args.fuzz_seconds) } else { Ok(()) };
     let mut cargo = Command::new("cargo");
     cargo.current_dir(sh::root()).args(["test", "--locked", "--no-fail-fast"]);
-    if args.cargo_args.is_empty() {
+    if everything {
         cargo.arg("--workspace");
     }
-    sh::run(cargo.args(&args.cargo_args))
+    let tested = sh::run(cargo.args(&args.cargo_args));
+    fuzzed.context("fuzzing")?;
+    tested
 }

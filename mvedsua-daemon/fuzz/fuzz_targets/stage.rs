@@ -62,5 +62,7 @@ fuzz_target!(|input: &[u8]| {
     let bound = (steps.len() as u64 + 1) * 3 * states * stage::WINDOW as u64;
     assert!(stage.work() <= bound, "{} steps of work, the bound is {bound}", stage.work());
     let dropped: u64 = counts.read().iter().map(|count| count.dropped).sum();
-    assert!(out.len() as u64 + 2 * dropped >= steps.len() as u64, "records are lost");
+    // A right side that cannot be performed leaves a gap, which says that records are lost and ends the update.
+    let void = out.iter().any(|record| matches!(record.event, Event::Gap(_)));
+    assert!(void || out.len() as u64 + 2 * dropped >= steps.len() as u64, "records are lost");
 });

@@ -71,8 +71,7 @@ fn a_single_threaded_python_server() {
 #[test]
 fn a_python_server_with_a_thread_for_each_request() {
     let mut stand = Stand::new(server::python_http().unwrap());
-    // No more than the server keeps waiting: the others would come again only after a second.
-    let clients = || Load::start(Plan::busy(stand.server.address, 5), |_| HttpClient::new(Persistence::OneReply));
+    let clients = || Load::start(Plan::busy(stand.server.address, 8), |_| HttpClient::new(Persistence::OneReply));
     // The first requests import modules.
     let first = clients();
     first.wait_requests(100, STEP_LIMIT);

@@ -2,10 +2,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -32,6 +34,9 @@ pub(super) struct Connection<D> {
 enum State {
     /// Makes its next request at this instant.
     Idle(Instant),
+    /// Waits since this instant for the server to take its connection. The other clients go on meanwhile: where the server's
+    /// queue is full, the kernel asks again only after a second.
+    Connecting(Instant),
     /// Sends up to this byte of the request.
     Sending(usize),
     /// Has sent a part and goes on at this instant.
@@ -59,6 +64,7 @@ impl<D: Dialogue> Connection<D> {
     fn fail(&mut self, shared: &Shared, what: &str) {
         let doing = match self.state {
             State::Idle(_) => "idle",
+            State::Connecting(_) => "connecting",
             State::Sending(_) | State::Paused(_) => "sending",
             State::Awaiting(_) => "waiting for a reply",
             State::Dead => "dead",
@@ -73,26 +79,21 @@ impl<D: Dialogue> Connection<D> {
         let now = Instant::now();
         match self.state {
             State::Idle(at) if now >= at && !stopping => {
-                if self.stream.is_none() && !self.connect(shared) {
-                    return;
+                if self.stream.is_none() {
+                    self.connect(shared);
+                } else {
+                    self.ask(shared);
                 }
-                self.out.clear();
-                self.sent = 0;
-                self.dialogue.request(&mut self.random, &mut self.out);
-                let split = self.one_in(shared.plan.split_one_in) && self.out.len() > 1;
-                let until = if split { self.random.random_range(1..self.out.len()) } else { self.out.len() };
-                self.state = State::Sending(until);
-                self.send(shared);
             }
             State::Paused(at) if now >= at || stopping => {
                 self.state = State::Sending(self.out.len());
                 self.send(shared);
             }
             State::Sending(_) => self.send(shared),
-            State::Awaiting(since) if now.duration_since(since) > shared.plan.patience => {
+            State::Awaiting(since) | State::Connecting(since) if now.duration_since(since) > shared.plan.patience => {
                 self.fail(shared, &format!("no reply for {:?}", shared.plan.patience));
             }
-            State::Idle(_) | State::Paused(_) | State::Awaiting(_) | State::Dead => {}
+            State::Idle(_) | State::Connecting(_) | State::Paused(_) | State::Awaiting(_) | State::Dead => {}
         }
     }
 
@@ -100,23 +101,48 @@ impl<D: Dialogue> Connection<D> {
         count > 0 && self.random.random_range(0..count) == 0
     }
 
-    fn connect(&mut self, shared: &Shared) -> bool {
-        let stream = TcpStream::connect_timeout(&shared.plan.address, shared.plan.patience)
-            .and_then(|stream| stream.set_nonblocking(true).and(stream.set_nodelay(true)).and(Ok(stream)));
-        match stream {
-            Ok(stream) => {
-                shared.connects.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                self.stream = Some(stream);
-                self.input.clear();
-                self.dialogue.connected();
-                self.left = shared.plan.visits.clone().map_or(0, |visits| self.random.random_range(visits));
-                true
+    fn connect(&mut self, shared: &Shared) {
+        let address = SockaddrStorage::from(shared.plan.address);
+        let family = if shared.plan.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let begun = socket::socket(family, SockType::Stream, flags, None).and_then(|fd| {
+            match socket::connect(fd.as_raw_fd(), &address) {
+                Ok(()) | Err(Errno::EINPROGRESS) => Ok(TcpStream::from(fd)),
+                Err(error) => Err(error),
             }
-            Err(error) => {
-                self.fail(shared, &format!("connect: {error}"));
-                false
-            }
+        });
+        self.state = State::Connecting(Instant::now());
+        match begun {
+            Ok(stream) => self.stream = Some(stream),
+            Err(error) => self.fail(shared, &format!("{error}")),
         }
+    }
+
+    /// The server's side has answered the connection, or refused it.
+    fn connected(&mut self, shared: &Shared) {
+        let Some(stream) = &self.stream else { return };
+        let outcome = match stream.take_error() {
+            Ok(None) => stream.set_nodelay(true),
+            Ok(Some(error)) | Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            return self.fail(shared, &format!("{error}"));
+        }
+        shared.connects.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.input.clear();
+        self.dialogue.connected();
+        self.left = shared.plan.visits.clone().map_or(0, |visits| self.random.random_range(visits));
+        self.ask(shared);
+    }
+
+    fn ask(&mut self, shared: &Shared) {
+        self.out.clear();
+        self.sent = 0;
+        self.dialogue.request(&mut self.random, &mut self.out);
+        let split = self.one_in(shared.plan.split_one_in) && self.out.len() > 1;
+        let until = if split { self.random.random_range(1..self.out.len()) } else { self.out.len() };
+        self.state = State::Sending(until);
+        self.send(shared);
     }
 
     fn send(&mut self, shared: &Shared) {
@@ -224,8 +250,10 @@ pub(super) fn drive<D: Dialogue>(
         let ready = wait(&connections);
         for index in ready {
             let connection = &mut connections[index];
-            if matches!(connection.state, State::Sending(_)) {
-                connection.send(shared);
+            match connection.state {
+                State::Connecting(_) => connection.connected(shared),
+                State::Sending(_) => connection.send(shared),
+                State::Idle(_) | State::Paused(_) | State::Awaiting(_) | State::Dead => {}
             }
             connection.receive(shared);
             // The next request goes out at once, not after all the others were looked at.
@@ -239,15 +267,18 @@ fn wait<D>(connections: &[Connection<D>]) -> Vec<usize> {
     let open = connections.iter().enumerate().filter_map(|(index, c)| Some((index, c.stream.as_ref()?, c.state)));
     let (indices, mut fds): (Vec<usize>, Vec<PollFd<'_>>) = open
         .map(|(index, stream, state)| {
-            let sending = matches!(state, State::Sending(_));
-            let flags = if sending { PollFlags::POLLIN | PollFlags::POLLOUT } else { PollFlags::POLLIN };
+            let flags = match state {
+                State::Connecting(_) => PollFlags::POLLOUT,
+                State::Sending(_) => PollFlags::POLLIN | PollFlags::POLLOUT,
+                State::Idle(_) | State::Paused(_) | State::Awaiting(_) | State::Dead => PollFlags::POLLIN,
+            };
             (index, PollFd::new(stream.as_fd(), flags))
         })
         .unzip();
     let now = Instant::now();
     let next = connections.iter().filter_map(|connection| match connection.state {
         State::Idle(at) | State::Paused(at) => Some(at.saturating_duration_since(now)),
-        State::Sending(_) | State::Awaiting(_) | State::Dead => None,
+        State::Connecting(_) | State::Sending(_) | State::Awaiting(_) | State::Dead => None,
     });
     let tick = next.min().unwrap_or(TICK).min(TICK);
     let timeout = PollTimeout::from(tick.as_millis() as u8);

@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod conformance;
 mod demo;
 mod fuzz;
 mod setup;
@@ -28,6 +29,8 @@ enum Command {
     /// Runs as the guest of a benchmark
     #[command(hide = true)]
     BenchGuest,
+    /// Tries the engine on programs that nobody here wrote; needs root, and installs them
+    Conformance(conformance::Args),
     /// Shows on a real Redis under load what mvedsuad does; needs root
     Demo(demo::Args),
     /// Feeds the rules' reader and matcher with inputs that nobody thought of, for a while
@@ -42,6 +45,7 @@ fn main() -> anyhow::Result<()> {
         Command::Build(args) => build::run(&args).map(|_| ()),
         Command::Bench(args) => bench::run(&args),
         Command::BenchGuest => bench::run_guest(),
+        Command::Conformance(args) => conformance::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Test(args) => test::run(&args),

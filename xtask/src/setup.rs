@@ -60,8 +60,17 @@ const LLVM: &[Package] = &[
     package("libxml2-dev", "bpf-linker links with it"),
 ];
 
-/// Service units that Debian's packages bring and that the project does not want running.
-const SERVICES: &[&str] = &["redis-server", "memcached", "lighttpd"];
+/// Packages that bring a service unit which the project does not want running, and the unit.
+const SERVICES: &[(&str, &str)] = &[
+    ("redis-server", "redis-server"),
+    ("memcached", "memcached"),
+    ("lighttpd", "lighttpd"),
+    ("nginx-light", "nginx"),
+    ("haproxy", "haproxy"),
+    ("beanstalkd", "beanstalkd"),
+    ("mosquitto", "mosquitto"),
+    ("unbound", "unbound"),
+];
 
 const BPF_LINKER: &str = "0.13.0";
 
@@ -95,13 +104,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         bail!("installing packages needs root: run `cargo xtask setup` as root");
     }
     if !missing.is_empty() {
-        install_packages(&missing)?;
+        let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+        install_packages(&names)?;
     }
     if linker.as_deref() != Some(BPF_LINKER) {
         install_linker()?;
     }
     println!("setup: done");
     Ok(())
+}
+
+/// Installs those of the packages that are missing; for commands that need more than the rest.
+pub(crate) fn install<'a>(packages: impl Iterator<Item = &'a str>, why: &str) -> anyhow::Result<()> {
+    let missing: Vec<&str> = packages.filter(|package| !installed(package)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    missing.iter().for_each(|package| println!("setup: {package} is missing: {why}"));
+    install_packages(&missing)
 }
 
 /// Says whether a nightly toolchain can build `core` itself.
@@ -126,14 +146,14 @@ fn installed(package: &str) -> bool {
         .is_ok_and(|out| out.status.success() && out.stdout == b"installed")
 }
 
-fn install_packages(missing: &[&Package]) -> anyhow::Result<()> {
+fn install_packages(missing: &[&str]) -> anyhow::Result<()> {
     let quiet = KeepServicesDown::new()?;
     apt(&["update", "--quiet"])?;
     let mut arguments = vec!["install", "--yes", "--quiet", "--no-install-recommends"];
-    arguments.extend(missing.iter().map(|p| p.name));
+    arguments.extend(missing);
     apt(&arguments)?;
-    for package in missing.iter().filter(|p| SERVICES.contains(&p.name)) {
-        disable(package.name)?;
+    for (_, service) in SERVICES.iter().filter(|(package, _)| missing.contains(package)) {
+        disable(service)?;
     }
     drop(quiet);
     Ok(())

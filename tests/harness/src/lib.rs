@@ -1,6 +1,7 @@
 //! Starts real servers and guests, drives them with checking clients, and proves that nothing is left behind.
 //!
 //! - [`server`]: Redis, Memcached, lighttpd and Python's `http.server` on free loopback ports.
+//! - [`fleet`]: every server that updates are tried on, each with clients that speak its protocol.
 //! - [`kvstore`]: the project's own key-value store, whose versions differ.
 //! - [`load`]: clients that check every reply against a model and remember the longest request.
 //! - [`daemon`]: the real `mvedsuad`, with directories of its own.
@@ -9,6 +10,7 @@
 //! - [`process`]: processes by pid, with deadlines; nothing that was started survives its owner.
 
 pub mod daemon;
+pub mod fleet;
 pub mod guests;
 pub mod kvstore;
 pub mod load;

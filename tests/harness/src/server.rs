@@ -23,9 +23,17 @@ pub struct Server {
     pub program: Program,
     pub address: SocketAddr,
     dir: TempDir,
+    /// A server that this one needs; ended after it.
+    _beside: Option<Box<Server>>,
 }
 
 impl Server {
+    /// Keeps another server alive as long as this one.
+    #[must_use]
+    pub fn with(self, beside: Server) -> Server {
+        Server { _beside: Some(Box::new(beside)), ..self }
+    }
+
     /// The pid of the server as it was started.
     #[must_use]
     pub fn pid(&self) -> i32 {
@@ -74,7 +82,7 @@ pub(crate) fn start_program(
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let args = args(port, dir.path())?;
         let program = Program::start(program, &args, dir.path(), &dir.path().join("output"))?;
-        let server = Server { program, address, dir };
+        let server = Server { program, address, dir, _beside: None };
         let outcome = try_wait_for(START_LIMIT, || {
             if !server.program.is_running() {
                 return Some(false);
@@ -98,7 +106,7 @@ pub(crate) fn start_program(
     bail!("no free port was found for {name}")
 }
 
-fn strings(args: &[&str]) -> Vec<String> {
+pub(crate) fn strings(args: &[&str]) -> Vec<String> {
     args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 
@@ -134,7 +142,7 @@ pub fn web_files() -> Vec<(String, Vec<u8>)> {
     sizes.iter().map(|size| (format!("file-{size}.txt"), content(*size))).collect()
 }
 
-fn write_web_files(dir: &Path) -> Result<String> {
+pub(crate) fn write_web_files(dir: &Path) -> Result<String> {
     let root = dir.join("www");
     fs::create_dir(&root)?;
     for (name, content) in web_files() {

@@ -1,16 +1,14 @@
 //! One client connection, and the loop that drives many.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::transport::{Stream, Transport};
 use super::{Dialogue, Persistence, Plan, Shared, Verdict};
 
 /// How long the loop sleeps at most: a client that pauses must be woken.
@@ -20,7 +18,7 @@ pub(super) struct Connection<D> {
     index: usize,
     dialogue: D,
     random: StdRng,
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     state: State,
     /// The request, and how much of it is sent.
     out: Vec<u8>,
@@ -102,17 +100,8 @@ impl<D: Dialogue> Connection<D> {
     }
 
     fn connect(&mut self, shared: &Shared) {
-        let address = SockaddrStorage::from(shared.plan.address);
-        let family = if shared.plan.address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let begun = socket::socket(family, SockType::Stream, flags, None).and_then(|fd| {
-            match socket::connect(fd.as_raw_fd(), &address) {
-                Ok(()) | Err(Errno::EINPROGRESS) => Ok(TcpStream::from(fd)),
-                Err(error) => Err(error),
-            }
-        });
         self.state = State::Connecting(Instant::now());
-        match begun {
+        match Stream::connect(shared.plan.transport, shared.plan.address) {
             Ok(stream) => self.stream = Some(stream),
             Err(error) => self.fail(shared, &format!("{error}")),
         }
@@ -121,11 +110,7 @@ impl<D: Dialogue> Connection<D> {
     /// The server's side has answered the connection, or refused it.
     fn connected(&mut self, shared: &Shared) {
         let Some(stream) = &self.stream else { return };
-        let outcome = match stream.take_error() {
-            Ok(None) => stream.set_nodelay(true),
-            Ok(Some(error)) | Err(error) => Err(error),
-        };
-        if let Err(error) = outcome {
+        if let Err(error) = stream.connected() {
             return self.fail(shared, &format!("{error}"));
         }
         shared.connects.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
@@ -139,7 +124,9 @@ impl<D: Dialogue> Connection<D> {
         self.out.clear();
         self.sent = 0;
         self.dialogue.request(&mut self.random, &mut self.out);
-        let split = self.one_in(shared.plan.split_one_in) && self.out.len() > 1;
+        // A datagram arrives whole or not at all.
+        let divisible = shared.plan.transport == Transport::Tcp && self.out.len() > 1;
+        let split = self.one_in(shared.plan.split_one_in) && divisible;
         let until = if split { self.random.random_range(1..self.out.len()) } else { self.out.len() };
         self.state = State::Sending(until);
         self.send(shared);
@@ -169,7 +156,9 @@ impl<D: Dialogue> Connection<D> {
         loop {
             let Some(stream) = &mut self.stream else { return };
             match stream.read(&mut buffer) {
-                Ok(0) => return self.fail(shared, "the server closed the connection"),
+                Ok(0) if shared.plan.transport == Transport::Tcp => {
+                    return self.fail(shared, "the server closed the connection");
+                }
                 Ok(count) => {
                     self.input.extend_from_slice(&buffer[..count]);
                     self.judge(shared);

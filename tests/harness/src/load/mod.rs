@@ -5,12 +5,17 @@
 //! a wrong byte, a closed connection, a refused connect, silence. It also behaves as clients do: requests that arrive in
 //! two pieces, pauses, clients that leave (some in the middle of a request) and come again.
 
+pub mod beanstalk;
 mod connection;
+pub mod dns;
 pub mod http;
 pub mod lines;
 pub mod memcached;
+pub mod mqtt;
+pub mod mysql;
 pub mod resp;
 pub mod store;
+mod transport;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -24,6 +29,8 @@ use rand::rngs::StdRng;
 use serde::Serialize;
 
 use connection::Connection;
+
+pub use transport::Transport;
 
 /// One client's side of a protocol, with its model of the server's state.
 pub trait Dialogue: Send + 'static {
@@ -66,6 +73,7 @@ pub enum Persistence {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub address: SocketAddr,
+    pub transport: Transport,
     pub connections: usize,
     /// Threads that drive the connections.
     pub threads: usize,
@@ -89,6 +97,7 @@ impl Plan {
     pub fn busy(address: SocketAddr, connections: usize) -> Plan {
         Plan {
             address,
+            transport: Transport::Tcp,
             connections,
             threads: 1,
             visits: None,
@@ -254,6 +263,36 @@ impl<D: Dialogue> Load<D> {
         };
         drop(histogram);
         (summary, dialogues)
+    }
+}
+
+/// A load whatever its protocol.
+pub trait Clients: Send {
+    /// Requests that were answered rightly so far.
+    fn requests(&self) -> u64;
+    /// Requests that failed or were answered wrongly so far.
+    fn failed(&self) -> u64;
+    /// Returns the longest request since the last mark, and sets the mark.
+    fn mark(&self) -> Duration;
+    /// Lets every client finish its request and returns what they saw.
+    fn stop(self: Box<Self>) -> Summary;
+}
+
+impl<D: Dialogue> Clients for Load<D> {
+    fn requests(&self) -> u64 {
+        Load::requests(self)
+    }
+
+    fn failed(&self) -> u64 {
+        Load::failed(self)
+    }
+
+    fn mark(&self) -> Duration {
+        Load::mark(self)
+    }
+
+    fn stop(self: Box<Self>) -> Summary {
+        Load::stop(*self)
     }
 }
 

@@ -1,0 +1,65 @@
+//! Stores: Redis, Memcached, MariaDB.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Kind, Standing, stayers_and_visitors};
+use crate::load::memcached::MemcachedClient;
+use crate::load::mysql::MysqlClient;
+use crate::load::resp::RedisClient;
+use crate::process::find_program;
+use crate::server::{self, Server};
+
+pub(super) const REDIS: Kind = Kind {
+    name: "redis-server",
+    packages: &["redis-server"],
+    start: || server::redis(&[]),
+    clients: |server| stayers_and_visitors(server, (16, 4), |name| RedisClient::new(&name)),
+    standing: Standing::Works,
+};
+
+pub(super) const MEMCACHED: Kind = Kind {
+    name: "memcached",
+    packages: &["memcached"],
+    start: server::memcached,
+    clients: |server| stayers_and_visitors(server, (16, 4), |name| MemcachedClient::new(&name)),
+    standing: Standing::Works,
+};
+
+pub(super) const MARIADB: Kind = Kind {
+    name: "mariadbd",
+    packages: &["mariadb-server-core"],
+    start: mariadb,
+    clients: |server| stayers_and_visitors(server, (6, 2), |name| MysqlClient::new(&name)),
+    standing: Standing::NotYet("its threads write one log, in an order that they settle in memory"),
+};
+
+/// Starts MariaDB with a small InnoDB. Without kernel AIO, whose results appear in memory without a call.
+fn mariadb() -> Result<Server> {
+    server::start("mariadbd", |port, dir| {
+        let data = dir.join("data");
+        let installed = Command::new(find_program("mariadb-install-db")?)
+            .args(["--no-defaults", "--user=root", "--auth-root-authentication-method=normal", "--skip-test-db"])
+            .arg(format!("--datadir={}", data.display()))
+            .stdin(Stdio::null())
+            .output()
+            .context("running mariadb-install-db")?;
+        ensure!(installed.status.success(), "mariadb-install-db: {}", String::from_utf8_lossy(&installed.stderr));
+        let socket = dir.join("socket");
+        Ok(vec![
+            "--no-defaults".into(),
+            "--user=root".into(),
+            format!("--datadir={}", data.display()),
+            format!("--port={port}"),
+            "--bind-address=127.0.0.1".into(),
+            format!("--socket={}", socket.display()),
+            "--skip-grant-tables".into(),
+            "--skip-name-resolve".into(),
+            "--innodb-use-native-aio=0".into(),
+            "--innodb-buffer-pool-size=16M".into(),
+            "--innodb-log-file-size=8M".into(),
+            "--max-connect-errors=1000000".into(),
+        ])
+    })
+}

@@ -1,0 +1,98 @@
+//! Web servers, all with the same files: nginx, lighttpd, haproxy before a lighttpd, Python's and Node's own.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{Kind, Standing, stayers_and_visitors};
+use crate::load::http::HttpClient;
+use crate::load::{Clients, Load, Persistence, Plan};
+use crate::server::{self, Server, strings, write_web_files};
+
+pub(super) const NGINX: Kind =
+    Kind { name: "nginx", packages: &["nginx-light"], start: nginx, clients: keeping_alive, standing: Standing::Works };
+
+pub(super) const LIGHTTPD: Kind = Kind {
+    name: "lighttpd",
+    packages: &["lighttpd"],
+    start: server::lighttpd,
+    clients: keeping_alive,
+    standing: Standing::Works,
+};
+
+pub(super) const HAPROXY: Kind = Kind {
+    name: "haproxy",
+    packages: &["haproxy", "lighttpd"],
+    start: haproxy,
+    clients: keeping_alive,
+    standing: Standing::NotYet("its threads share their clock in memory, and wake each other only where one sleeps"),
+};
+
+pub(super) const PYTHON: Kind = Kind {
+    name: "http.server",
+    packages: &["python3"],
+    start: server::python_http,
+    // No more than the server keeps waiting: the others would come again only after a second.
+    clients: |server| {
+        let plan = Plan::busy(server.address, 5);
+        vec![Box::new(Load::start(plan, |_| HttpClient::new(Persistence::OneReply)))]
+    },
+    standing: Standing::Works,
+};
+
+pub(super) const NODE: Kind = Kind {
+    name: "node",
+    packages: &["nodejs"],
+    start: node,
+    clients: keeping_alive,
+    standing: Standing::NotYet("its compiled code lies in memory that a fork does not copy"),
+};
+
+fn keeping_alive(server: &Server) -> Vec<Box<dyn Clients>> {
+    stayers_and_visitors(server, (10, 4), |_| HttpClient::new(Persistence::Open))
+}
+
+/// As one process, without a master.
+fn nginx() -> Result<Server> {
+    server::start("nginx", |port, dir| {
+        let root = write_web_files(dir)?;
+        let at = dir.display();
+        let config = format!(
+            "daemon off;\nmaster_process off;\npid {at}/pid;\nerror_log stderr;\nevents {{ worker_connections 512; }}\n\
+             http {{\n  access_log off;\n  sendfile on;\n  keepalive_requests 100000000;\n  default_type text/plain;\n  \
+             client_body_temp_path {at}/body;\n  proxy_temp_path {at}/proxy;\n  fastcgi_temp_path {at}/fastcgi;\n  \
+             uwsgi_temp_path {at}/uwsgi;\n  scgi_temp_path {at}/scgi;\n  \
+             server {{ listen 127.0.0.1:{port}; root {root}; }}\n}}\n"
+        );
+        let file = dir.join("nginx.conf");
+        fs::write(&file, config)?;
+        Ok(strings(&["-p", &at.to_string(), "-c", &file.display().to_string()]))
+    })
+}
+
+/// As one process, without a master; it passes everything on to a lighttpd.
+fn haproxy() -> Result<Server> {
+    let behind = server::lighttpd()?;
+    let front = server::start("haproxy", |port, dir| {
+        let config = format!(
+            "global\n  maxconn 500\ndefaults\n  mode http\n  timeout connect 20s\n  timeout client 60s\n  \
+             timeout server 60s\nfrontend front\n  bind 127.0.0.1:{port}\n  default_backend behind\n\
+             backend behind\n  server only {}\n",
+            behind.address
+        );
+        let file = dir.join("haproxy.cfg");
+        fs::write(&file, config)?;
+        Ok(strings(&["-db", "-f", &file.display().to_string()]))
+    })?;
+    Ok(front.with(behind))
+}
+
+/// The project's own few lines around Node's `http` module.
+fn node() -> Result<Server> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../servers/files.js");
+    server::start("node", |port, dir| {
+        let root = write_web_files(dir)?;
+        Ok(vec![script.display().to_string(), port.to_string(), root])
+    })
+}

@@ -1,0 +1,27 @@
+//! `cargo xtask conformance …`: the engine on programs that nobody here wrote.
+
+mod cycle;
+mod servers;
+mod table;
+
+use anyhow::{Result, ensure};
+use clap::Subcommand;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Debian's servers under load, each updated to itself, promoted and confirmed again and again; needs root
+    Servers(servers::Args),
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "conformance is tried by tracing processes: run it as root");
+    match &args.what {
+        What::Servers(args) => servers::run(args),
+    }
+}

@@ -6,8 +6,8 @@ use mvedsua_common::syscalls::format::Manual;
 
 const HEAD: &str = "# System calls
 
-What happens to each system call while two versions of a program run. A call that is not listed here, or an `ioctl`,
-`fcntl`, `prctl` or `arch_prctl` request that is not, ends the update by name, and never the service.
+What happens to each system call of Linux 6.18 while two versions of a program run. A call of a later kernel, or an `ioctl`,
+`fcntl`, `prctl` or other request that is not listed here, ends the update by name, and never the service.
 
 - *supplied*: it takes something from the world. The leader makes it; the follower gets its result and its memory.
 - *compared*: it changes something that others can see. The leader makes it; the follower must make the same one.
@@ -22,7 +22,8 @@ request or flags, which stand after the slash.
 Some listed calls are refused with certain arguments: `mmap` of a file shared and writable, or of memory shared with future
 children; `clone` of a process that shares memory or descriptors; `futex` with priority inheritance; socket options whose
 value holds a pointer; limits and capabilities of a process named by its id; more than 63 messages in one `sendmmsg` or
-`recvmmsg`; more than 65,535 descriptors in one `poll`.
+`recvmmsg`; more than 65,535 descriptors in one `poll`; `mq_notify` with an event; `semctl` of all values of a set in another
+IPC namespace.
 
 A signal that was blocked and pending, and is let in by `rt_sigprocmask`, is not followed yet: it ends the update.
 

@@ -159,12 +159,15 @@ rehearsals! {
     forks
     identity
     interrupts
+    ipc
     locks
+    machine
     many
     mappings
     memory
     paths
     process
+    retired
     signals
     sockets
     stopped

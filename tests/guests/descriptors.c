@@ -4,7 +4,7 @@
  * rows: read write pread64 pwrite64 readv writev preadv pwritev preadv2 pwritev2 lseek fstat fstatfs
  * rows: close close_range dup dup2 dup3 pipe pipe2 sendfile splice tee copy_file_range
  * rows: fsync fdatasync sync syncfs sync_file_range ftruncate fallocate fchmod fchown readahead fadvise64
- * rows: getdents getdents64 eventfd eventfd2 memfd_create signalfd signalfd4
+ * rows: getdents getdents64 eventfd eventfd2 memfd_create signalfd signalfd4 cachestat
  */
 #include "guest.h"
 
@@ -135,6 +135,9 @@ static void files_behind(long n)
 	SYS(fallocate, fd, 0, 0, 16384);
 	SYS(fchmod, fd, 0600);
 	SYS(fchown, fd, 3, 3);
+	uint64_t range[2] = { 0, 0 }, *cached = at_edge(40);
+	CHECK(syscall(451 /* cachestat */, fd, copied(range, sizeof range), cached, 0) == 0);
+	mix(cached, 40);
 	SYS(fsync, fd);
 	SYS(fdatasync, fd);
 	SYS(sync_file_range, fd, 0, 4096, 0);

@@ -6,7 +6,8 @@
  * rows: fcntl/F_GETLK fcntl/F_SETLK fcntl/F_SETLKW fcntl/F_OFD_GETLK fcntl/F_OFD_SETLK fcntl/F_OFD_SETLKW
  * rows: fcntl/F_SETOWN fcntl/F_GETOWN fcntl/F_SETOWN_EX fcntl/F_GETOWN_EX fcntl/F_SETSIG fcntl/F_GETSIG
  * rows: fcntl/F_SETLEASE fcntl/F_GETLEASE fcntl/F_SETPIPE_SZ fcntl/F_GETPIPE_SZ fcntl/F_ADD_SEALS fcntl/F_GET_SEALS
- * rows: flock
+ * rows: flock fcntl/F_GETOWNER_UIDS fcntl/F_DUPFD_QUERY fcntl/F_CREATED_QUERY fcntl/F_GET_RW_HINT fcntl/F_SET_RW_HINT
+ * rows: fcntl/F_GET_FILE_RW_HINT fcntl/F_SET_FILE_RW_HINT
  */
 #include "guest.h"
 
@@ -124,7 +125,27 @@ static void commands(void)
 	close(second);
 	close(ends[0]);
 	close(ends[1]);
+	DO(pipe(ends));
+	unsigned *owners = at_edge(8);
+	SYS(fcntl, ends[0], 17 /* F_GETOWNER_UIDS */, owners);
+	mix(owners, 8);
+	copy = DO(dup(ends[0]));
+	CHECK(syscall(SYS_fcntl, ends[0], 1027 /* F_DUPFD_QUERY */, copy) == 1);
+	CHECK(syscall(SYS_fcntl, ends[0], 1027, ends[1]) == 0);
+	mix_value(syscall(SYS_fcntl, ends[0], 1028 /* F_CREATED_QUERY */));
+	close(copy);
+	close(ends[0]);
+	close(ends[1]);
 	int fd = DO(memfd_create("sealed", MFD_ALLOW_SEALING));
+	uint64_t *hint = at_edge(8), wanted = 2 /* RWH_WRITE_LIFE_SHORT */;
+	mix_value(syscall(SYS_fcntl, fd, F_SET_RW_HINT, copied(&wanted, 8)));
+	mix_value(syscall(SYS_fcntl, fd, F_GET_RW_HINT, hint));
+	mix(hint, 8);
+	hint = at_edge(8);
+	/* Gone since Linux 5.17. */
+	mix_value(syscall(SYS_fcntl, fd, F_SET_FILE_RW_HINT, copied(&wanted, 8)));
+	mix_value(syscall(SYS_fcntl, fd, F_GET_FILE_RW_HINT, hint));
+	mix(hint, 8);
 	SYS(fcntl, fd, F_ADD_SEALS, F_SEAL_GROW);
 	CHECK(SYS(fcntl, fd, F_GET_SEALS) == F_SEAL_GROW);
 	close(fd);

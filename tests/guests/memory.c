@@ -2,7 +2,8 @@
  * The address space: anonymous memory, advice, locks on pages.
  *
  * rows: mmap munmap mprotect mremap brk madvise mincore mlock mlock2 munlock mlockall munlockall
- * rows: mbind set_mempolicy get_mempolicy membarrier pkey_alloc pkey_free pkey_mprotect
+ * rows: mbind set_mempolicy get_mempolicy membarrier pkey_alloc pkey_free pkey_mprotect set_mempolicy_home_node mseal
+ * rows: migrate_pages migrate_pages/SELF move_pages/SELF
  */
 #include "guest.h"
 
@@ -35,6 +36,20 @@ static void round_of(long n, const char *word)
 	syscall(SYS_mbind, memory, size, 0, NULL, 0, 0);
 	syscall(SYS_set_mempolicy, 0, NULL, 0);
 	syscall(SYS_get_mempolicy, &mode, NULL, 0, NULL, 0);
+	uint64_t nodes = 1;
+	void *page = memory;
+	int status = 0;
+	syscall(SYS_migrate_pages, 0, 64, &nodes, &nodes);
+	mix_value(syscall(SYS_migrate_pages, getpid(), 64, copied(&nodes, 8), copied(&nodes, 8)));
+	syscall(SYS_move_pages, 0, 1, &page, NULL, &status, 0);
+	syscall(SYS_set_mempolicy_home_node, memory, 4096, 0, 0);
+	/* Sealed, a page can be neither unmapped nor changed any more; once is enough. */
+	static void *sealed;
+	if (sealed == NULL) {
+		sealed = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		CHECK(sealed != MAP_FAILED && syscall(462 /* mseal */, sealed, 4096, 0) == 0);
+	}
+	CHECK(munmap(sealed, 4096) == -1 && errno == EPERM);
 	SYS(membarrier, 0 /* MEMBARRIER_CMD_QUERY */, 0, 0);
 	long key = syscall(SYS_pkey_alloc, 0, 0);
 	if (key >= 0) {

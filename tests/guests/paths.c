@@ -5,7 +5,7 @@
  * rows: stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd statfs
  * rows: truncate chdir fchdir chroot rename renameat renameat2 mkdir mkdirat rmdir link linkat unlink unlinkat
  * rows: symlink symlinkat mknod mknodat chmod fchmodat fchmodat2 chown lchown fchownat
- * rows: utime utimes futimesat utimensat umask
+ * rows: utime utimes futimesat utimensat umask name_to_handle_at open_by_handle_at
  */
 #include "guest.h"
 
@@ -174,6 +174,40 @@ static void changing(long n)
 	DO(unlink(name));
 }
 
+/* A file by a handle instead of its name. The first call is told how much room it needs. */
+static void handles(long n)
+{
+	char *name = named("handled-%ld", n);
+	int fd = DO(open(name, O_RDWR | O_CREAT, 0644));
+	unsigned *handle = at_edge(8), *mount = at_edge(4);
+	handle[0] = 0;
+	long made = syscall(SYS_name_to_handle_at, AT_FDCWD, name, handle, mount, 0);
+	CHECK(made == -1 && (errno == EOVERFLOW || errno == EOPNOTSUPP));
+	mix(handle, 8);
+	mix(mount, 4);
+	if (errno == EOPNOTSUPP) {
+		CHECK(syscall(SYS_open_by_handle_at, fd, handle, O_RDONLY) == -1);
+	} else {
+		unsigned size = handle[0];
+		handle = at_edge(8 + size);
+		handle[0] = size;
+		SYS(name_to_handle_at, AT_FDCWD, name, handle, at_edge(4), 0);
+		mix(handle, 8 + size);
+		unsigned long long *whole = at_edge(8);
+		mix_value(syscall(SYS_name_to_handle_at, AT_FDCWD, name, handle, whole, 1 /* AT_HANDLE_MNT_ID_UNIQUE */));
+		mix(whole, 8);
+		int again = MIXED(syscall(SYS_open_by_handle_at, fd, handle, O_RDONLY));
+		struct stat first, second;
+		DO(fstat(fd, &first));
+		DO(fstat(again, &second));
+		CHECK(first.st_ino == second.st_ino);
+		close(again);
+	}
+	FAILS(ENOENT, syscall(SYS_name_to_handle_at, AT_FDCWD, edge("nowhere"), handle, mount, 0));
+	close(fd);
+	DO(unlink(name));
+}
+
 static void round_of(long n, const char *word)
 {
 	(void)word;
@@ -181,4 +215,5 @@ static void round_of(long n, const char *word)
 	asking(n);
 	moving(n);
 	changing(n);
+	handles(n);
 }

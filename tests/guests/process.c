@@ -7,7 +7,11 @@
  * rows: prctl/PR_GET_SECUREBITS prctl/PR_SET_SECUREBITS prctl/PR_SET_TIMERSLACK prctl/PR_GET_TIMERSLACK
  * rows: prctl/PR_SET_CHILD_SUBREAPER prctl/PR_GET_CHILD_SUBREAPER prctl/PR_SET_NO_NEW_PRIVS prctl/PR_GET_NO_NEW_PRIVS
  * rows: prctl/PR_SET_THP_DISABLE prctl/PR_GET_THP_DISABLE prctl/PR_CAP_AMBIENT prctl/PR_GET_SPECULATION_CTRL
- * rows: prctl/PR_SET_VMA prctl/PR_SET_PTRACER
+ * rows: prctl/PR_SET_VMA prctl/PR_SET_PTRACER prctl/PR_GET_TIMING prctl/PR_SET_TIMING prctl/PR_GET_SECCOMP
+ * rows: prctl/PR_TASK_PERF_EVENTS_DISABLE prctl/PR_TASK_PERF_EVENTS_ENABLE prctl/PR_MCE_KILL prctl/PR_MCE_KILL_GET
+ * rows: prctl/PR_GET_TID_ADDRESS prctl/PR_SET_SPECULATION_CTRL prctl/PR_SET_IO_FLUSHER prctl/PR_GET_IO_FLUSHER
+ * rows: prctl/PR_SET_MDWE prctl/PR_GET_MDWE prctl/PR_SET_MEMORY_MERGE prctl/PR_GET_MEMORY_MERGE
+ * rows: prctl/PR_GET_SHADOW_STACK_STATUS prctl/PR_FUTEX_HASH prctl/PR_GET_AUXV
  * rows: arch_prctl/ARCH_SET_GS arch_prctl/ARCH_SET_FS arch_prctl/ARCH_GET_FS arch_prctl/ARCH_GET_GS
  * rows: arch_prctl/ARCH_GET_CPUID arch_prctl/ARCH_GET_XCOMP_SUPP arch_prctl/ARCH_GET_XCOMP_PERM arch_prctl/ARCH_REQ_XCOMP_PERM
  */
@@ -94,6 +98,26 @@ static void attributes(long n)
 	syscall(SYS_prctl, PR_GET_SPECULATION_CTRL, PR_SPEC_STORE_BYPASS, 0, 0, 0);
 	syscall(SYS_prctl, 0x53564d41 /* PR_SET_VMA */, 0, 0, 0, 0);
 	syscall(SYS_prctl, PR_SET_PTRACER, 0, 0, 0, 0);
+	CHECK(SYS(prctl, PR_GET_TIMING, 0, 0, 0, 0) == PR_TIMING_STATISTICAL);
+	SYS(prctl, PR_SET_TIMING, PR_TIMING_STATISTICAL, 0, 0, 0);
+	CHECK(SYS(prctl, PR_GET_SECCOMP) == 0);
+	SYS(prctl, PR_TASK_PERF_EVENTS_DISABLE, 0, 0, 0, 0);
+	SYS(prctl, PR_TASK_PERF_EVENTS_ENABLE, 0, 0, 0, 0);
+	syscall(SYS_prctl, PR_MCE_KILL, PR_MCE_KILL_CLEAR, 0, 0, 0);
+	syscall(SYS_prctl, PR_MCE_KILL_GET, 0, 0, 0, 0);
+	void *place;
+	SYS(prctl, PR_GET_TID_ADDRESS, &place);
+	syscall(SYS_prctl, PR_SET_SPECULATION_CTRL, -1L, 0, 0, 0);
+	syscall(SYS_prctl, PR_SET_IO_FLUSHER, 0, 0, 0, 0);
+	syscall(SYS_prctl, PR_GET_IO_FLUSHER, 0, 0, 0, 0);
+	syscall(SYS_prctl, 65 /* PR_SET_MDWE */, -1L, 0, 0, 0);
+	syscall(SYS_prctl, 66 /* PR_GET_MDWE */, 0, 0, 0, 0);
+	syscall(SYS_prctl, 67 /* PR_SET_MEMORY_MERGE */, 0, 0, 0, 0);
+	syscall(SYS_prctl, 68 /* PR_GET_MEMORY_MERGE */, 0, 0, 0, 0);
+	syscall(SYS_prctl, 74 /* PR_GET_SHADOW_STACK_STATUS */, &place, 0, 0, 0);
+	syscall(SYS_prctl, 78 /* PR_FUTEX_HASH */, 2, 0, 0, 0);
+	char auxv[512];
+	syscall(SYS_prctl, 0x41555856 /* PR_GET_AUXV */, auxv, sizeof auxv, 0, 0);
 }
 
 static void segments(void)

@@ -1,5 +1,5 @@
 /*
- * Calls that the table refuses, and one that it does not know. Each fails when made with these arguments, so the program
+ * Calls that the table refuses, and a number that it does not know. Each fails when made with these arguments, so the program
  * goes on; while two versions run, each ends the update and nothing else.
  *
  *     go N NAME       make the call of that name
@@ -8,7 +8,10 @@
  * rows: io_cancel io_pgetevents remap_file_pages unshare vmsplice perf_event_open setns process_vm_readv process_vm_writev
  * rows: seccomp bpf userfaultfd io_uring_setup io_uring_enter io_uring_register pidfd_getfd process_madvise memfd_secret
  * rows: map_shadow_stack prctl/PR_SET_SECCOMP prctl/PR_SET_TSC prctl/PR_SET_MM prctl/PR_SET_SYSCALL_USER_DISPATCH
- * rows: fcntl/F_NOTIFY
+ * rows: fcntl/F_NOTIFY sysfs pivot_root quotactl quotactl_fd kexec_load kexec_file_load add_key request_key keyctl uretprobe
+ * rows: uprobe open_tree move_mount fsopen fsconfig fsmount fspick mount_setattr open_tree_attr landlock_restrict_self
+ * rows: lsm_get_self_attr lsm_set_self_attr lsm_list_modules get_robust_list move_pages prctl/PR_SCHED_CORE
+ * rows: prctl/PR_SET_SHADOW_STACK_STATUS prctl/PR_TIMER_CREATE_RESTORE_IDS
  */
 #include "guest.h"
 
@@ -22,7 +25,12 @@ static const struct {
 	{ "unshare", 272 }, { "vmsplice", 278 }, { "perf_event_open", 298 }, { "setns", 308 }, { "process_vm_readv", 310 },
 	{ "process_vm_writev", 311 }, { "seccomp", 317 }, { "bpf", 321 }, { "userfaultfd", 323 }, { "io_uring_setup", 425 },
 	{ "io_uring_enter", 426 }, { "io_uring_register", 427 }, { "pidfd_getfd", 438 }, { "process_madvise", 440 },
-	{ "memfd_secret", 447 }, { "map_shadow_stack", 453 }, { "keyctl", 250 },
+	{ "memfd_secret", 447 }, { "map_shadow_stack", 453 }, { "sysfs", 139 }, { "pivot_root", 155 }, { "quotactl", 179 },
+	{ "quotactl_fd", 443 }, { "kexec_load", 246 }, { "kexec_file_load", 320 }, { "add_key", 248 }, { "request_key", 249 },
+	{ "keyctl", 250 }, { "uretprobe", 335 }, { "uprobe", 336 }, { "open_tree", 428 }, { "move_mount", 429 }, { "fsopen", 430 },
+	{ "fsconfig", 431 }, { "fsmount", 432 }, { "fspick", 433 }, { "mount_setattr", 442 }, { "open_tree_attr", 467 },
+	{ "landlock_restrict_self", 446 }, { "lsm_get_self_attr", 459 }, { "lsm_set_self_attr", 460 }, { "lsm_list_modules", 461 },
+	{ "get_robust_list", 274 }, { "move_pages", 279 }, { "511", 511 },
 };
 
 static const struct {
@@ -34,12 +42,22 @@ static const struct {
 	{ "prctl/PR_SET_TSC", 157, { 26, 77 } },
 	{ "prctl/PR_SET_MM", 157, { 35, 77 } },
 	{ "prctl/PR_SET_SYSCALL_USER_DISPATCH", 157, { 59, 77 } },
+	{ "prctl/PR_SCHED_CORE", 157, { 62, 77 } },
+	{ "prctl/PR_SET_SHADOW_STACK_STATUS", 157, { 75, -1 } },
+	{ "prctl/PR_TIMER_CREATE_RESTORE_IDS", 157, { 77, 77 } },
 	{ "fcntl/F_NOTIFY", 72, { 0, 1026 } },
 	{ "ioctl", 16, { 0, 0x12345678 } },
 };
 
+static void on_sigill(int number)
+{
+	(void)number;
+}
+
 static void setup(void)
 {
+	/* That is how the kernel answers who calls uretprobe by himself. */
+	DO(signal(SIGILL, on_sigill) == SIG_ERR ? -1 : 0);
 }
 
 static void round_of(long n, const char *word)

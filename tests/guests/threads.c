@@ -5,7 +5,8 @@
  * rows: clone/THREAD clone/THREAD_SETTID clone3/THREAD exit futex futex_waitv set_robust_list set_tid_address rseq sched_yield
  * rows: sched_getaffinity sched_setaffinity sched_setaffinity/SELF getcpu sched_getparam sched_setparam sched_setparam/SELF
  * rows: sched_getscheduler sched_setscheduler sched_setscheduler/SELF sched_get_priority_max sched_get_priority_min
- * rows: sched_rr_get_interval getpriority setpriority setpriority/SELF gettid
+ * rows: sched_rr_get_interval getpriority setpriority setpriority/SELF gettid sched_getattr sched_setattr sched_setattr/SELF
+ * rows: ioprio_get ioprio_set ioprio_set/SELF get_robust_list/SELF futex_wake futex_wait futex_requeue
  */
 #include "guest.h"
 
@@ -136,6 +137,15 @@ static void futexes(void)
 		uint32_t flags, reserved;
 	} waiter = { 2, (uintptr_t)&word, 2 | 128, 0 };
 	FAILS(EAGAIN, syscall(SYS_futex_waitv, &waiter, 1, 0, NULL, 0));
+	/* Linux 6.7: futexes of 32 bits, for this process alone. */
+	CHECK(syscall(454 /* futex_wake */, &word, 0xffffffffl, 1, 2 | 128) == 0);
+	FAILS(EAGAIN, syscall(455 /* futex_wait */, &word, 2L, 0xffffffffl, 2 | 128, NULL, 0));
+	uint64_t pair[6] = { 1, (uintptr_t)&word, 2 | 128, 1, (uintptr_t)&bare_tid, 2 | 128 };
+	CHECK(syscall(456 /* futex_requeue */, pair, 0, 0, 0) == 0);
+	void *list;
+	size_t size;
+	SYS(get_robust_list, 0, &list, &size);
+	CHECK(size == sizeof(struct robust_list_head));
 }
 
 static void scheduling(void)
@@ -168,6 +178,16 @@ static void scheduling(void)
 	mix_value(SYS(getpriority, PRIO_PROCESS, 0));
 	SYS(setpriority, PRIO_PROCESS, 0, 0);
 	SYS(setpriority, PRIO_PROCESS, getpid(), 0);
+	unsigned *attributes = at_edge(100);
+	SYS(sched_getattr, 0, attributes, 100, 0);
+	CHECK(attributes[0] >= 48 && attributes[0] <= 100);
+	mix(attributes, 100);
+	attributes = copied(attributes, attributes[0]);
+	SYS(sched_setattr, 0, attributes, 0);
+	SYS(sched_setattr, gettid(), attributes, 0);
+	long class = MIXED(syscall(SYS_ioprio_get, 1, 0));
+	SYS(ioprio_set, 1, 0, class);
+	SYS(ioprio_set, 1, gettid(), class);
 }
 
 static void round_of(long n, const char *word)

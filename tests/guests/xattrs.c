@@ -3,6 +3,7 @@
  *
  * rows: setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr
  * rows: removexattr lremovexattr fremovexattr inotify_init inotify_init1 inotify_add_watch inotify_rm_watch
+ * rows: setxattrat getxattrat listxattrat removexattrat file_getattr file_setattr
  */
 #include "guest.h"
 
@@ -55,6 +56,41 @@ static void attributes(long n)
 	DO(unlink(name));
 }
 
+/* The same relative to a folder, Linux 6.13; and what a file system keeps of a file, 6.17. */
+static void relative(long n)
+{
+	char *name = named("attrs-at-%ld", n), *key = edge("user.key");
+	close(DO(open(name, O_RDWR | O_CREAT, 0644)));
+	struct {
+		const void *value;
+		unsigned size, flags;
+	} set = { copied("four", 4), 4, 0 }, get = { at_edge(8), 8, 0 };
+	if (syscall(463 /* setxattrat */, AT_FDCWD, name, 0, key, copied(&set, sizeof set), sizeof set) == 0) {
+		CHECK(syscall(464 /* getxattrat */, AT_FDCWD, name, 0, key, copied(&get, sizeof get), sizeof get) == 4);
+		CHECK(memcmp(get.value, "four", 4) == 0 && untouched((char *)get.value + 4, 4));
+		mix(get.value, 8);
+		char *list = at_edge(9);
+		CHECK(syscall(465 /* listxattrat */, AT_FDCWD, name, 0, list, 9) == 9 && strcmp(list, "user.key") == 0);
+		CHECK(syscall(466 /* removexattrat */, AT_FDCWD, name, 0, key) == 0);
+		FAILS(ENODATA, syscall(464, AT_FDCWD, name, 0, key, copied(&get, sizeof get), sizeof get));
+	} else {
+		CHECK(errno == EOPNOTSUPP);
+		FAILS(EOPNOTSUPP, syscall(464, AT_FDCWD, name, 0, key, copied(&get, sizeof get), sizeof get));
+		mix_value(syscall(465, AT_FDCWD, name, 0, NULL, 0));
+		FAILS(EOPNOTSUPP, syscall(466, AT_FDCWD, name, 0, key));
+	}
+	unsigned *attributes = at_edge(24);
+	long got = syscall(468 /* file_getattr */, AT_FDCWD, name, attributes, 24, 0);
+	mix_value(got);
+	if (got == 0) {
+		mix(attributes, 24);
+		mix_value(syscall(469 /* file_setattr */, AT_FDCWD, name, attributes, 24, 0));
+	} else {
+		CHECK(syscall(469, AT_FDCWD, name, memset(attributes, 0, 24), 24, 0) == -1);
+	}
+	DO(unlink(name));
+}
+
 static void watching(long n)
 {
 	int old = MIXED(syscall(SYS_inotify_init));
@@ -78,5 +114,6 @@ static void round_of(long n, const char *word)
 {
 	(void)word;
 	attributes(n);
+	relative(n);
 	watching(n);
 }

@@ -7,7 +7,7 @@ use super::model::Dir::{In, Out};
 use super::model::Extent::IoVec;
 use super::model::Outcome::{Fd as NewFd, Int as Num, Size};
 use super::model::{Irregular, Row};
-use super::words::{PATH, check, compare, fills, reads_arg, supply, updates, writes};
+use super::words::{PATH, check, compare, fills, reads, reads_arg, supply, updates, writes};
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
@@ -64,6 +64,7 @@ pub(super) const ROWS: &[Row] = &[
     supply(327, "preadv2", &[Fd, Mem(Out, IoVec { count: 2 }), Int, Int, Addr, Flags], Size),
     compare(328, "pwritev2", &[Fd, Mem(In, IoVec { count: 2 }), Int, Int, Addr, Flags], Size),
     compare(436, "close_range", &[Int, Int, Flags], Num),
+    supply(451, "cachestat", &[Fd, reads(16), writes(40), Flags], Num),
 ];
 
 const _: () = check(ROWS);

@@ -1,8 +1,10 @@
 //! Files by path: opening, asking, changing.
 
-use super::model::Arg::{Fd, Flags, Int};
+use super::model::Arg::{Fd, Flags, Int, Mem};
+use super::model::Dir::{Always, In, InOut};
+use super::model::Extent::{FileHandle, FromArg, MountId, XattrArgs};
 use super::model::Outcome::{Fd as NewFd, Int as Num, Size};
-use super::model::{Irregular, Row};
+use super::model::{Dir, Irregular, Row};
 use super::words::{PATH, check, compare, fills, reads, reads_arg, supply, writes};
 
 #[rustfmt::skip]
@@ -53,11 +55,19 @@ pub(super) const ROWS: &[Row] = &[
     compare(268, "fchmodat", &[Fd, PATH, Int], Num),
     supply(269, "faccessat", &[Fd, PATH, Int], Num),
     compare(280, "utimensat", &[Fd, PATH, reads(32), Flags], Num).note("a null path stands for the descriptor itself"),
+    supply(303, "name_to_handle_at", &[Fd, PATH, Mem(Always, FileHandle), Mem(Always, MountId { flags: 4 }), Flags], Num),
+    compare(304, "open_by_handle_at", &[Fd, Mem(In, FileHandle), Flags], NewFd).note("taken as if it emptied the file"),
     compare(316, "renameat2", &[Fd, PATH, Fd, PATH, Flags], Num),
     supply(332, "statx", &[Fd, PATH, Flags, Flags, writes(256)], Num),
     compare(437, "openat2", &[Fd, PATH, reads_arg(3), Int], NewFd).note("its flags are in memory; taken as if it created"),
     supply(439, "faccessat2", &[Fd, PATH, Int, Flags], Num),
     compare(452, "fchmodat2", &[Fd, PATH, Int, Flags], Num),
+    compare(463, "setxattrat", &[Fd, PATH, Flags, PATH, Mem(In, XattrArgs), Int], Num),
+    supply(464, "getxattrat", &[Fd, PATH, Flags, PATH, Mem(InOut, XattrArgs), Int], Size),
+    supply(465, "listxattrat", &[Fd, PATH, Flags, fills(4), Int], Size),
+    compare(466, "removexattrat", &[Fd, PATH, Flags, PATH], Num),
+    supply(468, "file_getattr", &[Fd, PATH, Mem(Dir::Out, FromArg { len: 3, scale: 1 }), Int, Flags], Num),
+    compare(469, "file_setattr", &[Fd, PATH, reads_arg(3), Int, Flags], Num),
 ];
 
 const _: () = check(ROWS);

@@ -31,7 +31,8 @@ impl fmt::Display for Call<'_> {
             None => write!(f, "syscall_{}", self.nr)?,
         }
         f.write_str("(")?;
-        match self.row {
+        // Of a call that is refused, or is not there at all, the arguments are not described.
+        match self.row.filter(|row| !row.args.is_empty() || !matches!(row.class, Class::Refuse(_))) {
             Some(row) => {
                 let chosen = row.name.split_once('/').map(|(_, request)| request);
                 for (i, (arg, value)) in row.args.iter().zip(self.args).enumerate() {
@@ -57,7 +58,8 @@ impl fmt::Display for Call<'_> {
 /// Tells whether the argument at `i` is the one that chooses the request.
 fn is_selector(nr: u32, i: usize) -> bool {
     match nr {
-        16 | 72 => i == 1,
+        16 | 71 | 72 | 445 => i == 1,
+        66 => i == 2,
         157 | 158 => i == 0,
         _ => false,
     }
@@ -66,7 +68,7 @@ fn is_selector(nr: u32, i: usize) -> bool {
 fn write_arg(f: &mut fmt::Formatter<'_>, arg: Arg, value: u64) -> fmt::Result {
     match arg {
         Arg::Fd if value as u32 as i32 == -100 => f.write_str("AT_FDCWD"),
-        Arg::Fd => write!(f, "{}", value as u32 as i32),
+        Arg::Fd | Arg::Int32 => write!(f, "{}", value as u32 as i32),
         // Small negative numbers are told apart from addresses and sizes.
         Arg::Int if value as i64 >= -4096 => write!(f, "{}", value as i64),
         Arg::Int if value >> 32 == 0 && value as u32 as i32 >= -4096 => write!(f, "{}", value as u32 as i32),
@@ -182,7 +184,7 @@ pub fn errno_name(errno: i64) -> Option<&'static str> {
 impl fmt::Display for Arg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Arg::Int => f.write_str("number"),
+            Arg::Int | Arg::Int32 => f.write_str("number"),
             Arg::Flags => f.write_str("flags"),
             Arg::Fd => f.write_str("descriptor"),
             Arg::Addr => f.write_str("own"),
@@ -197,7 +199,7 @@ impl fmt::Display for Dir {
             Dir::In => "reads",
             Dir::Out => "writes",
             Dir::InOut => "reads and writes",
-            Dir::Timeout => "always updates",
+            Dir::Always => "always updates",
             Dir::TimeLeft => "when interrupted, writes",
         })
     }
@@ -232,6 +234,13 @@ impl fmt::Display for Extent {
             Extent::Flock => f.write_str("flock"),
             Extent::IfReq => f.write_str("ifreq"),
             Extent::IfConf => f.write_str("ifconf"),
+            Extent::MsgBuf { size } => write!(f, "msgbuf of #{}", size + 1),
+            Extent::Semaphores { id } => write!(f, "2 bytes for each semaphore of #{}", id + 1),
+            Extent::SizeFirst { .. } => f.write_str("as many bytes as its first field says"),
+            Extent::ToldSize { cap } => write!(f, "as many bytes as its first field says ≤ #{}", cap + 1),
+            Extent::FileHandle => f.write_str("file_handle"),
+            Extent::MountId { .. } => f.write_str("mount id"),
+            Extent::XattrArgs => f.write_str("xattr_args"),
             Extent::CloneArgs => f.write_str("clone_args"),
         }
     }

@@ -16,7 +16,9 @@ mod descriptors;
 mod files;
 pub mod format;
 mod identity;
+mod ipc;
 pub mod irregular;
+mod machine;
 mod memory;
 mod model;
 mod names;
@@ -25,6 +27,7 @@ mod poll;
 mod process;
 mod refused;
 pub mod regions;
+mod retired;
 mod signals;
 #[cfg(test)]
 mod tests;
@@ -37,7 +40,7 @@ pub use model::{Arg, Class, Dir, Extent, Irregular, Order, Outcome, Row};
 pub use names::{by_name, name};
 
 /// The families, in the order of the files above.
-const FAMILIES: [&[Row]; 11] = [
+const FAMILIES: [&[Row]; 14] = [
     files::ROWS,
     descriptors::ROWS,
     net::ROWS,
@@ -48,6 +51,9 @@ const FAMILIES: [&[Row]; 11] = [
     time::ROWS,
     process::ROWS,
     identity::ROWS,
+    ipc::ROWS,
+    machine::ROWS,
+    retired::ROWS,
     refused::ROWS,
 ];
 

@@ -9,8 +9,9 @@ pub enum Dir {
     Out,
     /// The kernel reads the memory and, when the call succeeds, writes it.
     InOut,
-    /// A timeout that the kernel reads and always writes back with what is left of it, failure or not (`select(2)`).
-    Timeout,
+    /// The kernel reads the memory and may write it back even when the call fails: a timeout with what is left of it
+    /// (`select(2)`), a length that was too small (`getsockopt(2)`).
+    Always,
     /// The kernel writes the time that was left, and only when a signal ended the call (`nanosleep(2)`).
     TimeLeft,
 }
@@ -19,7 +20,7 @@ impl Dir {
     /// Tells whether the kernel reads the memory.
     #[must_use]
     pub const fn is_read(self) -> bool {
-        matches!(self, Dir::In | Dir::InOut | Dir::Timeout)
+        matches!(self, Dir::In | Dir::InOut | Dir::Always)
     }
 }
 
@@ -62,6 +63,23 @@ pub enum Extent {
     IfReq,
     /// One `struct ifconf` and the buffer that it points to.
     IfConf,
+    /// One `struct msgbuf` of System V: its type, eight bytes, and `args[size]` bytes of text; for an output the result says
+    /// how many.
+    MsgBuf { size: u8 },
+    /// A value of two bytes for each semaphore of the set `args[id]`, as many as [`super::regions::Memory`] says.
+    Semaphores { id: u8 },
+    /// A structure that the kernel reads and whose first four bytes are its size; `least` bytes where they say 0.
+    SizeFirst { least: u32 },
+    /// A structure that the kernel writes and whose first four bytes then say its size, never more than `args[cap]`.
+    ToldSize { cap: u8 },
+    /// One `struct file_handle`. Where it is made only the room in it is read; one that is too small (`EOVERFLOW`) is told
+    /// the size that it needs.
+    FileHandle,
+    /// The mount id that `name_to_handle_at` tells even where the handle is too small: four bytes, or eight if `args[flags]`
+    /// asks for the unique one.
+    MountId { flags: u8 },
+    /// One `struct xattr_args` and the value that it points to.
+    XattrArgs,
     /// One `struct clone_args`; where the flags ask for it, the parent's copy of the tid and the pidfd.
     CloneArgs,
 }
@@ -71,6 +89,8 @@ pub enum Extent {
 pub enum Arg {
     /// A number that both versions must pass alike.
     Int,
+    /// A number of 32 bits that both versions must pass alike; the upper half of the register is whatever was there.
+    Int32,
     /// A bit set that both versions must pass alike.
     Flags,
     /// A descriptor number; alike in both versions, since the follower's table mirrors the leader's. Only its low 32 bits
@@ -150,8 +170,22 @@ pub enum Irregular {
     SockOpt,
     /// How the remaining time is written depends on the flags.
     ClockNanosleep,
-    /// Local when the argument says "myself" with 0, an output otherwise; the value names the argument.
+    /// Local when the argument says "myself" with 0, as the row says otherwise; the value names the argument.
     Myself { arg: u8 },
+    /// The same for a priority, whose first argument must name a single thread too.
+    Priority,
+    /// By command: some carry memory, others a number.
+    SemCtl,
+    /// By command.
+    MsgCtl,
+    /// An input, or an output when it creates the queue.
+    MqOpen,
+    /// Asks for a signal, or takes the wish back.
+    MqNotify,
+    /// One kind of comparison has its second half in memory.
+    Kcmp,
+    /// By the kind of rule.
+    LandlockRule,
     /// Reads a limit, or sets one.
     Prlimit,
     /// By the version in memory, and local for the caller itself.

@@ -1,7 +1,7 @@
 //! Sockets.
 
 use super::model::Arg::{Fd, Flags, Int, Mem};
-use super::model::Dir::{In, InOut, Out, Timeout};
+use super::model::Dir::{Always, In, InOut, Out};
 use super::model::Extent::{Fixed, MMsgHdr, MsgHdr};
 use super::model::Outcome::{Fd as NewFd, Int as Num, Size};
 use super::model::{Irregular, Row};
@@ -25,7 +25,7 @@ pub(super) const ROWS: &[Row] = &[
     compare(54, "setsockopt", &[Fd, Int, Int, reads_arg(4), Int], Num).but(Irregular::SockOpt),
     supply(55, "getsockopt", &[Fd, Int, Int, fills_ptr(4), length_of(3)], Num).but(Irregular::SockOpt),
     supply(288, "accept4", &[Fd, fills_ptr(2), length_of(1), Flags], NewFd),
-    supply(299, "recvmmsg", &[Fd, Mem(Out, MMsgHdr { count: 2 }), Int, Flags, Mem(Timeout, Fixed(16))], Size).but(Irregular::MMsg { count: 2 }),
+    supply(299, "recvmmsg", &[Fd, Mem(Out, MMsgHdr { count: 2 }), Int, Flags, Mem(Always, Fixed(16))], Size).but(Irregular::MMsg { count: 2 }),
     compare(307, "sendmmsg", &[Fd, Mem(InOut, MMsgHdr { count: 2 }), Int, Flags], Size).but(Irregular::MMsg { count: 2 }),
 ];
 

@@ -16,6 +16,7 @@
 //! | `flock` | read: 0 type and whence, 1 start and length; written: 0, the whole |
 //! | `ifconf` | 0 length, 1 buffer |
 //! | `clone_args` | 0 flags, 1 exit signal, 2 parent tid, 3 pidfd |
+//! | `xattr_args` | 0 size and flags, 1 value |
 //!
 //! A region says where the kernel was asked to look, not what is mapped: reading it may give fewer bytes.
 
@@ -26,6 +27,12 @@ pub trait Memory {
     /// Reads from `addr` into `buf` and returns how many bytes could be read from the start: fewer than asked for at an
     /// unmapped page, 0 when nothing is mapped there.
     fn read(&self, addr: u64, buf: &mut [u8]) -> usize;
+
+    /// Returns how many semaphores the System V set of this id has, which no argument says: 0 where there is no such set,
+    /// `None` where the set of this program cannot be asked for it.
+    fn semaphores(&self, _id: u64) -> Option<u64> {
+        None
+    }
 }
 
 /// Says whether the two versions' contents of a region that the kernel reads must be equal.
@@ -77,6 +84,9 @@ pub enum After<'a> {
 const MAX_RW: u64 = 0x7fff_f000;
 const PATH_MAX: u64 = 4096;
 const IOV_MAX: u64 = 1024;
+const PAGE: u64 = 4096;
+const XATTR_SIZE_MAX: u64 = 65536;
+const AT_HANDLE_MNT_ID_UNIQUE: u64 = 1;
 
 /// Sizes and places in structures of `include/uapi/linux`.
 mod layout {
@@ -95,9 +105,11 @@ mod layout {
     pub(super) const IFREQ_NAME: u64 = 16;
     pub(super) const IFCONF_BUF: u64 = 8;
     pub(super) const FLOCK: u64 = 32;
+    pub(super) const MSGBUF_TYPE: u64 = 8;
 }
 
 const EINTR: i64 = -4;
+const EOVERFLOW: i64 = -75;
 const EPOLL_CTL_DEL: u64 = 2;
 
 /// Tells whether a raw result is an error: an errno or one of the kernel's internal restart codes (512 to 516).
@@ -270,12 +282,12 @@ where
         let Arg::Mem(dir, extent) = *arg else { continue };
         let addr = args[index];
         if dir.is_read() && addr != 0 {
-            input(extent, args, addr, mem, &mut Emit { arg: index as u8, sink });
+            input((dir, extent), args, addr, mem, &mut Emit { arg: index as u8, sink });
         }
     }
 }
 
-fn input<M, S>(extent: Extent, args: &[u64; 6], addr: u64, mem: &M, emit: &mut Emit<'_, S>)
+fn input<M, S>((dir, extent): (Dir, Extent), args: &[u64; 6], addr: u64, mem: &M, emit: &mut Emit<'_, S>)
 where
     M: Memory + ?Sized,
     S: FnMut(Region),
@@ -323,13 +335,42 @@ where
             emit.put(0, addr, 8);
             emit.put(1, addr + 32, 8);
         }
+        Extent::MsgBuf { size } => emit.put(0, addr, args[size as usize].min(MAX_RW) + layout::MSGBUF_TYPE),
+        Extent::Semaphores { id } => emit.put(0, addr, semaphores(mem, args[id as usize])),
+        Extent::SizeFirst { least } => {
+            let size = read_u32(mem, addr).unwrap_or(0);
+            emit.put(0, addr, u64::from(if size == 0 { least } else { size }).min(PAGE));
+        }
+        // Where a handle is made, only its room is read.
+        Extent::FileHandle if dir != Dir::In => emit.put(0, addr, 4),
+        Extent::FileHandle => emit.put(0, addr, handle_len(mem, addr)),
+        Extent::XattrArgs => {
+            emit.put(0, addr + 8, 8);
+            if dir == Dir::In
+                && let (Some(value), Some(size)) = (read_u64(mem, addr), read_u32(mem, addr + 8))
+            {
+                emit.put(1, value, u64::from(size).min(XATTR_SIZE_MAX));
+            }
+        }
         // Never read, or (the guards above) not read this time.
         Extent::IfPositive(_)
         | Extent::FromRet { .. }
         | Extent::FromPtr { .. }
+        | Extent::ToldSize { .. }
+        | Extent::MountId { .. }
         | Extent::LengthOf { .. }
         | Extent::EpollEvent => {}
     }
+}
+
+/// Bytes of a `struct file_handle` with what it holds, `MAX_HANDLE_SZ` at most.
+fn handle_len<M: Memory + ?Sized>(mem: &M, addr: u64) -> u64 {
+    8 + u64::from(read_u32(mem, addr).unwrap_or(0)).min(128)
+}
+
+/// Bytes of the values of a set's semaphores.
+fn semaphores<M: Memory + ?Sized>(mem: &M, id: u64) -> u64 {
+    mem.semaphores(id).unwrap_or(0).min(MAX_RW) * 2
 }
 
 /// Bytes of a set for `select`: whole words, never more than the kernel's bound on descriptors allows.
@@ -393,7 +434,7 @@ where
         let wrote = match dir {
             Dir::In => continue,
             Dir::Out | Dir::InOut => !failed(ret),
-            Dir::Timeout => true,
+            Dir::Always => true,
             Dir::TimeLeft => interrupted(ret),
         };
         let room = match after {
@@ -404,7 +445,7 @@ where
             used += 1;
         }
         if wrote && args[index] != 0 {
-            let call = Done { args, ret: ret.max(0) as u64, after, room };
+            let call = Done { args, raw: ret, ret: ret.max(0) as u64, after, room };
             output(extent, dir, &call, args[index], mem, &mut Emit { arg: index as u8, sink });
         }
     }
@@ -413,6 +454,8 @@ where
 /// A call that returned.
 struct Done<'a> {
     args: &'a [u64; 6],
+    raw: i64,
+    /// The result, 0 where it is an error.
     ret: u64,
     after: After<'a>,
     /// Room of the argument at hand, where it has one.
@@ -460,8 +503,38 @@ where
             }
         }
         Extent::CloneArgs => clone_args(addr, mem, emit),
+        Extent::MsgBuf { size } => emit.put(0, addr, call.ret.min(args[size as usize]) + layout::MSGBUF_TYPE),
+        Extent::Semaphores { id } => emit.put(0, addr, semaphores(mem, args[id as usize])),
+        Extent::ToldSize { cap } => {
+            let room = args[cap as usize].min(PAGE * 16);
+            emit.put(
+                0,
+                addr,
+                match call.after {
+                    After::Executed(_) => u64::from(read_u32(mem, addr).unwrap_or(0)).min(room),
+                    After::Emulated => room,
+                },
+            );
+        }
+        Extent::FileHandle if call.raw == EOVERFLOW => emit.put(0, addr, 8),
+        Extent::FileHandle if !failed(call.raw) => emit.put(0, addr, handle_len(mem, addr)),
+        Extent::MountId { flags } if !failed(call.raw) || call.raw == EOVERFLOW => {
+            emit.put(0, addr, if args[flags as usize] & AT_HANDLE_MNT_ID_UNIQUE != 0 { 8 } else { 4 });
+        }
+        Extent::XattrArgs => {
+            if let (Some(value), Some(size)) = (read_u64(mem, addr), read_u32(mem, addr + 8)) {
+                emit.put(1, value, call.ret.min(u64::from(size)));
+            }
+        }
         // Never written, or (the guards above) not written this time.
-        Extent::IfPositive(_) | Extent::LengthOf { .. } | Extent::CStr | Extent::EpollEvent | Extent::SigEvent => {}
+        Extent::IfPositive(_)
+        | Extent::LengthOf { .. }
+        | Extent::CStr
+        | Extent::EpollEvent
+        | Extent::SigEvent
+        | Extent::SizeFirst { .. }
+        | Extent::FileHandle
+        | Extent::MountId { .. } => {}
     }
 }
 

@@ -13,6 +13,7 @@ use super::*;
 #[derive(Default)]
 struct Fake {
     pages: BTreeMap<u64, [u8; 4096]>,
+    semaphores: Option<u64>,
 }
 
 impl Fake {
@@ -37,6 +38,10 @@ impl Memory for Fake {
             *byte = page[(at % 4096) as usize];
         }
         buf.len()
+    }
+
+    fn semaphores(&self, _id: u64) -> Option<u64> {
+        self.semaphores
     }
 }
 
@@ -146,7 +151,11 @@ fn a_name_is_cut_at_the_room_that_there_was() {
     assert_eq!(rooms(GETSOCKNAME, &args, 0, &before), [(1, 0, 0x5000, 8), (2, 0, EDGE - 4, 4)]);
     before.put(EDGE - 4, &110u32.to_le_bytes());
     assert_eq!(written(GETSOCKNAME, &args, 0, &before, &after)[0], (1, 0, 0x5000, 38));
-    assert_eq!(written(GETSOCKNAME, &args, -9, &before, &after), []);
+    assert_eq!(
+        written(GETSOCKNAME, &args, -9, &before, &after),
+        [(2, 0, EDGE - 4, 4)],
+        "what stands there is the same"
+    );
     // Without a buffer the length is not touched.
     assert_eq!(written(RECVFROM, &[3, 0x5000, 10, 0, 0, EDGE - 4], 5, &before, &after), [(1, 0, 0x5000, 5)]);
 }
@@ -316,8 +325,108 @@ fn every_number_has_its_name() {
             assert_eq!(by_name(known), Some(nr), "{known}");
         }
     }
-    assert!(matches!(treatment(250, &[0; 6], &Fake::default()), Treatment::Refuse(_)), "keyctl has no row");
+    assert!(matches!(treatment(470, &[0; 6], &Fake::default()), Treatment::Refuse(_)), "a call of a later kernel");
     assert!(matches!(treatment(0x4000_0000, &[0; 6], &Fake::default()), Treatment::Refuse(_)), "x32");
+}
+
+/// The list of the kernel that the table is for, kept here so that nothing is left out.
+const LINUX: &str = include_str!("linux-6.18.txt");
+
+#[test]
+fn every_call_of_linux_has_a_row_and_every_row_is_one() {
+    let line = |line: &'static str| {
+        let (number, name) = line.split_once(' ').expect("number and name");
+        (number.parse().expect("a number"), name)
+    };
+    let listed: Vec<(u32, &str)> = LINUX.lines().filter(|line| !line.starts_with('#')).map(line).collect();
+    let mut rows: Vec<(u32, &str)> = rows().map(|row| (row.nr, row.name)).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, listed);
+    assert_eq!((rows.len(), rows.last()), (383, Some(&(469, "file_setattr"))));
+}
+
+#[test]
+fn the_headers_of_this_machine_know_no_other_call() {
+    let path = "/usr/include/x86_64-linux-gnu/asm/unistd_64.h";
+    let header = std::fs::read_to_string(path).expect("the kernel's headers (linux-libc-dev)");
+    let mut known = 0;
+    for line in header.lines() {
+        let Some((name, number)) = line.strip_prefix("#define __NR_").and_then(|rest| rest.split_once(' ')) else {
+            continue;
+        };
+        let number = number.trim().parse().expect("a number");
+        assert_eq!(row(number).map(|row| row.name), Some(name), "{number} of {path}");
+        known += 1;
+    }
+    assert!(known > 350, "{path} lists {known} calls only");
+}
+
+#[test]
+fn every_refusal_has_a_reason() {
+    for row in rows().chain(irregular::variants()) {
+        if let Class::Refuse(reason) = row.class {
+            assert!(reason.split(' ').count() > 3, "{}: {reason}", row.name);
+        }
+    }
+}
+
+#[test]
+fn messages_and_semaphores_are_as_long_as_they_say() {
+    const MSGSND: u32 = 69;
+    const MSGRCV: u32 = 70;
+    const SEMCTL: u32 = 66;
+    const GETALL: u64 = 13;
+    let mem = Fake::default();
+    assert_eq!(inputs(MSGSND, &[1, 0x5000, 20], &mem), [(1, 0, 0x5000, 28)]);
+    assert_eq!(written(MSGRCV, &[1, 0x5000, 20], 9, &mem, &mem), [(1, 0, 0x5000, 17)]);
+    assert_eq!(written(MSGRCV, &[1, 0x5000, 20], -7, &mem, &mem), []);
+    assert!(matches!(treatment(SEMCTL, &six(&[7, 0, GETALL, 0x5000]), &mem), Treatment::Refuse(_)));
+    let mem = Fake { semaphores: Some(3), ..Fake::default() };
+    assert_eq!(written(SEMCTL, &[7, 0, GETALL, 0x5000], 0, &mem, &mem), [(3, 0, 0x5000, 6)]);
+}
+
+#[test]
+fn a_handle_that_is_too_small_is_told_its_size() {
+    const NAME_TO_HANDLE_AT: u32 = 303;
+    const OPEN_BY_HANDLE_AT: u32 = 304;
+    let (mut before, mut after) = (Fake::default(), Fake::default());
+    before.put(0x5000, &[0; 8]);
+    after.put(0x5000, &12u64.to_le_bytes());
+    let args = [0, 0x4000, 0x5000, 0x6000, 0];
+    assert_eq!(inputs(NAME_TO_HANDLE_AT, &args, &before), [(2, 0, 0x5000, 4)]);
+    let told = [(2, 0, 0x5000, 8), (3, 0, 0x6000, 4)];
+    assert_eq!(written(NAME_TO_HANDLE_AT, &args, -75, &before, &after), told);
+    assert_eq!(written(NAME_TO_HANDLE_AT, &args, -2, &before, &before), []);
+    assert_eq!(written(NAME_TO_HANDLE_AT, &args, 0, &after, &after)[0], (2, 0, 0x5000, 20));
+    assert_eq!(inputs(OPEN_BY_HANDLE_AT, &[3, 0x5000, 0], &after), [(1, 0, 0x5000, 20)]);
+}
+
+#[test]
+fn structures_that_say_their_own_size() {
+    const SCHED_SETATTR: u32 = 314;
+    const STATMOUNT: u32 = 457;
+    const SETXATTRAT: u32 = 463;
+    const GETXATTRAT: u32 = 464;
+    let mut mem = Fake::default();
+    mem.put(0x5000, &56u32.to_le_bytes());
+    mem.put(0x6000, &0u32.to_le_bytes());
+    assert_eq!(inputs(SCHED_SETATTR, &[1, 0x5000, 0], &mem), [(1, 0, 0x5000, 56)]);
+    assert_eq!(inputs(SCHED_SETATTR, &[1, 0x6000, 0], &mem), [(1, 0, 0x6000, 48)]);
+    assert_eq!(written(STATMOUNT, &[0x6000, 0x5000, 100, 0], 0, &mem, &mem), [(1, 0, 0x5000, 56)]);
+    assert_eq!(rooms(STATMOUNT, &[0x6000, 0x5000, 100, 0], 0, &mem), [(1, 0, 0x5000, 100)]);
+    mem.put_words(0x7000, &[0x8000, 4]);
+    let args = [0, 0x4000, 0, 0x4100, 0x7000, 16];
+    assert_eq!(inputs(SETXATTRAT, &args, &mem), [(4, 0, 0x7008, 8), (4, 1, 0x8000, 4)]);
+    assert_eq!(inputs(GETXATTRAT, &args, &mem), [(4, 0, 0x7008, 8)]);
+    assert_eq!(written(GETXATTRAT, &args, 3, &mem, &mem), [(4, 1, 0x8000, 3)]);
+}
+
+#[test]
+fn a_length_is_told_even_where_the_call_fails() {
+    const GETSOCKOPT: u32 = 55;
+    let mem = Fake::default();
+    let args = [3, 1, 31, 0x5000, 0x6000];
+    assert_eq!(written(GETSOCKOPT, &args, -34, &mem, &mem), [(4, 0, 0x6000, 4)]);
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Threads, their scheduling, and the processes that a program forks.
 
 use super::model::Arg::{Addr, Flags, Int, Mem};
-use super::model::Dir::InOut;
-use super::model::Extent::CloneArgs;
+use super::model::Dir::{In, InOut, Out};
+use super::model::Extent::{CloneArgs, FromArg, SizeFirst};
 use super::model::Outcome::{Int as Num, Never, Pid, Size};
 use super::model::{Irregular, Row};
-use super::words::{both, check, compare, fills, local, reads, reads_arg, supply, writes};
+use super::words::{both, check, compare, fills, local, reads, reads_arg, refuse, supply, writes};
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
@@ -15,7 +15,7 @@ pub(super) const ROWS: &[Row] = &[
     compare(58, "vfork", &[], Pid).but(Irregular::Fork),
     both(60, "exit", &[Int], Never),
     supply(140, "getpriority", &[Int, Int], Num),
-    compare(141, "setpriority", &[Int, Int, Int], Num).but(Irregular::Myself { arg: 1 }),
+    compare(141, "setpriority", &[Int, Int, Int], Num).but(Irregular::Priority),
     compare(142, "sched_setparam", &[Int, reads(4)], Num).but(Irregular::Myself { arg: 0 }),
     supply(143, "sched_getparam", &[Int, writes(4)], Num),
     compare(144, "sched_setscheduler", &[Int, Int, reads(4)], Num).but(Irregular::Myself { arg: 0 }),
@@ -28,11 +28,19 @@ pub(super) const ROWS: &[Row] = &[
     supply(204, "sched_getaffinity", &[Int, Int, fills(1)], Size),
     local(218, "set_tid_address", &[Addr], Pid),
     both(231, "exit_group", &[Int], Never),
+    compare(251, "ioprio_set", &[Int, Int, Int], Num).but(Irregular::Priority),
+    supply(252, "ioprio_get", &[Int, Int], Num),
     local(273, "set_robust_list", &[Addr, Int], Num),
+    refuse(274, "get_robust_list", "it tells an address in the memory of a thread that is named by its id").but(Irregular::Myself { arg: 0 }),
     supply(309, "getcpu", &[writes(4), writes(4), Addr], Num),
+    compare(314, "sched_setattr", &[Int, Mem(In, SizeFirst { least: 48 }), Flags], Num).but(Irregular::Myself { arg: 0 }),
+    supply(315, "sched_getattr", &[Int, Mem(Out, FromArg { len: 2, scale: 1 }), Int, Flags], Num).note("what it does not know of is zeroed"),
     local(334, "rseq", &[Addr, Int, Flags, Int], Num),
     both(435, "clone3", &[Mem(InOut, CloneArgs), Int], Pid).but(Irregular::Clone3),
     local(449, "futex_waitv", &[Addr, Int, Flags, Addr, Int], Num),
+    local(454, "futex_wake", &[Addr, Int, Int, Flags], Num),
+    local(455, "futex_wait", &[Addr, Int, Int, Flags, Addr, Int], Num),
+    local(456, "futex_requeue", &[Addr, Flags, Int, Int], Num),
 ];
 
 const _: () = check(ROWS);

@@ -37,7 +37,7 @@ pub(super) const fn fills_ptr(len: u8) -> Arg {
 
 /// The length that belongs to the buffer in argument `of`.
 pub(super) const fn length_of(of: u8) -> Arg {
-    Arg::Mem(Dir::InOut, Extent::LengthOf { of })
+    Arg::Mem(Dir::Always, Extent::LengthOf { of })
 }
 
 const fn row(nr: u32, name: &'static str, class: Class, args: &'static [Arg], outcome: Outcome) -> Row {
@@ -67,6 +67,11 @@ pub(super) const fn both(nr: u32, name: &'static str, args: &'static [Arg], outc
 /// A row of [`Class::Refuse`].
 pub(super) const fn refuse(nr: u32, name: &'static str, reason: &'static str) -> Row {
     row(nr, name, Class::Refuse(reason), &[], Outcome::Int)
+}
+
+/// A row of a number that Linux gave away and has no call for, or no longer: it fails with `ENOSYS` whatever it is passed.
+pub(super) const fn gone(nr: u32, name: &'static str) -> Row {
+    row(nr, name, Class::Supply, &[], Outcome::Int).note("not there in Linux 6.18: ENOSYS")
 }
 
 impl Row {
@@ -120,6 +125,12 @@ const fn check_extent(args: &[Arg], dir: Dir, extent: Extent) {
         }
         Extent::IoVec { count } | Extent::MMsgHdr { count } | Extent::PollFds { count } => check_number(args, count),
         Extent::FdSet { nfds } => check_number(args, nfds),
+        Extent::MsgBuf { size: at } | Extent::Semaphores { id: at } | Extent::ToldSize { cap: at } => {
+            check_number(args, at);
+        }
+        Extent::MountId { flags } => {
+            assert!((flags as usize) < args.len() && matches!(args[flags as usize], Arg::Flags), "flags are flags");
+        }
         Extent::FromPtr { len } => {
             assert!((len as usize) < args.len(), "the length's argument exists");
             let is_length = matches!(args[len as usize], Arg::Mem(_, Extent::LengthOf { .. }));
@@ -138,6 +149,9 @@ const fn check_extent(args: &[Arg], dir: Dir, extent: Extent) {
         | Extent::Flock
         | Extent::IfReq
         | Extent::IfConf
+        | Extent::SizeFirst { .. }
+        | Extent::FileHandle
+        | Extent::XattrArgs
         | Extent::CloneArgs => {}
     }
 }

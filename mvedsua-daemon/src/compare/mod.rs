@@ -9,9 +9,9 @@
 //!
 //! | argument | compared |
 //! |---|---|
-//! | `Int`, `Flags`, `Fd` | the value |
+//! | `Int`, `Int32`, `Flags`, `Fd` | the value |
 //! | `Addr` | not at all |
-//! | `Mem(In, InOut or Timeout, …)` | null or not, and the bytes behind it |
+//! | `Mem(In, InOut or Always, …)` | null or not, and the bytes behind it |
 //! | `Mem(Out, …)` | null or not |
 //!
 //! Bytes are compared as the kernel takes them: the buffers of an `iovec` array as one string (two versions may cut it
@@ -110,8 +110,8 @@ fn value(row: &Row, index: usize, expected: &CallEntry, actual: &Actual<'_>) -> 
     let (left, right) = (expected.args[index], actual.args[index]);
     let same = match row.args[index] {
         Arg::Addr => true,
-        // The kernel takes descriptors as 32 bits; what a compiler leaves in the upper half means nothing.
-        Arg::Fd => left as u32 == right as u32,
+        // The kernel takes these as 32 bits; what a compiler leaves in the upper half means nothing.
+        Arg::Fd | Arg::Int32 => left as u32 == right as u32,
         Arg::Int | Arg::Flags => left == right || same_int(left, right) || is_count_of_input(row, index),
         Arg::Mem(..) => (left == 0) == (right == 0),
     };

@@ -150,10 +150,11 @@ impl<'a> Remote<'a> {
     }
 
     /// Forks through the stub's `fork` entry. The child is not traced, has no descriptors, and ends after 20 s unless
-    /// somebody attaches; it signals its end to nobody.
+    /// somebody attaches; it signals its end to nobody. What System V semaphores are to take back at the end of the program
+    /// (`SEM_UNDO`) both have together, so that it happens when the last of them ends.
     pub fn fork(&mut self) -> Result<i32> {
         sys::set_options(self.tid, libc::PTRACE_O_TRACESYSGOOD)?;
-        let result = self.run(self.stub.fork(), libc::SYS_clone, [0; 6]);
+        let result = self.run(self.stub.fork(), libc::SYS_clone, [libc::CLONE_SYSVSEM as u64, 0, 0, 0, 0, 0]);
         sys::set_options(self.tid, sys::OPTIONS_LEADER)?;
         let (ret, _) = result?;
         if ret < 0 {

@@ -98,4 +98,8 @@ impl regions::Memory for Memory {
     fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
         self.read_some(addr, buf)
     }
+
+    fn semaphores(&self, id: u64) -> Option<u64> {
+        super::semaphores::count(self.pid, id as i32)
+    }
 }

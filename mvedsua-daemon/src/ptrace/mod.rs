@@ -37,6 +37,7 @@ pub mod procfs;
 pub(crate) mod query;
 pub mod regs;
 pub mod ring;
+mod semaphores;
 pub mod stub;
 pub mod sys;
 pub mod vdso;

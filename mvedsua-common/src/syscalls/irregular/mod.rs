@@ -6,6 +6,7 @@
 
 mod fcntl;
 mod ioctl;
+mod ipc;
 mod others;
 mod prctl;
 
@@ -67,14 +68,26 @@ impl Irregular {
                 | Irregular::Clone
                 | Irregular::Clone3
                 | Irregular::Open { .. }
+                | Irregular::SemCtl
+                | Irregular::MsgCtl
+                | Irregular::MqOpen
+                | Irregular::LandlockRule
         )
     }
 }
 
 /// Returns the rows of single requests, commands and options.
 pub fn variants() -> impl Iterator<Item = &'static Row> {
-    let chosen = [ioctl::VARIANTS, fcntl::VARIANTS, prctl::VARIANTS, others::ARCH_PRCTL];
-    chosen.into_iter().flatten().map(|variant| &variant.row).chain(others::ROWS)
+    let chosen = [
+        ioctl::VARIANTS,
+        fcntl::VARIANTS,
+        prctl::VARIANTS,
+        others::ARCH_PRCTL,
+        others::LANDLOCK_RULES,
+        ipc::SEMCTL,
+        ipc::MSGCTL,
+    ];
+    chosen.into_iter().flatten().map(|variant| &variant.row).chain(others::ROWS).chain(ipc::ROWS)
 }
 
 fn find(variants: &'static [Variant], value: u64, unknown: &'static str) -> Treatment {
@@ -122,6 +135,15 @@ pub fn treatment<M: Memory + ?Sized>(nr: u32, args: &[u64; 6], mem: &M) -> Treat
         Irregular::Capabilities => others::capabilities(row, regions::read_u64(mem, args[0])),
         Irregular::MMsg { count } => others::mmsg(row, args[count as usize]),
         Irregular::Poll => others::poll(row, args[1]),
+        Irregular::Priority => others::priority(row, args),
+        Irregular::SemCtl => ipc::semctl(args, mem),
+        Irregular::MsgCtl => find(ipc::MSGCTL, args[1] & 0xffff_ffff, "the table has no row for this msgctl command"),
+        Irregular::MqOpen => ipc::mq_open(args[1]),
+        Irregular::MqNotify => ipc::mq_notify(row, args[1]),
+        Irregular::Kcmp => others::kcmp(row, args[2]),
+        Irregular::LandlockRule => {
+            find(others::LANDLOCK_RULES, args[1] & 0xffff_ffff, "the table has no row for this kind of landlock rule")
+        }
         Irregular::Restart => Treatment::Restart(row),
         Irregular::EpollCtl | Irregular::EpollWait => Treatment::Row(row),
     }

@@ -52,9 +52,23 @@ static SETPRIORITY_SELF: Row = local(141, "setpriority/SELF", &[Int, Int, Int], 
 static SCHED_SETPARAM_SELF: Row = local(142, "sched_setparam/SELF", &[Int, Addr], Num);
 static SCHED_SETSCHEDULER_SELF: Row = local(144, "sched_setscheduler/SELF", &[Int, Int, Addr], Num);
 static SCHED_SETAFFINITY_SELF: Row = local(203, "sched_setaffinity/SELF", &[Int, Int, Addr], Num);
+static IOPRIO_SET_SELF: Row = local(251, "ioprio_set/SELF", &[Int, Int, Int], Num);
+static MIGRATE_PAGES_SELF: Row = local(256, "migrate_pages/SELF", &[Int, Int, Addr, Addr], Num);
+static GET_ROBUST_LIST_SELF: Row = local(274, "get_robust_list/SELF", &[Int, Addr, Addr], Num);
+static MOVE_PAGES_SELF: Row = local(279, "move_pages/SELF", &[Int, Int, Addr, Addr, Addr, Flags], Num);
+static SCHED_SETATTR_SELF: Row = local(314, "sched_setattr/SELF", &[Int, Addr, Flags], Num);
 static PRLIMIT_SET: Row = local(302, "prlimit64/SET", &[Int, Int, Addr, Addr], Num);
 
-pub(super) static ROWS: [&Row; 17] = [
+/// `KCMP_EPOLL_TFD` keeps its second half in memory.
+static KCMP_EPOLL: Row = supply(312, "kcmp/EPOLL_TFD", &[Int, Int, Int, Int, reads(12)], Num);
+
+/// `landlock_add_rule(2)`, sorted by the kind of rule.
+pub(super) const LANDLOCK_RULES: &[Variant] = &[
+    Variant { value: 1, row: compare(445, "landlock_add_rule/PATH_BENEATH", &[Fd, Int, reads(12), Flags], Num) },
+    Variant { value: 2, row: compare(445, "landlock_add_rule/NET_PORT", &[Fd, Int, reads(16), Flags], Num) },
+];
+
+pub(super) static ROWS: [&Row; 23] = [
     &OPEN_CREATE,
     &OPENAT_CREATE,
     &OPEN_PLAIN,
@@ -71,6 +85,12 @@ pub(super) static ROWS: [&Row; 17] = [
     &SCHED_SETPARAM_SELF,
     &SCHED_SETSCHEDULER_SELF,
     &SCHED_SETAFFINITY_SELF,
+    &IOPRIO_SET_SELF,
+    &MIGRATE_PAGES_SELF,
+    &GET_ROBUST_LIST_SELF,
+    &MOVE_PAGES_SELF,
+    &SCHED_SETATTR_SELF,
+    &KCMP_EPOLL,
     &PRLIMIT_SET,
 ];
 
@@ -86,6 +106,8 @@ const _: () = {
         check_row(&ARCH_PRCTL[i].row);
         i += 1;
     }
+    check_row(&LANDLOCK_RULES[0].row);
+    check_row(&LANDLOCK_RULES[1].row);
 };
 
 const O_CREAT: u64 = 0o100;
@@ -205,14 +227,34 @@ pub(super) fn clock_nanosleep(row: &'static Row, args: &[u64; 6]) -> Treatment {
 /// must not touch.
 pub(super) fn myself(row: &'static Row, who: u64) -> Treatment {
     if who as u32 != 0 {
-        return Treatment::Row(row);
+        return super::of(row);
     }
     Treatment::Row(match row.nr {
-        141 => &SETPRIORITY_SELF,
         142 => &SCHED_SETPARAM_SELF,
         144 => &SCHED_SETSCHEDULER_SELF,
+        256 => &MIGRATE_PAGES_SELF,
+        274 => &GET_ROBUST_LIST_SELF,
+        279 => &MOVE_PAGES_SELF,
+        314 => &SCHED_SETATTR_SELF,
         _ => &SCHED_SETAFFINITY_SELF,
     })
+}
+
+/// `setpriority` and `ioprio_set`: the first argument says whether a thread, a group or a user is meant, and 0 stands for
+/// the caller's. Only its own thread is the version's own business.
+pub(super) fn priority(row: &'static Row, args: &[u64; 6]) -> Treatment {
+    const PRIO_PROCESS: u32 = 0;
+    const IOPRIO_WHO_PROCESS: u32 = 1;
+    Treatment::Row(match (row.nr, args[0] as u32, args[1] as u32) {
+        (141, PRIO_PROCESS, 0) => &SETPRIORITY_SELF,
+        (251, IOPRIO_WHO_PROCESS, 0) => &IOPRIO_SET_SELF,
+        _ => row,
+    })
+}
+
+pub(super) fn kcmp(row: &'static Row, kind: u64) -> Treatment {
+    const KCMP_EPOLL_TFD: u32 = 7;
+    Treatment::Row(if kind as u32 == KCMP_EPOLL_TFD { &KCMP_EPOLL } else { row })
 }
 
 pub(super) fn prlimit(row: &'static Row, args: &[u64; 6]) -> Treatment {

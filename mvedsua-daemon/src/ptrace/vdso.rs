@@ -2,7 +2,7 @@
 //!
 //! The vDSO answers `clock_gettime` and its like without entering the kernel, so no recorder sees them. While two versions
 //! run, the first bytes of each function are replaced: by a jump to the [agent](super::agent) where it can tell the time,
-//! by `mov eax, nr; syscall; ret` otherwise. The old bytes are put back at the end. The symbols are found in the image
+//! by its system call otherwise. The old bytes are put back at the end. The symbols are found in the image
 //! itself, `Documentation/ABI/stable/vdso`.
 
 use std::ops::Range;
@@ -15,8 +15,10 @@ use super::procfs::{self, Mapping};
 use super::stub::Stub;
 use super::{Error, Pid, Result};
 
-/// Length of `mov eax, imm32; syscall; ret`.
-const PATCH_LEN: usize = 8;
+/// Where the `ret` after the `syscall` stands in `mov eax, nr; syscall; ret`.
+const CALL_RETURN: usize = 7;
+/// The same in [`random_call`].
+const RANDOM_RETURN: usize = 13;
 
 const FUNCTIONS: [(&str, i64); 6] = [
     ("__vdso_clock_gettime", libc::SYS_clock_gettime),
@@ -31,18 +33,45 @@ const FUNCTIONS: [(&str, i64); 6] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patch {
     pub addr: u64,
-    original: [u8; PATCH_LEN],
+    original: Vec<u8>,
     /// Makes the system call.
-    call: [u8; PATCH_LEN],
+    call: Vec<u8>,
+    /// Where in it the call's `ret` stands.
+    ret: usize,
     /// Jumps to the agent.
-    detour: Option<[u8; PATCH_LEN]>,
+    detour: Option<Vec<u8>>,
+}
+
+/// `mov eax, nr; syscall; ret`.
+fn plain_call(nr: u32) -> Vec<u8> {
+    let nr = nr.to_le_bytes();
+    vec![0xb8, nr[0], nr[1], nr[2], nr[3], 0x0f, 0x05, 0xc3]
+}
+
+/// `getrandom(2)`, for a function that takes two arguments more: a state, and its length. The length -1 asks how states are
+/// to be allocated (`lib/vdso/getrandom.c`); the answer is that there are none, `ENOSYS`, after which the program makes the
+/// call itself.
+fn random_call() -> Vec<u8> {
+    let nr = (libc::SYS_getrandom as u32).to_le_bytes();
+    let failure = (-libc::ENOSYS).to_le_bytes();
+    let mut code = vec![
+        0x49, 0x83, 0xf8, 0xff, // cmp r8, -1
+        0x74, 0x08, // je +8
+        0xb8, nr[0], nr[1], nr[2], nr[3], // mov eax, nr
+        0x0f, 0x05, // syscall
+        0xc3, // ret
+        0x48, 0xc7, 0xc0, // mov rax, -ENOSYS
+    ];
+    code.extend(failure);
+    code.push(0xc3); // ret
+    code
 }
 
 impl Patch {
     /// Says whether a thread at this address would execute the rest of a call (its `syscall` or its `ret`).
     #[must_use]
     pub fn is_inside(&self, addr: u64) -> bool {
-        addr > self.addr && addr < self.addr + PATCH_LEN as u64
+        addr > self.addr && addr < self.addr + self.call.len() as u64
     }
 
     /// Says whether the agent can take the function's place.
@@ -54,7 +83,7 @@ impl Patch {
     /// Address of the call's `ret`.
     #[must_use]
     pub fn at_return(&self) -> u64 {
-        self.addr + PATCH_LEN as u64 - 1
+        self.addr + self.ret as u64
     }
 }
 
@@ -104,24 +133,24 @@ impl Vdso {
         let mut patches: Vec<Patch> = Vec::new();
         for (name, nr) in FUNCTIONS {
             let Some(offset) = function(name).map(|place| place.start) else { continue };
-            let Some(bytes) = image.get(offset..offset + PATCH_LEN) else { continue };
-            let mut original = [0; PATCH_LEN];
-            original.copy_from_slice(bytes);
-            let nr = (nr as u32).to_le_bytes();
-            let call = [0xb8, nr[0], nr[1], nr[2], nr[3], 0x0f, 0x05, 0xc3];
+            let (call, ret) = match nr {
+                libc::SYS_getrandom => (random_call(), RANDOM_RETURN),
+                nr => (plain_call(nr as u32), CALL_RETURN),
+            };
+            let Some(original) = image.get(offset..offset + call.len()).map(<[u8]>::to_vec) else { continue };
             let addr = mapping.start + offset as u64;
             let detour = agent.as_ref().and_then(|agent| agent.jump_from(addr)).map(|jump| {
-                let mut detour = original;
+                let mut detour = original.clone();
                 detour[..jump.len()].copy_from_slice(&jump);
                 detour
             });
-            let there = memory.read_vec(addr, PATCH_LEN)?;
-            if there != original && there != call && detour.is_none_or(|detour| there != detour) {
+            let there = memory.read_vec(addr, call.len())?;
+            if there != original && there != call && detour.as_ref().is_none_or(|detour| there != *detour) {
                 return Err(Error::Unsupported(format!(
                     "somebody else has changed the vDSO of process {pid} at {addr:#x}"
                 )));
             }
-            patches.push(Patch { addr, original, call, detour });
+            patches.push(Patch { addr, original, call, ret, detour });
         }
         Ok(Vdso { start: mapping.start, end: mapping.end, tail, patches, agent })
     }
@@ -130,7 +159,7 @@ impl Vdso {
     #[must_use]
     pub fn is_patched(&self, memory: &Memory) -> bool {
         let is_original =
-            |patch: &Patch| memory.read_vec(patch.addr, PATCH_LEN).is_ok_and(|bytes| bytes == patch.original);
+            |patch: &Patch| memory.read_vec(patch.addr, patch.call.len()).is_ok_and(|bytes| bytes == patch.original);
         !self.patches.iter().all(is_original)
     }
 
@@ -183,6 +212,9 @@ mod tests {
         assert!(vdso.patches.len() >= 4, "{vdso:?}");
         assert!(vdso.tail > 512);
         assert!(vdso.patches.iter().all(|patch| vdso.is_inside(patch.addr)));
+        assert!(
+            vdso.patches.iter().all(|patch| patch.call[patch.ret] == 0xc3 && patch.call.len() == patch.original.len())
+        );
         assert!(vdso.agent.is_some() && vdso.patches.iter().filter(|patch| patch.detour.is_some()).count() == 2);
     }
 }

@@ -25,8 +25,6 @@ value holds a pointer; limits and capabilities of a process named by its id; mor
 `recvmmsg`; more than 65,535 descriptors in one `poll`; `mq_notify` with an event; `semctl` of all values of a set in another
 IPC namespace.
 
-A signal that was blocked and pending, and is let in by `rt_sigprocmask`, is not followed yet: it ends the update.
-
 Made by `UPDATE=1 cargo test -p harness --test manual` from
 `mvedsua-common/src/syscalls`.
 

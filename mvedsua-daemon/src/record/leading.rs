@@ -20,6 +20,7 @@
 //! version can be changed there.
 
 mod holding;
+mod letting_in;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crossbeam_channel::Sender;
 use mvedsua_common::syscalls::{self, Class, Order, Row, Treatment, regions};
 
 pub(crate) use self::holding::{HeldAt, HeldThread, Hold};
+pub(crate) use self::letting_in::lets_in;
 use super::pace::Pace;
 use super::stream::Stream;
 use super::{CallEntry, CallReturn, Delivery, Event, LeaderAddr, Nanos, Piece, PieceDir, Seq, SignalRecord, Slot};
@@ -60,6 +62,8 @@ struct Call {
     treatment: Treatment,
     entry: CallEntry,
     notes: regions::Notes,
+    /// Each version makes it for itself, but a signal may come with it.
+    lets_in: bool,
 }
 
 impl Call {
@@ -70,6 +74,7 @@ impl Call {
     /// The place of the call in the total order; `None` for what each version does for itself.
     fn order(&self) -> Option<Order> {
         match self.treatment {
+            Treatment::Row(_) if self.lets_in => Some(Order::ByExit),
             Treatment::Row(row) => row.class.order(),
             Treatment::ThreadClone(_) => Some(Order::ByEntry),
             Treatment::GhostFork(_) => Some(Order::ByEntry),
@@ -102,6 +107,8 @@ struct Thread {
     state: State,
     /// It has not reported its first stop yet, at which it gets a ring.
     newborn: bool,
+    /// At its last stop a signal was delivered, and these could be at once.
+    deliverable: u64,
 }
 
 /// The role of the process that serves.
@@ -200,7 +207,7 @@ impl Leading {
                     }
                     None => State::Running,
                 };
-                (tid, Thread { slot, state, newborn: false })
+                (tid, Thread { slot, state, newborn: false, deliverable: 0 })
             })
             .collect();
         Leading {
@@ -289,6 +296,11 @@ impl Leading {
             return self.on_stranger(process, tid, stop);
         }
         self.note_times(process, tid);
+        if !matches!(stop, Stop::Signal(_))
+            && let Some(thread) = self.threads.get_mut(&tid)
+        {
+            thread.deliverable = 0;
+        }
         match stop {
             Stop::Syscall => match sys::syscall_info(tid)? {
                 SyscallStop::Entry { nr, args } => self.on_entry(process, tid, nr, args),
@@ -360,18 +372,19 @@ impl Leading {
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         let slot = thread.slot;
         let restart = i64::from(nr) == libc::SYS_restart_syscall;
-        let (call, written) = match std::mem::replace(&mut thread.state, State::Running) {
+        let (mut call, written) = match std::mem::replace(&mut thread.state, State::Running) {
             State::Restarting { call, written: true } if restart || call.entry.nr == nr => (call, true),
             State::Restarting { call, .. } if restart => {
                 (Box::new(begin(call.entry.nr, call.entry.args, &process.memory)), false)
             }
             _ => (Box::new(begin(nr, args, &process.memory)), false),
         };
+        call.lets_in = lets_in(tid, nr, &args, &process.memory)?;
         if let Treatment::Refuse(reason) = call.treatment {
             let name = syscalls::name(nr).map_or_else(|| format!("system call {nr}"), str::to_owned);
             self.fail(Notice::Refused { call: name, reason: reason.to_owned() }, reason);
         }
-        if self.holding.is_some() && call.order().is_some() {
+        if self.holding.is_some() && call.order().is_some() && !call.lets_in {
             thread_state(&mut self.threads, tid, State::Held { call: Some(call), at: HeldAt::Entry, written });
             self.report_held(process);
             return Ok(());
@@ -401,6 +414,13 @@ impl Leading {
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         let slot = thread.slot;
         match std::mem::replace(&mut thread.state, State::Running) {
+            State::InCall(call) if call.lets_in => {
+                if process::has_caught_signal(process.pid, tid)? {
+                    thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
+                } else {
+                    self.finish(process, tid, &call, ret);
+                }
+            }
             State::InCall(call) if regs::is_interrupted(ret) => match process::rewind(process.pid, tid)? {
                 Rewinding::Rewound(rewound) => {
                     self.restart(tid, slot, call);
@@ -466,10 +486,16 @@ impl Leading {
             State::Interrupted(call, ret) if caught => {
                 // The signal stands before the return, so that the follower knows of it when it is answered.
                 let delivery = if call.order().is_some() { Delivery::AtReturn } else { Delivery::InOwnCall };
-                self.record_signal(slot, tid, signo, delivery)?;
+                self.record_signal(process, (tid, slot), signo, delivery)?;
                 self.finish(process, tid, &call, ret);
             }
-            State::Interrupted(call, ret) if !regs::is_interrupted(ret) => self.finish(process, tid, &call, ret),
+            // One that the program does not notice came first.
+            State::Interrupted(call, ret) if call.lets_in && process::has_caught_signal(process.pid, tid)? => {
+                thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
+            }
+            State::Interrupted(call, ret) if call.lets_in || !regs::is_interrupted(ret) => {
+                self.finish(process, tid, &call, ret);
+            }
             State::Interrupted(call, ret) => {
                 if ret == regs::EINTR {
                     let mut regs = sys::get_regs(tid)?;
@@ -480,7 +506,9 @@ impl Leading {
             }
             other => {
                 if caught {
-                    self.record_signal(slot, tid, signo, Delivery::BeforeNextCall)?;
+                    let at_once = self.threads.get(&tid).is_some_and(|t| t.deliverable & signal_bit(signo) != 0);
+                    let delivery = if at_once { Delivery::AtOnce } else { Delivery::BeforeNextCall };
+                    self.record_signal(process, (tid, slot), signo, delivery)?;
                 }
                 thread_state(&mut self.threads, tid, other);
             }
@@ -491,10 +519,21 @@ impl Leading {
         self.go(tid, signo)
     }
 
-    fn record_signal(&mut self, slot: Slot, tid: Tid, signo: i32, delivery: Delivery) -> Result<()> {
+    fn record_signal(
+        &mut self,
+        process: &Process,
+        (tid, slot): (Tid, Slot),
+        signo: i32,
+        delivery: Delivery,
+    ) -> Result<()> {
         let siginfo = Bytes::copy_from_slice(&sys::get_siginfo(tid)?);
+        let deliverable = letting_in::deliverable(process, tid)?;
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.deliverable = deliverable;
+        }
         if !self.failed {
-            self.stream.emit(slot, Event::Signal(SignalRecord { delivery, signo, siginfo }));
+            let more = deliverable != 0;
+            self.stream.emit(slot, Event::Signal(SignalRecord { delivery, signo, more, siginfo }));
         }
         Ok(())
     }
@@ -537,7 +576,7 @@ impl Leading {
         };
         if thread_born {
             let slot = process.new_slot(child);
-            self.threads.insert(child, Thread { slot, state: State::Running, newborn: !here });
+            self.threads.insert(child, Thread { slot, state: State::Running, newborn: !here, deliverable: 0 });
             if let Some(parent) = process.slot(parent)
                 && !self.failed
             {
@@ -595,6 +634,7 @@ fn begin(nr: u32, args: [u64; 6], memory: &Memory) -> Call {
         treatment,
         entry: CallEntry { nr, args, inputs: Vec::new(), at: now() },
         notes: regions::Notes::default(),
+        lets_in: false,
     };
     if let (Some(row), Some(_)) = (call.row(), call.order()) {
         call.entry.inputs = capture_inputs(row, &args, memory);

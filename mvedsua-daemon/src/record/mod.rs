@@ -84,6 +84,8 @@ pub enum Delivery {
     AtReturn,
     /// While the thread was in a call that each version makes for itself.
     InOwnCall,
+    /// Right after the signal before it: its handler interrupts that one's at its first instruction.
+    AtOnce,
     /// In user code; the slot's next call is the first boundary after it.
     BeforeNextCall,
 }
@@ -94,6 +96,8 @@ pub struct SignalRecord {
     pub delivery: Delivery,
     /// The raw signal number; `nix`'s enum lacks the real-time ones.
     pub signo: i32,
+    /// Others waited for the thread when this one was delivered: one of them may be delivered [at once](Delivery::AtOnce).
+    pub more: bool,
     /// The `siginfo_t` as the kernel reported it, 128 bytes.
     pub siginfo: Bytes,
 }

@@ -11,6 +11,9 @@
 //! matter of timing. The leader's three calls are passed over where the follower does not make them; the follower's are
 //! answered from the file itself ([`Counting`]).
 //!
+//! And of a third: a change of the signal mask, which is recorded only so that a signal that it lets in has its place
+//! (`replay/following/letting_in.rs`). Either version may make more of these, and each makes its own.
+//!
 //! The time of day is not elastic: it ends up in what programs write. But whichever clock is asked, the answer concerns the
 //! thread that asks alone, so it is [`of_one_thread`] and waits for no other thread.
 
@@ -44,14 +47,19 @@ pub(crate) fn sleeps(nr: u32) -> bool {
     [libc::SYS_nanosleep, libc::SYS_clock_nanosleep].contains(&i64::from(nr))
 }
 
+/// Says whether a recorded call may have let a signal in.
+pub(crate) fn lets_in(nr: u32) -> bool {
+    [libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn].contains(&i64::from(nr))
+}
+
 /// Says whether a call is elastic.
 pub(crate) fn is_elastic(nr: u32, args: &[u64; 6]) -> bool {
-    asks_duration(nr, args) || sleeps(nr)
+    asks_duration(nr, args) || sleeps(nr) || lets_in(nr)
 }
 
 /// Says whether a call concerns nobody but the thread that makes it.
 pub(crate) fn of_one_thread(nr: u32) -> bool {
-    asks_time(nr) || sleeps(nr)
+    asks_time(nr) || sleeps(nr) || lets_in(nr)
 }
 
 /// Says whether two elastic calls ask the same question, so that the record of one answers the other.

@@ -15,7 +15,7 @@
 //! nothing moves, that is a divergence of kind `order`.
 //!
 //! This file drives the threads; [`answer`] answers one record, [`ahead`] tells the time before it is asked, [`counting`]
-//! lets either version count the processors, [`turns`] says which thread goes on, [`patience`] is for when none can,
+//! lets either version count the processors, [`letting_in`] is for signals that were blocked, [`turns`] says which thread goes on, [`patience`] is for when none can,
 //! [`drain`] for a change of roles.
 
 mod ahead;
@@ -23,6 +23,7 @@ mod answer;
 pub(crate) mod applying;
 mod counting;
 mod drain;
+mod letting_in;
 mod parted;
 mod patience;
 pub(crate) mod reconcile;
@@ -48,7 +49,7 @@ use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::sys::{self, Resume, SyscallStop};
 use crate::ptrace::wait::{Bell, Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid, procfs};
-use crate::record::leading::{HeldThread, capture_inputs, now};
+use crate::record::leading::{HeldThread, capture_inputs, lets_in, now};
 use crate::record::{CallEntry, CallReturn, Delivery, Event, Piece, PieceDir, Record, SignalRecord, Slot};
 use crate::rules::Pace;
 use crate::symbols::Registers;
@@ -128,6 +129,8 @@ enum State {
         returned: bool,
     },
     Exiting,
+    /// Waits for a signal that it lets in for the time of one call.
+    Suspending(Box<letting_in::Suspending>),
     /// Maps memory of its own where the leader mapped a file.
     Mapping {
         contents: bytes::Bytes,
@@ -151,6 +154,10 @@ struct Thread {
     at_return: Option<Box<SignalRecord>>,
     /// A signal that was sent to the thread; its delivery is still to come.
     incoming: Option<Box<SignalRecord>>,
+    /// Signals that were sent to it to be delivered right after that one.
+    nested: Vec<Box<SignalRecord>>,
+    /// It stands at the delivery of this signal, and it is not known yet whether another follows at once.
+    signalled: Option<Box<SignalRecord>>,
     /// Whether the record of its end was answered.
     last_record_seen: bool,
     /// Whether it counts the processors, or its twin does.
@@ -168,6 +175,8 @@ impl Thread {
             looked: None,
             at_return: None,
             incoming: None,
+            nested: Vec::new(),
+            signalled: None,
             last_record_seen: false,
             counting: Counting::Neither,
             ahead: 0,
@@ -376,6 +385,7 @@ impl Following {
                 return sys::resume(tid, Resume::Syscall, 0);
             }
             State::Own(_) => return self.begin_own(tid),
+            State::Suspending(_) => return self.on_suspended(tid),
             State::Running { .. } | State::AtCall(_) | State::Entered(_) | State::Parked(_) => {}
         }
         let counts = matches!(thread.counting, Counting::Follower(_));
@@ -385,7 +395,12 @@ impl Following {
         let Some(thread) = self.threads.get(&tid) else { return Ok(()) };
         let treatment = syscalls::treatment(nr, &args, &process.memory);
         match treatment {
-            Treatment::Row(row) if row.class == Class::Local => return self.make(tid, nr, State::Local { nr }),
+            Treatment::Row(row)
+                if row.class == Class::Local
+                    && (self.is_on_its_own() || !lets_in(tid, nr, &args, &process.memory)?) =>
+            {
+                return self.make(tid, nr, State::Local { nr });
+            }
             // A timed call of its own goes on, with what is left of its time.
             Treatment::Restart(_) => {
                 let original = match thread.state {
@@ -431,7 +446,9 @@ impl Following {
         }
         let how = match self.threads.get(&tid).map(|thread| &thread.state) {
             // The exit of the undone entry.
-            Some(State::Local { .. } | State::Exiting | State::Mapping { .. }) => Resume::Syscall,
+            Some(State::Local { .. } | State::Exiting | State::Mapping { .. } | State::Suspending(_)) => {
+                Resume::Syscall
+            }
             _ => Resume::Sysemu,
         };
         sys::resume(tid, how, 0)
@@ -440,15 +457,16 @@ impl Following {
     fn on_signal(&mut self, process: &mut Process, tid: Tid, signo: i32) -> Result<()> {
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         let slot = thread.slot;
-        if let Some(signal) = thread.incoming.take_if(|signal| signal.signo == signo) {
-            return deliver(tid, &signal);
+        if self.on_incoming(process, tid, signo)? {
+            return Ok(());
         }
+        let Some(thread) = self.threads.get(&tid) else { return Ok(()) };
         let info = sys::get_siginfo(tid)?;
         let code = i32::from_ne_bytes([info[8], info[9], info[10], info[11]]);
         let synchronous = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
         if code <= 0 || !synchronous.contains(&signo) {
             // From outside, to a process that nobody knows: the leader got its own.
-            let own = matches!(thread.state, State::Own(_));
+            let own = matches!(thread.state, State::Own(_) | State::Suspending(_));
             return sys::resume(tid, if own { Resume::Syscall } else { Resume::Sysemu }, 0);
         }
         // A fault: the program's own business if the leader had the same one here, a crash otherwise.
@@ -482,9 +500,12 @@ impl Following {
             return self.advance(process);
         }
         match thread.state {
-            State::Local { .. } | State::Cloning { .. } | State::Exiting | State::Mapping { .. } | State::Own(_) => {
-                sys::resume(tid, Resume::Syscall, 0)
-            }
+            State::Local { .. }
+            | State::Cloning { .. }
+            | State::Exiting
+            | State::Mapping { .. }
+            | State::Suspending(_)
+            | State::Own(_) => sys::resume(tid, Resume::Syscall, 0),
             _ => {
                 thread.turn = Turn::Going;
                 sys::resume(tid, Resume::Sysemu, 0)
@@ -538,6 +559,7 @@ impl Following {
     fn advance(&mut self, process: &mut Process) -> Result<()> {
         while !self.ended && !self.is_on_its_own() {
             let mut moved = self.answer_elastic(process)?;
+            moved |= self.deliver_signalled()?;
             if !self.due.has_ordered() {
                 moved |= self.fetch();
             }
@@ -575,7 +597,7 @@ impl Following {
     fn somebody_asks(&self) -> bool {
         let asks = |thread: &Thread| match &thread.state {
             State::AtCall(call) => elastic::of_one_thread(call.nr) && self.due.first_of(thread.slot).is_none(),
-            _ => false,
+            _ => self.waits_to_be_told(thread),
         };
         self.may_fetch() && self.threads.values().any(asks)
     }
@@ -679,6 +701,7 @@ fn describe_state(tid: Tid, thread: &Thread) -> String {
         State::Entered(call) => format!("waits in {}({:#x}, …)", name(call.nr), call.args[0]),
         State::Cloning { .. } => "makes a thread".to_owned(),
         State::Exiting => "ends".to_owned(),
+        State::Suspending(_) => "waits for a signal".to_owned(),
         State::Mapping { .. } => "maps memory".to_owned(),
         State::Own(_) => "makes a call of the update's own".to_owned(),
         State::Parked(call) => format!("is parked in {}", name(call.nr)),

@@ -95,7 +95,7 @@ impl Story {
 
     fn signal(self) -> Story {
         let signal =
-            SignalRecord { delivery: crate::record::Delivery::BeforeNextCall, signo: 1, siginfo: Bytes::new() };
+            SignalRecord { delivery: crate::record::Delivery::BeforeNextCall, signo: 1, more: false, siginfo: Bytes::new() };
         self.event(0, Event::Signal(signal))
     }
 }

@@ -113,6 +113,10 @@ impl Following {
             && elastic::same_question(call.nr, &call.args, entry)
             && let Some(ret) = ret
         {
+            if elastic::lets_in(call.nr) {
+                self.let_in(tid, &call)?;
+                return Ok(Applied::Done);
+            }
             self.times.note(entry, ret);
             return self.supply(process, tid, &call, ret);
         }
@@ -232,6 +236,9 @@ impl Following {
 
     /// Answers an elastic call that the leader did not make.
     pub(super) fn improvise(&mut self, process: &Process, tid: Tid, call: &Call) -> Result<bool> {
+        if elastic::lets_in(call.nr) {
+            return self.let_in(tid, call).map(|()| true);
+        }
         let (Some(row), Some((ret, outputs))) = (call.row, self.times.answer(call.nr, &call.args)) else {
             return Ok(false);
         };
@@ -267,6 +274,9 @@ impl Following {
                     process.memory.write(place.addr, &piece.bytes[..len])?;
                 }
             }
+        }
+        if self.suspend(process, tid, call, ret.ret)? {
+            return Ok(Applied::Done);
         }
         sys::set_result(tid, ret.ret)?;
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::Done) };

@@ -80,9 +80,12 @@ impl Thread {
     /// Says whether the thread is in user code, or in a call that it will not wait in.
     fn is_busy(&self) -> bool {
         let runs = match self.state {
-            State::Running { .. } | State::Local { .. } | State::Mapping { .. } | State::Own(_) | State::Exiting => {
-                true
-            }
+            State::Running { .. }
+            | State::Local { .. }
+            | State::Mapping { .. }
+            | State::Own(_)
+            | State::Suspending(_)
+            | State::Exiting => true,
             State::Cloning { returned, .. } => !returned,
             State::AtCall(_) | State::Entered(_) | State::Parked(_) => false,
         };

@@ -158,6 +158,7 @@ rehearsals! {
     descriptors
     forks
     identity
+    itself
     interrupts
     ipc
     locks

@@ -42,6 +42,7 @@ use self::reconcile::{Reconcile, Rules};
 use super::due::Due;
 use super::elastic::{self, Counting, LastTimes};
 use super::epoll::{Pair, Registrations};
+use super::proc_self::{self, OwnFiles};
 use crate::compare::{self, Actual, Divergence, DivergenceKind, Evidence, Input, MatchedCall, Trail};
 use crate::log::Reader;
 use crate::ptrace::memory::Memory;
@@ -210,6 +211,7 @@ pub(crate) struct Following {
     applied: u64,
     trail: Trail,
     registrations: Registrations,
+    own_files: OwnFiles,
     times: LastTimes,
     settings: Settings,
     notices: Sender<Notice>,
@@ -251,6 +253,7 @@ impl Following {
             applied: 0,
             trail: Trail::default(),
             registrations: Registrations::default(),
+            own_files: OwnFiles::default(),
             times: LastTimes::default(),
             settings,
             notices,
@@ -410,6 +413,9 @@ impl Following {
                 return self.make(tid, nr, State::Local { nr: original });
             }
             _ => {}
+        }
+        if self.own_files.is_read_by(nr, &args) {
+            return self.read_own(process, tid, nr, &args);
         }
         let row = treatment.row();
         let inputs = row.map(|row| capture_inputs(row, &args, &process.memory)).unwrap_or_default();

@@ -137,6 +137,12 @@ impl Following {
             }
             return Ok(Applied::NotReady);
         }
+        if ret.is_some() && self.own_files.is_read_by(entry.nr, &entry.args) {
+            // What the leader read of itself; the follower reads its own.
+            self.relaxed();
+            self.state(tid, State::AtCall(call));
+            return Ok(Applied::Done);
+        }
         if self.pass_over_counting(tid, &call, entry, ret.map(|ret| ret.ret)) {
             self.state(tid, State::AtCall(call));
             return Ok(Applied::Done);
@@ -255,8 +261,22 @@ impl Following {
         Ok(true)
     }
 
+    /// Answers a read of what is each version's own, see [`proc_self`].
+    pub(super) fn read_own(&mut self, process: &Process, tid: Tid, nr: u32, args: &[u64; 6]) -> Result<()> {
+        let ret = match self.own_files.read(nr, args, process.pid) {
+            Ok(bytes) if process.memory.write(args[1], &bytes).is_ok() => bytes.len() as i64,
+            Ok(_) => -i64::from(libc::EFAULT),
+            Err(error) => -i64::from(error.raw_os_error().unwrap_or(libc::EIO)),
+        };
+        sys::set_result(tid, ret)?;
+        self.relaxed();
+        self.go(tid, Resume::Sysemu, State::Running { local: None })
+    }
+
     /// Writes what the leader's kernel wrote, sets the result and lets the thread go.
     pub(super) fn supply(&mut self, process: &mut Process, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
+        let stat = self.own_files.is_stat_read_by(call.nr, &call.args).then(|| own_stat(process.pid, call, ret));
+        let ret = stat.as_ref().unwrap_or(ret);
         if let Some(row) = call.row {
             let mut places = Vec::new();
             let after = regions::After::Emulated;
@@ -275,6 +295,7 @@ impl Following {
                 }
             }
         }
+        self.own_files.note(call.nr, &call.args, &call.inputs, ret.ret);
         if self.suspend(process, tid, call, ret.ret)? {
             return Ok(Applied::Done);
         }
@@ -306,6 +327,19 @@ impl Following {
             self.registrations.set(epfd, fd, Pair { leader, follower });
         }
     }
+}
+
+/// Puts the addresses of a process into what the leader read in its `stat`.
+fn own_stat(pid: Pid, call: &Call, ret: &CallReturn) -> CallReturn {
+    let mut ret = ret.clone();
+    let own = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    if let Some(piece) = ret.outputs.first_mut() {
+        let mut text = proc_self::own_addresses(&piece.bytes, &own);
+        text.truncate(call.args[2] as usize);
+        ret.ret = text.len() as i64;
+        piece.bytes = text.into();
+    }
+    ret
 }
 
 fn is_epoll_wait(nr: u32) -> bool {

@@ -166,6 +166,8 @@ rehearsals! {
     many
     mappings
     memory
+    moved
+    passing
     paths
     process
     retired
@@ -183,7 +185,45 @@ rehearsals! {
 }
 
 /// Guests that have tests of their own, since their updates fail.
-const APART: [&str; 2] = ["hostile", "refused"];
+const APART: [&str; 3] = ["bound", "hostile", "refused"];
+
+/// Rehearses a guest that is bound to the kernel by what cannot be moved, and asks for its promotion.
+fn not_promoted(word: &str, reason: &str) {
+    let mut guest = Guest::start("bound").unwrap();
+    guest.round(1, word).unwrap();
+    let spill = tempfile::tempdir().unwrap();
+    let mut pair = Pair { session: None, guest, round: 1, _spill: spill };
+    pair.fork();
+    pair.compared_rounds("validating");
+    pair.session().ask("promote").unwrap();
+    let answer = loop {
+        match pair.session().event("an answer", STEP_LIMIT).unwrap() {
+            SessionEvent::PromotionAbandoned { reason } if reason.contains("within") => {
+                pair.session().ask("promote").unwrap();
+            }
+            other => break other,
+        }
+    };
+    let SessionEvent::PromotionAbandoned { reason: said } = &answer else { panic!("{answer:?}") };
+    assert!(said.contains(reason), "{said}");
+    pair.compared_rounds("validating still");
+    pair.roll_back();
+    if word == "terminal" {
+        pair.guest.round(pair.round + 1, "leave").unwrap();
+        pair.round += 1;
+    }
+    pair.end();
+}
+
+#[test]
+fn who_leads_a_session_with_a_terminal_is_not_promoted() {
+    not_promoted("terminal", "terminal");
+}
+
+#[test]
+fn who_waits_to_be_told_of_a_message_is_not_promoted() {
+    not_promoted("notify", "mq_notify");
+}
 
 #[test]
 fn every_guest_is_rehearsed() {

@@ -90,7 +90,52 @@ pub(crate) fn set_limit(limit: &Limit, remote: &mut Remote<'_>, memory: &Memory,
     remote.call("prlimit64", libc::SYS_prlimit64, [0, u64::from(limit.resource), scratch, 0, 0, 0]).map(drop)
 }
 
-/// Gives the new leader the old one's working directory and file mode mask.
+/// Locks in the new leader what the old one has locked into memory, which a fork does not. Pages that are not there yet are
+/// locked when they come; a refusal changes nothing that the program sees.
+pub(crate) fn copy_memory_locks(from: Pid, remote: &mut Remote<'_>) -> Result<()> {
+    const MLOCK_ONFAULT: u64 = 1;
+    let status = std::fs::read_to_string(format!("/proc/{from}/status")).unwrap_or_default();
+    if !locks_memory(&status) {
+        return Ok(());
+    }
+    let path = format!("/proc/{from}/smaps");
+    let text = std::fs::read_to_string(&path).map_err(|source| Error::Proc { path, source })?;
+    for (start, end) in locked_ranges(&text) {
+        let ret = remote.raw(libc::SYS_mlock2, [start, end - start, MLOCK_ONFAULT, 0, 0, 0])?;
+        if ret < 0 {
+            let error = std::io::Error::from_raw_os_error(-ret as i32);
+            tracing::warn!(start, end, %error, "memory that the old version has locked could not be locked");
+        }
+    }
+    Ok(())
+}
+
+fn locks_memory(status: &str) -> bool {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmLck:"));
+    line.is_some_and(|line| line.split_whitespace().next() != Some("0"))
+}
+
+/// Returns the ranges with the flag `lo`, `proc_pid_smaps(5)`.
+fn locked_ranges(smaps: &str) -> Vec<(u64, u64)> {
+    let mut ranges = Vec::new();
+    let mut present = None;
+    let parse = |line: &str| {
+        let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+        Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
+    };
+    for line in smaps.lines() {
+        if let Some(range) = parse(line) {
+            present = Some(range);
+        } else if let Some(flags) = line.strip_prefix("VmFlags:")
+            && flags.split_whitespace().any(|flag| flag == "lo")
+        {
+            ranges.extend(present.take());
+        }
+    }
+    ranges
+}
+
+/// Gives the new leader the old one's root, working directory and file mode mask.
 pub(crate) fn copy_surroundings(
     from: Pid,
     to: Pid,
@@ -99,12 +144,15 @@ pub(crate) fn copy_surroundings(
     scratch: u64,
     above: u64,
 ) -> Result<()> {
-    let cwd = |pid: Pid| std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
-    if cwd(from) != cwd(to) {
-        let directory = transfer::open_directory(&format!("/proc/{from}/cwd"))?;
-        let fd = transfer::give_one(directory.as_fd(), above, to, remote, memory, scratch)?;
-        remote.call("fchdir", libc::SYS_fchdir, [fd, 0, 0, 0, 0, 0])?;
-        remote.call("close", libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+    let folder = |pid: Pid, which: &str| std::fs::read_link(format!("/proc/{pid}/{which}")).ok();
+    let other_root = folder(from, "root") != folder(to, "root");
+    if other_root {
+        enter(from, "root", to, (remote, memory, scratch), above)?;
+        memory.write(scratch, b".\0")?;
+        remote.call("chroot", libc::SYS_chroot, [scratch, 0, 0, 0, 0, 0])?;
+    }
+    if other_root || folder(from, "cwd") != folder(to, "cwd") {
+        enter(from, "cwd", to, (remote, memory, scratch), above)?;
     }
     let status = std::fs::read_to_string(format!("/proc/{from}/status")).unwrap_or_default();
     let umask = status.lines().find_map(|line| line.strip_prefix("Umask:")).map(str::trim);
@@ -112,6 +160,20 @@ pub(crate) fn copy_surroundings(
         remote.call("umask", libc::SYS_umask, [umask, 0, 0, 0, 0, 0])?;
     }
     Ok(())
+}
+
+/// Makes a folder of one process the working directory of another; `which` is its link in `/proc`.
+fn enter(
+    from: Pid,
+    which: &str,
+    to: Pid,
+    (remote, memory, scratch): (&mut Remote<'_>, &Memory, u64),
+    above: u64,
+) -> Result<()> {
+    let directory = transfer::open_directory(&format!("/proc/{from}/{which}"))?;
+    let fd = transfer::give_one(directory.as_fd(), above, to, remote, memory, scratch)?;
+    remote.call("fchdir", libc::SYS_fchdir, [fd, 0, 0, 0, 0, 0])?;
+    remote.call("close", libc::SYS_close, [fd, 0, 0, 0, 0, 0]).map(drop)
 }
 
 /// The OOM killer's preference for a process.
@@ -128,6 +190,14 @@ pub(crate) fn set_oom_score(pid: Pid, score: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn locked_memory_is_found() {
+        let text = "55d0a000-55d0b000 r--p 00000000 fe:00 77  /usr/bin/x-y\nLocked: 0 kB\nVmFlags: rd mr mw me sd \n\
+                    7f00b000-7f00d000 rw-p 00000000 00:00 0 \nLocked: 8 kB\nVmFlags: rd wr mr mw me lo ac sd \n";
+        assert_eq!(locked_ranges(text), [(0x7f00_b000, 0x7f00_d000)]);
+        assert!(locks_memory("VmLck:\t       8 kB\n") && !locks_memory("VmLck:\t       0 kB\n"));
+    }
 
     #[test]
     fn limits_are_read_from_proc() {

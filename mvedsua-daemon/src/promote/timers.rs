@@ -95,12 +95,24 @@ impl Timers {
         self.posix.is_empty() && self.interval.iter().all(|timer| timer[2] == 0 && timer[3] == 0)
     }
 
-    /// Ends the timers of the process that no longer leads.
-    pub(crate) fn stop(&self, remote: &mut Remote<'_>, memory: &Memory, scratch: u64) -> Result<()> {
+    /// Stops the timers of the process that no longer leads, and notes what is left of each at that instant: what has run
+    /// out before has sent its signal.
+    pub(crate) fn stop(&mut self, remote: &mut Remote<'_>, memory: &Memory, scratch: u64) -> Result<()> {
+        let left = scratch + 32;
         memory.write(scratch, &[0; 32])?;
-        for which in 0..INTERVAL_TIMERS as u64 {
-            remote.call("setitimer", libc::SYS_setitimer, [which, scratch, 0, 0, 0, 0])?;
+        for (which, timer) in self.interval.iter_mut().enumerate() {
+            remote.call("setitimer", libc::SYS_setitimer, [which as u64, scratch, left, 0, 0, 0])?;
+            *timer = words(memory, left)?;
         }
+        for timer in &mut self.posix {
+            remote.call("timer_settime", libc::SYS_timer_settime, [timer.id as u64, 0, scratch, left, 0, 0])?;
+            timer.setting = words(memory, left)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the stopped timers back to the kernel, and with them what they have sent and nobody has taken.
+    pub(crate) fn delete(&self, remote: &mut Remote<'_>) -> Result<()> {
         for timer in &self.posix {
             remote.call("timer_delete", libc::SYS_timer_delete, [timer.id as u64, 0, 0, 0, 0, 0])?;
         }

@@ -160,6 +160,13 @@ pub fn parent(pid: Pid) -> Result<Pid> {
     Ok(Pid(stat_field(pid, 4)?.and_then(|value| value.parse().ok()).unwrap_or(0)))
 }
 
+/// Says whether a process leads a session that has a terminal.
+pub fn leads_terminal(pid: Pid) -> Result<bool> {
+    let number = |field: Option<String>| field.and_then(|value| value.parse().ok()).unwrap_or(0);
+    let (session, terminal): (i32, i32) = (number(stat_field(pid, 6)?), number(stat_field(pid, 7)?));
+    Ok(session == pid.0 && terminal != 0)
+}
+
 /// Returns a thread's name.
 pub fn thread_name(pid: Pid, tid: Tid) -> Result<String> {
     Ok(read(format!("/proc/{pid}/task/{tid}/comm"))?.trim_end().to_owned())

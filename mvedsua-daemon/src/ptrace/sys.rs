@@ -144,6 +144,36 @@ pub fn set_siginfo(tid: Tid, info: &SigInfo) -> Result<()> {
     request("PTRACE_SETSIGINFO", libc::PTRACE_SETSIGINFO, tid, 0, info.as_ptr() as usize).map(drop)
 }
 
+/// Whose queue of waiting signals is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PendingOf {
+    Thread,
+    Process,
+}
+
+/// Reads the signals that wait for a stopped thread, or for its process, without taking them.
+pub fn peek_siginfo(tid: Tid, of: PendingOf) -> Result<Vec<SigInfo>> {
+    const AT_ONCE: usize = 16;
+    let flags = u32::from(of == PendingOf::Process);
+    let mut found = Vec::new();
+    loop {
+        // struct ptrace_peeksiginfo_args: offset u64, flags u32, count i32.
+        let asked = [found.len() as u64, u64::from(flags) | (AT_ONCE as u64) << 32];
+        let mut room = [[0u8; 128]; AT_ONCE];
+        let got = request(
+            "PTRACE_PEEKSIGINFO",
+            libc::PTRACE_PEEKSIGINFO,
+            tid,
+            asked.as_ptr() as usize,
+            room.as_mut_ptr() as usize,
+        )?;
+        found.extend_from_slice(&room[..got as usize]);
+        if (got as usize) < AT_ONCE {
+            return Ok(found);
+        }
+    }
+}
+
 pub fn event_message(tid: Tid) -> Result<u64> {
     let mut message = 0u64;
     request("PTRACE_GETEVENTMSG", libc::PTRACE_GETEVENTMSG, tid, 0, &raw mut message as usize)?;

@@ -85,6 +85,7 @@ pub fn inspect(pid: i32) -> Result<Preflight, InspectError> {
     findings.extend(of_descriptors(&links));
     let maps = proc.read("maps")?;
     findings.extend(of_mappings(pid, &parse_maps(&maps)));
+    findings.extend(of_session(pid));
     findings.extend(of_children(pid));
     findings.extend(of_timers(&proc.read("timers").unwrap_or_default()));
     findings.extend(of_locks(pid, &fs::read_to_string("/proc/locks").unwrap_or_default()));
@@ -365,6 +366,13 @@ fn all_pids() -> Vec<i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// A session loses its terminal when its leader ends, and everybody in the foreground is hung up.
+fn of_session(pid: i32) -> Option<Finding> {
+    let leads = crate::ptrace::procfs::leads_terminal(crate::ptrace::Pid(pid)).unwrap_or(false);
+    let remedy = "a rehearsal is safe; for a promotion start it without a terminal, or from a shell";
+    leads.then(|| warn("terminal", "it leads a session that has a terminal", remedy))
+}
+
 fn of_children(pid: i32) -> Option<Finding> {
     let is_child = |other: &i32| {
         let stat = fs::read_to_string(format!("/proc/{other}/stat")).unwrap_or_default();
@@ -389,7 +397,7 @@ fn parse_parent(stat: &str) -> Option<i32> {
 
 fn of_timers(timers: &str) -> Option<Finding> {
     let count = timers.lines().filter(|line| line.starts_with("ID:")).count();
-    let remedy = "a rehearsal is possible; a promotion is not, since they cannot be moved yet";
+    let remedy = "at the promotion they go on in the new version, with the time that is left";
     (count > 0).then(|| warn("timers", format!("it has {count} POSIX timers"), remedy))
 }
 

@@ -10,6 +10,8 @@ pub(super) struct Moved {
     epoll: Vec<(i32, i32, u32, u64)>,
     timers: Timers,
     record_locks: Vec<locks::RecordLock>,
+    /// Epoll descriptor and the registration of what tells of signals.
+    signal_watches: Vec<(i32, procfs::EpollEntry)>,
     /// Under `--lockstep`: how many records the old version has agreed to.
     agreed: Option<Arc<AtomicU64>>,
 }
@@ -56,7 +58,8 @@ impl Running<'_> {
     pub(super) fn swap(&mut self) -> Result<u32> {
         let old = self.leader;
         state::check_movable(old)?;
-        let copied = transfer::copy(old)?;
+        let copied = Arc::new(transfer::copy(old)?);
+        bound::check(old, copied.iter())?;
         let count = copied.len() as u32;
         let above = procfs::descriptors(old)?.last().map_or(0, |descriptor| descriptor.fd as u64 + 1);
         // What is read from the old leader.
@@ -71,6 +74,7 @@ impl Running<'_> {
             Ok(timers)
         })?;
         // What is put into the new one. It is isolated until the commit.
+        let given = Arc::clone(&copied);
         let registrations = self.follow.ask(move |core| {
             let (inbox, process, role) = parts(core)?;
             let Role::Following(following) = role else { return Err(wrong_role()) };
@@ -78,9 +82,10 @@ impl Running<'_> {
             let place = swap::scratch(process, slot);
             let saved = held_regs(tid)?;
             let mut remote = process.remote(inbox, tid, saved)?;
-            transfer::give(&copied, process.pid, &mut remote, &process.memory, place)?;
+            transfer::give(&given, process.pid, &mut remote, &process.memory, place)?;
             state::copy_surroundings(old, process.pid, &mut remote, &process.memory, place, above)?;
             state::copy_limits(old, process.pid, &mut remote, &process.memory, place)?;
+            state::copy_memory_locks(old, &mut remote)?;
             remote.finish()?;
             Ok(following.registrations().differing().collect::<Vec<_>>())
         });
@@ -93,6 +98,7 @@ impl Running<'_> {
         };
         let epoll = epoll_changes(old, &registrations)?;
         let record_locks = locks::of(old)?;
+        let signal_watches = bound::signal_watches(old)?;
         // The gates.
         let lives_at = self.generation;
         let old_gated = self.lead.ask(move |core| {
@@ -118,10 +124,17 @@ impl Running<'_> {
         })?;
         self.generation = lives_at + 1;
         let old_tids: BTreeMap<Slot, Tid> = old_gated.iter().map(|thread| (thread.slot, thread.tid)).collect();
-        let new_tids = new_gated.iter().map(|thread| (thread.slot, thread.tid)).collect();
+        let new_tids: BTreeMap<Slot, Tid> = new_gated.iter().map(|thread| (thread.slot, thread.tid)).collect();
+        let twin = |thread: &swap::Gated| Some((thread.tid, *new_tids.get(&thread.slot)?));
+        let twins: Twins = old_gated.iter().filter_map(twin).collect();
+        bound::hand_over(copied.iter(), &twins);
+        // A copy that is kept would keep connections open that the new leader closes.
+        drop(copied);
+        twins.iter().for_each(|(old, new)| scheduling::copy(*old, *new));
         let agreed = self.options.lockstep.then(|| Arc::new(AtomicU64::new(0)));
-        self.demote(old_gated, reader, &registrations, timers.clone(), new_tids, agreed.clone())?;
-        self.elevate(new_gated, writer, Moved { old_tids, epoll, timers, record_locks, agreed })?;
+        let (timers, pending) = self.demote(old_gated, reader, &registrations, timers, new_tids, agreed.clone())?;
+        let moved = Moved { old_tids, epoll, timers, record_locks, signal_watches, agreed };
+        self.elevate(new_gated, writer, moved, pending)?;
         std::mem::swap(&mut self.lead, &mut self.follow);
         std::mem::swap(&mut self.leader, &mut self.follower);
         self.gauge = gauge;
@@ -130,16 +143,16 @@ impl Running<'_> {
         Ok(count)
     }
 
-    /// The old leader becomes a follower: isolated, ending with its tracer.
+    /// The old leader becomes a follower: isolated, ending with its tracer. Returns its timers and the signals that waited for it.
     fn demote(
         &mut self,
         gated: Vec<swap::Gated>,
         reader: log::Reader,
         registrations: &[(i32, i32, Pair)],
-        timers: Timers,
+        mut timers: Timers,
         new_tids: BTreeMap<Slot, Tid>,
         agreed: Option<Arc<AtomicU64>>,
-    ) -> Result<()> {
+    ) -> Result<(Timers, Pending)> {
         let bell = self.lead.bell();
         reader.set_waker(Arc::new(move || bell.ring()));
         let (direction, silence) = match self.stage {
@@ -171,6 +184,10 @@ impl Running<'_> {
             let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
             timers.stop(&mut remote, &process.memory, swap::scratch(process, slot))?;
             remote.finish()?;
+            let pending = Pending::take(inbox, process, &gated)?;
+            let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
+            timers.delete(&mut remote)?;
+            remote.finish()?;
             swap::close_all(inbox, process)?;
             let new = |thread: &swap::Gated| new_tids.get(&thread.slot).copied();
             swap::replace_cached_tids(&process.memory, &gated, |thread| Some(thread.tid), new);
@@ -178,12 +195,12 @@ impl Running<'_> {
             let mut following = Following::new(threads, reader, settings, notices);
             following.adopt_registrations(swapped);
             *role = Role::Following(Box::new(following));
-            Ok(())
+            Ok((timers, pending))
         })
     }
 
     /// The new version leads: its threads go on for real, recorded; the old one's follow.
-    fn elevate(&mut self, gated: Vec<swap::Gated>, writer: log::Writer, moved: Moved) -> Result<()> {
+    fn elevate(&mut self, gated: Vec<swap::Gated>, writer: log::Writer, moved: Moved, pending: Pending) -> Result<()> {
         let bell = self.follow.bell();
         writer.set_waker(Arc::new(move || bell.ring()));
         let pace = Arc::clone(&self.pace);
@@ -204,6 +221,16 @@ impl Running<'_> {
                 locks::take(&moved.record_locks, &mut remote, &process.memory, place)?;
                 moved.timers.start(&mut remote, &process.memory, place, &moved.old_tids, &new_tids)?;
                 remote.finish()?;
+            }
+            if !moved.signal_watches.is_empty() {
+                let place = swap::scratch(process, slot);
+                let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
+                let (watches, corrected) = (&moved.signal_watches, &moved.epoll);
+                bound::watch_anew(watches, corrected, &mut remote, &process.memory, place)?;
+                remote.finish()?;
+            }
+            if !pending.is_empty() {
+                pending.queue(inbox, process, &gated)?;
             }
             let threads = gated.iter().map(|thread| (thread.tid, thread.slot, thread.rewound));
             let leading = Leading::new(threads, &process.memory, writer, settings, notices);

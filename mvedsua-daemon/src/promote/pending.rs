@@ -1,0 +1,97 @@
+//! Signals that wait: blocked ones, and those that came while the versions were exchanged. A fork carries none.
+//!
+//! At the gates every signal is blocked, so what the old leader is sent during an exchange waits there too. It is looked at
+//! (`PTRACE_PEEKSIGINFO`), taken away from it, and queued in the new leader with all its particulars. Only a thread itself may
+//! send a signal in the name of the kernel or of another process (`rt_sigqueueinfo(2)`), so each queues its own.
+
+use std::collections::BTreeMap;
+
+use super::swap::{self, Gated};
+use crate::ptrace::memory::Memory;
+use crate::ptrace::sys::{self, PendingOf, SigInfo};
+use crate::ptrace::wait::Inbox;
+use crate::ptrace::{Result, Tid};
+use crate::record::Slot;
+use crate::update::process::Process;
+
+/// What waited in a process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pending {
+    of_process: Vec<SigInfo>,
+    of_threads: BTreeMap<Slot, Vec<SigInfo>>,
+}
+
+impl Pending {
+    /// Takes what waits in a process whose threads are stopped in user code.
+    pub(crate) fn take(inbox: &Inbox, process: &Process, threads: &[Gated]) -> Result<Pending> {
+        let mut pending = Pending::default();
+        if let Some(first) = threads.first() {
+            pending.of_process = sys::peek_siginfo(first.tid, PendingOf::Process)?;
+        }
+        for thread in threads {
+            let own = sys::peek_siginfo(thread.tid, PendingOf::Thread)?;
+            if !own.is_empty() {
+                pending.of_threads.insert(thread.slot, own);
+            }
+        }
+        for thread in threads {
+            let first = Some(thread.tid) == threads.first().map(|first| first.tid);
+            if pending.of_threads.contains_key(&thread.slot) || first && !pending.of_process.is_empty() {
+                drop_all(inbox, process, thread)?;
+            }
+        }
+        Ok(pending)
+    }
+
+    /// Says whether nothing waited.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.of_process.is_empty() && self.of_threads.is_empty()
+    }
+
+    /// Queues it in the process that leads from now on.
+    pub(crate) fn queue(&self, inbox: &Inbox, process: &Process, threads: &[Gated]) -> Result<()> {
+        let main = process.pid.main();
+        for thread in threads {
+            let nobody = Vec::new();
+            let own = self.of_threads.get(&thread.slot).unwrap_or(&nobody);
+            let of_process = if thread.tid == main { &self.of_process } else { &nobody };
+            if own.is_empty() && of_process.is_empty() {
+                continue;
+            }
+            let place = swap::scratch(process, thread.slot);
+            let mut remote = process.remote(inbox, thread.tid, sys::get_regs(thread.tid)?)?;
+            let pid = process.pid.0 as u64;
+            for info in own {
+                let signo = put(&process.memory, place, info)?;
+                let args = [pid, thread.tid.0 as u64, signo, place, 0, 0];
+                remote.call("rt_tgsigqueueinfo", libc::SYS_rt_tgsigqueueinfo, args)?;
+            }
+            for info in of_process {
+                let signo = put(&process.memory, place, info)?;
+                remote.call("rt_sigqueueinfo", libc::SYS_rt_sigqueueinfo, [pid, signo, place, 0, 0, 0])?;
+            }
+            remote.finish()?;
+        }
+        Ok(())
+    }
+}
+
+fn put(memory: &Memory, place: u64, info: &SigInfo) -> Result<u64> {
+    memory.write(place, info)?;
+    Ok(u64::from(u32::from_ne_bytes([info[0], info[1], info[2], info[3]])))
+}
+
+/// Takes everything that waits for a thread from it, and for its process.
+fn drop_all(inbox: &Inbox, process: &Process, thread: &Gated) -> Result<()> {
+    let place = swap::scratch(process, thread.slot);
+    let mut remote = process.remote(inbox, thread.tid, sys::get_regs(thread.tid)?)?;
+    let (set, no_time) = (place, place + 8);
+    process.memory.write(set, &[0xff; 8])?;
+    process.memory.write(no_time, &[0; 16])?;
+    // It returns a signal each time, and an error when none is left.
+    while remote.raw(libc::SYS_rt_sigtimedwait, [set, 0, no_time, 8, 0, 0])? > 0 {}
+    remote.finish()
+}
+
+/// Which thread of a process is the twin of which.
+pub(crate) type Twins = BTreeMap<Tid, Tid>;

@@ -18,6 +18,7 @@ pub mod record;
 pub mod replay;
 pub mod report;
 pub mod rules;
+pub mod side_by_side;
 pub mod symbols;
 pub mod units;
 pub mod update;

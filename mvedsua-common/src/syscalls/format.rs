@@ -241,6 +241,7 @@ impl fmt::Display for Extent {
             Extent::FileHandle => f.write_str("file_handle"),
             Extent::MountId { .. } => f.write_str("mount id"),
             Extent::XattrArgs => f.write_str("xattr_args"),
+            Extent::Strings => f.write_str("strings"),
             Extent::CloneArgs => f.write_str("clone_args"),
         }
     }

@@ -80,6 +80,8 @@ pub enum Extent {
     MountId { flags: u8 },
     /// One `struct xattr_args` and the value that it points to.
     XattrArgs,
+    /// A list of strings, each up to and including its NUL, that a null pointer ends: `argv` and `envp` of `execve(2)`.
+    Strings,
     /// One `struct clone_args`; where the flags ask for it, the parent's copy of the tid and the pidfd.
     CloneArgs,
 }

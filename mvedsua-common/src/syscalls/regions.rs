@@ -15,6 +15,7 @@
 //! | `sigevent` | 0 signal and kind, 1 value (opaque) |
 //! | `flock` | read: 0 type and whence, 1 start and length; written: 0, the whole |
 //! | `ifconf` | 0 length, 1 buffer |
+//! | strings | the index of the string |
 //! | `clone_args` | 0 flags, 1 exit signal, 2 parent tid, 3 pidfd |
 //! | `xattr_args` | 0 size and flags, 1 value |
 //!
@@ -83,6 +84,8 @@ pub enum After<'a> {
 /// `MAX_RW_COUNT`: no call moves more bytes than this.
 const MAX_RW: u64 = 0x7fff_f000;
 const PATH_MAX: u64 = 4096;
+/// `MAX_ARG_STRLEN`: the longest argument of a program.
+const ARG_MAX: u64 = 32 * 4096;
 const IOV_MAX: u64 = 1024;
 const PAGE: u64 = 4096;
 const XATTR_SIZE_MAX: u64 = 65536;
@@ -197,24 +200,34 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(four)
 }
 
-/// Returns the length of a string with its NUL, or as much of it as is mapped.
-fn c_string<M: Memory + ?Sized>(mem: &M, addr: u64) -> u64 {
+/// Returns the length of a string with its NUL, or as much of it as is mapped, but no more than `most`.
+fn c_string<M: Memory + ?Sized>(mem: &M, addr: u64, most: u64) -> u64 {
     let mut buf = [0u8; 256];
     let mut len = 0;
-    while len < PATH_MAX {
+    while len < most {
         // Aligned steps, so that a short read is the end of the mapping and not of the step.
         let at = addr.wrapping_add(len);
         let step = (256 - (at % 256)) as usize;
         let got = mem.read(at, &mut buf[..step]);
         if let Some(nul) = buf[..got].iter().position(|byte| *byte == 0) {
-            return (len + nul as u64 + 1).min(PATH_MAX);
+            return (len + nul as u64 + 1).min(most);
         }
         len += got as u64;
         if got < step {
-            return len.min(PATH_MAX);
+            return len.min(most);
         }
     }
-    PATH_MAX
+    most
+}
+
+/// Walks a list of strings that a null pointer ends.
+fn strings<M: Memory + ?Sized, S: FnMut(Region)>(mem: &M, addr: u64, emit: &mut Emit<'_, S>) {
+    for part in 0..u16::MAX {
+        match read_u64(mem, addr.wrapping_add(u64::from(part) * 8)) {
+            None | Some(0) => return,
+            Some(string) => emit.put(part, string, c_string(mem, string, ARG_MAX)),
+        }
+    }
 }
 
 /// The fields of a `struct msghdr`.
@@ -298,7 +311,7 @@ where
             emit.put(0, addr, args[len as usize].saturating_mul(u64::from(scale)).min(MAX_RW));
         }
         Extent::LengthOf { of } if args[of as usize] != 0 => emit.put(0, addr, 4),
-        Extent::CStr => emit.put(0, addr, c_string(mem, addr)),
+        Extent::CStr => emit.put(0, addr, c_string(mem, addr, PATH_MAX)),
         Extent::IoVec { count } => {
             iovecs(mem, (addr, args[count as usize]), MAX_RW, 0, emit);
         }
@@ -331,6 +344,7 @@ where
         }
         Extent::IfReq => emit.put(0, addr, layout::IFREQ_NAME),
         Extent::IfConf => emit.put(0, addr, 4),
+        Extent::Strings => strings(mem, addr, emit),
         Extent::CloneArgs => {
             emit.put(0, addr, 8);
             emit.put(1, addr + 32, 8);
@@ -530,6 +544,7 @@ where
         Extent::IfPositive(_)
         | Extent::LengthOf { .. }
         | Extent::CStr
+        | Extent::Strings
         | Extent::EpollEvent
         | Extent::SigEvent
         | Extent::SizeFirst { .. }

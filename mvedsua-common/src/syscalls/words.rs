@@ -152,6 +152,7 @@ const fn check_extent(args: &[Arg], dir: Dir, extent: Extent) {
         | Extent::SizeFirst { .. }
         | Extent::FileHandle
         | Extent::XattrArgs
+        | Extent::Strings
         | Extent::CloneArgs => {}
     }
 }

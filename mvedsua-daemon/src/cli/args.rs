@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::control::process::Wanted;
 use crate::lifecycle::{Confirmation, Promotion};
 use crate::monitor::{Mode, SlowScope};
 use crate::rules::Direction;
+use crate::side_by_side::OnDivergence;
 use crate::update::{OnFull, OnParting};
 
 /// Updates a running server in place, without stopping it and without betting the service on the update.
@@ -129,6 +131,8 @@ pub enum Verb {
     Package(PackageArgs),
     /// Try the rules that allow for the versions' differences, without any process
     Rules(RulesArgs),
+    /// Run several versions of a program side by side from its start; what is seen of it is the first one's
+    Run(RunArgs),
     /// Run the daemon in the foreground
     Daemon(DaemonArgs),
     /// Write the man pages or the shell completions into a directory
@@ -403,6 +407,61 @@ impl DoctorArgs {
     pub fn target(&self) -> TargetArgs {
         TargetArgs { pid: self.target, exe: self.exe.clone(), port: self.port, unit: self.unit.clone() }
     }
+}
+
+#[derive(Debug, Args)]
+#[command(after_long_help = RUN_CODES)]
+pub struct RunArgs {
+    /// Another version, which follows; one for each time the option is given. Its words are split as in a shell, without
+    /// expansions; rules for the differences that are meant come behind it: 'CMD ARGS,rules=FILE'
+    #[arg(long, value_name = "CMD[,rules=FILE]")]
+    pub follower: Vec<String>,
+    /// How often the same version follows itself
+    #[arg(long = "self", value_name = "N", default_value_t = 0)]
+    pub copies: usize,
+    /// What happens when a follower parts from the leader, or cannot follow
+    #[arg(long, value_enum, default_value_t)]
+    pub on_divergence: OnDivergence,
+    /// What happens when a follower's log is full
+    #[arg(long, value_enum, default_value_t)]
+    pub on_full: OnFullLog,
+    /// Memory for the log of each process and follower
+    #[arg(long, value_parser = crate::units::parse_size, value_name = "SIZE", default_value = "256M")]
+    pub log_memory: u64,
+    /// How long a follower may be silent although there is something for it to do
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "30s")]
+    pub hang_timeout: Duration,
+    /// Write what came of each follower into a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// With --report and --json: include the payloads, which may hold secrets
+    #[arg(long)]
+    pub payloads: bool,
+    /// Say what came of each follower even if all followed
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// The program that leads, with its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+const RUN_CODES: &str = "\
+Exit codes of run:
+  The leader's, or 128 and the number of the signal that ended it; and
+   10  with --on-divergence stop: a follower parted or failed, and the leader was ended
+  125  mvedsuad itself failed
+  126  the program cannot be executed
+  127  the program was not found
+";
+
+/// What happens when a follower's log is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OnFullLog {
+    /// The leader waits until there is room.
+    #[default]
+    Wait,
+    /// The follower is dropped.
+    Drop,
 }
 
 #[derive(Debug, Args)]

@@ -14,6 +14,7 @@ mod out;
 mod package;
 mod past;
 mod rules;
+mod run;
 mod size;
 mod spawn;
 mod status_text;
@@ -21,6 +22,7 @@ mod table;
 mod target;
 mod update;
 mod wiring;
+mod words;
 
 use clap::Parser as _;
 
@@ -32,6 +34,9 @@ use crate::control::protocol::Problem;
 #[must_use]
 pub fn run() -> u8 {
     let cli = Cli::parse();
+    if let Verb::Run(args) = &cli.verb {
+        return run::run(&cli, args);
+    }
     let code = match perform(&cli) {
         Ok(code) => code,
         Err(problem) => {
@@ -59,6 +64,8 @@ fn perform(cli: &Cli) -> Result<Code, Problem> {
         Verb::Doctor(args) => doctor::doctor(cli, args),
         Verb::Package(args) => package::package(cli, args),
         Verb::Rules(args) => rules::rules(cli, args),
+        // Its exit codes are those of the program that it runs.
+        Verb::Run(_) => Ok(Code::Done),
         Verb::Daemon(args) => daemon::run(&cli.place, args).map(|()| Code::Done),
         Verb::Generate(args) => generate::generate(args),
         Verb::ProbeTracee => {

@@ -11,12 +11,37 @@ pub(super) fn of<'a>(
     args: &[u64; 6],
     regions: impl Iterator<Item = (u16, &'a [u8])> + Clone,
 ) -> Cow<'a, [u8]> {
+    if is_address(row, arg) {
+        return address(join(regions));
+    }
     match row.args.get(usize::from(arg)) {
         // Part 1 is data of the program (a pointer, often); the kernel hands it back unseen.
         Some(Arg::Mem(_, Extent::EpollEvent | Extent::SigEvent)) => join(regions.filter(|(part, _)| *part == 0)),
         // Bits from `nfds` on are not looked at.
         Some(Arg::Mem(_, Extent::FdSet { nfds })) => mask(join(regions), args[usize::from(*nfds)]),
         _ => join(regions),
+    }
+}
+
+/// Says whether an argument is the address of a socket.
+fn is_address(row: &Row, arg: u8) -> bool {
+    const CONNECT: u32 = 42;
+    const SENDTO: u32 = 44;
+    const BIND: u32 = 49;
+    matches!((row.nr, arg), (CONNECT | BIND, 1) | (SENDTO, 4))
+}
+
+/// The path of a `sockaddr_un` ends at its NUL, whatever stands behind it, unix(7); names that begin with one are as long as
+/// the call says.
+fn address(bytes: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    const PATH: usize = 2;
+    const AF_UNIX: [u8; PATH] = 1u16.to_ne_bytes();
+    if !bytes.starts_with(&AF_UNIX) || bytes.get(PATH).is_none_or(|first| *first == 0) {
+        return bytes;
+    }
+    match bytes[PATH..].iter().position(|byte| *byte == 0) {
+        Some(end) => cut(bytes, PATH + end + 1),
+        None => bytes,
     }
 }
 

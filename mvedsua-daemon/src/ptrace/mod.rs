@@ -6,6 +6,7 @@
 //! - [`regs`]: registers, and the rewinding of interrupted calls.
 //! - [`stub`] and [`inject`]: system calls executed inside a tracee, so that the death of the tracer at any instant lets
 //!   the tracee go on unharmed.
+//! - [`launch`]: a program that is traced from its first instruction on.
 //! - [`vdso`]: making the vDSO's functions visible, and undoing it; [`agent`] and [`ring`]: telling the time without a stop.
 //! - [`probe`]: tries on a child whether all that works here.
 //! - [`procfs`]: what `/proc` says of a process.
@@ -31,6 +32,7 @@
 
 pub mod agent;
 pub mod inject;
+pub mod launch;
 pub mod memory;
 pub mod probe;
 pub mod procfs;

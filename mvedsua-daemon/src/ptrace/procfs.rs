@@ -65,6 +65,13 @@ fn numbers(path: String) -> Result<Vec<i32>> {
     Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
+/// Returns the process that a thread belongs to; `None` when it is gone.
+#[must_use]
+pub fn process_of(tid: Tid) -> Option<Pid> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    field(&status, "Tgid:")?.parse().ok().map(Pid)
+}
+
 /// One open descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {

@@ -101,6 +101,12 @@ pub fn set_result(tid: Tid, value: i64) -> Result<()> {
     request("PTRACE_POKEUSER", libc::PTRACE_POKEUSER, tid, offset, value as usize).map(drop)
 }
 
+/// Sets the number of a call at its entry; -1 for none, which the kernel answers with `ENOSYS`.
+pub fn set_number(tid: Tid, nr: i64) -> Result<()> {
+    let offset = std::mem::offset_of!(Regs, orig_rax);
+    request("PTRACE_POKEUSER", libc::PTRACE_POKEUSER, tid, offset, nr as usize).map(drop)
+}
+
 /// Sets the fourth argument of a call alone.
 pub fn set_fourth_arg(tid: Tid, value: u64) -> Result<()> {
     let offset = std::mem::offset_of!(Regs, r10);
@@ -129,6 +135,39 @@ pub fn get_sigmask(tid: Tid) -> Result<u64> {
 
 pub fn set_sigmask(tid: Tid, mask: u64) -> Result<()> {
     request("PTRACE_SETSIGMASK", PTRACE_SETSIGMASK, tid, 8, &raw const mask as usize).map(drop)
+}
+
+/// Says whether a signal waits for a stopped thread, or for its process, that the thread does not block.
+pub fn has_open_signal(tid: Tid) -> Result<bool> {
+    const PTRACE_PEEKSIGINFO: u32 = 0x4209;
+    const SHARED: u32 = 1;
+    const AT_ONCE: usize = 8;
+    let mut blocked = None;
+    for queue in [0, SHARED] {
+        let mut from = 0u64;
+        loop {
+            // struct ptrace_peeksiginfo_args: off u64, flags u32, nr i32.
+            let args = [from, u64::from(queue) | (AT_ONCE as u64) << 32];
+            let mut infos = [[0u8; 128]; AT_ONCE];
+            let data = infos.as_mut_ptr() as usize;
+            let got = request("PTRACE_PEEKSIGINFO", PTRACE_PEEKSIGINFO, tid, args.as_ptr() as usize, data)?;
+            for info in &infos[..got as usize] {
+                let signo = i32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
+                let mask = match blocked {
+                    Some(mask) => mask,
+                    None => *blocked.insert(get_sigmask(tid)?),
+                };
+                if (1..=64).contains(&signo) && mask & 1 << (signo - 1) == 0 {
+                    return Ok(true);
+                }
+            }
+            if (got as usize) < AT_ONCE {
+                break;
+            }
+            from += AT_ONCE as u64;
+        }
+    }
+    Ok(false)
 }
 
 /// The kernel's `siginfo_t`, 128 bytes.

@@ -21,14 +21,16 @@
 
 mod holding;
 mod letting_in;
+mod postponed;
+pub(crate) mod processes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use crossbeam_channel::Sender;
-use mvedsua_common::syscalls::{self, Class, Order, Row, Treatment, regions};
+use mvedsua_common::syscalls::{self, Class, Order, Pairing, Row, Treatment, regions};
 
 pub(crate) use self::holding::{HeldAt, HeldThread, Hold};
 pub(crate) use self::letting_in::lets_in;
@@ -47,13 +49,16 @@ use crate::update::process::{self, Process, Rewinding};
 use crate::update::session::Notice;
 
 /// How the recorder is to behave.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) on_full: OnFull,
     /// Set under `--lockstep`: how many records the follower has agreed to.
     pub(crate) agreed: Option<Arc<AtomicU64>>,
     /// How much the program is held back.
     pub(crate) pace: Arc<Pace>,
+    pub(crate) pairing: Pairing,
+    /// Where the streams of children come from, under [`Pairing::Processes`].
+    pub(crate) streams: Option<Arc<dyn processes::Streams>>,
 }
 
 /// A call between its entry and its exit.
@@ -76,10 +81,13 @@ impl Call {
         match self.treatment {
             Treatment::Row(_) if self.lets_in => Some(Order::ByExit),
             Treatment::Row(row) => row.class.order(),
-            Treatment::ThreadClone(_) => Some(Order::ByEntry),
-            Treatment::GhostFork(_) => Some(Order::ByEntry),
-            Treatment::MmapFile(_) => Some(Order::ByEntry),
-            Treatment::Restart(_) | Treatment::Refuse(_) => None,
+            Treatment::ThreadClone(_)
+            | Treatment::GhostFork(_)
+            | Treatment::Fork(_)
+            | Treatment::Exec(_)
+            | Treatment::MmapFile(_) => Some(Order::ByEntry),
+            Treatment::Alike(_) => Some(Order::ByExit),
+            Treatment::Restart(_) | Treatment::Absent(_) | Treatment::Refuse(_) => None,
         }
     }
 }
@@ -99,6 +107,8 @@ enum State {
         at: HeldAt,
         written: bool,
     },
+    /// About to return from an `execve` into another program.
+    Executed,
 }
 
 #[derive(Debug)]
@@ -109,6 +119,16 @@ struct Thread {
     newborn: bool,
     /// At its last stop a signal was delivered, and these could be at once.
     deliverable: u64,
+    /// What the `execve` that it is in will execute, from the root.
+    program: Option<Bytes>,
+    /// Signals that it is given at its next call.
+    postponed: VecDeque<postponed::Postponed>,
+}
+
+impl Thread {
+    fn new(slot: Slot, state: State) -> Thread {
+        Thread { slot, state, newborn: false, deliverable: 0, program: None, postponed: VecDeque::new() }
+    }
 }
 
 /// The role of the process that serves.
@@ -128,6 +148,8 @@ pub(crate) struct Leading {
     orphans: Vec<Tid>,
     /// Forked children on their way out of our hands; `true` for one that still shares the leader's memory.
     ghosts: Vec<(Tid, Ghost)>,
+    /// Children that are to be recorded too and that nobody has taken over yet.
+    births: Vec<processes::Birth>,
     failed: bool,
 }
 
@@ -194,7 +216,7 @@ impl Leading {
     pub(crate) fn new(
         threads: impl IntoIterator<Item = (Tid, Slot, Option<Rewound>)>,
         memory: &Memory,
-        log: crate::log::Writer,
+        stream: Stream,
         settings: Settings,
         notices: Sender<Notice>,
     ) -> Leading {
@@ -203,16 +225,18 @@ impl Leading {
             .map(|(tid, slot, rewound)| {
                 let state = match rewound {
                     Some(call) => {
-                        State::Restarting { call: Box::new(begin(call.nr, call.args, memory)), written: false }
+                        let call = begin(settings.pairing, call.nr, call.args, memory);
+                        State::Restarting { call: Box::new(call), written: false }
                     }
                     None => State::Running,
                 };
-                (tid, Thread { slot, state, newborn: false, deliverable: 0 })
+                let thread = Thread::new(slot, state);
+                (tid, thread)
             })
             .collect();
         Leading {
             threads,
-            stream: Stream::new(log),
+            stream,
             settings,
             notices,
             holding: None,
@@ -221,6 +245,7 @@ impl Leading {
             awaiting: Vec::new(),
             orphans: Vec::new(),
             ghosts: Vec::new(),
+            births: Vec::new(),
             failed: false,
         }
     }
@@ -258,6 +283,7 @@ impl Leading {
                     self.blocked.push((tid, signo));
                     return Ok(());
                 }
+                OnFull::Rollback if self.settings.pairing == Pairing::Processes => self.give_up_full(),
                 OnFull::Rollback => self.fail(Notice::LogFull, "the log is full"),
             }
         }
@@ -265,6 +291,7 @@ impl Leading {
     }
 
     pub(crate) fn on_bell(&mut self, process: &mut Process) -> Result<()> {
+        self.send_postponed();
         if !self.blocked.is_empty() {
             self.stream.retry();
             if !self.stream.is_stuck() {
@@ -291,7 +318,10 @@ impl Leading {
         Ok(())
     }
 
-    pub(crate) fn on_stop(&mut self, _inbox: &Inbox, process: &mut Process, tid: Tid, stop: Stop) -> Result<()> {
+    pub(crate) fn on_stop(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, stop: Stop) -> Result<()> {
+        if self.settings.pairing == Pairing::Processes && stop == Stop::Event(libc::PTRACE_EVENT_EXEC) {
+            return self.on_exec(process, tid);
+        }
         if !self.threads.contains_key(&tid) {
             return self.on_stranger(process, tid, stop);
         }
@@ -304,7 +334,7 @@ impl Leading {
         match stop {
             Stop::Syscall => match sys::syscall_info(tid)? {
                 SyscallStop::Entry { nr, args } => self.on_entry(process, tid, nr, args),
-                SyscallStop::Exit { ret } => self.on_exit(process, tid, ret),
+                SyscallStop::Exit { ret } => self.on_exit(inbox, process, tid, ret),
                 SyscallStop::Undone | SyscallStop::Neither => self.go(tid, 0),
                 SyscallStop::Foreign => {
                     self.fail(
@@ -369,20 +399,35 @@ impl Leading {
             // The original function makes the call for the agent, which notes the answer.
             return self.go(tid, 0);
         }
+        let pairing = self.settings.pairing;
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         let slot = thread.slot;
+        if self.give_postponed(process, tid, nr, &args)? {
+            return Ok(());
+        }
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         let restart = i64::from(nr) == libc::SYS_restart_syscall;
         let (mut call, written) = match std::mem::replace(&mut thread.state, State::Running) {
             State::Restarting { call, written: true } if restart || call.entry.nr == nr => (call, true),
             State::Restarting { call, .. } if restart => {
-                (Box::new(begin(call.entry.nr, call.entry.args, &process.memory)), false)
+                (Box::new(begin(pairing, call.entry.nr, call.entry.args, &process.memory)), false)
             }
-            _ => (Box::new(begin(nr, args, &process.memory)), false),
+            _ => (Box::new(begin(pairing, nr, args, &process.memory)), false),
         };
         call.lets_in = lets_in(tid, nr, &args, &process.memory)?;
         if let Treatment::Refuse(reason) = call.treatment {
             let name = syscalls::name(nr).map_or_else(|| format!("system call {nr}"), str::to_owned);
             self.fail(Notice::Refused { call: name, reason: reason.to_owned() }, reason);
+        }
+        match call.treatment {
+            // The kernel answers a number that it does not know with ENOSYS.
+            Treatment::Absent(_) => sys::set_number(tid, -1)?,
+            Treatment::Exec(_) => {
+                if let Some(thread) = self.threads.get_mut(&tid) {
+                    thread.program = Some(processes::program(process.pid, &call.entry));
+                }
+            }
+            _ => {}
         }
         if self.holding.is_some() && call.order().is_some() && !call.lets_in {
             thread_state(&mut self.threads, tid, State::Held { call: Some(call), at: HeldAt::Entry, written });
@@ -410,7 +455,12 @@ impl Leading {
         self.go(tid, 0)
     }
 
-    fn on_exit(&mut self, process: &mut Process, tid: Tid, ret: i64) -> Result<()> {
+    fn on_exit(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, ret: i64) -> Result<()> {
+        self.hand_over_blocked(tid)?;
+        let signals = match self.threads.get(&tid).map(|thread| &thread.state) {
+            Some(State::InCall(call)) => self.looks_for_signals(tid, call)?,
+            _ => false,
+        };
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         let slot = thread.slot;
         match std::mem::replace(&mut thread.state, State::Running) {
@@ -434,10 +484,11 @@ impl Leading {
                 }
             },
             // It may have signalled itself: then the handler runs before the program sees the result.
-            State::InCall(call) if sends_signals(call.entry.nr) && process::has_caught_signal(process.pid, tid)? => {
+            State::InCall(call) if signals && process::has_caught_signal(process.pid, tid)? => {
                 thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
             }
             State::InCall(call) => self.finish(process, tid, &call, ret),
+            State::Executed => self.begin_program(inbox, process, tid),
             // The exit of an entry that was undone.
             other => thread.state = other,
         }
@@ -473,11 +524,14 @@ impl Leading {
     fn on_signal(&mut self, process: &mut Process, tid: Tid, signo: i32) -> Result<()> {
         let Some(slot) = process.slot(tid) else { return Ok(()) };
         let caught = procfs::signals(process.pid, tid)?.caught & signal_bit(signo) != 0;
+        if caught && self.postpone(tid, signo)? {
+            return self.go(tid, 0);
+        }
         let state = match self.threads.get_mut(&tid) {
             Some(thread) => std::mem::replace(&mut thread.state, State::Running),
             None => return Ok(()),
         };
-        if !caught && is_crash(signo) && !self.failed {
+        if !caught && is_crash(signo) && !self.failed && self.settings.pairing == Pairing::Threads {
             thread_state(&mut self.threads, tid, State::Held { call: None, at: HeldAt::Crash(signo), written: false });
             self.notify(Notice::LeaderCrashed { slot, signo });
             return Ok(());
@@ -576,7 +630,7 @@ impl Leading {
         };
         if thread_born {
             let slot = process.new_slot(child);
-            self.threads.insert(child, Thread { slot, state: State::Running, newborn: !here, deliverable: 0 });
+            self.threads.insert(child, Thread { newborn: !here, ..Thread::new(slot, State::Running) });
             if let Some(parent) = process.slot(parent)
                 && !self.failed
             {
@@ -588,6 +642,10 @@ impl Leading {
             }
             return Ok(());
         }
+        if self.settings.pairing == Pairing::Processes {
+            self.births.push(processes::Birth::of(process, child));
+            return self.emit_birth(process, parent, child);
+        }
         let kind = if shares_memory { Ghost::SharedMemory } else { Ghost::OwnMemory };
         if here {
             return let_ghost_go(process, child, kind);
@@ -598,8 +656,11 @@ impl Leading {
 
     fn on_end(&mut self, process: &mut Process, tid: Tid, stop: Stop) {
         let Some(slot) = process.slot(tid) else { return };
-        self.threads.remove(&tid);
+        let thread = self.threads.remove(&tid);
         process.forget(tid);
+        if self.settings.pairing == Pairing::Processes {
+            return self.on_paired_end(slot, thread, stop);
+        }
         if tid == process.pid.main() || self.threads.is_empty() {
             self.fail(Notice::LeaderEnded { status: stop.to_string() }, "the leader ended");
         } else if !self.failed {
@@ -628,8 +689,8 @@ fn thread_state(threads: &mut BTreeMap<Tid, Thread>, tid: Tid, state: State) {
     }
 }
 
-fn begin(nr: u32, args: [u64; 6], memory: &Memory) -> Call {
-    let treatment = syscalls::treatment(nr, &args, memory);
+fn begin(pairing: Pairing, nr: u32, args: [u64; 6], memory: &Memory) -> Call {
+    let treatment = syscalls::treatment_of(pairing, nr, &args, memory);
     let mut call = Call {
         treatment,
         entry: CallEntry { nr, args, inputs: Vec::new(), at: now() },

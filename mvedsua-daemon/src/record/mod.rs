@@ -102,6 +102,26 @@ pub struct SignalRecord {
     pub siginfo: Bytes,
 }
 
+/// Numbers the streams of one run: each process of the leader has one, the first has 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StreamId(pub u32);
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Ending {
+    Exited(i32),
+    Killed(i32),
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ending::Exited(code) => write!(f, "exited with code {code}"),
+            Ending::Killed(signo) => write!(f, "killed by signal {signo}"),
+        }
+    }
+}
+
 /// Why the stream has a hole: a gap voids the comparison.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
@@ -126,6 +146,21 @@ pub enum Event {
     ThreadEnded,
     /// Something was lost.
     Gap(Gap),
+    /// The slot's current call (a `fork`) gave birth to a process, which has a stream of its own.
+    ProcessStarted { stream: StreamId, pid: i32 },
+    /// The slot's current call (an `execve`) has replaced the program; of the other threads nothing is left.
+    Executed(Executed),
+    /// The process has ended, with all its threads; nothing follows.
+    ProcessEnded(Ending),
+}
+
+/// A program that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Executed {
+    /// The path from the root, without a NUL: the follower's working directory is not the leader's.
+    pub path: Bytes,
+    /// What the kernel gave the new program for its secrets (`AT_RANDOM`, 16 bytes).
+    pub random: [u8; 16],
 }
 
 /// One entry of the log.
@@ -148,7 +183,11 @@ impl Record {
                 Event::Return(ret) => pieces(&ret.outputs),
                 Event::Signal(signal) => signal.siginfo.len(),
                 Event::Gap(gap) => gap.reason.len(),
-                Event::ThreadStarted { .. } | Event::ThreadEnded => 0,
+                Event::Executed(executed) => executed.path.len(),
+                Event::ThreadStarted { .. }
+                | Event::ThreadEnded
+                | Event::ProcessStarted { .. }
+                | Event::ProcessEnded(_) => 0,
             }
     }
 }

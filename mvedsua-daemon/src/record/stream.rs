@@ -2,29 +2,86 @@
 //!
 //! At most one output is *open*: entered, not yet returned, and nothing recorded since. If it returns next it becomes one
 //! [`Event::Call`]; if anything else is due first, its entry is written as [`Event::Enter`] and its end as
-//! [`Event::Return`]. Pure but for the log it writes to.
+//! [`Event::Return`]. Pure but for the logs it writes to: one for each follower, which get the same records.
 
 use std::collections::VecDeque;
 
 use super::{CallEntry, CallReturn, Event, Seq, Slot};
 use crate::log::{Full, FullReason, Writer};
 
-/// The recorder's end of the log.
+/// The log of one follower.
 #[derive(Debug)]
-pub(crate) struct Stream {
+struct Branch {
     log: Writer,
-    open: Option<(Slot, CallEntry)>,
     /// Events that the log had no room for, in order.
     stuck: VecDeque<(Slot, Event)>,
+    /// Nobody reads it any more.
+    abandoned: bool,
+}
+
+impl Branch {
+    fn put(&mut self, slot: Slot, event: Event) {
+        if self.abandoned {
+            return;
+        }
+        if !self.stuck.is_empty() {
+            self.stuck.push_back((slot, event));
+            return;
+        }
+        if let Err(full) = self.log.append(slot, event) {
+            self.refused(full);
+        }
+    }
+
+    fn refused(&mut self, full: Full) {
+        if let FullReason::ReaderGone = full.reason {
+            self.abandoned = true;
+            self.stuck.clear();
+        } else {
+            self.stuck.push_front((full.slot, *full.event));
+        }
+    }
+
+    fn retry(&mut self) {
+        while let Some((slot, event)) = self.stuck.pop_front() {
+            if let Err(full) = self.log.append(slot, event) {
+                self.refused(full);
+                return;
+            }
+        }
+    }
+
+    fn is_stuck(&mut self) -> bool {
+        while !self.stuck.is_empty() {
+            if self.log.arm() {
+                return true;
+            }
+            self.retry();
+        }
+        false
+    }
+}
+
+/// The recorder's end of the logs.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    branches: Vec<Branch>,
+    open: Option<(Slot, CallEntry)>,
     /// Numbers given so far.
     next: u64,
-    /// Why nothing more is written: the reader is gone or the stream was given up.
+    /// Why nothing more is written: no reader is left or the stream was given up.
     closed: Option<String>,
 }
 
 impl Stream {
     pub(crate) fn new(log: Writer) -> Stream {
-        Stream { log, open: None, stuck: VecDeque::new(), next: 0, closed: None }
+        Stream::branching([log])
+    }
+
+    /// A stream that is written to several logs.
+    pub(crate) fn branching(logs: impl IntoIterator<Item = Writer>) -> Stream {
+        let branch = |log| Branch { log, stuck: VecDeque::new(), abandoned: false };
+        Stream { branches: logs.into_iter().map(branch).collect(), open: None, next: 0, closed: None }
     }
 
     /// An output was entered; it takes its place in the order now.
@@ -73,50 +130,48 @@ impl Stream {
             return;
         }
         self.next += 1;
-        if !self.stuck.is_empty() {
-            self.stuck.push_back((slot, event));
-            return;
+        if let Some((last, others)) = self.branches.split_last_mut() {
+            others.iter_mut().for_each(|branch| branch.put(slot, event.clone()));
+            last.put(slot, event);
         }
-        if let Err(full) = self.log.append(slot, event) {
-            self.refused(full);
-        }
-    }
-
-    fn refused(&mut self, full: Full) {
-        if let FullReason::ReaderGone = full.reason {
-            self.closed = Some(full.to_string());
-            self.stuck.clear();
-        } else {
-            self.stuck.push_front((full.slot, *full.event));
+        if self.branches.iter().all(|branch| branch.abandoned) {
+            self.closed = Some(FullReason::ReaderGone.to_string());
         }
     }
 
-    /// Tries to write what the log had no room for.
+    /// Tries to write what the logs had no room for.
     pub(crate) fn retry(&mut self) {
-        while let Some((slot, event)) = self.stuck.pop_front() {
-            if let Err(full) = self.log.append(slot, event) {
-                self.refused(full);
-                return;
-            }
-        }
+        self.branches.iter_mut().for_each(Branch::retry);
     }
 
     /// Says whether events wait for room, and asks to be woken when there is some.
     pub(crate) fn is_stuck(&mut self) -> bool {
-        while !self.stuck.is_empty() {
-            if self.log.arm() {
-                return true;
-            }
-            self.retry();
-        }
-        false
+        self.branches.iter_mut().any(Branch::is_stuck)
+    }
+
+    /// Gives up the logs that have no room; says whether others are left.
+    pub(crate) fn abandon_full(&mut self) -> bool {
+        self.branches.retain(|branch| branch.stuck.is_empty());
+        self.branches.iter().any(|branch| !branch.abandoned)
     }
 
     /// Stops writing for good.
     pub(crate) fn close(&mut self, reason: String) {
-        self.stuck.clear();
+        self.branches.iter_mut().for_each(|branch| branch.stuck.clear());
         self.open = None;
         self.closed = Some(reason);
+    }
+
+    /// Ends the stream: what was written is read to its end, and nothing follows.
+    pub(crate) fn finish(&mut self) {
+        self.flush();
+        // What still waits for room is the last that a reader must have; it is written when there is some.
+        self.closed = Some("the process has ended".to_owned());
+    }
+
+    /// Says whether everything of a stream that was finished is in the logs.
+    pub(crate) fn is_written_out(&mut self) -> bool {
+        !self.is_stuck()
     }
 
     /// How many records were numbered; the reader has seen all of them when its next number is this one.
@@ -176,6 +231,19 @@ mod tests {
         stream.flush();
         assert!(!stream.take_back(Slot(0)));
         assert_eq!(events(&mut reader), [(0, Event::Enter(entry(1)))]);
+    }
+
+    #[test]
+    fn each_log_gets_every_record_and_one_that_nobody_reads_holds_nobody_up() {
+        let config = Config { memory: 1 << 20, disk: 0, spill_dir: "/nonexistent".into() };
+        let ((first, mut reader), (second, gone)) = (channel(config.clone()), channel(config));
+        let mut stream = Stream::branching([first, second]);
+        stream.emit(Slot(0), Event::ThreadEnded);
+        drop(gone);
+        stream.emit(Slot(1), Event::ThreadEnded);
+        assert!(!stream.is_stuck());
+        assert_eq!(events(&mut reader), [(0, Event::ThreadEnded), (1, Event::ThreadEnded)]);
+        assert_eq!(stream.written(), 2);
     }
 
     #[test]

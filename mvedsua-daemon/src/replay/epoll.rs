@@ -9,7 +9,7 @@ use std::collections::HashMap;
 const EVENT: usize = 12;
 
 /// The registrations whose values differ, by epoll descriptor and watched descriptor.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Registrations {
     differing: HashMap<(i32, i32), Pair>,
 }

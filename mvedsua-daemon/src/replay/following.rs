@@ -24,8 +24,10 @@ pub(crate) mod applying;
 mod counting;
 mod drain;
 mod letting_in;
+mod names;
 mod parted;
 mod patience;
+pub(crate) mod processes;
 pub(crate) mod reconcile;
 mod turns;
 
@@ -35,7 +37,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use mvedsua_common::syscalls::{self, Arg, Class, Order, Outcome, Row, Treatment, regions};
+use mvedsua_common::syscalls::{self, Arg, Class, Order, Outcome, Pairing, Row, Treatment, regions};
 
 use self::parted::Parted;
 use self::reconcile::{Reconcile, Rules};
@@ -51,11 +53,12 @@ use crate::ptrace::sys::{self, Resume, SyscallStop};
 use crate::ptrace::wait::{Bell, Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid, procfs};
 use crate::record::leading::{HeldThread, capture_inputs, lets_in, now};
-use crate::record::{CallEntry, CallReturn, Delivery, Event, Piece, PieceDir, Record, SignalRecord, Slot};
+use crate::record::{CallEntry, CallReturn, Delivery, Ending, Event, Piece, PieceDir, Record, SignalRecord, Slot};
 use crate::rules::Pace;
 use crate::symbols::Registers;
 use crate::update::process::{self, Process, Rewinding};
 use crate::update::session::Notice;
+pub(crate) use turns::waits;
 use turns::{Turn, Why};
 
 /// How long nothing may move before the order is relaxed although a thread still computes, and may come to its call by
@@ -99,6 +102,7 @@ pub(crate) struct Settings {
     pub(crate) agreement: Option<(Arc<AtomicU64>, Arc<Bell>)>,
     /// Rules for the differences that are meant, and where the leader's records are kept.
     pub(crate) reconcile: Reconcile,
+    pub(crate) pairing: Pairing,
 }
 
 #[derive(Clone, Debug)]
@@ -132,6 +136,18 @@ enum State {
     Exiting,
     /// Waits for a signal that it lets in for the time of one call.
     Suspending(Box<letting_in::Suspending>),
+    /// Makes a process.
+    Forking(Box<processes::Forking>),
+    /// Executes another program.
+    Executing(Box<processes::Executing>),
+    /// Makes a call whose result is the leader's.
+    Alike {
+        call: Box<Call>,
+        ret: Box<CallReturn>,
+        entered: bool,
+    },
+    /// Has come upon a fault that ends it, which may be what ends the leader too.
+    Faulted(Box<DivergenceKind>),
     /// Maps memory of its own where the leader mapped a file.
     Mapping {
         contents: bytes::Bytes,
@@ -232,6 +248,10 @@ pub(crate) struct Following {
     ended: bool,
     /// Set once the follower goes on although it has parted from the leader.
     parted: Option<Parted>,
+    /// Children that were made and that nobody has taken over yet.
+    births: Vec<processes::Birth>,
+    /// How the process ended, once it has lived through the whole of its stream.
+    finished: Option<Ending>,
 }
 
 impl Following {
@@ -269,6 +289,8 @@ impl Following {
             gone: BTreeSet::new(),
             ended: false,
             parted: None,
+            births: Vec::new(),
+            finished: None,
         }
     }
 
@@ -312,7 +334,10 @@ impl Following {
         sys::resume(tid, how, 0)
     }
 
-    pub(crate) fn on_stop(&mut self, _inbox: &Inbox, process: &mut Process, tid: Tid, stop: Stop) -> Result<()> {
+    pub(crate) fn on_stop(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, stop: Stop) -> Result<()> {
+        if stop == Stop::Event(libc::PTRACE_EVENT_EXEC) && self.settings.pairing == Pairing::Processes {
+            return self.on_exec(process, tid);
+        }
         if !self.threads.contains_key(&tid) {
             if !stop.is_end() {
                 self.orphans.push(tid);
@@ -333,13 +358,16 @@ impl Following {
                     self.diverge(process, divergence);
                     Ok(())
                 }
-                SyscallStop::Exit { ret } => self.on_exit(process, tid, ret),
-                SyscallStop::Neither => self.on_exit(process, tid, 0),
+                SyscallStop::Exit { ret } => self.on_exit(inbox, process, tid, ret),
+                SyscallStop::Neither => self.on_exit(inbox, process, tid, 0),
             },
             Stop::Signal(signo) => self.on_signal(process, tid, signo),
             Stop::Interrupted | Stop::Group(_) => self.on_interrupted(process, tid),
-            Stop::Event(libc::PTRACE_EVENT_CLONE) => {
+            Stop::Event(libc::PTRACE_EVENT_CLONE | libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK) => {
                 let child = Tid(sys::event_message(tid)? as i32);
+                if let Some(Thread { state: State::Forking(forking), .. }) = self.threads.get_mut(&tid) {
+                    forking.born = Some(child);
+                }
                 if let Some(Thread { state: State::Cloning { born, .. }, .. }) = self.threads.get_mut(&tid) {
                     *born = Some(child);
                 }
@@ -380,6 +408,7 @@ impl Following {
                 return self.advance(process);
             }
             State::Cloning { .. } => return sys::resume(tid, Resume::Syscall, 0),
+            State::Forking(_) | State::Executing(_) | State::Alike { .. } => return self.enter_paired(tid),
             State::Exiting => return sys::resume(tid, Resume::Cont, 0),
             State::Mapping { .. } => {
                 if let Some(Thread { state: State::Mapping { entered, .. }, .. }) = self.threads.get_mut(&tid) {
@@ -389,15 +418,19 @@ impl Following {
             }
             State::Own(_) => return self.begin_own(tid),
             State::Suspending(_) => return self.on_suspended(tid),
-            State::Running { .. } | State::AtCall(_) | State::Entered(_) | State::Parked(_) => {}
+            State::Running { .. } | State::AtCall(_) | State::Entered(_) | State::Parked(_) | State::Faulted(_) => {}
         }
         let counts = matches!(thread.counting, Counting::Follower(_));
         if self.on_own_entry(process, tid, nr, args)? || (counts && self.count_on(process, tid, nr, &args)?) {
             return Ok(());
         }
         let Some(thread) = self.threads.get(&tid) else { return Ok(()) };
-        let treatment = syscalls::treatment(nr, &args, &process.memory);
+        let treatment = syscalls::treatment_of(self.settings.pairing, nr, &args, &process.memory);
         match treatment {
+            Treatment::Absent(_) => {
+                sys::set_result(tid, -i64::from(libc::ENOSYS))?;
+                return self.go(tid, Resume::Sysemu, State::Running { local: None });
+            }
             Treatment::Row(row)
                 if row.class == Class::Local
                     && (self.is_on_its_own() || !lets_in(tid, nr, &args, &process.memory)?) =>
@@ -431,7 +464,10 @@ impl Following {
         self.go(tid, Resume::Syscall, state)
     }
 
-    fn on_exit(&mut self, process: &mut Process, tid: Tid, ret: i64) -> Result<()> {
+    fn on_exit(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, ret: i64) -> Result<()> {
+        if self.leave_paired(inbox, process, tid, ret)? {
+            return Ok(());
+        }
         if let Some(Thread { turn: Turn::Asleep { limit, ending }, .. }) = self.threads.get(&tid) {
             let wait = (*limit, *ending);
             return self.on_waited(process, tid, ret, wait);
@@ -472,7 +508,14 @@ impl Following {
         let synchronous = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
         if code <= 0 || !synchronous.contains(&signo) {
             // From outside, to a process that nobody knows: the leader got its own.
-            let own = matches!(thread.state, State::Own(_) | State::Suspending(_));
+            let own = matches!(
+                thread.state,
+                State::Own(_)
+                    | State::Suspending(_)
+                    | State::Forking(_)
+                    | State::Executing(_)
+                    | State::Alike { .. }
+            );
             return sys::resume(tid, if own { Resume::Syscall } else { Resume::Sysemu }, 0);
         }
         // A fault: the program's own business if the leader had the same one here, a crash otherwise.
@@ -487,6 +530,11 @@ impl Following {
         let mut address = [0; 8];
         address.copy_from_slice(&info[16..24]);
         let kind = DivergenceKind::Crash { signo, address: u64::from_ne_bytes(address) };
+        if self.settings.pairing == Pairing::Processes {
+            // Perhaps the leader ends by the same fault: its next record tells.
+            self.state(tid, State::Faulted(Box::new(kind)));
+            return self.advance(process);
+        }
         let divergence = self.describe(slot, kind, self.due.first_of(slot), None);
         self.diverge(process, divergence);
         Ok(())
@@ -508,9 +556,12 @@ impl Following {
         match thread.state {
             State::Local { .. }
             | State::Cloning { .. }
+            | State::Suspending(_)
+            | State::Forking(_)
+            | State::Executing(_)
+            | State::Alike { .. }
             | State::Exiting
             | State::Mapping { .. }
-            | State::Suspending(_)
             | State::Own(_) => sys::resume(tid, Resume::Syscall, 0),
             _ => {
                 thread.turn = Turn::Going;
@@ -525,7 +576,7 @@ impl Following {
         if !thread.last_record_seen {
             self.gone.insert(thread.slot);
         }
-        if matches!(thread.state, State::Exiting) {
+        if matches!(thread.state, State::Exiting) || self.finished.is_some() || self.is_executing() {
             return;
         }
         let kind = DivergenceKind::Gone { status: stop.to_string() };
@@ -708,6 +759,10 @@ fn describe_state(tid: Tid, thread: &Thread) -> String {
         State::Cloning { .. } => "makes a thread".to_owned(),
         State::Exiting => "ends".to_owned(),
         State::Suspending(_) => "waits for a signal".to_owned(),
+        State::Forking(_) => "makes a process".to_owned(),
+        State::Executing(_) => "executes another program".to_owned(),
+        State::Alike { call, .. } => format!("makes its {}", name(call.nr)),
+        State::Faulted(kind) => format!("came upon a fault: {kind:?}"),
         State::Mapping { .. } => "maps memory".to_owned(),
         State::Own(_) => "makes a call of the update's own".to_owned(),
         State::Parked(call) => format!("is parked in {}", name(call.nr)),

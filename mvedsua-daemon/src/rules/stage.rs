@@ -249,8 +249,18 @@ impl Stage {
                 let ret = ret.clone();
                 return self.returned(&rules, record, ret, out);
             }
-            Event::Signal(_) | Event::ThreadStarted { .. } | Event::ThreadEnded | Event::Gap(_) => {
+            Event::Signal(_)
+            | Event::ThreadStarted { .. }
+            | Event::ThreadEnded
+            | Event::Gap(_)
+            | Event::ProcessStarted { .. }
+            | Event::Executed(_)
+            | Event::ProcessEnded(_) => {
                 let ends = matches!(record.event, Event::ThreadEnded);
+                if matches!(record.event, Event::Executed(_) | Event::ProcessEnded(_)) {
+                    let all: Vec<Slot> = self.threads.keys().copied().collect();
+                    all.into_iter().for_each(|slot| self.settle(&rules, slot));
+                }
                 self.settle(&rules, slot);
                 if ends {
                     self.threads.remove(&slot);
@@ -280,7 +290,14 @@ impl Stage {
         match &record.event {
             Event::Call(entry, ret) => drop(self.look(record.slot, entry, Some(ret))),
             Event::Enter(entry) => drop(self.look(record.slot, entry, None)),
-            Event::Return(_) | Event::Signal(_) | Event::ThreadStarted { .. } | Event::ThreadEnded | Event::Gap(_) => {}
+            Event::Return(_)
+            | Event::Signal(_)
+            | Event::ThreadStarted { .. }
+            | Event::ThreadEnded
+            | Event::Gap(_)
+            | Event::ProcessStarted { .. }
+            | Event::Executed(_)
+            | Event::ProcessEnded(_) => {}
         }
     }
 

@@ -138,6 +138,20 @@ impl Process {
         }
     }
 
+    /// Forgets all threads but one, which is called `tid` from now on: it has executed another program.
+    pub(crate) fn become_single(&mut self, tid: Tid, slot: Slot) {
+        self.threads = BTreeMap::from([(tid, slot)]);
+        self.restarted.clear();
+        self.rings = None;
+    }
+
+    /// The only thread of a program that has just begun gets what is its own.
+    pub(crate) fn become_equipped(&mut self, tid: Tid, slot: Slot) -> Result<()> {
+        self.threads = BTreeMap::from([(tid, slot)]);
+        self.give_ring(tid)?;
+        self.patch_vdso()
+    }
+
     /// Makes the vDSO's functions visible to the recorder.
     pub(crate) fn patch_vdso(&self) -> Result<()> {
         let with = if self.rings.is_some() { With::Agent } else { With::Calls };

@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select, unbounded};
+use mvedsua_common::syscalls::Pairing;
 
 use super::birth;
 use super::process::{Process, Zombie, park};
@@ -36,6 +37,7 @@ use crate::ptrace::{Error, Pid, Result, Tid, procfs, regs, sys};
 use crate::record::Slot;
 use crate::record::leading::{self, Hold, Leading};
 use crate::record::pace::Pace;
+use crate::record::stream::Stream;
 use crate::replay::epoll::Pair;
 use crate::replay::following::reconcile::Recording;
 use crate::replay::following::{self, Following, Silence, Tally};

@@ -6,6 +6,7 @@
 //! - [`load`]: clients that check every reply against a model and remember the longest request.
 //! - [`daemon`]: the real `mvedsuad`, with directories of its own.
 //! - [`guests`]: small programs that check themselves, for each row of the system-call table.
+//! - [`side_by_side`]: programs under `mvedsuad run`.
 //! - [`snapshot`]: what a process looks like from outside, before and after.
 //! - [`process`]: processes by pid, with deadlines; nothing that was started survives its owner.
 
@@ -16,6 +17,7 @@ pub mod kvstore;
 pub mod load;
 pub mod process;
 pub mod server;
+pub mod side_by_side;
 pub mod snapshot;
 pub mod stand;
 pub mod wait;

@@ -8,12 +8,14 @@ mod fcntl;
 mod ioctl;
 mod ipc;
 mod others;
+mod paired;
 mod prctl;
 
 use super::model::{Irregular, Row};
 use super::regions::{self, Memory};
 
 pub use others::MAX_MESSAGES;
+pub use paired::{Pairing, treatment_of};
 
 /// One request, command or option of a call, with the row that describes it.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +34,14 @@ pub enum Treatment {
     ThreadClone(&'static Row),
     /// A process is forked: the leader does it, the follower gets a pid without a process.
     GhostFork(&'static Row),
+    /// A process is forked: both versions do it ([`Pairing::Processes`] alone).
+    Fork(&'static Row),
+    /// The program is replaced by another: both versions do it ([`Pairing::Processes`] alone).
+    Exec(&'static Row),
+    /// Each version makes the call, and both get the leader's result ([`Pairing::Processes`] alone).
+    Alike(&'static Row),
+    /// Both versions are told that this kernel does not have the call ([`Pairing::Processes`] alone).
+    Absent(&'static Row),
     /// A file is mapped: each version maps it, the follower from the leader's descriptor.
     MmapFile(&'static Row),
     /// `restart_syscall(2)`: the call that a stop interrupted goes on, and its row still holds.
@@ -48,6 +58,10 @@ impl Treatment {
             Treatment::Row(row)
             | Treatment::ThreadClone(row)
             | Treatment::GhostFork(row)
+            | Treatment::Fork(row)
+            | Treatment::Exec(row)
+            | Treatment::Alike(row)
+            | Treatment::Absent(row)
             | Treatment::MmapFile(row)
             | Treatment::Restart(row) => Some(row),
             Treatment::Refuse(_) => None,

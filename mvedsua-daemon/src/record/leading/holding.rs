@@ -106,6 +106,7 @@ impl Leading {
             .iter()
             .filter_map(|(tid, thread)| match &thread.state {
                 State::Held { .. } => None,
+                State::Executed => Some(format!("thread {tid} begins another program")),
                 State::Running => Some(format!("thread {tid} computes and makes no call")),
                 State::InCall(at) | State::Interrupted(at, _) | State::Restarting { call: at, .. } => {
                     Some(format!("thread {tid} is in {}({:#x}, …)", call(at), at.entry.args[0]))

@@ -9,6 +9,9 @@ impl Following {
             let kind = DivergenceKind::Gap { reason: gap.reason.clone() };
             return Ok(Applied::Diverged(Box::new(self.describe(slot, kind, Some(record), None))));
         }
+        if let Event::ProcessEnded(ending) = &record.event {
+            return self.finish(process, slot, *ending, record);
+        }
         let Some(tid) = process.tid(slot) else {
             if !self.gone.contains(&slot) {
                 // It is still to be born.
@@ -24,6 +27,28 @@ impl Following {
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::NotReady) };
         match (&record.event, &mut thread.state) {
             (Event::Call(..) | Event::Enter(_), State::AtCall(_)) => self.answer(process, tid, record),
+            (Event::Signal(signal), State::Faulted(kind)) if matches!(**kind, DivergenceKind::Crash { signo, .. } if signo == signal.signo) =>
+            {
+                let signo = signal.signo;
+                process.make_room_for_signal(tid)?;
+                self.state(tid, State::Running { local: None });
+                sys::resume(tid, Resume::Sysemu, signo)?;
+                Ok(Applied::Done)
+            }
+            (_, State::Faulted(kind)) => {
+                let kind = (**kind).clone();
+                Ok(Applied::Diverged(Box::new(self.describe(slot, kind, Some(record), None))))
+            }
+            (Event::ProcessStarted { stream, pid }, State::Forking(_)) => self.bear(process, tid, *stream, *pid),
+            (Event::Return(ret), State::Forking(forking)) if forking.returned => {
+                let call = forking.call.clone();
+                forking.registers().put_back(tid)?;
+                self.supply(process, tid, &call, ret)
+            }
+            (Event::Executed(executed), State::Entered(call)) => {
+                let call = call.clone();
+                self.replace_program(process, tid, &call, executed)
+            }
             (Event::Return(ret), State::Entered(call)) => {
                 let call = call.clone();
                 match &mut self.parted {
@@ -58,6 +83,8 @@ impl Following {
                 self.hold(born, 0, Why::Moved);
                 Ok(Applied::Done)
             }
+            // It belongs to the call behind the one that is being made.
+            (Event::Signal(_), State::Alike { .. } | State::Mapping { .. }) => Ok(Applied::NotReady),
             (Event::Signal(signal), _) if signal.delivery == Delivery::AtReturn => {
                 thread.at_return = Some(Box::new(signal.clone()));
                 Ok(Applied::Done)
@@ -155,7 +182,11 @@ impl Following {
             Ok(Some((entry, ret))) => (entry, ret.as_ref()),
             Ok(None) | Err(_) => (entry, ret),
         };
-        match filled.as_ref().map_err(Clone::clone).and_then(|_| compare_call(&call, entry)) {
+        let mut same = compare_call(&call, entry);
+        if same.is_err() && names::chosen(&call, entry).is_some() {
+            same = Ok(Evidence { calls: 1, ..Evidence::default() });
+        }
+        match filled.as_ref().map_err(Clone::clone).and_then(|_| same) {
             // What a rule leaves open was not compared in full.
             Ok(evidence) if matches!(filled, Ok(None)) => self.count(evidence),
             Ok(_) => {}
@@ -170,6 +201,11 @@ impl Following {
                 return Ok(divergence.map_or(Applied::NotReady, |divergence| Applied::Diverged(Box::new(divergence))));
             }
         }
+        if let Some(name) = names::chosen(&call, entry) {
+            // Written where the program keeps it, as if its random choice had been the leader's.
+            process.memory.write(call.args[usize::from(name.arg)], &name.bytes)?;
+            self.relaxed();
+        }
         self.agreed_to(record);
         self.trail.push(MatchedCall {
             seq: record.seq,
@@ -179,8 +215,21 @@ impl Following {
             ret: ret.map_or(0, |ret| ret.ret),
         });
         self.note_registration(&call, entry);
-        let treatment = syscalls::treatment(call.nr, &call.args, &process.memory);
+        let treatment = syscalls::treatment_of(self.settings.pairing, call.nr, &call.args, &process.memory);
         match (treatment, ret) {
+            (Treatment::Fork(_), None) => self.fork(process, tid, call),
+            (Treatment::Alike(_), Some(ret)) => {
+                let (nr, ret) = (call.nr, Box::new(ret.clone()));
+                self.make(tid, nr, State::Alike { call, ret, entered: false })?;
+                Ok(Applied::Done)
+            }
+            // The whole process ends when all of the stream was lived through.
+            (Treatment::Row(row), None)
+                if self.settings.pairing == Pairing::Processes && i64::from(row.nr) == libc::SYS_exit_group =>
+            {
+                self.state(tid, State::Entered(call));
+                Ok(Applied::Done)
+            }
             (Treatment::ThreadClone(_), None) => {
                 let nr = call.nr;
                 self.make(tid, nr, State::Cloning { call, born: None, returned: false })?;

@@ -116,9 +116,7 @@ impl Following {
         let (entry, ret) = match &record.event {
             Event::Call(entry, ret) => (entry, Some(ret)),
             Event::Enter(entry) => (entry, None),
-            Event::Return(_) | Event::Signal(_) | Event::ThreadStarted { .. } | Event::ThreadEnded | Event::Gap(_) => {
-                return Ok(Applied::NotReady);
-            }
+            _ => return Ok(Applied::NotReady),
         };
         let slot = record.slot;
         let Some(parted) = &mut self.parted else { return Ok(Applied::NotReady) };

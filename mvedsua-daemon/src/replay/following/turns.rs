@@ -87,7 +87,9 @@ impl Thread {
             | State::Suspending(_)
             | State::Exiting => true,
             State::Cloning { returned, .. } => !returned,
-            State::AtCall(_) | State::Entered(_) | State::Parked(_) => false,
+            State::Forking(ref forking) => !forking.returned,
+            State::Executing(_) | State::Alike { .. } => true,
+            State::Faulted(_) | State::AtCall(_) | State::Entered(_) | State::Parked(_) => false,
         };
         self.turn == Turn::Going && runs
     }
@@ -98,7 +100,7 @@ impl Thread {
 }
 
 /// Says whether a call of the thread's own may wait for another thread, or for a signal.
-pub(super) fn waits(nr: u32, args: &[u64; 6]) -> bool {
+pub(crate) fn waits(nr: u32, args: &[u64; 6]) -> bool {
     const WAITS: [i32; 5] = [
         libc::FUTEX_WAIT,
         libc::FUTEX_WAIT_BITSET,
@@ -152,7 +154,7 @@ fn reached(record: &Record) -> u64 {
         }
         Event::Enter(entry) => entry.at.0,
         // It belongs to the call that the thread is in.
-        Event::Return(_) | Event::Signal(_) | Event::ThreadStarted { .. } | Event::ThreadEnded | Event::Gap(_) => 0,
+        _ => 0,
     }
 }
 

@@ -27,7 +27,13 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     writer.set_waker(Arc::new(move || lead_bell.ring()));
     reader.set_waker(Arc::new(move || follow_bell.ring()));
     let pace = Arc::new(Pace::default());
-    let settings = leading::Settings { on_full: options.on_full, agreed, pace: Arc::clone(&pace) };
+    let settings = leading::Settings {
+        on_full: options.on_full,
+        agreed,
+        pace: Arc::clone(&pace),
+        pairing: Pairing::Threads,
+        streams: None,
+    };
     let told = match cooperation {
         Some(cooperation) => cooperation.wants_to_know(&Memory::open(pid)?)?.then_some(cooperation),
         None => None,
@@ -48,7 +54,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
             tracing::warn!(%error, "the program is not told of its update");
         }
         let threads = birth.threads.iter().map(|thread| (thread.tid, thread.slot, thread.parked.rewound()));
-        let leading = Leading::new(threads, &process.memory, writer, settings, core.notices.clone());
+        let leading = Leading::new(threads, &process.memory, Stream::new(writer), settings, core.notices.clone());
         leading.start()?;
         birth.pause = begun.elapsed();
         core.process = Some(process);
@@ -67,6 +73,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         tally: Arc::clone(&tally),
         agreement,
         reconcile,
+        pairing: Pairing::Threads,
     };
     let new_version = cooperation.zip(options.new_version.clone());
     let apply_timeout = options.apply_timeout;

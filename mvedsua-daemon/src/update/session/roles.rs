@@ -166,6 +166,7 @@ impl Running<'_> {
             // The process that leads from now on keeps its tracer.
             agreement: agreed.map(|agreed| (agreed, self.follow.bell())),
             reconcile: reconcile(self.follower, self.options, self.recording.as_ref(), direction),
+            pairing: Pairing::Threads,
         };
         let swapped: Vec<_> = registrations
             .iter()
@@ -204,7 +205,13 @@ impl Running<'_> {
         let bell = self.follow.bell();
         writer.set_waker(Arc::new(move || bell.ring()));
         let pace = Arc::clone(&self.pace);
-        let settings = leading::Settings { on_full: self.options.on_full, agreed: moved.agreed.clone(), pace };
+        let settings = leading::Settings {
+            on_full: self.options.on_full,
+            agreed: moved.agreed.clone(),
+            pace,
+            pairing: Pairing::Threads,
+            streams: None,
+        };
         self.follow.ask(move |core| {
             let notices = core.notices.clone();
             let (inbox, process, role) = parts(core)?;
@@ -233,7 +240,7 @@ impl Running<'_> {
                 pending.queue(inbox, process, &gated)?;
             }
             let threads = gated.iter().map(|thread| (thread.tid, thread.slot, thread.rewound));
-            let leading = Leading::new(threads, &process.memory, writer, settings, notices);
+            let leading = Leading::new(threads, &process.memory, Stream::new(writer), settings, notices);
             leading.start()?;
             *role = Role::Leading(Box::new(leading));
             Ok(())

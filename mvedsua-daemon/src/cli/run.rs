@@ -1,0 +1,113 @@
+//! `run`: several versions side by side from the start. It needs no daemon.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::args::{Cli, OnFullLog, RunArgs};
+use super::{rules, words};
+use crate::ptrace::launch::Program;
+use crate::record::Ending;
+use crate::report::Payloads;
+use crate::rules::Counts;
+use crate::side_by_side::{self, MOST_FOLLOWERS, Plan, Report, Version};
+use crate::update::OnFull;
+
+/// What `timeout(1)`, `env(1)` and the like exit with when they fail themselves.
+const FAILED: u8 = 125;
+const USAGE: u8 = 2;
+/// That of an update that was rolled back because the versions differed.
+const PARTED: u8 = 10;
+/// What a shell adds to the number of a signal.
+const BY_SIGNAL: u8 = 128;
+
+/// Why nothing was run.
+struct NotRun {
+    why: String,
+    code: u8,
+}
+
+pub(super) fn run(cli: &Cli, args: &RunArgs) -> u8 {
+    let done = plan(args).and_then(|plan| {
+        let report = side_by_side::run(plan);
+        report.map_err(|error| NotRun { why: format!("running side by side: {error}"), code: FAILED })
+    });
+    match done {
+        Ok(report) => tell(cli, args, &report),
+        Err(NotRun { why, code }) => {
+            complain(&why);
+            code
+        }
+    }
+}
+
+fn plan(args: &RunArgs) -> Result<Plan, NotRun> {
+    let not_started = |error: crate::ptrace::launch::NotStarted| NotRun { code: error.code, why: error.to_string() };
+    let leader = Program::find(&args.command).map_err(not_started)?;
+    let name = args.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let copy = || Version { name: name.clone(), program: leader.clone(), rules: None };
+    let mut followers: Vec<Version> = std::iter::repeat_with(copy).take(args.copies.min(MOST_FOLLOWERS + 1)).collect();
+    for one in &args.follower {
+        followers.push(version(one)?);
+    }
+    if followers.len() > MOST_FOLLOWERS {
+        return Err(NotRun { why: format!("at most {MOST_FOLLOWERS} versions can follow"), code: USAGE });
+    }
+    let on_full = match args.on_full {
+        OnFullLog::Wait => OnFull::Block,
+        OnFullLog::Drop => OnFull::Rollback,
+    };
+    let log = crate::log::Config { memory: args.log_memory, disk: 0, spill_dir: std::env::temp_dir() };
+    let hang_timeout = args.hang_timeout;
+    Ok(Plan { leader, followers, on_divergence: args.on_divergence, on_full, log, hang_timeout })
+}
+
+/// Reads `CMD ARGS[,rules=FILE]`.
+fn version(text: &str) -> Result<Version, NotRun> {
+    let usage = |why: String| NotRun { why, code: USAGE };
+    let (command, file) = match text.rsplit_once(",rules=") {
+        Some((command, file)) => (command, Some(file)),
+        None => (text, None),
+    };
+    let Some(words) = words::split(command) else {
+        return Err(usage(format!("a quote is not closed in {command}")));
+    };
+    let program = Program::find(&words).map_err(|error| usage(format!("the follower {command}: {error}")))?;
+    let rules = match file {
+        Some(file) => {
+            let source = rules::read_good(Path::new(file)).map_err(|problem| usage(problem.to_string()))?;
+            crate::rules::check(&source).rules.map(|rules| Arc::new(Counts::new(Arc::new(rules))))
+        }
+        None => None,
+    };
+    Ok(Version { name: command.to_owned(), program, rules })
+}
+
+fn tell(cli: &Cli, args: &RunArgs, report: &Report) -> u8 {
+    let payloads = if args.payloads { Payloads::Shown } else { Payloads::Redacted };
+    if let Some(path) = &args.report
+        && let Err(error) = write(path, &report.to_json(payloads))
+    {
+        complain(&format!("writing the report {}: {error}", path.display()));
+    }
+    if args.verbose || !report.all_followed() {
+        let text = if cli.json { format!("{}\n", report.to_json(payloads)) } else { report.text() };
+        // Where even that cannot be written there is nobody to tell.
+        drop(std::io::stderr().write_all(text.as_bytes()));
+    }
+    match report.leader {
+        _ if report.stopped => PARTED,
+        Ending::Exited(code) => code as u8,
+        Ending::Killed(signo) => BY_SIGNAL.wrapping_add(signo as u8),
+    }
+}
+
+fn write(path: &Path, report: &Value) -> std::io::Result<()> {
+    std::fs::write(path, format!("{report:#}\n"))
+}
+
+fn complain(why: &str) {
+    drop(writeln!(std::io::stderr(), "mvedsuad: {why}"));
+}

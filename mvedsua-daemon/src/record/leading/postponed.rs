@@ -1,0 +1,122 @@
+//! Signals that come while a thread is in user code.
+//!
+//! The follower can be given a signal where its thread makes a call, and nowhere else. A handler that runs before the program
+//! looks at a flag in the one version and behind it in the other makes them part. So, where the processes are paired and so
+//! the program is ours from its start, the leader's thread is given a signal at its next call too. One that computes for
+//! [`LONGEST`] is given it where it is.
+//!
+//! A signal that waits when a call returns is no such case: it is delivered before the program sees the result, and recorded
+//! with the call.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::replay::following::waits;
+
+/// How long a signal waits for the next call of its thread.
+const LONGEST: Duration = Duration::from_millis(20);
+
+/// A signal that waits.
+#[derive(Debug)]
+pub(super) struct Postponed {
+    signo: i32,
+    info: sys::SigInfo,
+    since: Instant,
+    /// It is on its way to the thread, for the second time.
+    sent: bool,
+}
+
+/// Says whether a signal is the thread's own fault.
+fn is_fault(info: &sys::SigInfo, signo: i32) -> bool {
+    let code = i32::from_ne_bytes([info[8], info[9], info[10], info[11]]);
+    let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
+    code > 0 && faults.contains(&signo)
+}
+
+fn send(tid: Tid, signo: i32) {
+    // SAFETY: takes integers only.
+    unsafe { libc::syscall(libc::SYS_tkill, tid.0, signo) };
+}
+
+impl Leading {
+    /// Says whether a signal may wait for a thread that returns from a call.
+    pub(super) fn looks_for_signals(&self, tid: Tid, call: &Call) -> Result<bool> {
+        let paired = self.settings.pairing == Pairing::Processes && call.order().is_some();
+        Ok(sends_signals(call.entry.nr) || paired && sys::has_open_signal(tid)?)
+    }
+
+    /// Keeps a signal for the thread's next call, if it is one that can wait. One that comes for the second time is given the
+    /// particulars that it came with first.
+    pub(super) fn postpone(&mut self, tid: Tid, signo: i32) -> Result<bool> {
+        if self.settings.pairing == Pairing::Threads || self.failed {
+            return Ok(false);
+        }
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
+        if let Some(at) = thread.postponed.iter().position(|one| one.sent && one.signo == signo) {
+            if let Some(one) = thread.postponed.remove(at) {
+                sys::set_siginfo(tid, &one.info)?;
+            }
+            return Ok(false);
+        }
+        let info = sys::get_siginfo(tid)?;
+        let at_once = thread.deliverable & signal_bit(signo) != 0;
+        if !matches!(thread.state, State::Running) || is_fault(&info, signo) || at_once {
+            return Ok(false);
+        }
+        thread.postponed.push_back(Postponed { signo, info, since: Instant::now(), sent: false });
+        Ok(true)
+    }
+
+    /// Gives a thread that is about to make a call the signal that waits for it; says whether the call is made afterwards. In a
+    /// call of its own that waits it is given the signal where it waits. Other calls of its own are no place that the follower
+    /// could be found at; but one that changes what becomes of signals comes after those that were there before.
+    pub(super) fn give_postponed(&mut self, process: &Process, tid: Tid, nr: u32, args: &[u64; 6]) -> Result<bool> {
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
+        let Some(one) = thread.postponed.iter_mut().find(|one| !one.sent) else { return Ok(false) };
+        if !matches!(thread.state, State::Running) {
+            return Ok(false);
+        }
+        let signo = one.signo;
+        if waits(nr, args) {
+            one.sent = true;
+            send(tid, signo);
+            return Ok(false);
+        }
+        let treatment = syscalls::treatment_of(self.settings.pairing, nr, args, &process.memory);
+        let own = matches!(treatment, Treatment::Row(row) if row.class == Class::Local);
+        if own && i64::from(nr) != libc::SYS_rt_sigaction && !lets_in(tid, nr, args, &process.memory)? {
+            return Ok(false);
+        }
+        one.sent = true;
+        let mut regs = sys::get_regs(tid)?;
+        regs::undo_entry(&mut regs, nr);
+        sys::set_regs(tid, &regs)?;
+        self.go(tid, signo)?;
+        Ok(true)
+    }
+
+    /// A thread returns from a call that may have blocked a signal that waits: from now on it waits in the kernel, as if it had
+    /// come a little later.
+    pub(super) fn hand_over_blocked(&mut self, tid: Tid) -> Result<()> {
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
+        if thread.postponed.iter().all(|one| one.sent) {
+            return Ok(());
+        }
+        let blocked = sys::get_sigmask(tid)?;
+        for one in thread.postponed.iter_mut().filter(|one| !one.sent && blocked & signal_bit(one.signo) != 0) {
+            one.sent = true;
+            send(tid, one.signo);
+        }
+        Ok(())
+    }
+
+    /// Sends the signals that have waited long enough.
+    pub(super) fn send_postponed(&mut self) {
+        for (tid, thread) in &mut self.threads {
+            for one in thread.postponed.iter_mut().filter(|one| !one.sent && one.since.elapsed() > LONGEST) {
+                one.sent = true;
+                send(*tid, one.signo);
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The leader's processes, where they are recorded too: children, other programs, the end.
+//!
+//! Each process has a stream of its own. The record of a `fork` names the child's; whoever drives the leader's processes
+//! takes [`Birth`]s and records the children with a [`Leading`] each. An `execve` that succeeds is a record of its own,
+//! behind its entry: the follower replaces its program when it knows that the leader has. The end of a process is the last
+//! record of its stream, whether it ended by itself or by a signal.
+
+use super::*;
+use crate::ptrace::ring::Area;
+use crate::record::{Ending, Executed, StreamId};
+use crate::side_by_side::program::{self, secrets};
+use crate::update::process::Footprint;
+use crate::update::rings::Rings;
+
+/// A child that was forked.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    pub(crate) child: Tid,
+    /// What was changed in its parent, and so in it.
+    pub(crate) footprint: Footprint,
+    /// Where its parent's rings are, which are not the child's.
+    pub(crate) rings: Option<Area>,
+    /// Its stream; given by whoever drives the processes, before the record of the birth is written.
+    pub(crate) stream: Option<Stream>,
+}
+
+impl Birth {
+    pub(super) fn of(process: &Process, child: Tid) -> Birth {
+        let rings = process.rings.as_ref().map(Rings::area);
+        Birth { child, footprint: process.footprint.clone(), rings, stream: None }
+    }
+}
+
+/// Opens a stream for a process.
+pub(crate) trait Streams: std::fmt::Debug + Send + Sync {
+    /// Returns the number of a new stream and its recorder's end. Those who follow can have the other ends from now on.
+    fn open(&self) -> (StreamId, Stream);
+}
+
+/// Returns what an `execve` would execute, as a path from the root.
+pub(super) fn program(pid: Pid, entry: &CallEntry) -> Bytes {
+    let at = i64::from(entry.nr) == libc::SYS_execveat;
+    let path = entry.inputs.iter().find(|piece| piece.arg == u8::from(at)).map(|piece| piece.bytes.clone());
+    let path = path.unwrap_or_default();
+    let path = path.strip_suffix(b"\0").unwrap_or(&path);
+    if path.starts_with(b"/") {
+        return Bytes::copy_from_slice(path);
+    }
+    let below = match entry.args[0] as i32 {
+        fd if at && fd != libc::AT_FDCWD => format!("/proc/{pid}/fd/{fd}"),
+        _ => format!("/proc/{pid}/cwd"),
+    };
+    let below = std::fs::read_link(below).unwrap_or_default();
+    let mut whole = std::os::unix::ffi::OsStringExt::into_vec(below.into_os_string());
+    if !path.is_empty() {
+        whole.push(b'/');
+        whole.extend_from_slice(path);
+    }
+    Bytes::from(whole)
+}
+
+impl Leading {
+    /// Takes the children that were born since it was asked last.
+    pub(crate) fn take_births(&mut self) -> Vec<Birth> {
+        std::mem::take(&mut self.births)
+    }
+
+    /// Says whether the process has ended and everything of it is in the logs.
+    pub(crate) fn is_over(&mut self) -> bool {
+        self.threads.is_empty() && (self.failed || self.stream.is_written_out())
+    }
+
+    /// A log has no room, and the leader does not wait for any: its follower is given up.
+    pub(super) fn give_up_full(&mut self) {
+        let others = self.stream.abandon_full();
+        self.notify(Notice::LogFull);
+        if !others {
+            self.failed = true;
+            self.stream.close("the log is full".into());
+        }
+    }
+
+    /// Writes the record of a birth, in the stream of the parent, once the child has a stream.
+    pub(super) fn emit_birth(&mut self, process: &Process, parent: Tid, child: Tid) -> Result<()> {
+        let (Some(streams), Some(slot)) = (&self.settings.streams, process.slot(parent)) else { return Ok(()) };
+        if self.failed {
+            return Ok(());
+        }
+        let (id, stream) = streams.open();
+        if let Some(birth) = self.births.last_mut() {
+            birth.stream = Some(stream);
+        }
+        self.stream.emit(slot, Event::ProcessStarted { stream: id, pid: child.0 });
+        Ok(())
+    }
+
+    /// The program was replaced: one thread is left, under the name of the process.
+    pub(super) fn on_exec(&mut self, process: &mut Process, tid: Tid) -> Result<()> {
+        let former = Tid(sys::event_message(tid)? as i32);
+        self.note_times(process, former);
+        let Some(mut thread) = self.threads.remove(&former).or_else(|| self.threads.remove(&tid)) else {
+            return self.go(tid, 0);
+        };
+        self.threads.clear();
+        self.blocked.clear();
+        self.awaiting.clear();
+        let slot = thread.slot;
+        process.become_single(tid, slot);
+        if !self.failed {
+            let path = thread.program.take().unwrap_or_default();
+            let random = secrets(process.pid)?;
+            self.stream.emit(slot, Event::Executed(Executed { path, random }));
+        }
+        thread.state = State::Executed;
+        self.threads.insert(tid, thread);
+        self.go(tid, 0)
+    }
+
+    /// The new program is about to execute its first instruction.
+    pub(super) fn begin_program(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid) {
+        if self.failed {
+            return;
+        }
+        if let Err(error) = program::begin(inbox, process, tid, crate::ptrace::ring::Mode::Note) {
+            let reason = error.to_string();
+            self.fail(Notice::Refused { call: "execve".into(), reason: reason.clone() }, &reason);
+        }
+    }
+
+    /// A thread ended, by itself or with its process.
+    pub(super) fn on_paired_end(&mut self, slot: Slot, thread: Option<Thread>, stop: Stop) {
+        let leaves = |call: &Call| i64::from(call.entry.nr) == libc::SYS_exit;
+        let alone = matches!(thread.map(|thread| thread.state), Some(State::InCall(call)) if leaves(&call));
+        if !self.threads.is_empty() {
+            // All others end by an exit of the whole, by a signal or because one executes another program; that is a record of
+            // its own.
+            if alone && !self.failed {
+                self.stream.emit(slot, Event::ThreadEnded);
+            }
+            return;
+        }
+        if !self.failed {
+            let ending = match stop {
+                Stop::Killed(signo) => Ending::Killed(signo),
+                Stop::Exited(code) => Ending::Exited(code),
+                _ => return,
+            };
+            self.stream.emit(slot, Event::ProcessEnded(ending));
+            self.stream.finish();
+        }
+        self.notify(Notice::LeaderEnded { status: stop.to_string() });
+    }
+}

@@ -1,0 +1,317 @@
+//! The follower's processes, where they are paired with the leader's: children, other programs, the end.
+//!
+//! A child of the follower is real, and its pid is the leader's child's. It is made with `CLONE_PARENT`: so it is nobody's
+//! child in the follower, whose own waiting is answered from the records, and is reaped by whoever traces it. A program is
+//! replaced for real too, by that which the leader's path names. The end is made when everything of the stream was lived
+//! through: an `exit_group` is answered by nothing until then, since other threads may have records behind its entry.
+
+use super::*;
+use crate::ptrace::ring::{Area, Mode};
+use crate::record::{Executed, StreamId};
+use crate::side_by_side::program;
+use crate::update::process::Footprint;
+use crate::update::rings::Rings;
+
+const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
+const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
+const CLONE_VFORK: u64 = libc::CLONE_VFORK as u64;
+const CLONE_VM: u64 = libc::CLONE_VM as u64;
+const CLONE_CHILD_SETTID: u64 = libc::CLONE_CHILD_SETTID as u64;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// Bytes of `struct clone_args` of Linux 5.7 and later.
+const CLONE_ARGS: usize = 88;
+/// The longest path that is executed, with its NUL.
+const PATH_MAX: usize = 4096;
+
+/// Registers that carry a call's arguments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ArgRegisters([u64; 6]);
+
+impl ArgRegisters {
+    /// Gives a stopped thread its arguments back.
+    pub(crate) fn put_back(self, tid: Tid) -> Result<()> {
+        let mut regs = sys::get_regs(tid)?;
+        [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = self.0;
+        sys::set_regs(tid, &regs)
+    }
+}
+
+/// A thread that makes a process.
+#[derive(Debug)]
+pub(super) struct Forking {
+    pub(super) call: Box<Call>,
+    pub(super) born: Option<Tid>,
+    pub(super) returned: bool,
+    entered: bool,
+    /// Where the child's id is written in the child's memory, if anywhere.
+    child_tid: Option<u64>,
+}
+
+impl Forking {
+    pub(super) fn registers(&self) -> ArgRegisters {
+        ArgRegisters(self.call.args)
+    }
+}
+
+/// A thread that executes another program.
+#[derive(Debug)]
+pub(super) struct Executing {
+    path: String,
+    random: [u8; 16],
+    entered: bool,
+    executed: bool,
+}
+
+/// A child that was made.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    pub(crate) child: Tid,
+    /// The leader's twin of the child.
+    pub(crate) twin: Pid,
+    pub(crate) stream: StreamId,
+    pub(crate) footprint: Footprint,
+    /// Where its parent's rings are, which are not the child's.
+    pub(crate) rings: Option<Area>,
+    pub(crate) registers: ArgRegisters,
+    /// Where the twin's id is to stand in the child's memory.
+    pub(crate) child_tid: Option<u64>,
+    pub(crate) registrations: Registrations,
+}
+
+impl Following {
+    /// Takes the children that were made since it was asked last.
+    pub(crate) fn take_births(&mut self) -> Vec<Birth> {
+        std::mem::take(&mut self.births)
+    }
+
+    /// Takes over what the parent knew of its epoll sets.
+    pub(crate) fn inherit(&mut self, registrations: Registrations) {
+        self.registrations = registrations;
+    }
+
+    /// Returns how the process ended, if it has lived through its whole stream.
+    pub(crate) fn finished(&self) -> Option<Ending> {
+        self.finished
+    }
+
+    /// Says whether all threads have ended.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.threads.is_empty()
+    }
+
+    /// Says whether the records ended before the process did.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.finished.is_none() && !self.ended && self.due.is_empty() && self.reader.is_finished()
+    }
+
+    pub(super) fn is_executing(&self) -> bool {
+        self.threads.values().any(|thread| matches!(thread.state, State::Executing(_)))
+    }
+
+    /// Makes a process where the leader has made one.
+    pub(super) fn fork(&mut self, process: &Process, tid: Tid, call: Box<Call>) -> Result<Applied> {
+        let mut regs = sys::get_regs(tid)?;
+        regs::undo_entry(&mut regs, call.nr);
+        let mut child_tid = None;
+        match i64::from(call.nr) {
+            libc::SYS_clone3 => {
+                let len = (call.args[1] as usize).min(CLONE_ARGS);
+                let mut args = [0; CLONE_ARGS / 8];
+                for (at, word) in args.iter_mut().enumerate().take(len / 8) {
+                    *word = process.memory.read_u64(call.args[0] + 8 * at as u64)?;
+                }
+                let [flags, _, child, _, signal, _, _, _, set_tid, set_tid_size, cgroup] = &mut args;
+                if *flags & CLONE_CHILD_SETTID != 0 {
+                    child_tid = Some(*child);
+                }
+                *flags = *flags & !(CLONE_PIDFD | CLONE_INTO_CGROUP) | CLONE_PARENT;
+                // The parent's signal holds.
+                (*signal, *set_tid, *set_tid_size, *cgroup) = (0, 0, 0, 0);
+                let bytes: Vec<u8> = args.iter().flat_map(|word| word.to_ne_bytes()).collect();
+                let place = self.scratch(process, tid);
+                process.memory.write(place, &bytes)?;
+                (regs.rdi, regs.rsi) = (place, call.args[1].min(CLONE_ARGS as u64));
+            }
+            libc::SYS_clone => {
+                regs.rdi = call.args[0] & !CLONE_PIDFD | CLONE_PARENT;
+                if call.args[0] & CLONE_CHILD_SETTID != 0 {
+                    child_tid = Some(call.args[3]);
+                }
+            }
+            nr => {
+                let shared = if nr == libc::SYS_vfork { CLONE_VM | CLONE_VFORK } else { 0 };
+                regs.rax = libc::SYS_clone as u64;
+                regs.rdi = shared | CLONE_PARENT | libc::SIGCHLD as u64;
+                (regs.rsi, regs.rdx, regs.r10, regs.r8) = (0, 0, 0, 0);
+            }
+        }
+        sys::set_regs(tid, &regs)?;
+        let forking = Forking { call, born: None, returned: false, entered: false, child_tid };
+        self.go(tid, Resume::Syscall, State::Forking(Box::new(forking)))?;
+        Ok(Applied::Done)
+    }
+
+    /// Returns memory that nothing uses while the thread is stopped, room for a path.
+    fn scratch(&self, process: &Process, tid: Tid) -> u64 {
+        process.block(process.slot(tid).unwrap_or(Slot(0))) - 2 * PATH_MAX as u64
+    }
+
+    /// The second entry of a call that is made for real.
+    pub(super) fn enter_paired(&mut self, tid: Tid) -> Result<()> {
+        match self.threads.get_mut(&tid).map(|thread| &mut thread.state) {
+            Some(State::Forking(forking)) => forking.entered = true,
+            Some(State::Executing(executing)) => executing.entered = true,
+            Some(State::Alike { entered, .. }) => *entered = true,
+            _ => {}
+        }
+        sys::resume(tid, Resume::Syscall, 0)
+    }
+
+    /// The return from such a call; says whether it was one.
+    pub(super) fn leave_paired(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, ret: i64) -> Result<bool> {
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
+        let slot = thread.slot;
+        match &mut thread.state {
+            State::Forking(forking) if forking.born.is_some() => {
+                forking.returned = true;
+                self.advance(process)?;
+            }
+            State::Forking(forking) if forking.entered && ret < 0 && !regs::is_interrupted(ret) => {
+                self.fails(process, slot, format!("the follower could not make a process: {}", error(ret)));
+            }
+            State::Executing(executing) if executing.executed => {
+                let random = executing.random;
+                program::begin(inbox, process, tid, Mode::Answer)?;
+                program::share_secrets(process.pid, &process.memory, &random)?;
+                self.state(tid, State::Running { local: None });
+                self.hold(tid, 0, Why::Moved);
+                self.advance(process)?;
+            }
+            State::Executing(executing) if executing.entered && ret < 0 => {
+                let reason = format!("the follower could not execute {}: {}", executing.path, error(ret));
+                self.fails(process, slot, reason);
+            }
+            State::Alike { call, ret, entered: true } => {
+                let (call, ret) = (call.clone(), ret.clone());
+                self.supply(process, tid, &call, &ret)?;
+                self.advance(process)?;
+            }
+            // The exit of the undone entry.
+            State::Forking(_) | State::Executing(_) | State::Alike { .. } => {
+                sys::resume(tid, Resume::Syscall, 0)?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn fails(&mut self, process: &Process, slot: Slot, reason: String) {
+        let divergence = self.describe(slot, DivergenceKind::Gap { reason }, self.due.first_of(slot), None);
+        self.diverge(process, divergence);
+    }
+
+    /// Hands the child of a thread to whoever drives the processes.
+    pub(super) fn bear(&mut self, process: &Process, tid: Tid, stream: StreamId, twin: i32) -> Result<Applied> {
+        let Some(Thread { state: State::Forking(forking), .. }) = self.threads.get(&tid) else {
+            return Ok(Applied::NotReady);
+        };
+        let Some(child) = forking.born else { return Ok(Applied::NotReady) };
+        self.births.push(Birth {
+            child,
+            twin: Pid(twin),
+            stream,
+            footprint: process.footprint.clone(),
+            rings: process.rings.as_ref().map(Rings::area),
+            registers: forking.registers(),
+            child_tid: forking.child_tid,
+            registrations: self.registrations.clone(),
+        });
+        Ok(Applied::Done)
+    }
+
+    /// Replaces the program, as the leader has.
+    pub(super) fn replace_program(
+        &mut self,
+        process: &Process,
+        tid: Tid,
+        call: &Call,
+        executed: &Executed,
+    ) -> Result<Applied> {
+        let path = String::from_utf8_lossy(&executed.path).into_owned();
+        if executed.path.len() >= PATH_MAX {
+            let kind = DivergenceKind::Gap { reason: format!("the path of the program is too long: {path}") };
+            let slot = process.slot(tid).unwrap_or(Slot(0));
+            return Ok(Applied::Diverged(Box::new(self.describe(slot, kind, None, Some(call)))));
+        }
+        let place = self.scratch(process, tid);
+        process.memory.write(place, &[&executed.path[..], b"\0"].concat())?;
+        let mut regs = sys::get_regs(tid)?;
+        regs::undo_entry(&mut regs, libc::SYS_execve as u32);
+        if i64::from(call.nr) == libc::SYS_execveat {
+            (regs.rsi, regs.rdx) = (call.args[2], call.args[3]);
+        }
+        regs.rdi = place;
+        sys::set_regs(tid, &regs)?;
+        let executing = Executing { path, random: executed.random, entered: false, executed: false };
+        self.go(tid, Resume::Syscall, State::Executing(Box::new(executing)))?;
+        Ok(Applied::Done)
+    }
+
+    /// The program was replaced: one thread is left, under the name of the process.
+    pub(super) fn on_exec(&mut self, process: &mut Process, tid: Tid) -> Result<()> {
+        let former = Tid(sys::event_message(tid)? as i32);
+        self.count_told(process, former);
+        let Some(mut thread) = self.threads.remove(&former).or_else(|| self.threads.remove(&tid)) else {
+            return sys::resume(tid, Resume::Sysemu, 0);
+        };
+        if let State::Executing(executing) = &mut thread.state {
+            executing.executed = true;
+        }
+        process.become_single(tid, thread.slot);
+        self.threads = BTreeMap::from([(tid, thread)]);
+        self.orphans.clear();
+        self.own_files.clear();
+        sys::resume(tid, Resume::Syscall, 0)
+    }
+
+    /// The leader's process has ended, and this one has lived through all that it did: it ends too.
+    pub(super) fn finish(&mut self, process: &Process, slot: Slot, ending: Ending, record: &Record) -> Result<Applied> {
+        let fault = self.threads.values().find_map(|thread| match &thread.state {
+            State::Faulted(kind) => Some((thread.slot, (**kind).clone())),
+            _ => None,
+        });
+        if let Some((faulted, kind)) = fault {
+            let same = matches!(kind, DivergenceKind::Crash { signo, .. } if ending == Ending::Killed(signo));
+            if !same {
+                return Ok(Applied::Diverged(Box::new(self.describe(faulted, kind, Some(record), None))));
+            }
+        } else if let Ending::Killed(signo) = ending
+            && synchronous(signo)
+            && self.threads.values().any(|thread| thread.slot == slot && thread.is_on_its_way())
+        {
+            // It computes and comes upon the same fault, or upon something else.
+            return Ok(Applied::NotReady);
+        }
+        self.finished = Some(ending);
+        self.ended = true;
+        match sys::kill(process.pid, libc::SIGKILL) {
+            Err(error) if !error.is_gone() => Err(error),
+            _ => Ok(Applied::Done),
+        }
+    }
+}
+
+impl Thread {
+    /// Says whether the thread will make a stop by itself.
+    fn is_on_its_way(&self) -> bool {
+        matches!(self.state, State::Running { local: None }) && !self.is_held()
+    }
+}
+
+fn synchronous(signo: i32) -> bool {
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP].contains(&signo)
+}
+
+fn error(ret: i64) -> std::io::Error {
+    std::io::Error::from_raw_os_error(-ret as i32)
+}

@@ -1,0 +1,281 @@
+//! Drives the processes of one follower: each lives through the stream of its twin.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, unbounded};
+use mvedsua_common::syscalls::Pairing;
+
+use super::report::{Followed, FollowerEnd};
+use super::streams::Streams;
+use super::tree::{Order, Tracees, Tree, leave_ring};
+use crate::compare::Divergence;
+use crate::log::Reader;
+use crate::ptrace::memory::Memory;
+use crate::ptrace::wait::{Inbox, Stop};
+use crate::ptrace::{Pid, Result, Tid, procfs, sys};
+use crate::record::{Slot, StreamId};
+use crate::replay::following::processes::Birth;
+use crate::replay::following::reconcile::Reconcile;
+use crate::replay::following::{Following, Settings, Silence, Tally};
+use crate::rules::{Counts, Descriptors};
+use crate::update::process::{Half, Process};
+use crate::update::session::Notice;
+
+/// What a follower needs beside its processes.
+pub(super) struct Ways {
+    pub(super) number: usize,
+    pub(super) streams: Arc<Streams>,
+    pub(super) hang_timeout: Duration,
+    pub(super) rules: Option<Arc<Counts>>,
+    /// Told once, at the end.
+    pub(super) tell: Box<dyn Fn(FollowerEnd, Followed) + Send>,
+}
+
+struct Member {
+    /// The leader's process that it is paired with.
+    twin: Pid,
+    process: Process,
+    role: Following,
+    tally: Arc<Tally>,
+    notices: Receiver<Notice>,
+}
+
+/// The processes of a follower.
+pub(super) struct Follower {
+    inbox: Inbox,
+    ways: Ways,
+    members: BTreeMap<Pid, Member>,
+    /// Children whose first stop came before the record of their birth, and the other way round.
+    stopped: BTreeSet<Tid>,
+    born: BTreeMap<Tid, Birth>,
+    followed: Followed,
+    /// Set when it follows no more: it only ends.
+    ended: Option<FollowerEnd>,
+}
+
+impl Follower {
+    /// Takes over the first process, which stands before its first instruction, and lets it go.
+    pub(super) fn start(inbox: Inbox, process: Process, twin: Pid, ways: Ways) -> Result<Follower> {
+        let mut follower = Follower {
+            inbox,
+            ways,
+            members: BTreeMap::new(),
+            stopped: BTreeSet::new(),
+            born: BTreeMap::new(),
+            followed: Followed::default(),
+            ended: None,
+        };
+        let main = process.pid.main();
+        if let Some(reader) = follower.ways.streams.take(follower.ways.number, StreamId(0)) {
+            follower.take_over(process, main, twin, reader, |_| {})?;
+        }
+        Ok(follower)
+    }
+
+    fn take_over(
+        &mut self,
+        process: Process,
+        tid: Tid,
+        twin: Pid,
+        reader: Reader,
+        prepare: impl FnOnce(&mut Following),
+    ) -> Result<()> {
+        let (sender, notices) = unbounded();
+        let tally = Arc::new(Tally::default());
+        let descriptors = || Descriptors::new(crate::update::descriptors::open_in(twin));
+        let settings = Settings {
+            hang_timeout: self.ways.hang_timeout,
+            silence: Silence::Accepted,
+            tally: Arc::clone(&tally),
+            agreement: None,
+            reconcile: Reconcile {
+                rules: self.ways.rules.clone().map(|counts| (counts, descriptors())),
+                ..Reconcile::default()
+            },
+            pairing: Pairing::Processes,
+        };
+        let mut role = Following::new([(tid, Slot(0))], reader, settings, sender);
+        prepare(&mut role);
+        role.start()?;
+        self.followed.processes += 1;
+        self.members.insert(process.pid, Member { twin, process, role, tally, notices });
+        Ok(())
+    }
+
+    /// Lets a child follow its twin from its first stop on.
+    fn adopt(&mut self, birth: Birth) -> Result<()> {
+        let (tid, pid) = (birth.child, Pid(birth.child.0));
+        leave_ring(tid, birth.rings)?;
+        birth.registers.put_back(tid)?;
+        let memory = Memory::open(pid)?;
+        if let Some(place) = birth.child_tid {
+            memory.write(place, &birth.twin.0.to_ne_bytes())?;
+        }
+        let process = Process {
+            pid,
+            memory,
+            footprint: birth.footprint,
+            threads: BTreeMap::from([(tid, Slot(0))]),
+            next_slot: 1,
+            restarted: BTreeMap::new(),
+            half: Half::First,
+            rings: None,
+        };
+        match self.ways.streams.take(self.ways.number, birth.stream) {
+            Some(reader) => self.take_over(process, tid, birth.twin, reader, |role| role.inherit(birth.registrations)),
+            // It was dropped meanwhile.
+            None => sys::kill(pid, libc::SIGKILL),
+        }
+    }
+
+    fn owner(&self, tid: Tid) -> Option<Pid> {
+        let known = self.members.iter().find(|(_, member)| member.process.threads.contains_key(&tid));
+        known.map(|(pid, _)| *pid).or_else(|| {
+            let pid = procfs::process_of(tid)?;
+            self.members.contains_key(&pid).then_some(pid)
+        })
+    }
+
+    fn handle(&mut self, tid: Tid, stop: Stop) -> Result<()> {
+        let Some(pid) = self.owner(tid) else {
+            if stop.is_end() {
+                self.stopped.remove(&tid);
+                self.born.remove(&tid);
+            } else if self.ended.is_some() {
+                return sys::kill(Pid(tid.0), libc::SIGKILL);
+            } else if let Some(birth) = self.born.remove(&tid) {
+                return self.adopt(birth);
+            } else {
+                self.stopped.insert(tid);
+            }
+            return Ok(());
+        };
+        let Some(member) = self.members.get_mut(&pid) else { return Ok(()) };
+        let result = if self.ended.is_some() && !stop.is_end() {
+            sys::kill(pid, libc::SIGKILL)
+        } else {
+            member.role.on_stop(&self.inbox, &mut member.process, tid, stop)
+        };
+        self.listen(pid)?;
+        result
+    }
+
+    /// Hears what a process has to say, takes its children over, and forgets it when it has ended.
+    fn listen(&mut self, pid: Pid) -> Result<()> {
+        let Some(member) = self.members.get_mut(&pid) else { return Ok(()) };
+        let births = member.role.take_births();
+        let notices: Vec<Notice> = member.notices.try_iter().collect();
+        if member.role.is_starved() && self.ended.is_none() {
+            let reason = "the leader's records end before its process: the log had no room for more".to_owned();
+            self.ended = Some(FollowerEnd::Failed(reason));
+        }
+        let twin = member.twin;
+        if member.role.is_empty()
+            && (member.role.finished().is_some() || self.ended.is_some())
+            && let Some(member) = self.members.remove(&pid)
+        {
+            self.followed.add(&member.tally);
+        }
+        for notice in notices {
+            match notice {
+                Notice::Diverged(divergence) => self.part(twin, divergence),
+                Notice::Broken { tid, error } => self.fail(format!("thread {tid}: {error}")),
+                _ => {}
+            }
+        }
+        for birth in births {
+            if self.stopped.remove(&birth.child) {
+                self.adopt(birth)?;
+            } else {
+                self.born.insert(birth.child, birth);
+            }
+        }
+        if self.ended.is_some() {
+            self.kill()?;
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, process: Pid, divergence: Box<Divergence>) {
+        self.ended.get_or_insert(FollowerEnd::Parted { process: process.0, divergence });
+    }
+
+    fn fail(&mut self, reason: String) {
+        self.ended.get_or_insert(FollowerEnd::Failed(reason));
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.ways.streams.abandon(self.ways.number);
+        let stopped = std::mem::take(&mut self.stopped);
+        let all = self.members.keys().copied().chain(stopped.into_iter().map(|tid| Pid(tid.0)));
+        for pid in all {
+            match sys::kill(pid, libc::SIGKILL) {
+                Err(error) if !error.is_gone() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, result: Result<()>) {
+        if let Err(error) = result
+            && !error.is_gone()
+        {
+            self.fail(error.to_string());
+            if let Err(error) = self.kill() {
+                tracing::error!(%error, "ending a follower");
+            }
+        }
+    }
+}
+
+impl Tree for Follower {
+    fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    fn on_stop(&mut self, tid: Tid, stop: Stop) {
+        let result = self.handle(tid, stop);
+        self.check(result);
+    }
+
+    fn on_bell(&mut self) {
+        if self.ended.is_some() {
+            return;
+        }
+        let pids: Vec<Pid> = self.members.keys().copied().collect();
+        for pid in pids {
+            if let Some(member) = self.members.get_mut(&pid) {
+                let result = member.role.on_bell(&mut member.process);
+                let heard = self.listen(pid);
+                self.check(result.and(heard));
+            }
+        }
+    }
+
+    fn on_order(&mut self, order: Order) {
+        match order {
+            Order::Kill | Order::Release => {
+                self.fail("it was ended".to_owned());
+                let result = self.kill();
+                self.check(result);
+            }
+        }
+    }
+
+    fn is_over(&mut self, tracees: Tracees) -> bool {
+        let over = self.members.is_empty() && self.born.is_empty() && self.stopped.is_empty()
+            || self.ended.is_some() && tracees == Tracees::None;
+        if over {
+            for member in self.members.values() {
+                self.followed.add(&member.tally);
+            }
+            let end = self.ended.take().unwrap_or(FollowerEnd::Followed);
+            self.ways.streams.abandon(self.ways.number);
+            (self.ways.tell)(end, self.followed);
+        }
+        over
+    }
+}

@@ -1,0 +1,237 @@
+//! Drives the leader's processes: each is recorded into a stream of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::tree::{Order, Tracees, Tree, ending, leave_ring};
+use crate::ptrace::memory::Memory;
+use crate::ptrace::wait::{Inbox, Stop};
+use crate::ptrace::{Pid, Result, Tid, procfs, sys};
+use crate::record::leading::processes::Birth;
+use crate::record::leading::{Leading, Settings};
+use crate::record::stream::Stream;
+use crate::record::{Ending, Slot};
+use crate::update::process::{self, Half, Process};
+use crate::update::session::Notice;
+
+/// What is heard of the leader.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// Its first process has ended.
+    Ended(Ending),
+    /// It made a call that cannot be recorded: nobody can follow it any further.
+    Refused { call: String, reason: String },
+    /// A request to the kernel failed.
+    Broken(String),
+    /// All of its processes have ended.
+    Over,
+}
+
+#[derive(Debug)]
+struct Member {
+    process: Process,
+    role: Leading,
+    notices: Receiver<Notice>,
+}
+
+/// The leader's processes.
+pub(super) struct Leader {
+    inbox: Inbox,
+    first: Pid,
+    members: BTreeMap<Pid, Member>,
+    /// Children whose first stop came before the record of their birth, and the other way round.
+    stopped: BTreeSet<Tid>,
+    born: BTreeMap<Tid, Birth>,
+    settings: Settings,
+    tell: Box<dyn Fn(Heard) + Send>,
+    released: bool,
+}
+
+impl Leader {
+    /// Takes over the first process, which stands before its first instruction, and lets it go.
+    pub(super) fn start(
+        inbox: Inbox,
+        process: Process,
+        stream: Stream,
+        settings: Settings,
+        tell: Box<dyn Fn(Heard) + Send>,
+    ) -> Result<Leader> {
+        let first = process.pid;
+        let mut leader = Leader {
+            inbox,
+            first,
+            members: BTreeMap::new(),
+            stopped: BTreeSet::new(),
+            born: BTreeMap::new(),
+            settings,
+            tell,
+            released: false,
+        };
+        leader.take_over(process, first.main(), stream)?;
+        Ok(leader)
+    }
+
+    fn take_over(&mut self, process: Process, tid: Tid, stream: Stream) -> Result<()> {
+        let (sender, notices): (Sender<Notice>, _) = unbounded();
+        let role = Leading::new([(tid, Slot(0), None)], &process.memory, stream, self.settings.clone(), sender);
+        role.start()?;
+        self.members.insert(process.pid, Member { process, role, notices });
+        Ok(())
+    }
+
+    /// Records a child from its first stop on.
+    fn adopt(&mut self, birth: Birth) -> Result<()> {
+        let (tid, pid) = (birth.child, Pid(birth.child.0));
+        leave_ring(tid, birth.rings)?;
+        let Some(stream) = birth.stream else {
+            // Its parent is not recorded any more.
+            return process::let_go(tid, Stop::Interrupted);
+        };
+        let process = Process {
+            pid,
+            memory: Memory::open(pid)?,
+            footprint: birth.footprint,
+            threads: BTreeMap::from([(tid, Slot(0))]),
+            next_slot: 1,
+            restarted: BTreeMap::new(),
+            half: Half::First,
+            rings: None,
+        };
+        self.take_over(process, tid, stream)
+    }
+
+    /// Returns the process that a thread belongs to, if it is known.
+    fn owner(&self, tid: Tid) -> Option<Pid> {
+        let known = self.members.iter().find(|(_, member)| member.process.threads.contains_key(&tid));
+        known.map(|(pid, _)| *pid).or_else(|| {
+            let pid = procfs::process_of(tid)?;
+            self.members.contains_key(&pid).then_some(pid)
+        })
+    }
+
+    fn handle(&mut self, tid: Tid, stop: Stop) -> Result<()> {
+        if tid == self.first.main()
+            && let Some(ending) = ending(stop)
+        {
+            (self.tell)(Heard::Ended(ending));
+        }
+        if self.released {
+            return process::let_go(tid, stop);
+        }
+        let Some(pid) = self.owner(tid) else {
+            if stop.is_end() {
+                self.stopped.remove(&tid);
+                self.born.remove(&tid);
+            } else if let Some(birth) = self.born.remove(&tid) {
+                self.adopt(birth)?;
+            } else {
+                self.stopped.insert(tid);
+            }
+            return Ok(());
+        };
+        let Some(member) = self.members.get_mut(&pid) else { return Ok(()) };
+        let result = member.role.on_stop(&self.inbox, &mut member.process, tid, stop);
+        let births = member.role.take_births();
+        self.listen(pid);
+        for birth in births {
+            if self.stopped.remove(&birth.child) {
+                self.adopt(birth)?;
+            } else {
+                self.born.insert(birth.child, birth);
+            }
+        }
+        result
+    }
+
+    /// Passes on what a process has to say, and forgets it when it has ended.
+    fn listen(&mut self, pid: Pid) {
+        let Some(member) = self.members.get_mut(&pid) else { return };
+        for notice in member.notices.try_iter() {
+            match notice {
+                Notice::Refused { call, reason } => (self.tell)(Heard::Refused { call, reason }),
+                Notice::Broken { tid, error } => (self.tell)(Heard::Broken(format!("thread {tid}: {error}"))),
+                _ => {}
+            }
+        }
+        if member.role.is_over() {
+            self.members.remove(&pid);
+        }
+    }
+
+    fn check(&self, result: Result<()>) {
+        if let Err(error) = result
+            && !error.is_gone()
+        {
+            (self.tell)(Heard::Broken(error.to_string()));
+        }
+    }
+
+    fn release(&mut self) -> Result<()> {
+        self.released = true;
+        for member in self.members.values_mut() {
+            member.role.stop(&mut member.process, "nobody follows")?;
+        }
+        for tid in std::mem::take(&mut self.stopped) {
+            process::let_go(tid, Stop::Interrupted)?;
+        }
+        Ok(())
+    }
+}
+
+impl Tree for Leader {
+    fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    fn on_stop(&mut self, tid: Tid, stop: Stop) {
+        let result = self.handle(tid, stop);
+        self.check(result);
+    }
+
+    fn on_bell(&mut self) {
+        let pids: Vec<Pid> = self.members.keys().copied().collect();
+        for pid in pids {
+            if let Some(member) = self.members.get_mut(&pid) {
+                let result = member.role.on_bell(&mut member.process);
+                self.check(result);
+                self.listen(pid);
+            }
+        }
+    }
+
+    fn on_order(&mut self, order: Order) {
+        let result = match order {
+            Order::Kill => self.members.keys().try_for_each(|pid| match sys::kill(*pid, libc::SIGKILL) {
+                Err(error) if !error.is_gone() => Err(error),
+                _ => Ok(()),
+            }),
+            Order::Release => self.release(),
+        };
+        self.check(result);
+    }
+
+    fn is_over(&mut self, tracees: Tracees) -> bool {
+        let over = if self.released {
+            tracees == Tracees::None
+        } else {
+            self.members.is_empty() && self.born.is_empty() && self.stopped.is_empty()
+        };
+        if over {
+            (self.tell)(Heard::Over);
+        }
+        over
+    }
+}
+
+/// The settings of a leader that followers of its processes stand behind.
+pub(super) fn settings(on_full: crate::update::OnFull, streams: Arc<super::streams::Streams>) -> Settings {
+    Settings {
+        on_full,
+        agreed: None,
+        pace: Arc::default(),
+        pairing: mvedsua_common::syscalls::Pairing::Processes,
+        streams: Some(streams),
+    }
+}

@@ -1,0 +1,97 @@
+//! The beginning of a program: what is made of a process whose first thread is about to execute its first instruction.
+//!
+//! The kernel has given it a new memory, with a vDSO at a place of its own. It gets what a process gets that is updated
+//! while it runs (the stub, the arena, the rings), by itself: two versions have nothing at the same place.
+
+use std::collections::BTreeMap;
+
+use crate::ptrace::inject::{Arena, Remote};
+use crate::ptrace::memory::Memory;
+use crate::ptrace::ring::Mode;
+use crate::ptrace::stub::Stub;
+use crate::ptrace::vdso::Vdso;
+use crate::ptrace::wait::Inbox;
+use crate::ptrace::{Error, Pid, Result, Tid, procfs, sys};
+use crate::record::Slot;
+use crate::update::process::{Footprint, Half, Process, stack_block};
+use crate::update::rings::Rings;
+
+/// `AT_RANDOM` of `include/uapi/linux/auxvec.h`: the address of 16 random bytes.
+const AT_RANDOM: u64 = 25;
+/// Context blocks of an arena; the threads of a process share them in turn.
+const BLOCKS: u32 = 2 * 64;
+
+/// Equips a process that has just executed a program; its only thread stands at the return from the call.
+pub(crate) fn begin(inbox: &Inbox, process: &mut Process, tid: Tid, mode: Mode) -> Result<()> {
+    let slot = process.slot(tid).unwrap_or(Slot(0));
+    let equipped = equip(inbox, process.pid, tid, mode)?;
+    process.memory = equipped.memory;
+    process.footprint = equipped.footprint;
+    process.rings = equipped.rings;
+    process.become_equipped(tid, slot)
+}
+
+/// The process of a program that was started by the run itself.
+pub(crate) fn first(inbox: &Inbox, pid: Pid, mode: Mode) -> Result<Process> {
+    let tid = pid.main();
+    let Equipped { memory, footprint, rings } = equip(inbox, pid, tid, mode)?;
+    let mut process = Process {
+        pid,
+        memory,
+        footprint,
+        threads: BTreeMap::new(),
+        next_slot: 1,
+        restarted: BTreeMap::new(),
+        half: Half::First,
+        rings,
+    };
+    process.become_equipped(tid, Slot(0))?;
+    Ok(process)
+}
+
+struct Equipped {
+    memory: Memory,
+    footprint: Footprint,
+    rings: Option<Rings>,
+}
+
+fn equip(inbox: &Inbox, pid: Pid, tid: Tid, mode: Mode) -> Result<Equipped> {
+    let memory = Memory::open(pid)?;
+    let vdso = Vdso::find(pid, &memory, &procfs::maps(pid)?)?;
+    let stub = Stub::install(&memory, vdso.end, vdso.tail)?;
+    let mut saved = sys::get_regs(tid)?;
+    saved.orig_rax = u64::MAX;
+    let mut remote = Remote::begin(inbox, &memory, tid, stub, stack_block(&saved), saved)?;
+    let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    // Private: a child that is forked has blocks of its own.
+    let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
+    let base = remote.call("mmap", libc::SYS_mmap, [0, Arena::len(BLOCKS), protection, flags, u64::MAX, 0])?;
+    let rings = vdso.agent.as_ref().and_then(|agent| {
+        let rings = Rings::create(&mut remote, pid, 0, mode);
+        let installed = rings.and_then(|rings| agent.install(&memory, rings.area()).map(|()| rings));
+        installed.inspect_err(|error| tracing::warn!(%error, "time cannot be told without stops")).ok()
+    });
+    remote.finish()?;
+    Ok(Equipped { memory, footprint: Footprint { vdso, stub, arena: Arena { base, blocks: BLOCKS } }, rings })
+}
+
+/// Returns the random bytes that the kernel gave a program.
+pub(crate) fn secrets(pid: Pid) -> Result<[u8; 16]> {
+    let place = place_of_secrets(pid)?;
+    let mut bytes = [0; 16];
+    Memory::open(pid)?.read(place, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Gives a program that has not begun yet the random bytes of another.
+pub(crate) fn share_secrets(pid: Pid, memory: &Memory, bytes: &[u8; 16]) -> Result<()> {
+    memory.write(place_of_secrets(pid)?, bytes)
+}
+
+fn place_of_secrets(pid: Pid) -> Result<u64> {
+    let path = format!("/proc/{pid}/auxv");
+    let vector = std::fs::read(&path).map_err(|source| Error::Proc { path, source })?;
+    let words: Vec<u64> = vector.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+    let entry = words.as_chunks::<2>().0.iter().find(|[kind, _]| *kind == AT_RANDOM);
+    entry.map(|[_, place]| *place).ok_or_else(|| Error::Unsupported(format!("process {pid} was given no random bytes")))
+}

@@ -1,0 +1,123 @@
+//! What the drivers of the leader's and of a follower's processes share: the tracer thread's loop.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::ptrace::ring::Area;
+use crate::ptrace::wait::{Bell, Inbox, Stop, Wake};
+use crate::ptrace::{Error, Result, Tid, sys};
+use crate::record::Ending;
+
+/// How long a thread without tracees waits before it looks again for room in the logs.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// What a tracer thread is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// End every process.
+    Kill,
+    /// Nobody follows any more: the processes run on by themselves.
+    Release,
+}
+
+/// Drives the processes of one version.
+pub(super) trait Tree {
+    fn inbox(&self) -> &Inbox;
+    fn on_stop(&mut self, tid: Tid, stop: Stop);
+    fn on_bell(&mut self);
+    fn on_order(&mut self, order: Order);
+    /// Says whether there is nothing more to do.
+    fn is_over(&mut self, tracees: Tracees) -> bool;
+}
+
+/// Whether the thread has tracees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tracees {
+    Perhaps,
+    None,
+}
+
+/// The loop of a tracer thread.
+pub(super) fn drive(tree: &mut impl Tree, orders: &Receiver<Order>) -> Result<()> {
+    loop {
+        let mut tracees = Tracees::Perhaps;
+        match tree.inbox().wait()? {
+            Wake::Stop(tid, stop) => tree.on_stop(tid, stop),
+            Wake::Bell => {
+                orders.try_iter().for_each(|order| tree.on_order(order));
+                tree.on_bell();
+            }
+            Wake::NoTracees => {
+                tracees = Tracees::None;
+                if let Ok(order) = orders.recv_timeout(LOOK_AGAIN) {
+                    tree.on_order(order);
+                }
+                tree.on_bell();
+            }
+        }
+        if tree.is_over(tracees) {
+            return Ok(());
+        }
+    }
+}
+
+/// A tracer thread.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) bell: Arc<Bell>,
+    orders: Sender<Order>,
+    join: JoinHandle<()>,
+}
+
+impl Handle {
+    /// Starts a tracer thread. `work` gets its inbox and its orders.
+    pub(super) fn spawn(name: String, work: impl FnOnce(Inbox, Receiver<Order>) + Send + 'static) -> Result<Handle> {
+        let (orders, received) = unbounded();
+        let (ready, bell) = unbounded();
+        let join = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || {
+                let inbox = Inbox::new();
+                if ready.send(inbox.bell()).is_ok() {
+                    work(inbox, received);
+                }
+            })
+            .map_err(|source| Error::Proc { path: format!("starting thread {name}"), source })?;
+        let bell = bell.recv().map_err(|_| Error::Unsupported(format!("thread {name} ended at its start")))?;
+        Ok(Handle { bell, orders, join })
+    }
+
+    pub(super) fn order(&self, order: Order) {
+        // A thread that has ended has nothing left to do it to.
+        let _ = self.orders.send(order);
+        self.bell.ring();
+    }
+
+    pub(super) fn join(self) {
+        if self.join.join().is_err() {
+            tracing::error!("a tracer thread panicked; its tracees were let go");
+        }
+    }
+}
+
+/// Takes a ring out of the registers of a child that has inherited them, but not the ring.
+pub(super) fn leave_ring(tid: Tid, rings: Option<Area>) -> Result<()> {
+    let mut regs = sys::get_regs(tid)?;
+    if rings.is_some_and(|area| area.contains(regs.gs_base)) {
+        regs.gs_base = 0;
+        sys::set_regs(tid, &regs)?;
+    }
+    Ok(())
+}
+
+/// Returns how a thread that reports its end has ended.
+pub(super) fn ending(stop: Stop) -> Option<Ending> {
+    match stop {
+        Stop::Exited(code) => Some(Ending::Exited(code)),
+        Stop::Killed(signo) => Some(Ending::Killed(signo)),
+        _ => None,
+    }
+}

@@ -1,0 +1,134 @@
+//! Ordinary programs with a follower from their start: what they print and how they end is what it is without one, and the
+//! follower lives through everything.
+
+use std::path::Path;
+
+use harness::guests;
+use harness::side_by_side::{Finished, Run};
+
+fn in_dir(dir: &Path) -> Run<'_> {
+    Run { dir, input: b"" }
+}
+
+/// Runs a command by itself and with a follower, each in a folder of its own that `prepare` fills.
+#[track_caller]
+fn follows_in(prepare: impl Fn(&Path), input: &[u8], command: &[&str]) -> Finished {
+    let [alone, paired] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    [&alone, &paired].into_iter().for_each(|dir| prepare(dir.path()));
+    let expected = Run { dir: alone.path(), input }.natively(command);
+    let finished = Run { dir: paired.path(), input }.with(&["--self", "1"], command);
+    assert_eq!(finished.stdout, expected.stdout, "{command:?}: {}", finished.stderr);
+    assert_eq!(finished.code, expected.code, "{command:?}: {}", finished.stderr);
+    assert_eq!(finished.outcomes(), ["complete"], "{command:?}: {}", finished.stderr);
+    assert_eq!(finished.stderr, expected.stderr, "{command:?}");
+    finished
+}
+
+#[track_caller]
+fn follows(command: &[&str]) -> Finished {
+    follows_in(|_| {}, b"", command)
+}
+
+#[track_caller]
+fn shell(script: &str) -> Finished {
+    follows(&["bash", "-c", script])
+}
+
+#[test]
+fn programs_of_one_process() {
+    follows(&["/bin/echo", "hello"]);
+    follows(&["cat", "/etc/passwd"]);
+    follows(&["ls", "-la", "/etc"]);
+    follows(&["sha256sum", "/bin/ls"]);
+    follows(&["false"]);
+    follows(&["find", "/usr/include/linux", "-name", "s*.h"]);
+    follows(&["/usr/bin/python3", "-c", "print(sum(range(100)))"]);
+    follows(&["perl", "-e", "print join(',', map { $_ * 2 } 1..5), qq(\n); exit 3"]);
+}
+
+#[test]
+fn what_comes_in_goes_to_both() {
+    let text: String = (0..2000).map(|i| format!("{:05} of\n", i * 7919 % 2000)).collect();
+    follows_in(|_| {}, text.as_bytes(), &["sort"]);
+    follows_in(|_| {}, text.as_bytes(), &["md5sum"]);
+    follows_in(|_| {}, text.as_bytes(), &["sort", "--parallel=2", "-S", "1M"]);
+    follows_in(|_| {}, b"7 * 6\nquit\n", &["awk", "{ print NR, $0 }"]);
+}
+
+#[test]
+fn the_end_by_a_signal_is_the_leaders() {
+    for signal in ["TERM", "KILL", "SEGV", "ABRT"] {
+        follows(&["sh", "-c", &format!("kill -{signal} $$")]);
+    }
+    shell("trap 'echo caught; exit 5' TERM; kill -TERM $$; echo not reached");
+}
+
+#[test]
+fn pipelines_and_background_jobs() {
+    follows(&["sh", "-c", "echo a | tr a b; ls /nowhere; wait"]);
+    shell("seq 1 1000 | sort -rn | uniq | wc -l");
+    shell("for i in 1 2 3; do (echo $i; exit $i) || echo \"ended with $?\"; done");
+    shell("sleep 0.1 & first=$!; false & wait $first; echo $?; wait %2; echo $?");
+    shell("x=$(echo a; exit 4); echo $x $?; cat <(echo one) <(echo two)");
+    shell("trap 'echo usr1' USR1; (kill -USR1 $PPID); trap - USR1; echo done");
+}
+
+#[test]
+fn tar_with_gzip() {
+    let tree = |dir: &Path| {
+        for i in 0..20 {
+            std::fs::create_dir_all(dir.join(format!("d{}", i % 3))).unwrap();
+            std::fs::write(dir.join(format!("d{}/f{i}", i % 3)), vec![i; 5000]).unwrap();
+        }
+    };
+    follows_in(tree, b"", &["sh", "-c", "tar -czf x.tgz d0 d1 d2 && tar -tzf x.tgz && tar -xzf x.tgz -C d0 && ls -R"]);
+}
+
+#[test]
+fn make_with_gcc() {
+    let sources = |dir: &Path| {
+        std::fs::write(dir.join("a.c"), "int b(int); int main(void) { return b(40); }\n").unwrap();
+        std::fs::write(dir.join("b.c"), "int b(int x) { return x + 2; }\n").unwrap();
+        let rules = "prog: a.o b.o\n\tgcc -o $@ $^\n\t./prog; test $$? = 42\n%.o: %.c\n\tgcc -c -O1 -o $@ $<\n";
+        std::fs::write(dir.join("Makefile"), rules).unwrap();
+    };
+    follows_in(sources, b"", &["make"]);
+    follows_in(sources, b"", &["make", "-j2", "--output-sync"]);
+}
+
+#[test]
+fn git_makes_a_history() {
+    let script = "git init -q . && git config user.email a@b && git config user.name a && echo one > f && git add f \
+                  && git commit -qm one && echo two >> f && git commit -qam two && git log --format=%s && git gc -q \
+                  && git fsck && git diff HEAD~1 --stat";
+    follows_in(|_| {}, b"", &["sh", "-c", script]);
+}
+
+#[test]
+fn another_program_parts_and_nobody_sees_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = in_dir(dir.path()).natively(&["cat", "/etc/passwd"]);
+    for other in ["cat /etc/group", "/bin/echo hello", "false", "sh -c 'kill -SEGV $$'", "sleep 100"] {
+        let finished = in_dir(dir.path()).with(&["--follower", other], &["cat", "/etc/passwd"]);
+        assert_eq!((finished.code, &finished.stdout), (0, &expected.stdout), "{other}: {}", finished.stderr);
+        assert_eq!(finished.outcomes(), ["parted"], "{other}");
+    }
+}
+
+#[test]
+fn a_threaded_program() {
+    for name in ["threads", "contended"] {
+        let guest = guests::program(name).unwrap();
+        let finished = follows_in(|_| {}, b"", &[guest.to_str().unwrap()]);
+        assert!(finished.report["followers"][0]["records"].as_u64() > Some(10));
+    }
+}
+
+#[test]
+fn what_cannot_be_started_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(in_dir(dir.path()).with(&["--self", "1"], &["no-such-program"]).code, 127);
+    assert_eq!(in_dir(dir.path()).with(&["--self", "1"], &["/etc/passwd"]).code, 126);
+    let finished = in_dir(dir.path()).with(&["--self", "7"], &["true"]);
+    assert_eq!(finished.code, 2);
+}

@@ -14,6 +14,9 @@ pub(super) fn of<'a>(
     if is_address(row, arg) {
         return address(join(regions));
     }
+    if (row.nr, arg) == (UTIMENSAT, 2) {
+        return file_times(join(regions));
+    }
     match row.args.get(usize::from(arg)) {
         // Part 1 is data of the program (a pointer, often); the kernel hands it back unseen.
         Some(Arg::Mem(_, Extent::EpollEvent | Extent::SigEvent)) => join(regions.filter(|(part, _)| *part == 0)),
@@ -21,6 +24,23 @@ pub(super) fn of<'a>(
         Some(Arg::Mem(_, Extent::FdSet { nfds })) => mask(join(regions), args[usize::from(*nfds)]),
         _ => join(regions),
     }
+}
+
+const UTIMENSAT: u32 = 280;
+
+/// The seconds of a time that is left as it is, or that is the present, are not looked at, utimensat(2).
+fn file_times(bytes: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    const TIME: usize = 16;
+    const UTIME_NOW: u64 = (1 << 30) - 1;
+    const UTIME_OMIT: u64 = (1 << 30) - 2;
+    let mut bytes = bytes.into_owned();
+    for time in bytes.as_chunks_mut::<TIME>().0 {
+        let nanoseconds = u64::from_ne_bytes([8, 9, 10, 11, 12, 13, 14, 15].map(|at: usize| time[at]));
+        if [UTIME_NOW, UTIME_OMIT].contains(&nanoseconds) {
+            time[..8].fill(0);
+        }
+    }
+    Cow::Owned(bytes)
 }
 
 /// Says whether an argument is the address of a socket.

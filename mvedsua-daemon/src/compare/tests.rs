@@ -177,3 +177,20 @@ proptest! {
         prop_assert_eq!(kind, same);
     }
 }
+
+#[test]
+fn what_stands_behind_the_path_of_a_socket_means_nothing() {
+    static CONNECT: Row = Row {
+        nr: 42,
+        args: &[Arg::Fd, Arg::Mem(Dir::In, Extent::FromArg { len: 2, scale: 1 }), Arg::Int],
+        ..row(Class::Compare, &[], None)
+    };
+    let path = |tail: &[u8]| [b"\x01\0/run/s\0", tail].concat();
+    let left = CallEntry { nr: 42, ..expected(&[3, 0x1000, 12], &[(1, 0, &path(b"ab"))]) };
+    let compared = |bytes: &[u8]| {
+        let inputs = [Input { arg: 1, part: 0, bytes }];
+        entry(&CONNECT, &left, &Actual { nr: 42, args: six(&[3, 0x2000, 12]), inputs: &inputs }).is_ok()
+    };
+    assert!(compared(&path(b"xy")));
+    assert!(!compared(b"\x01\0/run/t\0ab"));
+}

@@ -77,12 +77,7 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new() -> Self {
-        Tally {
-            untimed: 0,
-            errors: vec![0; ERRORS],
-            buckets: vec![0; BUCKETS],
-            unfinished: vec![0; BUCKETS],
-        }
+        Tally { untimed: 0, errors: vec![0; ERRORS], buckets: vec![0; BUCKETS], unfinished: vec![0; BUCKETS] }
     }
 
     pub(super) fn grow(&mut self, growth: &Growth) {

@@ -161,7 +161,8 @@ impl Terms {
 
 impl std::fmt::Display for Terms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Terms { policy, hang_timeout, on_full, on_parting, lockstep, memory_limit, latency_budget_percent, .. } = self;
+        let Terms { policy, hang_timeout, on_full, on_parting, lockstep, memory_limit, latency_budget_percent, .. } =
+            self;
         let time = |duration: Duration| humantime::format_duration(duration).to_string();
         let (promote, confirm) = (policy.promote, policy.confirm);
         let promote = match promote {

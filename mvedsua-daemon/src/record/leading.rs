@@ -414,7 +414,7 @@ impl Leading {
             }
             _ => (Box::new(begin(pairing, nr, args, &process.memory)), false),
         };
-        call.lets_in = lets_in(tid, nr, &args, &process.memory)?;
+        call.lets_in = lets_in(pairing, tid, nr, &args, &process.memory)?;
         if let Treatment::Refuse(reason) = call.treatment {
             let name = syscalls::name(nr).map_or_else(|| format!("system call {nr}"), str::to_owned);
             self.fail(Notice::Refused { call: name, reason: reason.to_owned() }, reason);
@@ -465,7 +465,7 @@ impl Leading {
         let slot = thread.slot;
         match std::mem::replace(&mut thread.state, State::Running) {
             State::InCall(call) if call.lets_in => {
-                if process::has_caught_signal(process.pid, tid)? {
+                if sys::has_open_signal(tid)? && process::has_caught_signal(process.pid, tid)? {
                     thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
                 } else {
                     self.finish(process, tid, &call, ret);

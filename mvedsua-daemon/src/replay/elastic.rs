@@ -49,7 +49,7 @@ pub(crate) fn sleeps(nr: u32) -> bool {
 
 /// Says whether a recorded call may have let a signal in.
 pub(crate) fn lets_in(nr: u32) -> bool {
-    [libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn].contains(&i64::from(nr))
+    [libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_rt_sigaction].contains(&i64::from(nr))
 }
 
 /// Says whether a call is elastic.

@@ -433,7 +433,7 @@ impl Following {
             }
             Treatment::Row(row)
                 if row.class == Class::Local
-                    && (self.is_on_its_own() || !lets_in(tid, nr, &args, &process.memory)?) =>
+                    && (self.is_on_its_own() || !lets_in(self.settings.pairing, tid, nr, &args, &process.memory)?) =>
             {
                 return self.make(tid, nr, State::Local { nr });
             }
@@ -510,11 +510,7 @@ impl Following {
             // From outside, to a process that nobody knows: the leader got its own.
             let own = matches!(
                 thread.state,
-                State::Own(_)
-                    | State::Suspending(_)
-                    | State::Forking(_)
-                    | State::Executing(_)
-                    | State::Alike { .. }
+                State::Own(_) | State::Suspending(_) | State::Forking(_) | State::Executing(_) | State::Alike { .. }
             );
             return sys::resume(tid, if own { Resume::Syscall } else { Resume::Sysemu }, 0);
         }

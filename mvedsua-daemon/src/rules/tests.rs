@@ -94,8 +94,12 @@ impl Story {
     }
 
     fn signal(self) -> Story {
-        let signal =
-            SignalRecord { delivery: crate::record::Delivery::BeforeNextCall, signo: 1, more: false, siginfo: Bytes::new() };
+        let signal = SignalRecord {
+            delivery: crate::record::Delivery::BeforeNextCall,
+            signo: 1,
+            more: false,
+            siginfo: Bytes::new(),
+        };
         self.event(0, Event::Signal(signal))
     }
 }

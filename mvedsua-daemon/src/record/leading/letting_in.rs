@@ -6,9 +6,13 @@
 use super::*;
 
 /// Says whether a call may let a blocked signal in, for a thread at its entry.
-pub(crate) fn lets_in(tid: Tid, nr: u32, args: &[u64; 6], memory: &Memory) -> Result<bool> {
+///
+/// Between paired processes one that changes a handler counts too: a signal that waits for the leader's next call
+/// ([`super::postponed`]) must find the handler that it came for.
+pub(crate) fn lets_in(pairing: Pairing, tid: Tid, nr: u32, args: &[u64; 6], memory: &Memory) -> Result<bool> {
     Ok(match i64::from(nr) {
         libc::SYS_rt_sigreturn => true,
+        libc::SYS_rt_sigaction => pairing == Pairing::Processes && args[1] != 0,
         libc::SYS_rt_sigprocmask => match (args[0] as i32, memory.read_u64(args[1])) {
             (libc::SIG_UNBLOCK, Ok(set)) => sys::get_sigmask(tid)? & set != 0,
             (libc::SIG_SETMASK, Ok(set)) => sys::get_sigmask(tid)? & !set != 0,

@@ -69,7 +69,7 @@ impl Leading {
 
     /// Gives a thread that is about to make a call the signal that waits for it; says whether the call is made afterwards. In a
     /// call of its own that waits it is given the signal where it waits. Other calls of its own are no place that the follower
-    /// could be found at; but one that changes what becomes of signals comes after those that were there before.
+    /// could be found at.
     pub(super) fn give_postponed(&mut self, process: &Process, tid: Tid, nr: u32, args: &[u64; 6]) -> Result<bool> {
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
         let Some(one) = thread.postponed.iter_mut().find(|one| !one.sent) else { return Ok(false) };
@@ -84,7 +84,7 @@ impl Leading {
         }
         let treatment = syscalls::treatment_of(self.settings.pairing, nr, args, &process.memory);
         let own = matches!(treatment, Treatment::Row(row) if row.class == Class::Local);
-        if own && i64::from(nr) != libc::SYS_rt_sigaction && !lets_in(tid, nr, args, &process.memory)? {
+        if own && !lets_in(self.settings.pairing, tid, nr, args, &process.memory)? {
             return Ok(false);
         }
         one.sent = true;

@@ -164,6 +164,17 @@ impl Following {
             }
             return Ok(Applied::NotReady);
         }
+        if ret.is_some() && names::leader_chooses(&call, entry) {
+            self.relaxed();
+            self.state(tid, State::AtCall(call));
+            return Ok(Applied::Done);
+        }
+        if names::follower_chooses(&call, entry) {
+            // Its choice will be the leader's in the end.
+            self.relaxed();
+            self.make(tid, call.nr, State::Local { nr: call.nr })?;
+            return Ok(Applied::NotReady);
+        }
         if ret.is_some() && self.own_files.is_read_by(entry.nr, &entry.args) {
             // What the leader read of itself; the follower reads its own.
             self.relaxed();

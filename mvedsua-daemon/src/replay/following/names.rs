@@ -34,6 +34,23 @@ pub(super) fn chosen(call: &Call, expected: &CallEntry) -> Option<Name> {
     (same && own != leaders && differ_in_a_choice(&own, &leaders)).then_some(Name { arg, bytes: leaders })
 }
 
+/// Says whether a call asks for random bytes for a name: a choice that would favour some names is made again, which depends on
+/// the first one and so on the address.
+pub(super) fn chooses(nr: u32, args: &[u64; 6]) -> bool {
+    const GRND_NONBLOCK: u64 = 1;
+    i64::from(nr) == libc::SYS_getrandom && args[1] == 8 && args[2] == GRND_NONBLOCK
+}
+
+/// Says whether the leader chooses once more than the follower, which makes its file already.
+pub(super) fn leader_chooses(call: &Call, expected: &CallEntry) -> bool {
+    chooses(expected.nr, &expected.args) && makes_new(call.nr, &call.args).is_some()
+}
+
+/// Says whether the follower chooses once more than the leader, which makes its file already.
+pub(super) fn follower_chooses(call: &Call, expected: &CallEntry) -> bool {
+    chooses(call.nr, &call.args) && makes_new(expected.nr, &expected.args).is_some()
+}
+
 /// Says whether an argument is one that the kernel looks at.
 fn counts(call: &Call, arg: usize) -> bool {
     call.row.is_some_and(|row| arg < row.args.len())

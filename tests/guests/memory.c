@@ -7,13 +7,28 @@
  */
 #include "guest.h"
 
+/* What a child would not have, or would have as zeros: the new version is no child. */
+static unsigned char *uncopied[2], last[2] = { 1, 2 };
+
 static void setup(void)
 {
+	static const int advice[] = { MADV_DONTFORK, MADV_WIPEONFORK };
+	for (int i = 0; i < 2; i++) {
+		uncopied[i] = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		CHECK(uncopied[i] != MAP_FAILED);
+		memset(uncopied[i], i + 1, 65536);
+		SYS(madvise, uncopied[i], 65536, advice[i]);
+	}
 }
 
 static void round_of(long n, const char *word)
 {
 	(void)word;
+	for (int i = 0; i < 2; i++) {
+		CHECK(uncopied[i][0] == last[i] && uncopied[i][65535] == i + 1);
+		uncopied[i][0] = last[i] = (unsigned char)n;
+		mix(uncopied[i], 65536);
+	}
 	size_t size = 1 << 20;
 	unsigned char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(memory != MAP_FAILED);

@@ -6,6 +6,7 @@
  */
 #include "guest.h"
 
+#include <pthread.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
 #include <sys/times.h>
@@ -13,7 +14,7 @@
 #include <time.h>
 
 static int kept_fd;
-static timer_t kept_timer;
+static timer_t kept_timer, of_processor;
 static volatile sig_atomic_t alarms, ticks;
 static struct timespec last;
 
@@ -38,6 +39,11 @@ static void setup(void)
 	DO(timer_create(CLOCK_MONOTONIC, &event, &kept_timer));
 	struct itimerspec far = { { 0, 0 }, { 5000, 0 } };
 	DO(timer_settime(kept_timer, 0, &far, NULL));
+	/* A clock whose number names the thread, which is another one in the new version. */
+	clockid_t mine;
+	CHECK(pthread_getcpuclockid(pthread_self(), &mine) == 0 && mine < 0);
+	DO(timer_create(mine, &event, &of_processor));
+	DO(timer_settime(of_processor, 0, &far, NULL));
 	DO(clock_gettime(CLOCK_MONOTONIC, &last));
 }
 
@@ -77,6 +83,8 @@ static void kept(void)
 	SYS(timer_gettime, kept_timer, left);
 	CHECK(left->it_value.tv_sec > 4000 && left->it_value.tv_sec < 5000);
 	mix(left, sizeof *left);
+	SYS(timer_gettime, of_processor, left);
+	CHECK(left->it_value.tv_sec > 4000);
 }
 
 static void own_timers(void)

@@ -232,7 +232,7 @@ impl fmt::Display for Extent {
             Extent::EpollEvent => f.write_str("epoll_event"),
             Extent::SigEvent => f.write_str("sigevent"),
             Extent::Flock => f.write_str("flock"),
-            Extent::IfReq => f.write_str("ifreq"),
+            Extent::IfReq | Extent::IfReqIndex => f.write_str("ifreq"),
             Extent::IfConf => f.write_str("ifconf"),
             Extent::MsgBuf { size } => write!(f, "msgbuf of #{}", size + 1),
             Extent::Semaphores { id } => write!(f, "2 bytes for each semaphore of #{}", id + 1),

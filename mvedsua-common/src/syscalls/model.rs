@@ -61,6 +61,8 @@ pub enum Extent {
     Flock,
     /// One `struct ifreq`: the name is read, the whole is written.
     IfReq,
+    /// One `struct ifreq` of which the kernel reads the interface's number and writes the whole.
+    IfReqIndex,
     /// One `struct ifconf` and the buffer that it points to.
     IfConf,
     /// One `struct msgbuf` of System V: its type, eight bytes, and `args[size]` bytes of text; for an output the result says

@@ -343,6 +343,7 @@ where
             emit.put(1, addr + 8, 16);
         }
         Extent::IfReq => emit.put(0, addr, layout::IFREQ_NAME),
+        Extent::IfReqIndex => emit.put(0, addr + layout::IFREQ_NAME, 4),
         Extent::IfConf => emit.put(0, addr, 4),
         Extent::Strings => strings(mem, addr, emit),
         Extent::CloneArgs => {
@@ -508,7 +509,7 @@ where
         Extent::PollFds { count } => emit.put(0, addr, (args[count as usize] & 0xffff) * layout::POLLFD),
         Extent::FdSet { nfds } => emit.put(0, addr, set_bytes(args[nfds as usize])),
         Extent::Flock => emit.put(0, addr, layout::FLOCK),
-        Extent::IfReq => emit.put(0, addr, layout::IFREQ),
+        Extent::IfReq | Extent::IfReqIndex => emit.put(0, addr, layout::IFREQ),
         Extent::IfConf => {
             let full = read_u32(mem, addr).unwrap_or(0);
             emit.put(0, addr, 4);

@@ -148,6 +148,7 @@ const fn check_extent(args: &[Arg], dir: Dir, extent: Extent) {
         | Extent::SigEvent
         | Extent::Flock
         | Extent::IfReq
+        | Extent::IfReqIndex
         | Extent::IfConf
         | Extent::SizeFirst { .. }
         | Extent::FileHandle

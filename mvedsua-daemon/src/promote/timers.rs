@@ -119,8 +119,13 @@ impl Timers {
         Ok(())
     }
 
-    /// Starts the timers in the new leader, with the time that was left. `old` and `new` say which thread is whose twin.
-    pub(crate) fn start(
+    /// Makes the POSIX timers in the version that is to lead; they do not run yet. `old` and `new` say which thread is whose
+    /// twin.
+    ///
+    /// # Errors
+    ///
+    /// Where one cannot be made. Those that were are ended by [`Timers::take_back`].
+    pub(crate) fn create(
         &self,
         remote: &mut Remote<'_>,
         memory: &Memory,
@@ -128,20 +133,26 @@ impl Timers {
         old: &BTreeMap<Slot, Tid>,
         new: &BTreeMap<Slot, Tid>,
     ) -> Result<()> {
-        for (which, timer) in self.interval.iter().enumerate().filter(|(_, timer)| timer[2] != 0 || timer[3] != 0) {
-            memory.write(scratch, &bytes(timer))?;
-            remote.call("setitimer", libc::SYS_setitimer, [which as u64, scratch, 0, 0, 0, 0])?;
-        }
         if self.posix.is_empty() {
             return Ok(());
         }
         remote.call("prctl", libc::SYS_prctl, [RESTORE_IDS, 1, 0, 0, 0, 0])?;
         for timer in &self.posix {
-            let twin = |tid: Tid| new.get(old.iter().find(|(_, have)| **have == tid)?.0).copied();
+            let twin = |tid: Tid| {
+                let slot = old.iter().find(|(_, have)| **have == tid).map(|(slot, _)| slot);
+                slot.and_then(|slot| new.get(slot)).copied().ok_or_else(|| {
+                    let what = format!("timer {} belongs to thread {tid}, which has no twin", timer.id);
+                    Error::Unsupported(what)
+                })
+            };
             let (kind, tid) = match timer.notify {
                 Notify::Nobody => (libc::SIGEV_NONE, 0),
                 Notify::Process => (libc::SIGEV_SIGNAL, 0),
-                Notify::Thread(tid) => (libc::SIGEV_THREAD_ID, twin(tid).map_or(0, |twin| twin.0)),
+                Notify::Thread(tid) => (libc::SIGEV_THREAD_ID, twin(tid)?.0),
+            };
+            let clock = match processor_time_of(timer.clock) {
+                Some(tid) => with_processor_time_of(timer.clock, twin(tid)?),
+                None => timer.clock,
             };
             // struct sigevent: value, signo, notify, tid; the id that is asked for stands behind it.
             let mut event = bytes(&[timer.value]);
@@ -151,13 +162,48 @@ impl Timers {
             event.resize(64, 0);
             event.extend_from_slice(&timer.id.to_ne_bytes());
             memory.write(scratch, &event)?;
-            let args = [i64::from(timer.clock) as u64, scratch, scratch + 64, 0, 0, 0];
+            let args = [i64::from(clock) as u64, scratch, scratch + 64, 0, 0, 0];
             remote.call("timer_create", libc::SYS_timer_create, args)?;
-            memory.write(scratch, &bytes(&timer.setting))?;
-            remote.call("timer_settime", libc::SYS_timer_settime, [timer.id as u64, 0, scratch, 0, 0, 0])?;
         }
         remote.call("prctl", libc::SYS_prctl, [RESTORE_IDS, 0, 0, 0, 0, 0]).map(drop)
     }
+
+    /// Undoes [`Timers::create`], also where it came half-way.
+    pub(crate) fn take_back(&self, remote: &mut Remote<'_>) -> Result<()> {
+        for timer in &self.posix {
+            remote.raw(libc::SYS_timer_delete, [timer.id as u64, 0, 0, 0, 0, 0])?;
+        }
+        remote.raw(libc::SYS_prctl, [RESTORE_IDS, 0, 0, 0, 0, 0]).map(drop)
+    }
+
+    /// Starts the timers in the new leader, with the time that was left.
+    pub(crate) fn start(&self, remote: &mut Remote<'_>, memory: &Memory, scratch: u64) -> Result<()> {
+        for (which, timer) in self.interval.iter().enumerate().filter(|(_, timer)| timer[2] != 0 || timer[3] != 0) {
+            memory.write(scratch, &bytes(timer))?;
+            remote.call("setitimer", libc::SYS_setitimer, [which as u64, scratch, 0, 0, 0, 0])?;
+        }
+        for timer in &self.posix {
+            memory.write(scratch, &bytes(&timer.setting))?;
+            remote.call("timer_settime", libc::SYS_timer_settime, [timer.id as u64, 0, scratch, 0, 0, 0])?;
+        }
+        Ok(())
+    }
+}
+
+/// The bits of a clock's number that say which time of a process or thread it counts, `include/linux/posix-timers.h`.
+const CLOCK_KIND: i32 = 7;
+/// Those of a clock that is a descriptor.
+const CLOCK_OF_DESCRIPTOR: i32 = 3;
+
+/// Returns whose processor time a clock counts, where its number names a process or a thread (`pthread_getcpuclockid(3)`);
+/// 0 in its place means the caller.
+fn processor_time_of(clock: i32) -> Option<Tid> {
+    let whose = !(clock >> 3);
+    (clock < 0 && clock & CLOCK_KIND != CLOCK_OF_DESCRIPTOR && whose != 0).then_some(Tid(whose))
+}
+
+fn with_processor_time_of(clock: i32, tid: Tid) -> i32 {
+    (!tid.0 << 3) | (clock & CLOCK_KIND)
 }
 
 #[cfg(test)]
@@ -176,5 +222,16 @@ mod tests {
         assert_eq!((timers[1].id, timers[1].notify, timers[1].clock), (3, Notify::Thread(Tid(78)), -6));
         assert_eq!(parse(""), Some(Vec::new()));
         assert_eq!(parse("ID: x\n"), None);
+    }
+
+    #[test]
+    fn clocks_of_other_threads_are_named_anew() {
+        // CLOCK_THREAD_CPUTIME_ID of whoever asks, a clock that is descriptor 5, the time of day.
+        for clock in [-2, (!5 << 3) | 3, libc::CLOCK_REALTIME] {
+            assert_eq!(processor_time_of(clock), None, "{clock}");
+        }
+        let clock = (!4711 << 3) | 6;
+        assert_eq!(processor_time_of(clock), Some(Tid(4711)));
+        assert_eq!(with_processor_time_of(clock, Tid(12)), (!12 << 3) | 6);
     }
 }

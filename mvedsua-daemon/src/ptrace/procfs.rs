@@ -33,6 +33,11 @@ pub fn maps(pid: Pid) -> Result<Vec<Mapping>> {
     Ok(read(format!("/proc/{pid}/maps"))?.lines().filter_map(parse_mapping).collect())
 }
 
+/// What `/proc/<pid>/smaps` says. The kernel looks at every page for it.
+pub fn smaps(pid: Pid) -> Result<String> {
+    read(format!("/proc/{pid}/smaps"))
+}
+
 fn parse_mapping(line: &str) -> Option<Mapping> {
     let mut fields = line.splitn(6, ' ');
     let (start, end) = fields.next()?.split_once('-')?;

@@ -65,6 +65,20 @@ pub fn rewind(regs: &mut Regs, eintr: Eintr) -> Option<Rewound> {
     Some(call)
 }
 
+/// Takes back what [`rewind`] did to a timed call: the thread stands at the return of call `nr`, interrupted, as it did. For
+/// one that is given a signal before it has gone on: once a handler has run the kernel no longer knows how much time is left,
+/// and `restart_syscall` would answer EINTR for ever. Returns the result that says "interrupted", or `None` for every other
+/// thread, whose registers stay.
+pub fn interrupt_again(regs: &mut Regs, nr: u32) -> Option<i64> {
+    if (regs.orig_rax as i64) >= 0 || regs.rax as i64 != libc::SYS_restart_syscall {
+        return None;
+    }
+    regs.rip += SYSCALL_LEN;
+    regs.orig_rax = u64::from(nr);
+    regs.rax = ERESTART_RESTARTBLOCK as u64;
+    Some(ERESTART_RESTARTBLOCK)
+}
+
 /// Turns the registers of a thread at the *entry* of a call into those of a thread that has not made it yet. Set in one
 /// step, they make the kernel skip the call and return straight to the `syscall` instruction.
 pub fn undo_entry(regs: &mut Regs, nr: u32) {
@@ -100,6 +114,16 @@ mod tests {
         let mut regs = at(libc::SYS_poll, ERESTART_RESTARTBLOCK);
         assert_eq!(rewind(&mut regs, Eintr::Ours).map(|call| i64::from(call.nr)), Some(libc::SYS_poll));
         assert_eq!(regs.rax as i64, libc::SYS_restart_syscall);
+    }
+
+    #[test]
+    fn a_timed_call_can_be_interrupted_again() {
+        let before = at(libc::SYS_poll, ERESTART_RESTARTBLOCK);
+        let mut regs = before;
+        let call = rewind(&mut regs, Eintr::Ours).expect("a call");
+        assert_eq!(interrupt_again(&mut regs, call.nr), Some(ERESTART_RESTARTBLOCK));
+        assert_eq!((regs.rip, regs.rax, regs.orig_rax), (before.rip, before.rax, before.orig_rax));
+        assert_eq!(interrupt_again(&mut regs, call.nr), None);
     }
 
     #[test]

@@ -204,6 +204,16 @@ fn sends_signals(nr: u32) -> bool {
         .contains(&i64::from(nr))
 }
 
+/// See [`regs::interrupt_again`].
+fn interrupt_again(tid: Tid, call: &Call) -> Result<bool> {
+    let mut regs = sys::get_regs(tid)?;
+    if regs::interrupt_again(&mut regs, call.entry.nr).is_none() {
+        return Ok(false);
+    }
+    sys::set_regs(tid, &regs)?;
+    Ok(true)
+}
+
 /// Signals whose default action is a crash; a follower may take over from them.
 fn is_crash(signo: i32) -> bool {
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGSYS, libc::SIGTRAP]
@@ -549,6 +559,15 @@ impl Leading {
             }
             State::Interrupted(call, ret) if call.lets_in || !regs::is_interrupted(ret) => {
                 self.finish(process, tid, &call, ret);
+            }
+            // It has not gone on with the call that we rewound: the signal interrupts that call, as it would without us.
+            State::Restarting { call, written } if caught && interrupt_again(tid, &call)? => {
+                if call.order() == Some(Order::ByEntry) && !written && !self.failed {
+                    self.stream.enter(slot, call.entry.clone());
+                }
+                let delivery = if call.order().is_some() { Delivery::AtReturn } else { Delivery::InOwnCall };
+                self.record_signal(process, (tid, slot), signo, delivery)?;
+                self.finish(process, tid, &call, regs::ERESTART_RESTARTBLOCK);
             }
             State::Interrupted(call, ret) => {
                 if ret == regs::EINTR {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::process::{self, Footprint, Half, Parked, Process, park, stack_block, unpark};
 use super::rings::Rings;
+use super::uncopied::{self, Uncopied};
 use crate::ptrace::inject::{Arena, Remote, wait_stop};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::procfs::{self, Mapping};
@@ -48,6 +49,8 @@ pub(crate) struct Birth {
     pub(crate) forked_slot: Slot,
     pub(crate) threads: Vec<ThreadState>,
     pub(crate) footprint: Footprint,
+    /// Memory that the program's own forks would not copy.
+    uncopied: Vec<Uncopied>,
     /// Where the leader's rings are; the child has not inherited them.
     rings: Option<Area>,
     pub(crate) pause: Duration,
@@ -110,6 +113,7 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
             process.restarted.entry(*tid).or_insert(nr);
         }
     }
+    let uncopied = uncopied::find(process.pid, process.rings.as_ref().map(|rings| rings.area().base))?;
     let begun = Instant::now();
     let mut parked = park_outside_vdso(inbox, process, limit)?;
     for (tid, how) in &mut parked {
@@ -132,11 +136,14 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
     let forking = threads.iter().find(|thread| thread.tid == process.pid.main()).unwrap_or(&threads[0]);
     let forked_slot = forking.slot;
     let mut remote = process.remote(inbox, forking.tid, sys::get_regs(forking.tid)?)?;
-    let child = Pid(remote.fork()?);
+    let uncopied = uncopied::copy(&mut remote, uncopied)?;
+    let forked = remote.fork();
+    uncopied::advise_again(&mut remote, &uncopied)?;
+    let child = Pid(forked?);
     remote.finish()?;
     let footprint = process.footprint.clone();
     let rings = process.rings.as_ref().map(Rings::area);
-    let birth = Birth { child, forked_slot, threads, footprint, rings, pause: begun.elapsed() };
+    let birth = Birth { child, forked_slot, threads, footprint, uncopied, rings, pause: begun.elapsed() };
     Ok((birth, begun))
 }
 
@@ -250,6 +257,7 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<Process> {
     let mut remote = process.remote(inbox, main, forked.regs)?;
     remote.set_saved(forked.regs, forked.mask);
     remote.call("close_range", libc::SYS_close_range, [0, u64::from(u32::MAX), 0, 0, 0, 0])?;
+    uncopied::advise_again(&mut remote, &birth.uncopied)?;
     copy_shared(&mut remote, &process)?;
     if let Some(area) = birth.rings {
         process.rings = Some(Rings::create(&mut remote, pid, area.base, Mode::Answer)?);

@@ -14,6 +14,7 @@ mod recover;
 pub(crate) mod rings;
 pub(crate) mod session;
 pub(crate) mod tracer;
+mod uncopied;
 
 pub use events::{Command, Counters, FailureKind, OnFull, OnParting, Options, SessionEvent};
 pub use inplace::check as check_cooperation;

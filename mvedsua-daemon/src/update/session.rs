@@ -284,7 +284,10 @@ impl Running<'_> {
             Err(error) => {
                 tracing::error!(%error, "ending the session");
                 self.tell(SessionEvent::Failed(FailureKind::Engine(error.to_string())));
-                self.tell(SessionEvent::RolledBack { leader: self.leader.0 });
+                self.tell(match procfs::start_time(self.leader) {
+                    Ok(_) => SessionEvent::RolledBack { leader: self.leader.0 },
+                    Err(gone) => SessionEvent::TargetEnded { status: gone.to_string() },
+                });
             }
         }
     }

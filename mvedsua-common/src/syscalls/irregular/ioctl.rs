@@ -3,7 +3,7 @@
 use super::Variant;
 use crate::syscalls::model::Arg::{self, Addr, Fd, Flags, Int, Int32, Mem};
 use crate::syscalls::model::Dir::InOut;
-use crate::syscalls::model::Extent::{IfConf, IfReq};
+use crate::syscalls::model::Extent::{IfConf, IfReq, IfReqIndex};
 use crate::syscalls::model::Outcome::{Fd as NewFd, Int as Num};
 use crate::syscalls::words::{check_row, compare, reads, supply, updates, writes};
 
@@ -71,7 +71,7 @@ pub(super) const VARIANTS: &[Variant] = &[
     asks(0x8905, "ioctl/SIOCATMARK", &[Fd, Int, writes(4)]),
     asks(0x8906, "ioctl/SIOCGSTAMP", &[Fd, Int, writes(16)]),
     asks(0x8907, "ioctl/SIOCGSTAMPNS", &[Fd, Int, writes(16)]),
-    asks(0x8910, "ioctl/SIOCGIFNAME", &[Fd, Int, Mem(InOut, IfReq)]),
+    asks(0x8910, "ioctl/SIOCGIFNAME", &[Fd, Int, Mem(InOut, IfReqIndex)]),
     asks(0x8912, "ioctl/SIOCGIFCONF", &[Fd, Int, Mem(InOut, IfConf)]),
     asks(0x8913, "ioctl/SIOCGIFFLAGS", IFREQ),
     asks(0x8915, "ioctl/SIOCGIFADDR", IFREQ),

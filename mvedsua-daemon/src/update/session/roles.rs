@@ -12,8 +12,25 @@ pub(super) struct Moved {
     record_locks: Vec<locks::RecordLock>,
     /// Epoll descriptor and the registration of what tells of signals.
     signal_watches: Vec<(i32, procfs::EpollEntry)>,
+    /// Signals that waited for the old leader, unless it failed to give them away.
+    pending: Option<Pending>,
     /// Under `--lockstep`: how many records the old version has agreed to.
     agreed: Option<Arc<AtomicU64>>,
+}
+
+/// Both versions right before the commit.
+struct Ready {
+    /// What the epoll sets call by different values in the two.
+    registrations: Vec<(i32, i32, Pair)>,
+    /// See [`Moved::epoll`].
+    epoll: Vec<(i32, i32, u32, u64)>,
+    /// The threads of either version, at their gates.
+    old: Vec<swap::Gated>,
+    new: Vec<swap::Gated>,
+}
+
+fn by_slot(process: &Process) -> BTreeMap<Slot, Tid> {
+    process.threads.iter().map(|(tid, slot)| (*slot, *tid)).collect()
 }
 
 fn any_thread(process: &Process) -> Result<(Tid, Slot)> {
@@ -53,17 +70,39 @@ fn epoll_changes(old: Pid, registrations: &[(i32, i32, Pair)]) -> Result<Vec<(i3
     Ok(changes)
 }
 
+/// Gives the new leader what only one process can have at a time.
+fn furnish(inbox: &Inbox, process: &Process, gated: &[swap::Gated], moved: &Moved) -> Result<()> {
+    swap::correct_epoll(inbox, process, &moved.epoll)?;
+    let (tid, slot) = any_thread(process)?;
+    let place = swap::scratch(process, slot);
+    if !moved.timers.is_empty() || !moved.record_locks.is_empty() {
+        let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
+        locks::take(&moved.record_locks, &mut remote, &process.memory, place)?;
+        moved.timers.start(&mut remote, &process.memory, place)?;
+        remote.finish()?;
+    }
+    if !moved.signal_watches.is_empty() {
+        let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
+        bound::watch_anew(&moved.signal_watches, &moved.epoll, &mut remote, &process.memory, place)?;
+        remote.finish()?;
+    }
+    match &moved.pending {
+        Some(pending) if !pending.is_empty() => pending.queue(inbox, process, gated),
+        _ => Ok(()),
+    }
+}
+
 impl Running<'_> {
-    /// Steps 2 to 4 of a promotion. An error leaves the leader as it was.
+    /// Steps 2 to 4 of a promotion. An error leaves the leader as it was. What fails after the commit cannot be undone any
+    /// more: the new version leads all the same, and [`Notice::Broken`] ends the session.
     pub(super) fn swap(&mut self) -> Result<u32> {
         let old = self.leader;
         state::check_movable(old)?;
         let copied = Arc::new(transfer::copy(old)?);
         bound::check(old, copied.iter())?;
         let count = copied.len() as u32;
-        let above = procfs::descriptors(old)?.last().map_or(0, |descriptor| descriptor.fd as u64 + 1);
         // What is read from the old leader.
-        let timers = self.lead.ask(|core| {
+        let (timers, old_tids) = self.lead.ask(|core| {
             let (inbox, process, _) = parts(core)?;
             let (tid, slot) = any_thread(process)?;
             let place = swap::scratch(process, slot);
@@ -71,50 +110,18 @@ impl Running<'_> {
             let mut remote = process.remote(inbox, tid, saved)?;
             let timers = Timers::read(process.pid, &mut remote, &process.memory, place)?;
             remote.finish()?;
-            Ok(timers)
+            Ok((timers, by_slot(process)))
         })?;
-        // What is put into the new one. It is isolated until the commit.
-        let given = Arc::clone(&copied);
-        let registrations = self.follow.ask(move |core| {
-            let (inbox, process, role) = parts(core)?;
-            let Role::Following(following) = role else { return Err(wrong_role()) };
-            let (tid, slot) = any_thread(process)?;
-            let place = swap::scratch(process, slot);
-            let saved = held_regs(tid)?;
-            let mut remote = process.remote(inbox, tid, saved)?;
-            transfer::give(&given, process.pid, &mut remote, &process.memory, place)?;
-            state::copy_surroundings(old, process.pid, &mut remote, &process.memory, place, above)?;
-            state::copy_limits(old, process.pid, &mut remote, &process.memory, place)?;
-            state::copy_memory_locks(old, &mut remote)?;
-            remote.finish()?;
-            Ok(following.registrations().differing().collect::<Vec<_>>())
-        });
-        let registrations = match registrations {
-            Ok(registrations) => registrations,
+        let record_locks = locks::of(old)?;
+        let signal_watches = bound::signal_watches(old)?;
+        let ready = match self.make_ready(old, Arc::clone(&copied), timers.clone(), old_tids.clone()) {
+            Ok(ready) => ready,
             Err(error) => {
-                self.empty_follower();
+                self.empty_follower(timers);
                 return Err(error);
             }
         };
-        let epoll = epoll_changes(old, &registrations)?;
-        let record_locks = locks::of(old)?;
-        let signal_watches = bound::signal_watches(old)?;
-        // The gates.
         let lives_at = self.generation;
-        let old_gated = self.lead.ask(move |core| {
-            let (_, process, role) = parts(core)?;
-            let Role::Leading(leading) = role else { return Err(wrong_role()) };
-            let threads = swap::rewind_held(&leading.held().0)?;
-            swap::gate(process, &threads, lives_at)
-        })?;
-        let new_gated = self.follow.ask(move |core| {
-            let (_, process, role) = parts(core)?;
-            let Role::Following(following) = role else { return Err(wrong_role()) };
-            let threads = following.rewind_all()?;
-            let gated = swap::gate(process, &threads, lives_at + 1)?;
-            swap::set_options(&gated, sys::OPTIONS_LEADER)?;
-            Ok(gated)
-        })?;
         let (writer, reader) = log::channel(log_config(self.options));
         let gauge = reader.gauge();
         // From here on the new version lives if we die.
@@ -123,24 +130,79 @@ impl Running<'_> {
             swap::commit(process, lives_at + 1)
         })?;
         self.generation = lives_at + 1;
-        let old_tids: BTreeMap<Slot, Tid> = old_gated.iter().map(|thread| (thread.slot, thread.tid)).collect();
-        let new_tids: BTreeMap<Slot, Tid> = new_gated.iter().map(|thread| (thread.slot, thread.tid)).collect();
+        let new_tids: BTreeMap<Slot, Tid> = ready.new.iter().map(|thread| (thread.slot, thread.tid)).collect();
         let twin = |thread: &swap::Gated| Some((thread.tid, *new_tids.get(&thread.slot)?));
-        let twins: Twins = old_gated.iter().filter_map(twin).collect();
+        let twins: Twins = ready.old.iter().filter_map(twin).collect();
         bound::hand_over(copied.iter(), &twins);
         // A copy that is kept would keep connections open that the new leader closes.
         drop(copied);
         twins.iter().for_each(|(old, new)| scheduling::copy(*old, *new));
         let agreed = self.options.lockstep.then(|| Arc::new(AtomicU64::new(0)));
-        let (timers, pending) = self.demote(old_gated, reader, &registrations, timers, new_tids, agreed.clone())?;
-        let moved = Moved { old_tids, epoll, timers, record_locks, signal_watches, agreed };
-        self.elevate(new_gated, writer, moved, pending)?;
+        let demoted = self.demote(ready.old, reader, &ready.registrations, timers.clone(), new_tids, agreed.clone());
+        // Whatever failed: nobody but the new version will lead.
+        let (timers, pending, demoted) = match demoted {
+            Ok((timers, pending)) => (timers, Some(pending), Ok(())),
+            Err(error) => (timers, None, Err(error)),
+        };
+        let moved = Moved { old_tids, epoll: ready.epoll, timers, record_locks, signal_watches, pending, agreed };
+        let elevated = self.elevate(ready.new, writer, moved);
         std::mem::swap(&mut self.lead, &mut self.follow);
         std::mem::swap(&mut self.leader, &mut self.follower);
         self.gauge = gauge;
         state::set_oom_score(self.leader, self.oom_score.as_deref().unwrap_or("0"));
         state::set_oom_score(self.follower, "1000");
+        let started = demoted
+            .and(elevated)
+            .and_then(|()| self.follow.ask(|core| with_following(core, |following, _, _| following.start())));
+        if let Err(error) = started {
+            tracing::error!(%error, "the versions are exchanged, but not all of it went as it should");
+            let _ = self.notice_sender.send(Notice::Broken { tid: Tid(0), error: error.to_string() });
+        }
         Ok(count)
+    }
+
+    /// Puts into the version that is to lead what it needs; it is isolated until the commit. Then both stand at their gates.
+    fn make_ready(
+        &mut self,
+        old: Pid,
+        copied: Arc<transfer::Copied>,
+        timers: Timers,
+        old_tids: BTreeMap<Slot, Tid>,
+    ) -> Result<Ready> {
+        let above = procfs::descriptors(old)?.last().map_or(0, |descriptor| descriptor.fd as u64 + 1);
+        let registrations = self.follow.ask(move |core| {
+            let (inbox, process, role) = parts(core)?;
+            let Role::Following(following) = role else { return Err(wrong_role()) };
+            let (tid, slot) = any_thread(process)?;
+            let place = swap::scratch(process, slot);
+            let saved = held_regs(tid)?;
+            let new_tids = by_slot(process);
+            let mut remote = process.remote(inbox, tid, saved)?;
+            transfer::give(&copied, process.pid, &mut remote, &process.memory, place)?;
+            state::copy_surroundings(old, process.pid, &mut remote, &process.memory, place, above)?;
+            state::copy_limits(old, process.pid, &mut remote, &process.memory, place)?;
+            state::copy_memory_locks(old, &mut remote)?;
+            timers.create(&mut remote, &process.memory, place, &old_tids, &new_tids)?;
+            remote.finish()?;
+            Ok(following.registrations().differing().collect::<Vec<_>>())
+        })?;
+        let epoll = epoll_changes(old, &registrations)?;
+        let lives_at = self.generation;
+        let old = self.lead.ask(move |core| {
+            let (_, process, role) = parts(core)?;
+            let Role::Leading(leading) = role else { return Err(wrong_role()) };
+            let threads = swap::rewind_held(&leading.held().0)?;
+            swap::gate(process, &threads, lives_at)
+        })?;
+        let new = self.follow.ask(move |core| {
+            let (_, process, role) = parts(core)?;
+            let Role::Following(following) = role else { return Err(wrong_role()) };
+            let threads = following.rewind_all()?;
+            let gated = swap::gate(process, &threads, lives_at + 1)?;
+            swap::set_options(&gated, sys::OPTIONS_LEADER)?;
+            Ok(gated)
+        })?;
+        Ok(Ready { registrations, epoll, old, new })
     }
 
     /// The old leader becomes a follower: isolated, ending with its tracer. Returns its timers and the signals that waited for it.
@@ -201,7 +263,7 @@ impl Running<'_> {
     }
 
     /// The new version leads: its threads go on for real, recorded; the old one's follow.
-    fn elevate(&mut self, gated: Vec<swap::Gated>, writer: log::Writer, moved: Moved, pending: Pending) -> Result<()> {
+    fn elevate(&mut self, gated: Vec<swap::Gated>, writer: log::Writer, moved: Moved) -> Result<()> {
         let bell = self.follow.bell();
         writer.set_waker(Arc::new(move || bell.ring()));
         let pace = Arc::clone(&self.pace);
@@ -219,43 +281,25 @@ impl Running<'_> {
             process.change_rings(Mode::Note);
             let old = |thread: &swap::Gated| moved.old_tids.get(&thread.slot).copied();
             swap::replace_cached_tids(&process.memory, &gated, old, |thread| Some(thread.tid));
-            swap::correct_epoll(inbox, process, &moved.epoll)?;
-            let (tid, slot) = any_thread(process)?;
-            if !moved.timers.is_empty() || !moved.record_locks.is_empty() {
-                let new_tids = gated.iter().map(|thread| (thread.slot, thread.tid)).collect();
-                let place = swap::scratch(process, slot);
-                let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
-                locks::take(&moved.record_locks, &mut remote, &process.memory, place)?;
-                moved.timers.start(&mut remote, &process.memory, place, &moved.old_tids, &new_tids)?;
-                remote.finish()?;
-            }
-            if !moved.signal_watches.is_empty() {
-                let place = swap::scratch(process, slot);
-                let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
-                let (watches, corrected) = (&moved.signal_watches, &moved.epoll);
-                bound::watch_anew(watches, corrected, &mut remote, &process.memory, place)?;
-                remote.finish()?;
-            }
-            if !pending.is_empty() {
-                pending.queue(inbox, process, &gated)?;
-            }
+            // Whatever fails here: this version leads, and nobody else will.
+            let furnished = furnish(inbox, process, &gated, &moved);
             let threads = gated.iter().map(|thread| (thread.tid, thread.slot, thread.rewound));
             let leading = Leading::new(threads, &process.memory, Stream::new(writer), settings, notices);
             leading.start()?;
             *role = Role::Leading(Box::new(leading));
-            Ok(())
-        })?;
-        self.lead.ask(|core| with_following(core, |following, _, _| following.start()))
+            furnished
+        })
     }
 
-    /// After a transfer that failed half-way: the follower holds no descriptor.
-    fn empty_follower(&mut self) {
-        let emptied = self.follow.ask(|core| {
+    /// After a promotion that failed before its commit: the follower holds no descriptor and no timer.
+    fn empty_follower(&mut self, timers: Timers) {
+        let emptied = self.follow.ask(move |core| {
             let (inbox, process, _) = parts(core)?;
             let (tid, _) = any_thread(process)?;
             let saved = held_regs(tid)?;
             let mut remote = process.remote(inbox, tid, saved)?;
             remote.call("close_range", libc::SYS_close_range, [0, u64::from(u32::MAX), 0, 0, 0, 0])?;
+            timers.take_back(&mut remote)?;
             remote.finish()
         });
         if let Err(error) = emptied {

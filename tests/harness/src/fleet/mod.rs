@@ -41,6 +41,7 @@ pub const FLEET: &[Kind] = &[
     web::NGINX,
     web::LIGHTTPD,
     web::HAPROXY,
+    web::HAPROXY_THREADS,
     queues::BEANSTALKD,
     queues::MOSQUITTO,
     stores::MARIADB,

@@ -16,7 +16,7 @@ pub(super) const DNSMASQ: Kind = Kind {
     packages: &["dnsmasq-base"],
     start: dnsmasq,
     clients: both_ways,
-    standing: Standing::NotYet("it asks for the name of an interface by its number"),
+    standing: Standing::Works,
 };
 
 pub(super) const UNBOUND: Kind =
@@ -33,6 +33,8 @@ fn both_ways(server: &Server) -> Vec<Box<dyn Clients>> {
     vec![over(udp, Persistence::Open), over(tcp, Persistence::OneReply)]
 }
 
+/// As one process: otherwise it forks for each question over TCP, remembers its own number, and takes itself for such a child
+/// where it has another, as it has after a promotion.
 fn dnsmasq() -> Result<Server> {
     server::start("dnsmasq", |port, dir| {
         let mut config = format!(
@@ -45,7 +47,7 @@ fn dnsmasq() -> Result<Server> {
         }
         let file = dir.join("dnsmasq.conf");
         fs::write(&file, config)?;
-        Ok(strings(&["--keep-in-foreground", "--log-facility=-", "-C", &file.display().to_string()]))
+        Ok(strings(&["--no-daemon", "-C", &file.display().to_string()]))
     })
 }
 

@@ -24,7 +24,15 @@ pub(super) const LIGHTTPD: Kind = Kind {
 pub(super) const HAPROXY: Kind = Kind {
     name: "haproxy",
     packages: &["haproxy", "lighttpd"],
-    start: haproxy,
+    start: || haproxy(1),
+    clients: keeping_alive,
+    standing: Standing::Works,
+};
+
+pub(super) const HAPROXY_THREADS: Kind = Kind {
+    name: "haproxy-threads",
+    packages: &["haproxy", "lighttpd"],
+    start: || haproxy(2),
     clients: keeping_alive,
     standing: Standing::NotYet("its threads share their clock in memory, and wake each other only where one sleeps"),
 };
@@ -46,7 +54,7 @@ pub(super) const NODE: Kind = Kind {
     packages: &["nodejs"],
     start: node,
     clients: keeping_alive,
-    standing: Standing::NotYet("its compiled code lies in memory that a fork does not copy"),
+    standing: Standing::NotYet("its threads hand work to each other in an order that they settle in memory"),
 };
 
 fn keeping_alive(server: &Server) -> Vec<Box<dyn Clients>> {
@@ -71,12 +79,12 @@ fn nginx() -> Result<Server> {
     })
 }
 
-/// As one process, without a master; it passes everything on to a lighttpd.
-fn haproxy() -> Result<Server> {
+/// As one process with so many threads, without a master; it passes everything on to a lighttpd.
+fn haproxy(threads: u32) -> Result<Server> {
     let behind = server::lighttpd()?;
     let front = server::start("haproxy", |port, dir| {
         let config = format!(
-            "global\n  maxconn 500\ndefaults\n  mode http\n  timeout connect 20s\n  timeout client 60s\n  \
+            "global\n  maxconn 500\n  nbthread {threads}\ndefaults\n  mode http\n  timeout connect 20s\n  timeout client 60s\n  \
              timeout server 60s\nfrontend front\n  bind 127.0.0.1:{port}\n  default_backend behind\n\
              backend behind\n  server only {}\n",
             behind.address

@@ -124,6 +124,63 @@ fn a_threaded_program() {
     }
 }
 
+/// A program that asks the processor for the time, in two processes and two threads, and then is another one.
+const CLOCK: &str = r#"
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <x86intrin.h>
+static void *tell(void *who)
+{
+	unsigned aux;
+	unsigned long long first = __rdtsc(), second = __rdtscp(&aux);
+	printf("%s %llu %llu %d\n", (char *)who, first, second, first < second);
+	fflush(stdout);
+	return NULL;
+}
+int main(void)
+{
+	pthread_t thread;
+	tell("first");
+	if (pthread_create(&thread, NULL, tell, "thread") || pthread_join(thread, NULL))
+		return 1;
+	if (fork() == 0) {
+		tell("child");
+		return 0;
+	}
+	wait(NULL);
+	execl("/bin/echo", "echo", "done", NULL);
+	return 1;
+}
+"#;
+
+#[test]
+fn the_processors_clock_is_told_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("clock.c"), CLOCK).unwrap();
+    let built = in_dir(dir.path()).natively(&["cc", "-O1", "-o", "clock", "clock.c", "-lpthread"]);
+    assert_eq!(built.code, 0, "{}", built.stderr);
+    let finished = in_dir(dir.path()).with(&["--self", "2"], &["./clock"]);
+    assert_eq!(finished.outcomes(), ["complete", "complete"], "{}", finished.stderr);
+    let lines: Vec<&str> = finished.stdout.lines().collect();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert!(lines[..3].iter().all(|line| line.ends_with(" 1")), "it goes forward: {lines:?}");
+    // When nobody follows any more the instruction is still executed for the leader.
+    let finished = in_dir(dir.path()).with(&["--follower", "false"], &["./clock"]);
+    assert_eq!((finished.code, finished.stdout.lines().count()), (0, 4), "{}", finished.stderr);
+}
+
+#[test]
+fn addresses_differ_unless_it_is_asked_that_they_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let command = ["/usr/bin/python3", "-c", "print(id(object()))"];
+    let finished = in_dir(dir.path()).with(&["--self", "1"], &command);
+    assert_eq!((finished.code, finished.outcomes()), (0, vec!["parted"]), "{}", finished.stdout);
+    let finished = in_dir(dir.path()).with(&["--self", "1", "--no-aslr"], &command);
+    assert_eq!((finished.code, finished.outcomes()), (0, vec!["complete"]), "{}", finished.stderr);
+}
+
 #[test]
 fn what_cannot_be_started_is_said() {
     let dir = tempfile::tempdir().unwrap();

@@ -16,6 +16,7 @@ mod descriptors;
 mod files;
 pub mod format;
 mod identity;
+pub mod instructions;
 mod ipc;
 pub mod irregular;
 mod machine;

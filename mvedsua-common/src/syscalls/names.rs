@@ -63,7 +63,8 @@ const HIGH: [&str; 46] = [
     "listxattrat", "removexattrat", "open_tree_attr", "file_getattr", "file_setattr",
 ];
 
-/// Returns the name of a system call, whether or not the table has a row for it.
+/// Returns the name of a system call, whether or not the table has a row for it, or of an instruction that is recorded like
+/// one ([`super::instructions`]).
 #[must_use]
 pub const fn name(nr: u32) -> Option<&'static str> {
     if (nr as usize) < LOW.len() {
@@ -71,7 +72,7 @@ pub const fn name(nr: u32) -> Option<&'static str> {
     } else if nr >= HIGH_START && ((nr - HIGH_START) as usize) < HIGH.len() {
         Some(HIGH[(nr - HIGH_START) as usize])
     } else {
-        None
+        super::instructions::name(nr)
     }
 }
 

@@ -419,6 +419,10 @@ pub struct RunArgs {
     /// How often the same version follows itself
     #[arg(long = "self", value_name = "N", default_value_t = 0)]
     pub copies: usize,
+    /// Give all versions the same addresses each time, for programs that make something of them: names of temporary files,
+    /// seeds, orders of tables
+    #[arg(long)]
+    pub no_aslr: bool,
     /// What happens when a follower parts from the leader, or cannot follow
     #[arg(long, value_enum, default_value_t)]
     pub on_divergence: OnDivergence,

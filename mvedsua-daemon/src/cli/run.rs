@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::args::{Cli, OnFullLog, RunArgs};
 use super::{rules, words};
-use crate::ptrace::launch::Program;
+use crate::ptrace::launch::{Layout, Program};
 use crate::record::Ending;
 use crate::report::Payloads;
 use crate::rules::Counts;
@@ -61,7 +61,8 @@ fn plan(args: &RunArgs) -> Result<Plan, NotRun> {
     };
     let log = crate::log::Config { memory: args.log_memory, disk: 0, spill_dir: std::env::temp_dir() };
     let hang_timeout = args.hang_timeout;
-    Ok(Plan { leader, followers, on_divergence: args.on_divergence, on_full, log, hang_timeout })
+    let layout = if args.no_aslr { Layout::Fixed } else { Layout::Random };
+    Ok(Plan { leader, followers, layout, on_divergence: args.on_divergence, on_full, log, hang_timeout })
 }
 
 /// Reads `CMD ARGS[,rules=FILE]`.

@@ -90,8 +90,18 @@ pub enum Side {
     Follower,
 }
 
+/// Where the kernel puts a program's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layout {
+    /// Where it likes: each version has addresses of its own.
+    #[default]
+    Random,
+    /// At the same place each time, `ADDR_NO_RANDOMIZE` of personality(2): the same program has the same addresses.
+    Fixed,
+}
+
 /// Starts a program with a signal mask; its first thread stands at the return from its `execve`.
-pub fn launch(inbox: &Inbox, program: &Program, side: Side, mask: &libc::sigset_t) -> Result<Pid> {
+pub fn launch(inbox: &Inbox, program: &Program, side: Side, layout: Layout, mask: &libc::sigset_t) -> Result<Pid> {
     let failed = |op: &'static str| Error::Proc { path: op.into(), source: io::Error::last_os_error() };
     let mut ends = [0; 2];
     // SAFETY: `ends` has room for the two descriptors.
@@ -122,6 +132,10 @@ pub fn launch(inbox: &Inbox, program: &Program, side: Side, mask: &libc::sigset_
                     libc::setsid();
                     let close_on_exec = libc::CLOSE_RANGE_CLOEXEC as libc::c_int;
                     libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, close_on_exec);
+                }
+                if layout == Layout::Fixed {
+                    let persona = libc::personality(u64::from(u32::MAX) as libc::c_ulong);
+                    libc::personality(persona as libc::c_ulong | libc::ADDR_NO_RANDOMIZE as libc::c_ulong);
                 }
                 libc::execve(program.path.as_ptr(), argv.as_ptr(), environment.as_ptr());
                 if *libc::__errno_location() == libc::ENOEXEC {

@@ -8,6 +8,7 @@
 //!   the tracee go on unharmed.
 //! - [`launch`]: a program that is traced from its first instruction on.
 //! - [`vdso`]: making the vDSO's functions visible, and undoing it; [`agent`] and [`ring`]: telling the time without a stop.
+//! - [`tsc`]: the processor's clock, where reading it is trapped.
 //! - [`probe`]: tries on a child whether all that works here.
 //! - [`procfs`]: what `/proc` says of a process.
 //!
@@ -42,6 +43,7 @@ pub mod ring;
 mod semaphores;
 pub mod stub;
 pub mod sys;
+pub(crate) mod tsc;
 pub mod vdso;
 pub mod wait;
 

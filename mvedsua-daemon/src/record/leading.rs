@@ -42,6 +42,7 @@ use crate::ptrace::procfs::{self, signal_bit};
 use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::ring::Answer;
 use crate::ptrace::sys::{self, Resume, SyscallStop};
+use crate::ptrace::tsc::{self, Reading};
 use crate::ptrace::wait::{Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid};
 use crate::update::OnFull;
@@ -196,6 +197,15 @@ fn time_told(answer: &Answer) -> Event {
     let told = Piece { arg: place as u8, part: 0, dir: PieceDir::Out, addr: LeaderAddr(0), bytes };
     let at = now();
     Event::Call(CallEntry { nr, args, inputs: Vec::new(), at }, CallReturn { ret: answer.ret, outputs: vec![told], at })
+}
+
+/// Returns the record of an instruction that read the processor's clock.
+fn counter_read(nr: u32, reading: Reading) -> Event {
+    let at = now();
+    let aux = Bytes::copy_from_slice(&reading.aux.to_ne_bytes());
+    let told = Piece { arg: 0, part: 0, dir: PieceDir::Out, addr: LeaderAddr(0), bytes: aux };
+    let ret = CallReturn { ret: reading.stamp as i64, outputs: vec![told], at };
+    Event::Call(CallEntry { nr, args: [0; 6], inputs: Vec::new(), at }, ret)
 }
 
 /// Says whether a call sends signals, perhaps to its own thread.
@@ -533,6 +543,9 @@ impl Leading {
 
     fn on_signal(&mut self, process: &mut Process, tid: Tid, signo: i32) -> Result<()> {
         let Some(slot) = process.slot(tid) else { return Ok(()) };
+        if let Some(nr) = tsc::trapped(tid, signo, &process.memory)? {
+            return self.read_counter(slot, tid, nr);
+        }
         let caught = procfs::signals(process.pid, tid)?.caught & signal_bit(signo) != 0;
         if caught && self.postpone(tid, signo)? {
             return self.go(tid, 0);
@@ -590,6 +603,18 @@ impl Leading {
             process.make_room_for_signal(tid)?;
         }
         self.go(tid, signo)
+    }
+
+    /// Reads the processor's clock for a thread that may not do so itself.
+    fn read_counter(&mut self, slot: Slot, tid: Tid, nr: u32) -> Result<()> {
+        let reading = tsc::read();
+        let mut regs = sys::get_regs(tid)?;
+        tsc::execute(&mut regs, nr, reading);
+        sys::set_regs(tid, &regs)?;
+        if !self.failed {
+            self.stream.emit(slot, counter_read(nr, reading));
+        }
+        self.go(tid, 0)
     }
 
     fn record_signal(

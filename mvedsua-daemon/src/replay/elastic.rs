@@ -19,11 +19,20 @@
 
 use std::collections::HashMap;
 
+use mvedsua_common::syscalls::instructions;
+
+use crate::ptrace::tsc;
 use crate::record::{CallEntry, CallReturn, Piece, PieceDir};
 
 /// Says whether a call only asks for the time.
 pub(crate) fn asks_time(nr: u32) -> bool {
-    [libc::SYS_clock_gettime, libc::SYS_gettimeofday, libc::SYS_time, libc::SYS_getcpu].contains(&i64::from(nr))
+    reads_counter(nr)
+        || [libc::SYS_clock_gettime, libc::SYS_gettimeofday, libc::SYS_time, libc::SYS_getcpu].contains(&i64::from(nr))
+}
+
+/// Says whether it is the processor that is asked for the time.
+fn reads_counter(nr: u32) -> bool {
+    instructions::name(nr).is_some()
 }
 
 /// Says whether a call asks for a time that only durations are computed from, or for the processor.
@@ -38,7 +47,8 @@ pub(crate) fn asks_duration(nr: u32, args: &[u64; 6]) -> bool {
     ];
     match i64::from(nr) {
         libc::SYS_clock_gettime => CLOCKS.contains(&(args[0] as i32)),
-        nr => nr == libc::SYS_getcpu,
+        libc::SYS_getcpu => true,
+        _ => reads_counter(nr),
     }
 }
 
@@ -127,7 +137,12 @@ impl LastTimes {
         if sleeps(nr) {
             return Some((0, &[]));
         }
-        self.seen.get(&Self::key(nr, args)).map(|(ret, outputs)| (*ret, outputs.as_slice()))
+        match self.seen.get(&Self::key(nr, args)) {
+            Some((ret, outputs)) => Some((*ret, outputs.as_slice())),
+            // Another program, which reads the counter where the leader's does not.
+            None if reads_counter(nr) => Some((tsc::read().stamp as i64, &[])),
+            None => None,
+        }
     }
 }
 

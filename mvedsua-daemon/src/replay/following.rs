@@ -50,6 +50,7 @@ use crate::log::Reader;
 use crate::ptrace::memory::Memory;
 use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::sys::{self, Resume, SyscallStop};
+use crate::ptrace::tsc;
 use crate::ptrace::wait::{Bell, Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid, procfs};
 use crate::record::leading::{HeldThread, capture_inputs, lets_in, now};
@@ -499,6 +500,12 @@ impl Following {
     fn on_signal(&mut self, process: &mut Process, tid: Tid, signo: i32) -> Result<()> {
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         let slot = thread.slot;
+        if let Some(nr) = tsc::trapped(tid, signo, &process.memory)? {
+            let call = Call { nr, args: [0; 6], row: None, inputs: Vec::new(), since: Instant::now() };
+            self.turn(tid, Turn::Going);
+            self.state(tid, State::AtCall(Box::new(call)));
+            return self.advance(process);
+        }
         if self.on_incoming(process, tid, signo)? {
             return Ok(());
         }

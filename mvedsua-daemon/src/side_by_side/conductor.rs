@@ -12,7 +12,7 @@ use super::report::{Followed, FollowerEnd, FollowerReport, Report};
 use super::streams::Streams;
 use super::tree::{Handle, Order, drive};
 use super::{OnDivergence, Plan, Version};
-use crate::ptrace::launch::{self, Program, Side};
+use crate::ptrace::launch::{self, Layout, Program, Side};
 use crate::ptrace::ring::Mode;
 use crate::ptrace::{Error, Pid, Result};
 use crate::record::leading::processes::Streams as _;
@@ -53,7 +53,7 @@ pub fn run(plan: Plan) -> Result<Report> {
     let mut ways = Vec::new();
     for (number, version) in run.plan.followers.clone().into_iter().enumerate() {
         let (send, receive) = bounded(1);
-        let started = start_follower(number, &version, mask, &ready, receive, tell.clone());
+        let started = start_follower(number, &version, (run.plan.layout, mask), &ready, receive, tell.clone());
         let (handle, end) = match started {
             Ok(handle) => (Some(handle), None),
             Err(error) => (None, Some((FollowerEnd::Failed(error.to_string()), Followed::default()))),
@@ -92,9 +92,9 @@ fn start_leader(
     tell: Sender<Told>,
 ) -> Result<(Handle, Ready)> {
     let (send, receive) = bounded(1);
-    let (program, on_full) = (plan.leader.clone(), plan.on_full);
+    let (program, layout, on_full) = (plan.leader.clone(), plan.layout, plan.on_full);
     let handle = Handle::spawn("mvedsua-lead".into(), move |inbox, orders| {
-        let started = begin_program(&inbox, &program, Side::Leader, Mode::Note, &mask)
+        let started = begin_program(&inbox, &program, (Side::Leader, layout), &mask)
             .and_then(|process| secrets(process.pid).map(|secrets| (process, secrets)));
         let process = match started {
             Ok((process, secrets)) => {
@@ -121,7 +121,7 @@ fn start_leader(
 fn start_follower(
     number: usize,
     version: &Version,
-    mask: libc::sigset_t,
+    (layout, mask): (Layout, libc::sigset_t),
     leader: &Ready,
     ways: Receiver<Ways>,
     tell: Sender<Told>,
@@ -130,7 +130,7 @@ fn start_follower(
     let program = version.program.clone();
     let (twin, secrets) = (leader.pid, leader.secrets);
     let handle = Handle::spawn(format!("mvedsua-follow{}", number + 1), move |inbox, orders| {
-        let started = begin_program(&inbox, &program, Side::Follower, Mode::Answer, &mask)
+        let started = begin_program(&inbox, &program, (Side::Follower, layout), &mask)
             .and_then(|process| share_secrets(process.pid, &process.memory, &secrets).map(|()| process));
         let process = match started {
             Ok(process) => {
@@ -153,11 +153,14 @@ fn start_follower(
 fn begin_program(
     inbox: &crate::ptrace::wait::Inbox,
     program: &Program,
-    side: Side,
-    mode: Mode,
+    (side, layout): (Side, Layout),
     mask: &libc::sigset_t,
 ) -> Result<crate::update::process::Process> {
-    let pid = launch::launch(inbox, program, side, mask)?;
+    let mode = match side {
+        Side::Leader => Mode::Note,
+        Side::Follower => Mode::Answer,
+    };
+    let pid = launch::launch(inbox, program, side, layout, mask)?;
     first(inbox, pid, mode).inspect_err(|_| {
         // Nobody will trace it.
         if let Err(error) = crate::ptrace::sys::kill(pid, libc::SIGKILL) {

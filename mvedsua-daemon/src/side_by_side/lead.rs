@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::tree::{Order, Tracees, Tree, ending, leave_ring};
 use crate::ptrace::memory::Memory;
+use crate::ptrace::tsc;
 use crate::ptrace::wait::{Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid, procfs, sys};
 use crate::record::leading::processes::Birth;
@@ -118,6 +119,11 @@ impl Leader {
             (self.tell)(Heard::Ended(ending));
         }
         if self.released {
+            if let (Stop::Signal(signo), Some(pid)) = (stop, procfs::process_of(tid))
+                && tsc::execute_trapped(tid, signo, &Memory::open(pid)?)?
+            {
+                return process::let_go(tid, Stop::Interrupted);
+            }
             return process::let_go(tid, stop);
         }
         let Some(pid) = self.owner(tid) else {

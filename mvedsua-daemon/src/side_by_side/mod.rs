@@ -31,7 +31,7 @@ use std::time::Duration;
 
 pub use self::conductor::run;
 pub use self::report::{Followed, FollowerEnd, FollowerReport, Report};
-use crate::ptrace::launch::Program;
+use crate::ptrace::launch::{Layout, Program};
 use crate::rules::Counts;
 use crate::update::OnFull;
 
@@ -60,6 +60,7 @@ pub enum OnDivergence {
 pub struct Plan {
     pub leader: Program,
     pub followers: Vec<Version>,
+    pub layout: Layout,
     pub on_divergence: OnDivergence,
     /// What happens when a follower's log is full: the follower is dropped, or the leader waits.
     pub on_full: OnFull,

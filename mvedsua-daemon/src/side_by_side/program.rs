@@ -1,14 +1,17 @@
 //! The beginning of a program: what is made of a process whose first thread is about to execute its first instruction.
 //!
 //! The kernel has given it a new memory, with a vDSO at a place of its own. It gets what a process gets that is updated
-//! while it runs (the stub, the arena, the rings), by itself: two versions have nothing at the same place.
+//! while it runs (the stub, the arena, the rings), by itself: two versions have nothing at the same place. Where the program
+//! reads the processor's clock itself, that is trapped; it has no rings then, and ends with the run.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::ptrace::inject::{Arena, Remote};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::ring::Mode;
 use crate::ptrace::stub::Stub;
+use crate::ptrace::tsc::{self, Reads};
 use crate::ptrace::vdso::Vdso;
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Error, Pid, Result, Tid, procfs, sys};
@@ -65,13 +68,20 @@ fn equip(inbox: &Inbox, pid: Pid, tid: Tid, mode: Mode) -> Result<Equipped> {
     let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
     // Private: a child that is forked has blocks of its own.
     let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
+    let reads = if tsc::is_read_by(Path::new(&format!("/proc/{pid}/exe")))? { Reads::Trapped } else { Reads::Allowed };
+    tsc::set(&mut remote, reads)?;
     let base = remote.call("mmap", libc::SYS_mmap, [0, Arena::len(BLOCKS), protection, flags, u64::MAX, 0])?;
-    let rings = vdso.agent.as_ref().and_then(|agent| {
+    let agent = vdso.agent.as_ref().filter(|_| reads == Reads::Allowed);
+    let rings = agent.and_then(|agent| {
         let rings = Rings::create(&mut remote, pid, 0, mode);
         let installed = rings.and_then(|rings| agent.install(&memory, rings.area()).map(|()| rings));
         installed.inspect_err(|error| tracing::warn!(%error, "time cannot be told without stops")).ok()
     });
     remote.finish()?;
+    if mode == Mode::Note {
+        let ends_with_us = if reads == Reads::Trapped { libc::PTRACE_O_EXITKILL } else { 0 };
+        sys::set_options(tid, sys::OPTIONS_LEADER | ends_with_us)?;
+    }
     Ok(Equipped { memory, footprint: Footprint { vdso, stub, arena: Arena { base, blocks: BLOCKS } }, rings })
 }
 

@@ -11,6 +11,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ptrace::tsc;
+
 /// Says how much a finding weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -81,6 +83,7 @@ pub fn inspect(pid: i32) -> Result<Preflight, InspectError> {
     }
     findings.extend(of_architecture(&proc));
     findings.extend(of_namespace(&proc));
+    findings.extend(of_counter(&proc));
     let links = proc.descriptors()?;
     findings.extend(of_descriptors(&links));
     let maps = proc.read("maps")?;
@@ -216,6 +219,15 @@ fn of_thread(tid: i32, status: &Status) -> Vec<Finding> {
         findings.push(refuse("shadow-stack", reason, remedy));
     }
     findings
+}
+
+/// A process that was there before us cannot be made to trap where it reads the counter: it would have to outlive its
+/// tracer.
+fn of_counter(proc: &Proc) -> Option<Finding> {
+    tsc::is_read_by(Path::new(&proc.path("exe"))).unwrap_or(false).then(|| {
+        let reason = "its program reads the processor's clock without a call (RDTSC), which is not recorded";
+        warn("rdtsc", reason, "what it makes of the clock may be taken for a difference between the versions")
+    })
 }
 
 fn of_architecture(proc: &Proc) -> Option<Finding> {

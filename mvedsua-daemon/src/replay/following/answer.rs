@@ -1,6 +1,9 @@
 //! Answering one record: comparing the call that waits for it, writing what the leader's kernel wrote, letting the thread go.
 
+use mvedsua_common::syscalls::instructions;
+
 use super::*;
+use crate::ptrace::tsc::Reading;
 
 impl Following {
     pub(super) fn apply(&mut self, process: &mut Process, record: &Record) -> Result<Applied> {
@@ -315,7 +318,7 @@ impl Following {
             let len = bytes.len().min(place.len as usize);
             process.memory.write(place.addr, &bytes[..len])?;
         }
-        sys::set_result(tid, ret)?;
+        finish(tid, call.nr, ret, outputs.first().map(|aux| &aux[..]))?;
         self.relaxed();
         self.go(tid, Resume::Sysemu, State::Running { local: None })?;
         Ok(true)
@@ -359,7 +362,7 @@ impl Following {
         if self.suspend(process, tid, call, ret.ret)? {
             return Ok(Applied::Done);
         }
-        sys::set_result(tid, ret.ret)?;
+        finish(tid, call.nr, ret.ret, ret.outputs.first().map(|piece| &piece.bytes[..]))?;
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::Done) };
         thread.state = State::Running { local: None };
         self.lived_until = self.lived_until.max(ret.at.0);
@@ -400,6 +403,17 @@ fn own_stat(pid: Pid, call: &Call, ret: &CallReturn) -> CallReturn {
         piece.bytes = text.into();
     }
     ret
+}
+
+/// Sets a call's result, or that of an instruction that is answered like one.
+fn finish(tid: Tid, nr: u32, ret: i64, first_output: Option<&[u8]>) -> Result<()> {
+    if instructions::name(nr).is_none() {
+        return sys::set_result(tid, ret);
+    }
+    let aux = first_output.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes);
+    let mut regs = sys::get_regs(tid)?;
+    tsc::execute(&mut regs, nr, Reading { stamp: ret as u64, aux });
+    sys::set_regs(tid, &regs)
 }
 
 fn is_epoll_wait(nr: u32) -> bool {

@@ -1,6 +1,7 @@
 //! `cargo xtask conformance …`: the engine on programs that nobody here wrote.
 
 mod cycle;
+mod programs;
 mod servers;
 mod table;
 
@@ -15,6 +16,8 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum What {
+    /// Command lines of ordinary programs, each with a follower beside it from the start; needs root
+    Programs(programs::Args),
     /// Debian's servers under load, each updated to itself, promoted and confirmed again and again; needs root
     Servers(servers::Args),
 }
@@ -22,6 +25,7 @@ enum What {
 pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "conformance is tried by tracing processes: run it as root");
     match &args.what {
+        What::Programs(args) => programs::run(args),
         What::Servers(args) => servers::run(args),
     }
 }

@@ -1,5 +1,6 @@
 //! Debian's servers, as a user would run them: no preparation, no linking, no special build.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -60,6 +61,19 @@ impl Server {
     }
 }
 
+thread_local! {
+    /// What servers are started under, see [`under`].
+    static WRAPPER: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Starts servers under another program, such as `strace`, which takes the server's command line as its last arguments.
+pub fn under<T>(command: &[String], start: impl FnOnce() -> T) -> T {
+    let before = WRAPPER.replace(command.to_vec());
+    let started = start();
+    WRAPPER.set(before);
+    started
+}
+
 /// Returns a loopback port that was free a moment ago.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0)).context("looking for a free port")?.local_addr()?.port())
@@ -81,7 +95,10 @@ pub(crate) fn start_program(
         let port = free_port()?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let args = args(port, dir.path())?;
-        let program = Program::start(program, &args, dir.path(), &dir.path().join("output"))?;
+        let mut command = WRAPPER.with_borrow(Vec::clone);
+        command.push(program.display().to_string());
+        command.extend(args);
+        let program = Program::start(Path::new(&command[0]), &command[1..], dir.path(), &dir.path().join("output"))?;
         let server = Server { program, address, dir, _beside: None };
         let outcome = try_wait_for(START_LIMIT, || {
             if !server.program.is_running() {

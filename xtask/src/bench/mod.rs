@@ -1,6 +1,7 @@
 //! `cargo xtask bench …`: what mvedsuad costs, measured.
 
 mod duo;
+mod followers;
 mod pause;
 mod report;
 mod steady;
@@ -17,6 +18,8 @@ pub(crate) struct Args {
 enum What {
     /// Redis while two versions run, against Redis alone
     Duo(duo::Args),
+    /// Servers with up to six followers beside them from the start, against each alone
+    Followers(followers::Args),
     /// The longest request while a large store goes to another version, by each way of getting there
     Pause(pause::Args),
     /// Redis, Memcached and a guest while they are observed, against each alone and other tools
@@ -28,6 +31,7 @@ pub(crate) use steady::run_guest;
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.what {
         What::Duo(args) => duo::run(args),
+        What::Followers(args) => followers::run(args),
         What::Pause(args) => pause::run(args),
         What::Steady(args) => steady::run(args),
     }

@@ -155,6 +155,7 @@ macro_rules! rehearsals {
 rehearsals! {
     contended
     counting
+    crowd
     descriptors
     forks
     identity

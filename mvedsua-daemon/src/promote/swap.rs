@@ -92,8 +92,8 @@ pub(crate) fn set_options(gated: &[Gated], options: i32) -> Result<()> {
 
 /// Closes every descriptor of a process whose threads are parked.
 pub(crate) fn close_all(inbox: &Inbox, process: &Process) -> Result<()> {
-    let Some(tid) = process.threads.keys().next() else { return Ok(()) };
-    let mut remote = process.remote(inbox, *tid, sys::get_regs(*tid)?)?;
+    let Some((tid, _)) = process.threads.first() else { return Ok(()) };
+    let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
     remote.call("close_range", libc::SYS_close_range, [0, u64::from(u32::MAX), 0, 0, 0, 0])?;
     remote.finish()
 }
@@ -126,9 +126,9 @@ pub(crate) fn correct_epoll(
     if old_leader_entries.is_empty() {
         return Ok(());
     }
-    let Some((tid, slot)) = process.threads.iter().next() else { return Ok(()) };
-    let scratch = scratch(process, *slot);
-    let mut remote = process.remote(inbox, *tid, sys::get_regs(*tid)?)?;
+    let Some((tid, slot)) = process.threads.first() else { return Ok(()) };
+    let scratch = scratch(process, slot);
+    let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
     for (epfd, fd, events, data) in old_leader_entries {
         let mut event = events.to_ne_bytes().to_vec();
         event.extend_from_slice(&data.to_ne_bytes());

@@ -77,6 +77,13 @@ pub fn wait_stop(inbox: &Inbox, tid: Tid, doing: &str) -> Result<Stop> {
     Ok(stop)
 }
 
+/// How far a thread is that makes a call for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reached {
+    Start,
+    Entry,
+}
+
 /// A thread that executes calls for us. Dropping it restores the thread; [`Remote::finish`] also reports errors.
 #[derive(Debug)]
 #[must_use]
@@ -128,6 +135,10 @@ impl<'a> Remote<'a> {
     /// Executes a call that must succeed.
     pub fn call(&mut self, name: &'static str, nr: i64, args: [u64; 6]) -> Result<u64> {
         let ret = self.raw(nr, args)?;
+        self.succeeded(name, ret)
+    }
+
+    fn succeeded(&self, name: &'static str, ret: i64) -> Result<u64> {
         if (-4095..0).contains(&ret) {
             return Err(Error::Injected {
                 call: name,
@@ -167,11 +178,59 @@ impl<'a> Remote<'a> {
         Ok(ret as i32)
     }
 
-    fn run(&mut self, rip: u64, nr: i64, args: [u64; 6]) -> Result<(i64, Option<Tid>)> {
+    /// Executes a call in each of many threads, in all of them at once: each works while the others are looked at. Returns
+    /// what the call returned in each.
+    pub fn call_in_all(
+        remotes: &mut [Remote<'a>],
+        name: &'static str,
+        nr: i64,
+        args: impl Fn(usize) -> [u64; 6],
+    ) -> Result<Vec<u64>> {
+        for (index, remote) in remotes.iter_mut().enumerate() {
+            remote.set_off(remote.stub.call(), nr, args(index))?;
+        }
+        for remote in remotes.iter_mut() {
+            remote.enter()?;
+        }
+        let back = remotes.iter_mut().map(|remote| {
+            let (ret, _) = remote.come_back(Reached::Entry)?;
+            remote.succeeded(name, ret)
+        });
+        back.collect()
+    }
+
+    fn set_off(&mut self, rip: u64, nr: i64, args: [u64; 6]) -> Result<()> {
         self.aim(rip, nr, args)?;
+        sys::resume(self.tid, Resume::Syscall, 0)
+    }
+
+    /// Waits for the entry of the call, and lets the thread go on.
+    fn enter(&mut self) -> Result<()> {
+        loop {
+            let entered = match wait_stop(self.inbox, self.tid, "executing a call for the daemon")? {
+                Stop::Syscall => matches!(sys::syscall_info(self.tid)?, SyscallStop::Entry { .. }),
+                Stop::Signal(signo) => {
+                    self.postponed.push(signo);
+                    false
+                }
+                _ => false,
+            };
+            sys::resume(self.tid, Resume::Syscall, 0)?;
+            if entered {
+                return Ok(());
+            }
+        }
+    }
+
+    fn run(&mut self, rip: u64, nr: i64, args: [u64; 6]) -> Result<(i64, Option<Tid>)> {
+        self.set_off(rip, nr, args)?;
+        self.come_back(Reached::Start)
+    }
+
+    /// Waits for the exit of the call.
+    fn come_back(&mut self, reached: Reached) -> Result<(i64, Option<Tid>)> {
         let mut born = None;
-        sys::resume(self.tid, Resume::Syscall, 0)?;
-        let mut entered = false;
+        let mut entered = reached == Reached::Entry;
         loop {
             let stop = wait_stop(self.inbox, self.tid, "executing a call for the daemon")?;
             match stop {

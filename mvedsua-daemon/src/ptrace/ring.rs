@@ -43,7 +43,7 @@ pub struct Area {
 
 impl Area {
     /// Rings in an area. Threads beyond that make real calls.
-    pub const RINGS: u32 = 128;
+    pub const RINGS: u32 = 1023;
     /// Bytes of an area.
     pub const LEN: u64 = PAGE * (Self::RINGS as u64 + 1);
     /// What its first page begins with.
@@ -72,6 +72,12 @@ impl Area {
     #[must_use]
     pub fn ring(self, index: u32) -> u64 {
         self.first_ring() + u64::from(index % Self::RINGS) * PAGE
+    }
+
+    /// Returns which ring lies at an address of this area.
+    #[must_use]
+    pub fn index(self, addr: u64) -> u32 {
+        ((addr - self.first_ring()) / PAGE) as u32
     }
 
     /// Says whether an address is that of a ring.

@@ -213,6 +213,12 @@ pub fn peek_siginfo(tid: Tid, of: PendingOf) -> Result<Vec<SigInfo>> {
     }
 }
 
+/// Says whether any signal waits for a stopped thread or for its process, blocked or not. (What is blocked for the time of one
+/// call only, as by `ppoll`, `PTRACE_GETSIGMASK` does not tell.)
+pub fn has_pending_signal(tid: Tid) -> Result<bool> {
+    Ok(!peek_siginfo(tid, PendingOf::Thread)?.is_empty() || !peek_siginfo(tid, PendingOf::Process)?.is_empty())
+}
+
 pub fn event_message(tid: Tid) -> Result<u64> {
     let mut message = 0u64;
     request("PTRACE_GETEVENTMSG", libc::PTRACE_GETEVENTMSG, tid, 0, &raw mut message as usize)?;
@@ -275,6 +281,17 @@ pub fn get_robust_list(tid: Tid) -> Result<(u64, u64)> {
         return Err(Error::Request { op: "get_robust_list", tid, source: io::Error::last_os_error() });
     }
     Ok((head, len))
+}
+
+/// Returns the processor time that a process has used, all its threads together, `clock_getcpuclockid(3)`.
+#[must_use]
+pub fn cpu_time(pid: Pid) -> Option<std::time::Duration> {
+    let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    // SAFETY: both places are live locals of the types that the calls write.
+    let ok = unsafe {
+        libc::clock_getcpuclockid(pid.0, &raw mut clock) == 0 && libc::clock_gettime(clock, &raw mut time) == 0
+    };
+    ok.then(|| std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
 /// Sends a signal to a whole process.

@@ -62,9 +62,11 @@ use crate::update::session::Notice;
 pub(crate) use turns::waits;
 use turns::{Turn, Why};
 
-/// How long nothing may move before the order is relaxed although a thread still computes, and may come to its call by
-/// itself.
+/// How long the follower may compute and come to no call before the order is relaxed: perhaps it waits in a loop for a
+/// thread that is not due. The time is its own; on a busy machine it may have to wait for a processor.
 const RELAX_AFTER: Duration = Duration::from_millis(50);
+/// How long nothing may move before the order is relaxed whatever the follower does.
+const RELAX_AT_LAST: Duration = Duration::from_secs(1);
 /// How many records a follower may be behind that counts as caught up. Under continuous load there is always something on
 /// the way, so it need not be none; what is behind is worked off within milliseconds.
 pub(crate) const CLOSE_BEHIND: u64 = 200;
@@ -96,6 +98,8 @@ pub(crate) enum Silence {
 /// How the replayer is to behave.
 #[derive(Debug)]
 pub(crate) struct Settings {
+    /// The leader's threads.
+    pub(crate) leaders: BTreeMap<Slot, Tid>,
     pub(crate) hang_timeout: Duration,
     pub(crate) silence: Silence,
     pub(crate) tally: Arc<Tally>,
@@ -208,6 +212,8 @@ struct Drain {
     target: u64,
     held: Vec<HeldThread>,
     reported: bool,
+    /// Threads that were interrupted in a wait of their own, and have not stopped yet.
+    interrupted: BTreeSet<Tid>,
 }
 
 /// What became of a record.
@@ -235,6 +241,10 @@ pub(crate) struct Following {
     moved: Instant,
     /// When a thread was last given its turn, how often one had to wait for it, and how often one that can move got it.
     given: Instant,
+    /// When that was one that can move.
+    turn_given: Instant,
+    /// The processor time that the follower had used when it was looked at first after something had moved at that instant.
+    used: Option<(Instant, Duration)>,
     holds: u64,
     turns: u64,
     /// When the leader had the last result that was given to the follower, nanoseconds of its `CLOCK_MONOTONIC`.
@@ -280,6 +290,8 @@ impl Following {
             notices,
             moved: Instant::now(),
             given: Instant::now(),
+            turn_given: Instant::now(),
+            used: None,
             holds: 0,
             turns: 0,
             lived_until: now().0,
@@ -347,6 +359,9 @@ impl Following {
             return Ok(());
         }
         self.count_told(process, tid);
+        if let Some(drain) = &mut self.drain {
+            drain.interrupted.remove(&tid);
+        }
         match stop {
             Stop::Syscall => match sys::syscall_info(tid)? {
                 SyscallStop::Entry { nr, args } => self.on_entry(process, tid, nr, args),
@@ -399,18 +414,25 @@ impl Following {
             State::Local { nr: original } => {
                 let (original, state) = (*original, State::Running { local: Some(*original) });
                 if !turns::waits(original, &args) {
+                    self.wake_by(process, original, &args);
                     self.tell_ahead(process, tid);
                     return self.go(tid, Resume::Sysemu, state);
                 }
                 self.state(tid, state);
                 // How much is left of the time that is given to `restart_syscall` is known to the kernel alone.
                 let limit = turns::limit(nr, &args, self.lived_until, &process.memory);
-                self.fall_asleep(tid, limit)?;
+                // Nor is it known what it waits at.
+                let place = if nr == original { turns::place(nr, &args) } else { turns::Place::Unknown };
+                let seen = self.will_sleep(process, tid, nr, &args);
+                self.fall_asleep(tid, limit, place, seen)?;
                 return self.advance(process);
             }
             State::Cloning { .. } => return sys::resume(tid, Resume::Syscall, 0),
             State::Forking(_) | State::Executing(_) | State::Alike { .. } => return self.enter_paired(tid),
-            State::Exiting => return sys::resume(tid, Resume::Cont, 0),
+            State::Exiting => {
+                self.wake_by(process, nr, &args);
+                return sys::resume(tid, Resume::Cont, 0);
+            }
             State::Mapping { .. } => {
                 if let Some(Thread { state: State::Mapping { entered, .. }, .. }) = self.threads.get_mut(&tid) {
                     *entered = true;
@@ -469,7 +491,7 @@ impl Following {
         if self.leave_paired(inbox, process, tid, ret)? {
             return Ok(());
         }
-        if let Some(Thread { turn: Turn::Asleep { limit, ending }, .. }) = self.threads.get(&tid) {
+        if let Some(Thread { turn: Turn::Asleep { limit, ending, .. }, .. }) = self.threads.get(&tid) {
             let wait = (*limit, *ending);
             return self.on_waited(process, tid, ret, wait);
         }
@@ -660,6 +682,17 @@ impl Following {
             _ => self.waits_to_be_told(thread),
         };
         self.may_fetch() && self.threads.values().any(asks)
+    }
+
+    /// Says whether one of these has a twin that is on its way to a call.
+    fn somebody_will_be_told(&self) -> bool {
+        let will_be = |thread: &Thread| match &thread.state {
+            State::AtCall(call) if elastic::of_one_thread(call.nr) && self.due.first_of(thread.slot).is_none() => {
+                self.leader_comes(thread.slot)
+            }
+            _ => false,
+        };
+        self.may_fetch() && self.threads.values().any(will_be)
     }
 
     /// Answers the threads that ask for the time, each from its own next record; says whether one could be answered.

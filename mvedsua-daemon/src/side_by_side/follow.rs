@@ -22,6 +22,7 @@ use crate::replay::following::{Following, Settings, Silence, Tally};
 use crate::rules::{Counts, Descriptors};
 use crate::update::process::{Half, Process};
 use crate::update::session::Notice;
+use crate::update::slots::Slots;
 
 /// What a follower needs beside its processes.
 pub(super) struct Ways {
@@ -86,6 +87,7 @@ impl Follower {
         let tally = Arc::new(Tally::default());
         let descriptors = || Descriptors::new(crate::update::descriptors::open_in(twin));
         let settings = Settings {
+            leaders: BTreeMap::from([(Slot(0), twin.main())]),
             hang_timeout: self.ways.hang_timeout,
             silence: Silence::Accepted,
             tally: Arc::clone(&tally),
@@ -117,8 +119,7 @@ impl Follower {
             pid,
             memory,
             footprint: birth.footprint,
-            threads: BTreeMap::from([(tid, Slot(0))]),
-            next_slot: 1,
+            threads: Slots::one(tid, Slot(0)),
             restarted: BTreeMap::new(),
             half: Half::First,
             rings: None,
@@ -131,7 +132,7 @@ impl Follower {
     }
 
     fn owner(&self, tid: Tid) -> Option<Pid> {
-        let known = self.members.iter().find(|(_, member)| member.process.threads.contains_key(&tid));
+        let known = self.members.iter().find(|(_, member)| member.process.slot(tid).is_some());
         known.map(|(pid, _)| *pid).or_else(|| {
             let pid = procfs::process_of(tid)?;
             self.members.contains_key(&pid).then_some(pid)

@@ -16,6 +16,7 @@ use crate::record::stream::Stream;
 use crate::record::{Ending, Slot};
 use crate::update::process::{self, Half, Process};
 use crate::update::session::Notice;
+use crate::update::slots::Slots;
 
 /// What is heard of the leader.
 #[derive(Debug)]
@@ -94,8 +95,7 @@ impl Leader {
             pid,
             memory: Memory::open(pid)?,
             footprint: birth.footprint,
-            threads: BTreeMap::from([(tid, Slot(0))]),
-            next_slot: 1,
+            threads: Slots::one(tid, Slot(0)),
             restarted: BTreeMap::new(),
             half: Half::First,
             rings: None,
@@ -105,7 +105,7 @@ impl Leader {
 
     /// Returns the process that a thread belongs to, if it is known.
     fn owner(&self, tid: Tid) -> Option<Pid> {
-        let known = self.members.iter().find(|(_, member)| member.process.threads.contains_key(&tid));
+        let known = self.members.iter().find(|(_, member)| member.process.slot(tid).is_some());
         known.map(|(pid, _)| *pid).or_else(|| {
             let pid = procfs::process_of(tid)?;
             self.members.contains_key(&pid).then_some(pid)

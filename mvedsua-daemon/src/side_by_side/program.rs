@@ -18,6 +18,7 @@ use crate::ptrace::{Error, Pid, Result, Tid, procfs, sys};
 use crate::record::Slot;
 use crate::update::process::{Footprint, Half, Process, stack_block};
 use crate::update::rings::Rings;
+use crate::update::slots::Slots;
 
 /// `AT_RANDOM` of `include/uapi/linux/auxvec.h`: the address of 16 random bytes.
 const AT_RANDOM: u64 = 25;
@@ -42,8 +43,7 @@ pub(crate) fn first(inbox: &Inbox, pid: Pid, mode: Mode) -> Result<Process> {
         pid,
         memory,
         footprint,
-        threads: BTreeMap::new(),
-        next_slot: 1,
+        threads: Slots::default(),
         restarted: BTreeMap::new(),
         half: Half::First,
         rings,

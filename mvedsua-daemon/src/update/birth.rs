@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::process::{self, Footprint, Half, Parked, Process, park, stack_block, unpark};
 use super::rings::Rings;
+use super::slots::Slots;
 use super::uncopied::{self, Uncopied};
 use crate::ptrace::inject::{Arena, Remote, wait_stop};
 use crate::ptrace::memory::Memory;
@@ -37,7 +38,6 @@ pub(crate) struct ThreadState {
     rseq: Rseq,
     robust: (u64, u64),
     clear_tid: u64,
-    name: String,
     /// How the leader's thread stood, for the recorder.
     pub(crate) parked: Parked,
 }
@@ -45,6 +45,7 @@ pub(crate) struct ThreadState {
 /// What the leader's tracer hands to the follower's.
 #[derive(Debug)]
 pub(crate) struct Birth {
+    pub(crate) leader: Pid,
     pub(crate) child: Pid,
     pub(crate) forked_slot: Slot,
     pub(crate) threads: Vec<ThreadState>,
@@ -93,8 +94,7 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
         pid,
         memory,
         footprint: Footprint { vdso, stub, arena: Arena { base, blocks } },
-        threads: BTreeMap::new(),
-        next_slot: 0,
+        threads: Slots::default(),
         restarted,
         half: Half::First,
         rings,
@@ -108,9 +108,9 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
 /// Stops every thread, copies its state, makes time real calls and forks. The threads stay parked.
 pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Result<(Birth, Instant)> {
     // Of a thread that is in such a call since before we came, only the function that it sleeps in tells which it is.
-    for tid in process.threads.keys() {
-        if let Some(nr) = procfs::restarted_call(process.pid, *tid, &process.memory) {
-            process.restarted.entry(*tid).or_insert(nr);
+    for tid in process.threads.tids() {
+        if let Some(nr) = procfs::restarted_call(process.pid, tid, &process.memory) {
+            process.restarted.entry(tid).or_insert(nr);
         }
     }
     let uncopied = uncopied::find(process.pid, process.rings.as_ref().map(|rings| rings.area().base))?;
@@ -119,7 +119,7 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
     for (tid, how) in &mut parked {
         name_restarted(*tid, how, &process.memory, &process.restarted)?;
     }
-    process.threads.retain(|tid, _| parked.contains_key(tid));
+    process.threads.retain(|tid| parked.contains_key(&tid));
     for tid in parked.keys() {
         if process.slot(*tid).is_none() {
             process.new_slot(*tid);
@@ -128,10 +128,7 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
     for tid in parked.keys() {
         process.give_ring(*tid)?;
     }
-    let mut threads = Vec::with_capacity(parked.len());
-    for (tid, how) in &parked {
-        threads.push(capture(inbox, process, *tid, *how)?);
-    }
+    let threads = capture(inbox, process, &parked)?;
     process.patch_vdso()?;
     let forking = threads.iter().find(|thread| thread.tid == process.pid.main()).unwrap_or(&threads[0]);
     let forked_slot = forking.slot;
@@ -143,7 +140,8 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
     remote.finish()?;
     let footprint = process.footprint.clone();
     let rings = process.rings.as_ref().map(Rings::area);
-    let birth = Birth { child, forked_slot, threads, footprint, uncopied, rings, pause: begun.elapsed() };
+    let leader = process.pid;
+    let birth = Birth { leader, child, forked_slot, threads, footprint, uncopied, rings, pause: begun.elapsed() };
     Ok((birth, begun))
 }
 
@@ -170,7 +168,7 @@ fn name_restarted(tid: Tid, how: &mut Parked, memory: &Memory, restarted: &BTree
 }
 
 fn park_outside_vdso(inbox: &Inbox, process: &Process, limit: Duration) -> Result<BTreeMap<Tid, Parked>> {
-    let mut known: Vec<Tid> = process.threads.keys().copied().collect();
+    let mut known: Vec<Tid> = process.threads.tids().collect();
     let mut parked: BTreeMap<Tid, Parked> = BTreeMap::new();
     for _ in 0..VDSO_TRIES {
         parked.append(&mut park(inbox, process.pid, &known, limit)?);
@@ -195,39 +193,51 @@ fn park_outside_vdso(inbox: &Inbox, process: &Process, limit: Duration) -> Resul
     Err(Error::TimedOut { what: "every thread to be outside of the vDSO".into(), seconds: 0.0 })
 }
 
-fn capture(inbox: &Inbox, process: &Process, tid: Tid, how: Parked) -> Result<ThreadState> {
-    let slot = process.slot(tid).unwrap_or(Slot(0));
-    let mut saved = sys::get_regs(tid)?;
-    if let Parked::Entry { nr, .. } = how {
-        regs::undo_entry(&mut saved, nr);
-        sys::set_regs(tid, &saved)?;
+/// Reads all of every thread that its twin needs.
+fn capture(inbox: &Inbox, process: &Process, parked: &BTreeMap<Tid, Parked>) -> Result<Vec<ThreadState>> {
+    let mut saved = Vec::with_capacity(parked.len());
+    for (tid, how) in parked {
+        let mut regs = sys::get_regs(*tid)?;
+        if let Parked::Entry { nr, .. } = how {
+            regs::undo_entry(&mut regs, *nr);
+            sys::set_regs(*tid, &regs)?;
+        }
+        saved.push((*tid, *how, process.slot(*tid).unwrap_or(Slot(0)), regs));
     }
-    let scratch = process.block(slot) - 1024;
-    let mut remote = process.remote(inbox, tid, saved)?;
-    remote.call("sigaltstack", libc::SYS_sigaltstack, [0, scratch, 0, 0, 0, 0])?;
-    let alt_stack = [0, 8, 16].map(|offset| process.memory.read_u64(scratch + offset));
-    remote.call("prctl", libc::SYS_prctl, [libc::PR_GET_TID_ADDRESS as u64, scratch, 0, 0, 0, 0])?;
-    let clear_tid = process.memory.read_u64(scratch)?;
-    remote.finish()?;
-    // The twin makes the interrupted call anew; the leader may go on with what is left of its time.
-    let mut twin = saved;
-    if let Parked::Rewound(call) = how {
-        twin.rax = u64::from(call.nr);
+    // What no other process can ask the kernel for, the threads ask themselves.
+    let scratch = |index: usize| process.block(saved[index].2) - 1024;
+    let mut remotes = Vec::with_capacity(saved.len());
+    for (tid, _, _, regs) in &saved {
+        remotes.push(process.remote(inbox, *tid, *regs)?);
     }
-    let [base, flags, size] = alt_stack;
-    Ok(ThreadState {
-        slot,
-        tid,
-        regs: twin,
-        xstate: sys::get_xstate(tid)?,
-        mask: sys::get_sigmask(tid)?,
-        alt_stack: [base?, flags?, size?],
-        rseq: sys::get_rseq(tid)?,
-        robust: sys::get_robust_list(tid)?,
-        clear_tid,
-        name: procfs::thread_name(process.pid, tid)?,
-        parked: how,
-    })
+    Remote::call_in_all(&mut remotes, "sigaltstack", libc::SYS_sigaltstack, |index| [0, scratch(index), 0, 0, 0, 0])?;
+    Remote::call_in_all(&mut remotes, "prctl", libc::SYS_prctl, |index| {
+        [libc::PR_GET_TID_ADDRESS as u64, scratch(index) + 24, 0, 0, 0, 0]
+    })?;
+    remotes.into_iter().try_for_each(Remote::finish)?;
+    let mut threads = Vec::with_capacity(saved.len());
+    for (index, (tid, how, slot, mut regs)) in saved.iter().copied().enumerate() {
+        let mut told = [0; 32];
+        process.memory.read(scratch(index), &mut told)?;
+        let word = |at: usize| told[at..at + 8].iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
+        // The twin makes the interrupted call anew; the leader may go on with what is left of its time.
+        if let Parked::Rewound(call) = how {
+            regs.rax = u64::from(call.nr);
+        }
+        threads.push(ThreadState {
+            slot,
+            tid,
+            regs,
+            xstate: sys::get_xstate(tid)?,
+            mask: sys::get_sigmask(tid)?,
+            alt_stack: [word(0), word(8), word(16)],
+            rseq: sys::get_rseq(tid)?,
+            robust: sys::get_robust_list(tid)?,
+            clear_tid: word(24),
+            parked: how,
+        });
+    }
+    Ok(threads)
 }
 
 /// Attaches to the forked child and makes it an isolated copy of the leader. Its threads stay parked.
@@ -241,12 +251,12 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<Process> {
         pid,
         memory: Memory::open(pid)?,
         footprint: birth.footprint.clone(),
-        threads: BTreeMap::from([(main, birth.forked_slot)]),
-        next_slot: birth.threads.iter().map(|thread| thread.slot.0 + 1).max().unwrap_or(1),
+        threads: Slots::default(),
         restarted: BTreeMap::new(),
         half: Half::Second,
         rings: None,
     };
+    process.threads.insert(main, birth.forked_slot);
     // Of two processes that need memory, the one that nobody depends on goes first.
     if let Err(error) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "1000") {
         tracing::warn!(%error, "the follower could not be made the first victim of memory pressure");
@@ -270,7 +280,7 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<Process> {
         process.threads.insert(tid, thread.slot);
         process.note_ring(tid, thread.regs.gs_base);
         wait_stop(inbox, tid, "being born")?;
-        furnish(inbox, &process, tid, thread)?;
+        furnish(inbox, &process, tid, birth.leader, thread)?;
     }
     remote.finish()?;
     Ok(process)
@@ -294,7 +304,7 @@ fn clone_twin(remote: &mut Remote<'_>, thread: &ThreadState, stack: u64) -> Resu
 }
 
 /// Gives a newborn thread everything that `clone` did not.
-fn furnish(inbox: &Inbox, process: &Process, tid: Tid, thread: &ThreadState) -> Result<()> {
+fn furnish(inbox: &Inbox, process: &Process, tid: Tid, leader: Pid, thread: &ThreadState) -> Result<()> {
     sys::set_xstate(tid, &thread.xstate)?;
     let scratch = process.block(thread.slot) - 1024;
     let mut remote = process.remote(inbox, tid, thread.regs)?;
@@ -312,11 +322,14 @@ fn furnish(inbox: &Inbox, process: &Process, tid: Tid, thread: &ThreadState) -> 
         let Rseq { addr, size, signature, .. } = thread.rseq;
         remote.call("rseq", libc::SYS_rseq, [addr, u64::from(size), 0, u64::from(signature), 0, 0])?;
     }
-    let mut name = [0u8; 16];
-    let len = thread.name.len().min(15);
-    name[..len].copy_from_slice(&thread.name.as_bytes()[..len]);
-    process.memory.write(scratch, &name)?;
-    remote.call("prctl", libc::SYS_prctl, [libc::PR_SET_NAME as u64, scratch, 0, 0, 0, 0])?;
+    // One that is given another name meanwhile gives it to its twin as well; one that has ended needs none.
+    if let Ok(wanted) = procfs::thread_name(leader, thread.tid) {
+        let mut name = [0u8; 16];
+        let len = wanted.len().min(15);
+        name[..len].copy_from_slice(&wanted.as_bytes()[..len]);
+        process.memory.write(scratch, &name)?;
+        remote.call("prctl", libc::SYS_prctl, [libc::PR_SET_NAME as u64, scratch, 0, 0, 0, 0])?;
+    }
     remote.finish()
 }
 

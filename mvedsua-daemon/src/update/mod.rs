@@ -13,6 +13,7 @@ pub(crate) mod process;
 mod recover;
 pub(crate) mod rings;
 pub(crate) mod session;
+pub(crate) mod slots;
 pub(crate) mod tracer;
 mod uncopied;
 

@@ -1,9 +1,10 @@
 //! One traced process: its threads by slot, and what was changed in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::rings::Rings;
+use super::slots::Slots;
 use crate::ptrace::agent::SteppedOut;
 use crate::ptrace::inject::{Arena, Remote};
 use crate::ptrace::memory::Memory;
@@ -31,8 +32,7 @@ pub(crate) struct Process {
     pub(crate) pid: Pid,
     pub(crate) memory: Memory,
     pub(crate) footprint: Footprint,
-    pub(crate) threads: BTreeMap<Tid, Slot>,
-    pub(crate) next_slot: u32,
+    pub(crate) threads: Slots,
     /// The calls of threads that go on as `restart_syscall(2)`, which does not tell which call it restarts.
     pub(crate) restarted: BTreeMap<Tid, u32>,
     /// Which half of the arena's blocks this process uses.
@@ -92,18 +92,15 @@ impl Process {
 
     /// Returns a slot that no thread has had.
     pub(crate) fn new_slot(&mut self, tid: Tid) -> Slot {
-        let slot = Slot(self.next_slot);
-        self.next_slot += 1;
-        self.threads.insert(tid, slot);
-        slot
+        self.threads.create(tid)
     }
 
     pub(crate) fn slot(&self, tid: Tid) -> Option<Slot> {
-        self.threads.get(&tid).copied()
+        self.threads.slot(tid)
     }
 
     pub(crate) fn tid(&self, slot: Slot) -> Option<Tid> {
-        self.threads.iter().find(|(_, have)| **have == slot).map(|(tid, _)| *tid)
+        self.threads.tid(slot)
     }
 
     /// Returns the ring of a thread.
@@ -132,7 +129,7 @@ impl Process {
 
     /// Drops a thread that has ended.
     pub(crate) fn forget(&mut self, tid: Tid) {
-        self.threads.remove(&tid);
+        self.threads.remove(tid);
         if let Some(rings) = &mut self.rings {
             rings.forget(tid);
         }
@@ -140,14 +137,14 @@ impl Process {
 
     /// Forgets all threads but one, which is called `tid` from now on: it has executed another program.
     pub(crate) fn become_single(&mut self, tid: Tid, slot: Slot) {
-        self.threads = BTreeMap::from([(tid, slot)]);
+        self.threads = Slots::one(tid, slot);
         self.restarted.clear();
         self.rings = None;
     }
 
     /// The only thread of a program that has just begun gets what is its own.
     pub(crate) fn become_equipped(&mut self, tid: Tid, slot: Slot) -> Result<()> {
-        self.threads = BTreeMap::from([(tid, slot)]);
+        self.threads = Slots::one(tid, slot);
         self.give_ring(tid)?;
         self.patch_vdso()
     }
@@ -232,7 +229,7 @@ impl Process {
         }
         self.footprint.stub.remove(&self.memory)?;
         for tid in parked.into_keys() {
-            self.threads.remove(&tid);
+            self.threads.remove(tid);
             match sys::detach(tid, 0) {
                 Err(error) if !error.is_gone() => return Err(error),
                 _ => {}
@@ -282,7 +279,8 @@ pub(crate) enum Rewinding {
     NotInCall,
     /// Its call was interrupted by us and will be made again.
     Rewound(Rewound),
-    /// A signal that the program is to notice interrupted the call; the thread must go on to its delivery.
+    /// A signal that the program is to notice interrupted the call; the thread must go on to its delivery. If another thread
+    /// is given the signal the call is made again.
     SignalComes,
 }
 
@@ -293,6 +291,12 @@ pub(crate) fn rewind(pid: Pid, tid: Tid) -> Result<Rewinding> {
         return Ok(Rewinding::NotInCall);
     }
     if has_caught_signal(pid, tid)? {
+        // Another thread may be given it instead. Then nothing has interrupted this one but us, and the kernel makes its call
+        // again; with a handler this becomes EINTR.
+        if regs.rax as i64 == regs::EINTR {
+            regs.rax = regs::ERESTARTNOHAND as u64;
+            sys::set_regs(tid, &regs)?;
+        }
         return Ok(Rewinding::SignalComes);
     }
     let rewound = regs::rewind(&mut regs, regs::Eintr::Ours);
@@ -300,8 +304,12 @@ pub(crate) fn rewind(pid: Pid, tid: Tid) -> Result<Rewinding> {
     Ok(rewound.map_or(Rewinding::NotInCall, Rewinding::Rewound))
 }
 
-/// Says whether a signal waits for a thread that its program has a handler for, or that would end it.
+/// Says whether a signal waits for a stopped thread that its program has a handler for, or that would end it.
 pub(crate) fn has_caught_signal(pid: Pid, tid: Tid) -> Result<bool> {
+    // Nearly always there is none, and `/proc` costs more than all the rest of stopping a thread.
+    if !sys::has_pending_signal(tid)? {
+        return Ok(false);
+    }
     let signals = procfs::signals(pid, tid)?;
     let harmless = [libc::SIGCHLD, libc::SIGURG, libc::SIGWINCH, libc::SIGCONT];
     let ignored = harmless.iter().fold(signals.ignored, |mask, signo| mask | signal_bit(*signo)) & !signals.caught;
@@ -347,12 +355,32 @@ fn tracer(pid: Pid, tid: Tid) -> Option<i32> {
     status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?.trim().parse().ok()
 }
 
-/// Stops every thread of `tids` at a place from which it can go on, and returns how each stands. Threads that are born or
-/// end meanwhile are followed. The session's clock rings the inbox, so that the deadline is seen.
-pub(crate) fn park(inbox: &Inbox, pid: Pid, tids: &[Tid], limit: Duration) -> Result<BTreeMap<Tid, Parked>> {
-    let mut waiting: Vec<Tid> = tids.to_vec();
+/// Stops every thread of a process at a place from which it can go on, those included that are born meanwhile, and returns
+/// how each stands. `known` are threads that are attached to.
+pub(crate) fn park_all(
+    inbox: &Inbox,
+    pid: Pid,
+    known: impl IntoIterator<Item = Tid>,
+    limit: Duration,
+) -> Result<BTreeMap<Tid, Parked>> {
     let mut parked = BTreeMap::new();
-    for tid in &waiting {
+    let mut looked_at: BTreeSet<Tid> = BTreeSet::new();
+    let mut next: Vec<Tid> = known.into_iter().collect();
+    while !next.is_empty() {
+        looked_at.extend(&next);
+        parked.append(&mut park(inbox, pid, &next, limit).inspect_err(|_| drop(unpark(&parked)))?);
+        next = procfs::tasks(pid)?.into_iter().filter(|tid| !looked_at.contains(tid)).collect();
+    }
+    Ok(parked)
+}
+
+/// Stops every thread of `tids` at a place from which it can go on, and returns how each stands; one that has ended is
+/// missing. The session's clock rings the inbox, so that the deadline is seen.
+///
+/// Each is waited for by its own id, which the kernel finds at once; waiting for any of them makes it look through all.
+pub(crate) fn park(inbox: &Inbox, pid: Pid, tids: &[Tid], limit: Duration) -> Result<BTreeMap<Tid, Parked>> {
+    let mut parked = BTreeMap::new();
+    for tid in tids {
         match sys::interrupt(*tid) {
             Err(error) if !error.is_gone() => return Err(error),
             _ => {}
@@ -360,40 +388,36 @@ pub(crate) fn park(inbox: &Inbox, pid: Pid, tids: &[Tid], limit: Duration) -> Re
     }
     let deadline = Instant::now() + limit;
     let mut rung = false;
-    while !waiting.is_empty() {
-        let (tid, stop) = match inbox.wait()? {
-            Wake::Stop(tid, stop) => (tid, stop),
-            Wake::NoTracees => {
-                return Err(Error::Ended {
-                    tid: pid.main(),
-                    status: "gone".into(),
-                    doing: "stopping its threads".into(),
-                });
-            }
-            Wake::Bell => {
-                rung = true;
-                // A thread that ended before it could be attached reports nothing.
-                let alive = procfs::tasks(pid)?;
-                waiting.retain(|tid| alive.contains(tid) && tracer(pid, *tid) != Some(0));
-                if Instant::now() > deadline {
-                    unpark(&parked)?;
-                    let what = format!("{} threads of process {pid} to stop (first: {})", waiting.len(), waiting[0]);
-                    return Err(Error::TimedOut { what, seconds: limit.as_secs_f64() });
-                }
-                continue;
-            }
+    for (number, tid) in tids.iter().enumerate() {
+        let gone = |status: String| match *tid == pid.main() {
+            true => Err(Error::Ended { tid: *tid, status, doing: "stopping its threads".into() }),
+            false => Ok(()),
         };
-        if stop.is_end() {
-            waiting.retain(|other| *other != tid);
-            parked.remove(&tid);
-            if tid == pid.main() {
-                return Err(Error::Ended { tid, status: stop.to_string(), doing: "stopping its threads".into() });
+        loop {
+            match inbox.wait_for(tid.0)? {
+                Wake::Stop(_, stop) if stop.is_end() => {
+                    gone(stop.to_string())?;
+                    break;
+                }
+                Wake::Stop(_, stop) => {
+                    if let Some(how) = settle(pid, *tid, stop)? {
+                        parked.insert(*tid, how);
+                        break;
+                    }
+                }
+                // It ended before it could be attached to.
+                Wake::NoTracees => {
+                    gone("gone".into())?;
+                    break;
+                }
+                Wake::Bell => rung = true,
             }
-            continue;
-        }
-        if let Some(how) = settle(pid, tid, stop)? {
-            waiting.retain(|other| *other != tid);
-            parked.insert(tid, how);
+            if Instant::now() > deadline {
+                unpark(&parked)?;
+                let left = tids.len() - number;
+                let what = format!("{left} threads of process {pid} to stop (first: {tid})");
+                return Err(Error::TimedOut { what, seconds: limit.as_secs_f64() });
+            }
         }
     }
     if rung {
@@ -411,7 +435,8 @@ fn settle(pid: Pid, tid: Tid, stop: Stop) -> Result<Option<Parked>> {
         Stop::Interrupted | Stop::Group(_) => match rewind(pid, tid)? {
             Rewinding::NotInCall => return Ok(Some(Parked::User)),
             Rewinding::Rewound(call) => return Ok(Some(Parked::Rewound(call))),
-            Rewinding::SignalComes => {}
+            // The delivery is a stop, and so is the call that is made again; stopped before, it would not come to either.
+            Rewinding::SignalComes => return sys::resume(tid, Resume::Syscall, 0).map(|()| None),
         },
         Stop::Signal(number) => signo = number,
         Stop::Syscall => match sys::syscall_info(tid)? {
@@ -419,7 +444,7 @@ fn settle(pid: Pid, tid: Tid, stop: Stop) -> Result<Option<Parked>> {
             SyscallStop::Exit { .. } => match rewind(pid, tid)? {
                 Rewinding::NotInCall => return Ok(Some(Parked::User)),
                 Rewinding::Rewound(call) => return Ok(Some(Parked::Rewound(call))),
-                Rewinding::SignalComes => {}
+                Rewinding::SignalComes => return sys::resume(tid, Resume::Syscall, 0).map(|()| None),
             },
             SyscallStop::Undone | SyscallStop::Foreign | SyscallStop::Neither => {}
         },

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::process::{self, Footprint, Half, Process, park};
+use super::process::{self, Footprint, Half, Process, park_all};
 use super::rings::Rings;
+use super::slots::Slots;
 use super::tracer::Tracer;
 use crate::ptrace::inject::Arena;
 use crate::ptrace::memory::Memory;
@@ -16,7 +17,7 @@ use crate::ptrace::ring::{Area, Mode};
 use crate::ptrace::stub::Stub;
 use crate::ptrace::vdso::Vdso;
 use crate::ptrace::wait::Inbox;
-use crate::ptrace::{Pid, Result, Tid, procfs, sys};
+use crate::ptrace::{Pid, Result, procfs, sys};
 
 /// What was found and undone in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +54,15 @@ pub(crate) fn undo_leftovers(inbox: &Inbox, pid: Pid, limit: Duration) -> Result
     }
     let stub = Stub::install(&memory, vdso.end, vdso.tail)?;
     let tids = process::seize_all(pid, sys::OPTIONS_LEADER)?;
-    let parked = park(inbox, pid, &tids, limit)?;
-    let threads: BTreeMap<Tid, _> = parked.keys().copied().zip((0..).map(crate::record::Slot)).collect();
+    let parked = park_all(inbox, pid, tids, limit)?;
+    let mut threads = Slots::default();
+    for tid in parked.keys() {
+        threads.create(*tid);
+    }
     let footprint = Footprint { vdso, stub, arena: arena.unwrap_or(Arena { base: 0, blocks: 0 }) };
-    let next_slot = threads.len() as u32;
     let rings = area.map(|area| Rings::find(pid, area, Mode::Note)).transpose()?;
     let restarted = BTreeMap::new();
-    let process = Process { pid, memory, footprint, threads, next_slot, restarted, half: Half::First, rings };
+    let process = Process { pid, memory, footprint, threads, restarted, half: Half::First, rings };
     process.release(inbox, parked, process::Zombie::Any)?;
     Ok(Recovered::Cleaned)
 }

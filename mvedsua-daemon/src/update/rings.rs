@@ -1,6 +1,6 @@
 //! Which thread of a process has which ring, see [`crate::ptrace::agent`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ptrace::inject::Remote;
 use crate::ptrace::ring::{Area, Mode, Ring, Shared};
@@ -13,8 +13,11 @@ pub(crate) struct Rings {
     area: Area,
     shared: Shared,
     mode: Mode,
-    /// The address of each thread's ring.
+    /// The address of each thread's ring, and those that some thread has.
     given: BTreeMap<Tid, u64>,
+    taken: BTreeSet<u64>,
+    /// No ring before this one is free.
+    full_below: u32,
 }
 
 impl Rings {
@@ -35,7 +38,8 @@ impl Rings {
 
     /// Takes rings over that are there.
     pub(crate) fn find(pid: Pid, area: Area, mode: Mode) -> Result<Rings> {
-        Ok(Rings { area, shared: Shared::map(pid, area)?, mode, given: BTreeMap::new() })
+        let shared = Shared::map(pid, area)?;
+        Ok(Rings { area, shared, mode, given: BTreeMap::new(), taken: BTreeSet::new(), full_below: 0 })
     }
 
     pub(crate) fn area(&self) -> Area {
@@ -48,8 +52,9 @@ impl Rings {
         if regs.gs_base != 0 && !self.area.contains(regs.gs_base) {
             return Ok(());
         }
-        let free = |addr: &u64| self.given.values().all(|given| given != addr);
-        let place = (0..Area::RINGS).map(|index| self.area.ring(index)).find(free);
+        let free = |index: &u32| !self.taken.contains(&self.area.ring(*index));
+        self.full_below = (self.full_below..Area::RINGS).find(free).unwrap_or(Area::RINGS);
+        let place = (self.full_below < Area::RINGS).then(|| self.area.ring(self.full_below));
         // A newborn thread has its parent's until here.
         regs.gs_base = place.unwrap_or(0);
         sys::set_regs(tid, &regs)?;
@@ -64,12 +69,16 @@ impl Rings {
         if let Some(ring) = self.shared.ring_at(place) {
             ring.reset(self.mode);
             self.given.insert(tid, place);
+            self.taken.insert(place);
         }
     }
 
     /// A thread has ended.
     pub(crate) fn forget(&mut self, tid: Tid) {
-        self.given.remove(&tid);
+        if let Some(place) = self.given.remove(&tid) {
+            self.taken.remove(&place);
+            self.full_below = self.full_below.min(self.area.index(place));
+        }
     }
 
     /// Returns a thread's ring.

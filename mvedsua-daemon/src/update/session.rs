@@ -23,7 +23,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select, unbounded};
 use mvedsua_common::syscalls::Pairing;
 
 use super::birth;
-use super::process::{Process, Zombie, park};
+use super::process::{Process, Zombie, park_all};
 use super::recover;
 use super::tracer::{Core, Role, Tracer};
 use super::{Command, Counters, FailureKind, OnParting, Options, SessionEvent};
@@ -480,6 +480,10 @@ impl Running<'_> {
                 End::TargetEnded(format!("crashed with signal {signo}; the follower could not take over: {reason}"))
             }
             Err(Exchange::Over(end)) => end,
+            Err(Exchange::Ended(Notice::Diverged(divergence))) => {
+                self.tell(SessionEvent::Failed(FailureKind::Diverged(divergence)));
+                End::TargetEnded(format!("crashed with signal {signo}; the follower had parted from it"))
+            }
             Err(Exchange::Ended(_)) => End::TargetEnded(format!("crashed with signal {signo}; the follower had ended")),
         }
     }
@@ -520,8 +524,7 @@ impl Running<'_> {
             }
             core.role = Role::Idle;
             let Some(process) = core.process.take() else { return Ok(()) };
-            let tids: Vec<Tid> = process.threads.keys().copied().collect();
-            let parked = park(&core.inbox, process.pid, &tids, limit)?;
+            let parked = park_all(&core.inbox, process.pid, process.threads.tids(), limit)?;
             process.release(&core.inbox, parked, zombie)
         })
     }

@@ -83,6 +83,7 @@ impl Following {
                 process.threads.insert(born, *child);
                 process.give_ring(born)?;
                 self.threads.insert(born, Thread::running(*child));
+                self.settings.leaders.insert(*child, Tid(*leader_tid));
                 self.hold(born, 0, Why::Moved);
                 Ok(Applied::Done)
             }
@@ -94,6 +95,7 @@ impl Following {
             }
             (Event::Signal(signal), State::Running { local: Some(_) }) if signal.delivery == Delivery::InOwnCall => {
                 thread.incoming = Some(Box::new(signal.clone()));
+                self.disturb(tid);
                 // SAFETY: takes integers only.
                 unsafe { libc::syscall(libc::SYS_tkill, tid.0, signal.signo) };
                 Ok(Applied::Done)
@@ -111,6 +113,7 @@ impl Following {
             }
             (Event::ThreadEnded, State::Exiting) => {
                 thread.last_record_seen = true;
+                self.settings.leaders.remove(&slot);
                 Ok(Applied::Done)
             }
             (Event::ThreadEnded | Event::Return(_) | Event::ThreadStarted { .. }, State::AtCall(call)) => {

@@ -5,18 +5,26 @@ use super::*;
 impl Following {
     /// Asks to be told when the follower has lived through `target` records and every thread stands where its twin is held.
     pub(crate) fn drain(&mut self, process: &mut Process, target: u64, held: Vec<HeldThread>) -> Result<()> {
-        self.drain = Some(Drain { target, held, reported: false });
+        self.drain = Some(Drain { target, held, reported: false, interrupted: BTreeSet::new() });
         self.advance(process)
     }
 
     pub(super) fn check_drained(&mut self, process: &mut Process) -> Result<()> {
-        let Some(drain) = self.drain.take() else { return Ok(()) };
+        let Some(target) = self.drain.as_ref().map(|drain| drain.target) else { return Ok(()) };
+        self.pass_over_times(target);
+        let Some(mut drain) = self.drain.take() else { return Ok(()) };
         if drain.reported || self.behind() < drain.target || !self.due.is_empty() || self.is_undecided() {
             self.drain = Some(drain);
             return Ok(());
         }
+        // Whoever is on its way to a stop is looked at there, and all of them once instead of each time that one stops.
+        let on_their_way = !drain.interrupted.is_empty() || self.threads.values().any(Thread::is_busy);
+        if on_their_way && self.moved.elapsed() < turns::LONG {
+            self.drain = Some(drain);
+            return Ok(());
+        }
         let mut ready = true;
-        let (mut asking, mut differing) = (Vec::new(), Vec::new());
+        let (mut asking, mut differing, mut disturbed) = (Vec::new(), Vec::new(), Vec::new());
         for held in &drain.held {
             let Some(tid) = process.tid(held.slot) else {
                 ready = false;
@@ -60,12 +68,16 @@ impl Following {
                 (Some(State::Running { local: Some(nr) }), expected)
                     if expected.as_ref().is_none_or(|expected| held.local && *nr == expected.nr) =>
                 {
-                    sys::interrupt(tid)?;
+                    if drain.interrupted.insert(tid) {
+                        sys::interrupt(tid)?;
+                        disturbed.push(tid);
+                    }
                     ready = false;
                 }
                 _ => ready = false,
             }
         }
+        disturbed.into_iter().for_each(|tid| self.disturb(tid));
         for (tid, call) in asking {
             if !self.begin_counting(tid, &call)? && elastic::is_elastic(call.nr, &call.args) {
                 self.improvise(process, tid, &call)?;
@@ -88,6 +100,30 @@ impl Following {
         }
         self.drain = Some(Drain { reported: ready, ..drain });
         Ok(())
+    }
+
+    /// The follower stands still with all but the leader's last questions for the time behind it: the leader asked once more,
+    /// or the follower was told before the leader was. No later record of their threads takes these away.
+    fn pass_over_times(&mut self, target: u64) {
+        let moves = |thread: &Thread| thread.is_busy() || thread.is_held();
+        if self.due.is_empty()
+            || self.due.has_ordered()
+            || self.behind() + (self.due.len() as u64) < target
+            || self.threads.values().any(moves)
+        {
+            return;
+        }
+        let asks = |thread: &Thread| matches!(&thread.state, State::AtCall(call) if elastic::of_one_thread(call.nr));
+        let slots: Vec<Slot> = self.threads.values().filter(|thread| !asks(thread)).map(|thread| thread.slot).collect();
+        for slot in slots {
+            while let Some(Record { event: Event::Call(entry, ret), .. }) = self.due.first_of(slot)
+                && elastic::is_elastic(entry.nr, &entry.args)
+            {
+                self.times.note(entry, ret);
+                self.consume(slot);
+                self.relaxed();
+            }
+        }
     }
 
     /// Says where the threads stand, for a wait that ran out.

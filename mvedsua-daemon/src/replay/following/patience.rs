@@ -13,11 +13,14 @@ impl Following {
             return Ok(());
         }
         self.check_leader(process);
-        let waited = self.moved.elapsed();
-        if self.due.front().is_none() || waited < RELAX_AFTER {
+        if self.due.front().is_none() {
             return Ok(());
         }
-        if self.relax(process)? {
+        let waited = self.moved.elapsed();
+        // Many threads that have their turns one after the other take long, and somebody moves all the time.
+        let still_since = self.moved.max(self.turn_given);
+        let stands = still_since.elapsed() >= RELAX_AT_LAST || self.computes_since(process, still_since) >= RELAX_AFTER;
+        if stands && self.relax(process)? {
             return self.advance(process);
         }
         if waited < self.settings.hang_timeout {
@@ -41,6 +44,18 @@ impl Following {
         let divergence = self.describe(due.slot, kind, Some(&due), asked.as_deref());
         self.diverge(process, divergence);
         Ok(())
+    }
+
+    /// Returns about how much processor time the follower has used since something moved at that instant.
+    fn computes_since(&mut self, process: &Process, moved: Instant) -> Duration {
+        let Some(used) = sys::cpu_time(process.pid) else { return Duration::ZERO };
+        match self.used {
+            Some((at, before)) if at == moved => used.saturating_sub(before),
+            _ => {
+                self.used = Some((moved, used));
+                Duration::ZERO
+            }
+        }
     }
 
     /// Answers the first record of some other thread that can be answered and shares no descriptor with those it overtakes.
@@ -71,11 +86,23 @@ impl Following {
         if self.due.has_ordered() { self.improvise_for_waiting(process) } else { Ok(false) }
     }
 
+    /// Says whether the leader's thread is on its way to a call, and will tell what it was told of the time. One that sleeps has
+    /// told; the follower is somewhere else then.
+    pub(super) fn leader_comes(&self, slot: Slot) -> bool {
+        let Some(leader) = self.settings.leaders.get(&slot) else { return false };
+        !matches!(procfs::state(Pid(leader.0), *leader), Some('S') | None)
+    }
+
     /// Answers threads that ask for the time, or count the processors, although the leader has made no call for them for a
     /// while: they may hold what the others wait for.
     pub(super) fn improvise_for_waiting(&mut self, process: &Process) -> Result<bool> {
+        let at_last = self.moved.elapsed() >= RELAX_AT_LAST;
         let asks = |(tid, thread): (&Tid, &Thread)| match &thread.state {
-            State::AtCall(call) if self.due.first_of(thread.slot).is_none() => Some((*tid, call.clone())),
+            State::AtCall(call)
+                if self.due.first_of(thread.slot).is_none() && (at_last || !self.leader_comes(thread.slot)) =>
+            {
+                Some((*tid, call.clone()))
+            }
             _ => None,
         };
         let waiting: Vec<(Tid, Box<Call>)> = self.threads.iter().filter_map(asks).collect();

@@ -30,11 +30,14 @@ use super::*;
 
 /// How long a thread may run before another goes on beside it, and how long the leader may be silent before threads whose
 /// next call is not known go on.
-const LONG: Duration = Duration::from_millis(3);
-/// How long a thread that asks for the time may be waited for: its record comes with the next call of the leader's thread.
-const TOLD_WITHIN: Duration = Duration::from_millis(20);
+pub(super) const LONG: Duration = Duration::from_millis(3);
+/// How long a thread is waited for that goes to sleep, and has nothing but other programs before it.
+const ASLEEP_WITHIN: Duration = Duration::from_millis(20);
 /// A call that takes the leader longer has waited for something: the thread came to it when it was entered.
 const BLOCKED: u64 = 200_000;
+/// Calls of Linux 6.7.
+const FUTEX_WAKE: i64 = 454;
+const FUTEX_REQUEUE: i64 = 456;
 /// How often it is looked whether a thread that has just begun to wait sleeps already.
 const LOOKS: u32 = 40;
 
@@ -44,7 +47,7 @@ pub(super) enum Turn {
     /// It runs, or stands at a call.
     Going,
     /// It waits in a call of its own, at whose return it will be stopped.
-    Asleep { limit: Option<Limit>, ending: Ending },
+    Asleep { limit: Option<Limit>, ending: Ending, place: Place, seen: Seen },
     /// It is stopped and could go on, with this signal; numbered in the order in which that came about.
     Held { signo: i32, number: u64, why: Why },
 }
@@ -56,6 +59,36 @@ pub(super) struct Limit {
     addr: u64,
     /// When it is over, nanoseconds of the leader's `CLOCK_MONOTONIC`.
     over_at: u64,
+}
+
+/// What a thread waits at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The word at this address.
+    Word(u64),
+    /// More than one word, or another one by now, or a signal.
+    Unknown,
+}
+
+/// Whether a thread that waits is known to sleep, and nobody has made a call since that may have woken it. Then it sleeps
+/// still: in the follower nobody wakes anybody but by a call, and all calls are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    Asleep,
+    /// It is on its way to sleep, and nobody runs who could keep it from that.
+    FallingAsleep,
+    NotYet,
+}
+
+/// Whom a call may wake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wakes {
+    Nobody,
+    /// Who waits at one of these words.
+    At([u64; 2]),
+    /// Who waits at this word, or it has them wait at another.
+    Moves(u64),
+    Anybody,
 }
 
 /// How a wait will end.
@@ -78,7 +111,7 @@ pub(super) enum Why {
 
 impl Thread {
     /// Says whether the thread is in user code, or in a call that it will not wait in.
-    fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         let runs = match self.state {
             State::Running { .. }
             | State::Local { .. }
@@ -111,6 +144,30 @@ pub(crate) fn waits(nr: u32, args: &[u64; 6]) -> bool {
     match i64::from(nr) {
         libc::SYS_futex => WAITS.contains(&(args[1] as i32 & libc::FUTEX_CMD_MASK)),
         nr => [libc::SYS_futex_waitv, libc::SYS_pause, libc::SYS_rt_sigsuspend].contains(&nr),
+    }
+}
+
+/// Returns what a thread waits at in a call that [`waits`].
+pub(super) fn place(nr: u32, args: &[u64; 6]) -> Place {
+    let op = args[1] as i32 & libc::FUTEX_CMD_MASK;
+    match i64::from(nr) {
+        libc::SYS_futex if op != libc::FUTEX_WAIT_REQUEUE_PI => Place::Word(args[0]),
+        _ => Place::Unknown,
+    }
+}
+
+/// Returns whom a thread's own call may wake, futex(2).
+fn wakes_whom(nr: u32, args: &[u64; 6]) -> Wakes {
+    match i64::from(nr) {
+        libc::SYS_futex => match args[1] as i32 & libc::FUTEX_CMD_MASK {
+            libc::FUTEX_WAKE | libc::FUTEX_WAKE_BITSET | libc::FUTEX_UNLOCK_PI => Wakes::At([args[0]; 2]),
+            libc::FUTEX_WAKE_OP => Wakes::At([args[0], args[4]]),
+            libc::FUTEX_REQUEUE | libc::FUTEX_CMP_REQUEUE | libc::FUTEX_CMP_REQUEUE_PI => Wakes::Moves(args[0]),
+            _ => Wakes::Nobody,
+        },
+        // Where it ends the kernel wakes who waits for that, and who waits for its locks.
+        FUTEX_WAKE | FUTEX_REQUEUE | libc::SYS_exit | libc::SYS_exit_group => Wakes::Anybody,
+        _ => Wakes::Nobody,
     }
 }
 
@@ -174,7 +231,7 @@ impl Following {
         thread.turn = Turn::Going;
         self.given = Instant::now();
         match why {
-            Why::Moved => self.turns += 1,
+            Why::Moved => (self.turns, self.turn_given) = (self.turns + 1, self.given),
             Why::RanOut => thread.looked = Some((self.turns, self.applied)),
         }
         sys::resume(tid, Resume::Sysemu, signo)
@@ -212,7 +269,7 @@ impl Following {
             }
             None if self.due.is_empty() || self.somebody_wakes(process, None) => Ok(false),
             // The leader tells what it knows of the time at its next call.
-            None if self.somebody_asks() && self.moved.elapsed() < TOLD_WITHIN => Ok(false),
+            None if self.moved.elapsed() < RELAX_AT_LAST && self.somebody_will_be_told() => Ok(false),
             None => {
                 let front = self.due.front();
                 let expired = match front {
@@ -238,22 +295,22 @@ impl Following {
         let (due, present) = (&self.due, now().0);
         let found = self.threads.iter_mut().find(|(_, thread)| {
             let over = match thread.turn {
-                Turn::Asleep { limit: Some(limit), ending: Ending::Open } => {
+                Turn::Asleep { limit: Some(limit), ending: Ending::Open, .. } => {
                     limit.over_at <= due.first_ordered_of(thread.slot).map_or(present, reached)
                 }
                 _ => false,
             };
             over && thread.looked != moved && whom(thread, due.first_of(thread.slot).is_some())
         });
-        let Some((tid, Thread { turn: Turn::Asleep { ending, .. }, .. })) = found else { return Ok(false) };
-        *ending = Ending::Expires;
+        let Some((tid, Thread { turn: Turn::Asleep { ending, seen, .. }, .. })) = found else { return Ok(false) };
+        (*ending, *seen) = (Ending::Expires, Seen::NotYet);
         sys::interrupt(*tid)?;
         Ok(true)
     }
 
     /// A thread stands at the entry of a call that it will wait in: its return is a stop as well.
-    pub(super) fn fall_asleep(&mut self, tid: Tid, limit: Option<Limit>) -> Result<()> {
-        self.turn(tid, Turn::Asleep { limit, ending: Ending::Open });
+    pub(super) fn fall_asleep(&mut self, tid: Tid, limit: Option<Limit>, place: Place, seen: Seen) -> Result<()> {
+        self.turn(tid, Turn::Asleep { limit, ending: Ending::Open, place, seen });
         if limit.is_some() {
             sys::set_fourth_arg(tid, 0)?;
         }
@@ -295,6 +352,48 @@ impl Following {
         // A signal is delivered next, or the call is made again.
         self.turn(tid, Turn::Going);
         sys::resume(tid, Resume::Sysemu, 0)
+    }
+
+    /// Says whether a thread that is about to wait will sleep. So it is if the word is as the thread believes and nobody runs
+    /// who could change it.
+    pub(super) fn will_sleep(&self, process: &Process, tid: Tid, nr: u32, args: &[u64; 6]) -> Seen {
+        let compares = [libc::FUTEX_WAIT, libc::FUTEX_WAIT_BITSET].contains(&(args[1] as i32 & libc::FUTEX_CMD_MASK));
+        let sure = i64::from(nr) == libc::SYS_futex
+            && compares
+            && self.threads.iter().all(|(other, thread)| *other == tid || !thread.is_busy())
+            && process.memory.read_u32(args[0]).is_ok_and(|word| word == args[2] as u32);
+        if sure { Seen::FallingAsleep } else { Seen::NotYet }
+    }
+
+    /// A thread is about to make a call of its own, after which others may wait no more.
+    pub(super) fn wake_by(&mut self, process: &Process, nr: u32, args: &[u64; 6]) {
+        let whom = wakes_whom(nr, args);
+        if whom == Wakes::Nobody {
+            return;
+        }
+        for (tid, thread) in &mut self.threads {
+            let Turn::Asleep { place, seen, .. } = &mut thread.turn else { continue };
+            match (whom, *place) {
+                (Wakes::At(words), Place::Word(word)) if !words.contains(&word) => continue,
+                (Wakes::Moves(from), Place::Word(word)) if word != from => continue,
+                _ => {}
+            }
+            if *seen == Seen::FallingAsleep {
+                // It is to be found by the call.
+                await_sleep(process.pid, *tid);
+            }
+            *seen = Seen::NotYet;
+            if matches!(whom, Wakes::Moves(_)) {
+                *place = Place::Unknown;
+            }
+        }
+    }
+
+    /// Something was done to a thread that ends its wait.
+    pub(super) fn disturb(&mut self, tid: Tid) {
+        if let Some(Thread { turn: Turn::Asleep { seen, .. }, .. }) = self.threads.get_mut(&tid) {
+            *seen = Seen::NotYet;
+        }
     }
 
     /// Says whether a thread that was made has not reported its first stop yet.
@@ -346,11 +445,21 @@ impl Following {
 
     /// Says whether a thread that waited in a call of its own is on its way out of it, and (if a time is given) its twin
     /// came to its next call before that: its stop comes by itself.
-    fn somebody_wakes(&self, process: &Process, before: Option<u64>) -> bool {
-        self.threads.iter().any(|(tid, thread)| {
-            let counts = before.is_none_or(|at| self.comes_at(thread.slot).is_some_and(|comes| comes < at));
-            matches!(thread.turn, Turn::Asleep { .. }) && counts && wakes(process.pid, *tid)
-        })
+    fn somebody_wakes(&mut self, process: &Process, before: Option<u64>) -> bool {
+        let unseen = |thread: &Thread| matches!(thread.turn, Turn::Asleep { seen: Seen::NotYet, .. });
+        let counts = |thread: &Thread| {
+            unseen(thread) && before.is_none_or(|at| self.comes_at(thread.slot).is_some_and(|comes| comes < at))
+        };
+        let perhaps: Vec<Tid> = self.threads.iter().filter(|(_, thread)| counts(thread)).map(|(tid, _)| *tid).collect();
+        for tid in perhaps {
+            if wakes(process.pid, tid) {
+                return true;
+            }
+            if let Some(Thread { turn: Turn::Asleep { seen, .. }, .. }) = self.threads.get_mut(&tid) {
+                *seen = Seen::Asleep;
+            }
+        }
+        false
     }
 }
 
@@ -359,6 +468,14 @@ impl Following {
 enum Whom {
     Anybody,
     ThoseWhoCanMove,
+}
+
+/// Waits until a thread sleeps that nothing keeps from it but other programs that run.
+fn await_sleep(pid: Pid, tid: Tid) {
+    let deadline = Instant::now() + ASLEEP_WITHIN;
+    while procfs::state(pid, tid) == Some('R') && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
 }
 
 /// Says whether a thread that went to wait does not sleep.

@@ -68,6 +68,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     let tally = Arc::new(Tally::default());
     let reconcile = reconcile(pid, options, recording.as_ref(), Direction::OutdatedLeader);
     let settings = following::Settings {
+        leaders: birth.threads.iter().map(|thread| (thread.slot, thread.tid)).collect(),
         hang_timeout: options.hang_timeout,
         silence: Silence::Accepted,
         tally: Arc::clone(&tally),
@@ -79,7 +80,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     let apply_timeout = options.apply_timeout;
     let adopted = follow.ask(move |core| {
         let process = birth::adopt(&core.inbox, &birth)?;
-        let threads: Vec<_> = process.threads.iter().map(|(tid, slot)| (*tid, *slot)).collect();
+        let threads: Vec<_> = process.threads.iter().collect();
         let mut following = Following::new(threads, reader, settings, core.notices.clone());
         if let Some((cooperation, object)) = new_version {
             cooperation.ask(&process.memory, &object, apply_timeout)?;
@@ -132,8 +133,9 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
 
 /// A leader that was prepared but not forked is put back.
 fn undo_fork(inbox: &Inbox, process: Process, error: Error, limit: Duration) -> Error {
-    let tids: Vec<Tid> = process.threads.keys().copied().collect();
-    match park(inbox, process.pid, &tids, limit).and_then(|parked| process.release(inbox, parked, Zombie::None)) {
+    match park_all(inbox, process.pid, process.threads.tids(), limit)
+        .and_then(|parked| process.release(inbox, parked, Zombie::None))
+    {
         Ok(()) => error,
         Err(second) if second.is_gone() => error,
         Err(second) => {

@@ -30,11 +30,11 @@ struct Ready {
 }
 
 fn by_slot(process: &Process) -> BTreeMap<Slot, Tid> {
-    process.threads.iter().map(|(tid, slot)| (*slot, *tid)).collect()
+    process.threads.iter().map(|(tid, slot)| (slot, tid)).collect()
 }
 
 fn any_thread(process: &Process) -> Result<(Tid, Slot)> {
-    process.threads.iter().next().map(|(tid, slot)| (*tid, *slot)).ok_or_else(wrong_role)
+    process.threads.first().ok_or_else(wrong_role)
 }
 
 /// Returns the registers of a held thread, rewound if it stands at the entry of a call, so that calls can be executed in it.
@@ -222,6 +222,7 @@ impl Running<'_> {
             Stage::Updated => (Direction::OutdatedLeader, Silence::Accepted),
         };
         let settings = following::Settings {
+            leaders: new_tids.clone(),
             hang_timeout: self.options.hang_timeout,
             silence,
             tally: Arc::clone(&self.tally),

@@ -420,6 +420,7 @@ impl Leading {
             return self.go(tid, 0);
         }
         let pairing = self.settings.pairing;
+        self.no_signal_came(process, tid);
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         let slot = thread.slot;
         if self.give_postponed(process, tid, nr, &args)? {
@@ -634,6 +635,23 @@ impl Leading {
             self.stream.emit(slot, Event::Signal(SignalRecord { delivery, signo, more, siginfo }));
         }
         Ok(())
+    }
+
+    /// A thread was to be given a signal, and comes to a call without it: another thread was given it.
+    fn no_signal_came(&mut self, process: &Process, tid: Tid) {
+        let Some(thread) = self.threads.get_mut(&tid).filter(|thread| matches!(thread.state, State::Interrupted(..)))
+        else {
+            return;
+        };
+        let slot = thread.slot;
+        if let State::Interrupted(call, ret) = std::mem::replace(&mut thread.state, State::Running) {
+            // A call that lets signals in was left as the kernel ended it.
+            if regs::is_interrupted(ret) && !(call.lets_in && ret == regs::EINTR) {
+                self.restart(tid, slot, call);
+            } else {
+                self.finish(process, tid, &call, ret);
+            }
+        }
     }
 
     fn restart(&mut self, tid: Tid, slot: Slot, call: Box<Call>) {

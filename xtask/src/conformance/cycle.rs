@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use harness::daemon::{Daemon, Output};
 use harness::stand::{SINGLE, code};
 use harness::wait::try_wait_for;
@@ -21,6 +21,8 @@ const STEP_LIMIT: Duration = Duration::from_secs(90);
 pub(super) struct Updates {
     /// Updates that were promoted and confirmed.
     pub(super) done: u32,
+    /// Updates that were rolled back because that was asked for.
+    pub(super) went_back: u32,
     /// Updates that were not: what the daemon says of each, counted.
     pub(super) failed: BTreeMap<String, u32>,
     /// Attempts that were tried again, by what went wrong with them.
@@ -30,11 +32,24 @@ pub(super) struct Updates {
     pub(super) promotion_pause_us: u64,
 }
 
+/// How far an update is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Course {
+    /// Promoted and confirmed.
+    There,
+    /// Validated and rolled back.
+    Rehearsed,
+    /// Promoted and rolled back.
+    ThereAndBack,
+}
+
 /// How one update ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     /// This process serves now.
     Updated(i32),
+    /// The old one serves on, as was asked for.
+    WentBack,
     /// The old one serves on. The words are the daemon's.
     Undone(String),
     /// It was refused before anything was touched; so would the next be.
@@ -49,12 +64,13 @@ pub(super) struct Wishes<'a> {
     pub(super) min_outputs: &'a str,
 }
 
-/// Updates a process to itself, promotes and confirms. `between` is called while the new version leads and the old one
-/// follows.
+/// Updates a process to itself and goes through with it as far as `course` says. `between` is called while the new version
+/// leads and the old one follows.
 pub(super) fn update(
     daemon: &Daemon,
     pid: i32,
     wishes: Wishes<'_>,
+    course: Course,
     between: impl FnOnce() -> Result<()>,
 ) -> Result<Ended> {
     let text = pid.to_string();
@@ -67,11 +83,17 @@ pub(super) fn update(
     if validated.code != code::DONE {
         return Ok(Ended::Undone(words(&validated)));
     }
+    if course == Course::Rehearsed {
+        return went_back(daemon, pid);
+    }
     let promoted = daemon.run_for(&["promote", &text], STEP_LIMIT)?;
     if promoted.code != code::DONE {
         return undone(daemon, pid, &promoted);
     }
     between()?;
+    if course == Course::ThereAndBack {
+        return went_back(daemon, pid);
+    }
     let confirmed = daemon.run_for(&["confirm", &text], STEP_LIMIT)?;
     if confirmed.code != code::DONE {
         return undone(daemon, pid, &confirmed);
@@ -81,6 +103,14 @@ pub(super) fn update(
         return Ok(Ended::Undone(status.result.map_or_else(|| words(&confirmed), |(_, text)| text)));
     }
     Ok(Ended::Updated(status.leader))
+}
+
+/// Undoes an update that is under way; the process that was there first serves again.
+fn went_back(daemon: &Daemon, pid: i32) -> Result<Ended> {
+    let output = daemon.run_for(&["rollback", &pid.to_string()], STEP_LIMIT)?;
+    let status = daemon.status(pid)?.context("the daemon forgot the process")?;
+    ensure!(status.stage == SINGLE && status.leader == pid, "not rolled back: {}; {}", words(&output), status.next);
+    Ok(Ended::WentBack)
 }
 
 /// After a promotion or a confirmation that failed: the update is undone where it goes on, and the process is single again.
@@ -114,6 +144,7 @@ impl Updates {
     pub(super) fn note(&mut self, ended: &Ended) {
         match ended {
             Ended::Updated(_) => self.done += 1,
+            Ended::WentBack => self.went_back += 1,
             Ended::Undone(words) | Ended::Refused(words) => *self.failed.entry(cause(words)).or_default() += 1,
         }
     }

@@ -2,7 +2,9 @@
 
 mod cycle;
 mod programs;
+mod redis_suite;
 mod servers;
+mod soak;
 mod table;
 
 use anyhow::{Result, ensure};
@@ -20,6 +22,10 @@ enum What {
     Programs(programs::Args),
     /// Debian's servers under load, each updated to itself, promoted and confirmed again and again; needs root
     Servers(servers::Args),
+    /// Redis, Memcached and lighttpd under load, updated to themselves all the time; needs root
+    Soak(soak::Args),
+    /// Redis's own tests, with each server that they start updated to itself every few seconds; needs root
+    RedisSuite(redis_suite::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -27,5 +33,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Programs(args) => programs::run(args),
         What::Servers(args) => servers::run(args),
+        What::Soak(args) => soak::run(args),
+        What::RedisSuite(args) => redis_suite::run(args),
     }
 }

@@ -13,7 +13,7 @@ use harness::server::Server;
 use harness::wait::try_wait_for;
 use serde::Serialize;
 
-use super::cycle::{self, Ended, Updates, Wishes};
+use super::cycle::{self, Course, Ended, Updates, Wishes};
 use super::table::{self, Lean};
 use crate::{build, setup};
 
@@ -166,7 +166,7 @@ fn cycles(args: &Args, daemon: &Daemon, server: &Server, clients: &[Box<dyn Clie
     let wishes = Wishes { soak: &args.soak, min_calls: "100", min_outputs: "20" };
     let mut in_a_row = 0;
     for _ in 0..args.cycles {
-        let ended = cycle::update(daemon, pid, wishes, || served(clients))?;
+        let ended = cycle::update(daemon, pid, wishes, Course::There, || served(clients))?;
         row.updates.note(&ended);
         match ended {
             Ended::Updated(leader) => {
@@ -174,6 +174,7 @@ fn cycles(args: &Args, daemon: &Daemon, server: &Server, clients: &[Box<dyn Clie
                 alone(server, pid, leader)?;
                 pid = leader;
             }
+            Ended::WentBack => bail!("the update went back, though nobody asked"),
             Ended::Refused(words) => bail!("refused: {words}"),
             Ended::Undone(words) => {
                 in_a_row += 1;
@@ -189,7 +190,7 @@ fn cycles(args: &Args, daemon: &Daemon, server: &Server, clients: &[Box<dyn Clie
 }
 
 /// Waits until every load has been served a little more.
-fn served(clients: &[Box<dyn Clients>]) -> Result<()> {
+pub(super) fn served(clients: &[Box<dyn Clients>]) -> Result<()> {
     for load in clients {
         let goal = load.requests() + BETWEEN;
         let reached = try_wait_for(LIMIT, || (load.requests() >= goal || load.failed() > 0).then_some(()));
@@ -200,7 +201,7 @@ fn served(clients: &[Box<dyn Clients>]) -> Result<()> {
 }
 
 /// The old version is gone, and the new one is there, untraced, and listens.
-fn alone(server: &Server, old: i32, new: i32) -> Result<()> {
+pub(super) fn alone(server: &Server, old: i32, new: i32) -> Result<()> {
     let gone = try_wait_for(LIMIT, || {
         process::reap(old);
         (!process::alive(old)).then_some(())

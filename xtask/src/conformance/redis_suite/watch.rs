@@ -1,0 +1,181 @@
+//! Updates each Redis that runs in a session, again and again, until there is nothing left in it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use harness::daemon::Daemon;
+use harness::process::{self, Stat};
+use harness::stand::{SINGLE, code};
+use serde::Serialize;
+
+use super::super::cycle;
+use super::UNIT_LIMIT;
+
+/// Updates at the same time.
+const AT_ONCE: usize = 2;
+/// How long an update may wait for something to compare.
+const PATIENCE: &str = "5s";
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// How long a server has run when it is updated for the first time: until it listens.
+const FIRST_AFTER: Duration = Duration::from_millis(300);
+/// How often the session is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The exit code of an update that had too little to compare.
+const INCONCLUSIVE: i32 = 12;
+
+/// What became of the servers of a session.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct Watched {
+    pub(super) servers: u32,
+    /// Updates that were promoted and confirmed.
+    pub(super) updated: u32,
+    /// Updates whose server ended before they did.
+    pub(super) ended: u32,
+    /// Updates during which nothing was asked of the server.
+    pub(super) idle: u32,
+    /// Updates that were undone, by what the daemon says.
+    pub(super) undone: BTreeMap<String, u32>,
+}
+
+pub(super) struct Watch<'a> {
+    pub(super) daemon: &'a Daemon,
+    pub(super) session: i32,
+    pub(super) every: Duration,
+    /// Where the present number of a server is written, in a file that is called by the first.
+    pub(super) serving: &'a Path,
+}
+
+enum Ended {
+    Updated(i32),
+    Gone,
+    Idle,
+    Undone(String),
+}
+
+/// A server as its tests know it.
+struct Known {
+    present: i32,
+    /// When its next update is due; `None` while one is under way.
+    due: Option<Instant>,
+}
+
+impl Watch<'_> {
+    /// Updates until the session has ended.
+    pub(super) fn run(&self) -> Result<Watched> {
+        let mut watched = Watched::default();
+        let mut known: BTreeMap<i32, Known> = BTreeMap::new();
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            let (sender, endings) = mpsc::channel::<(i32, Result<Ended>)>();
+            let mut under_way = 0;
+            loop {
+                while let Ok((first, ended)) = endings.try_recv() {
+                    under_way -= 1;
+                    let ended = ended.with_context(|| format!("updating process {first}"))?;
+                    if let Some(server) = known.get_mut(&first) {
+                        server.due = Some(Instant::now() + self.every);
+                        if let Ended::Updated(leader) = ended {
+                            server.present = leader;
+                        }
+                    }
+                    match ended {
+                        Ended::Updated(_) => watched.updated += 1,
+                        Ended::Gone => watched.ended += 1,
+                        Ended::Idle => watched.idle += 1,
+                        Ended::Undone(words) => *watched.undone.entry(cycle::cause(&words)).or_default() += 1,
+                    }
+                }
+                process::reap(self.session);
+                // One that took over is our child: the suite waits until its number is free.
+                for server in known.values() {
+                    process::reap(server.present);
+                }
+                let members = process::session(self.session);
+                if !process::alive(self.session) && under_way == 0 {
+                    return Ok(());
+                }
+                ensure!(begun.elapsed() < UNIT_LIMIT, "the suite did not end within {UNIT_LIMIT:?}");
+                for server in servers(&members) {
+                    known.entry(server).or_insert_with(|| {
+                        watched.servers += 1;
+                        Known { present: server, due: Some(Instant::now() + FIRST_AFTER) }
+                    });
+                }
+                let now = Instant::now();
+                for (first, server) in &mut known {
+                    let alive = members.iter().any(|member| member.pid == server.present);
+                    if under_way < AT_ONCE && alive && server.due.is_some_and(|due| now >= due) {
+                        server.due = None;
+                        under_way += 1;
+                        let (first, present, sender) = (*first, server.present, sender.clone());
+                        scope.spawn(move || {
+                            // The receiver is gone only where something else has failed.
+                            let _ = sender.send((first, self.update(first, present)));
+                        });
+                    }
+                }
+                std::thread::sleep(LOOK_EVERY);
+            }
+        })?;
+        Ok(watched)
+    }
+
+    fn update(&self, first: i32, pid: i32) -> Result<Ended> {
+        let text = pid.to_string();
+        let asked = ["update", &text, "--to", "self", "--promote", "manual", "--confirm", "manual", "--soak", "300ms"];
+        let evidence = ["--min-calls", "20", "--min-outputs", "5", "--timeout", PATIENCE, "--wait"];
+        let validated = self.daemon.run_for(&[&asked[..], &evidence[..]].concat(), COMMAND_LIMIT)?;
+        match validated.code {
+            code::DONE => {}
+            code::TIMED_OUT | INCONCLUSIVE => return Ok(Ended::Idle),
+            _ => return self.not_updated(pid, &cycle::words(&validated)),
+        }
+        let promoted = self.daemon.run_for(&["promote", &text], COMMAND_LIMIT)?;
+        if promoted.code != code::DONE {
+            let _ = self.daemon.run_for(&["rollback", &text], COMMAND_LIMIT)?;
+            return self.not_updated(pid, &cycle::words(&promoted));
+        }
+        let Some(status) = self.daemon.status(pid)? else { return Ok(Ended::Gone) };
+        let leader = status.leader;
+        if leader != pid && process::alive(leader) {
+            self.note(first, leader)?;
+        }
+        let confirmed = self.daemon.run_for(&["confirm", &text], COMMAND_LIMIT)?;
+        let status = self.daemon.status(pid)?;
+        match status {
+            Some(status) if status.stage == SINGLE && status.leader == leader && leader != pid => {
+                Ok(Ended::Updated(leader))
+            }
+            // The old one may serve again.
+            Some(status) if process::alive(status.leader) => {
+                self.note(first, status.leader)?;
+                Ok(Ended::Undone(status.result.map_or_else(|| cycle::words(&confirmed), |(_, text)| text)))
+            }
+            _ => Ok(Ended::Gone),
+        }
+    }
+
+    /// Tells the suite the present number of a server.
+    fn note(&self, first: i32, present: i32) -> Result<()> {
+        let file = self.serving.join(first.to_string());
+        let fresh = file.with_extension("new");
+        fs::write(&fresh, present.to_string())?;
+        Ok(fs::rename(fresh, file)?)
+    }
+
+    fn not_updated(&self, pid: i32, words: &str) -> Result<Ended> {
+        Ok(if process::alive(pid) { Ended::Undone(words.to_owned()) } else { Ended::Gone })
+    }
+}
+
+/// Returns the servers that the tests of a session have started: not the children that these fork for dumps, and not those
+/// that took over from them, which are children of nobody in the session.
+fn servers(members: &[Stat]) -> Vec<i32> {
+    let by_a_test =
+        |stat: &&Stat| members.iter().any(|other| other.pid == stat.parent && other.name.starts_with("tclsh"));
+    members.iter().filter(|stat| stat.name == "redis-server").filter(by_a_test).map(|stat| stat.pid).collect()
+}

@@ -1,0 +1,360 @@
+//! `cargo xtask conformance soak`: three servers under load are updated to themselves all the time by one daemon, for as long
+//! as one likes. No client may notice, and the daemon may not grow.
+//!
+//! It goes in rounds: in each, every server goes through one update, at the same time as the others; most are confirmed, some
+//! are rolled back before the promotion or after it. Between two rounds nothing is under way, and the daemon is looked at. The
+//! first third of the time is for warming up: until then buffers, caches and the history find their size. Of what follows, the
+//! median of the last quarter is held against that of the first. Memory may differ by a twentieth and a megabyte, which is
+//! what the allocator's scatter comes to; descriptors and threads may not be more. No zombie, no entry in the journal and
+//! nothing in the spill folder may be there between two rounds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use harness::daemon::Daemon;
+use harness::fleet::{FLEET, Kind};
+use harness::load::{Clients, Summary};
+use harness::process;
+use harness::server::Server;
+use harness::wait::try_wait_for;
+use serde::Serialize;
+
+use super::cycle::{self, Course, Ended, Updates, Wishes};
+use super::servers::{alone, served};
+use super::table::{self, Lean};
+use crate::{build, setup};
+
+const SERVERS: [&str; 3] = ["redis-server", "memcached", "lighttpd"];
+/// What is asked of each update, in turn.
+const COURSES: [Course; 6] =
+    [Course::There, Course::There, Course::Rehearsed, Course::There, Course::There, Course::ThereAndBack];
+/// How long the daemon may take to come to rest after a round.
+const REST_LIMIT: Duration = Duration::from_secs(5);
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How long
+    #[arg(long, default_value_t = 30)]
+    minutes: u64,
+    /// Print the result as one line of JSON too
+    #[arg(long)]
+    json: bool,
+    /// Which build of the daemon to try
+    #[arg(long, value_enum, default_value_t = build::Profile::Release)]
+    profile: build::Profile,
+}
+
+/// A server with what became of it.
+struct Served {
+    name: &'static str,
+    pid: i32,
+    clients: Vec<Box<dyn Clients>>,
+    updates: Updates,
+    // Dropped after its clients.
+    server: Server,
+}
+
+/// The daemon between two rounds.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Look {
+    seconds: f64,
+    resident_kib: u64,
+    descriptors: u64,
+    threads: u64,
+    zombies: u64,
+    /// Entries of the journal and spill files.
+    left: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    server: &'static str,
+    updates: Updates,
+    requests: u64,
+    client_errors: u64,
+    longest_request_us: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    conformance: &'static str,
+    rounds: usize,
+    rows: &'a [Row],
+    /// After warming up, and at the end.
+    early: Look,
+    late: Look,
+    faults: &'a [String],
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    ensure!(args.minutes > 0, "a soak takes at least a minute");
+    setup::run(&setup::Args::default())?;
+    let binary = build::run(&build::Args { profile: args.profile })?;
+    let mut servers = Vec::new();
+    for kind in FLEET.iter().filter(|kind| SERVERS.contains(&kind.name)) {
+        servers.push(start(kind)?);
+    }
+    let daemon = Daemon::prepare(&binary)?;
+    let mut faults = Vec::new();
+    let looks = soak(&daemon, &mut servers, Duration::from_secs(60 * args.minutes), &mut faults)?;
+    let (early, late) = judge(&looks, &mut faults)?;
+    let mut rows = Vec::new();
+    for served in servers {
+        let summaries: Vec<Summary> = served.clients.into_iter().map(Clients::stop).collect();
+        let row = Row {
+            server: served.name,
+            updates: served.updates,
+            requests: summaries.iter().map(|summary| summary.requests).sum(),
+            client_errors: summaries.iter().map(|summary| summary.failed).sum(),
+            longest_request_us: summaries.iter().map(|summary| summary.longest_us).max().unwrap_or(0),
+        };
+        let errors = summaries.iter().flat_map(|summary| &summary.failures).take(3);
+        faults.extend(errors.map(|failure| format!("a client of {}: {failure}", row.server)));
+        rows.push(row);
+    }
+    print(&rows, looks.len(), early, late);
+    if args.json {
+        let report = Report { conformance: "soak", rounds: looks.len(), rows: &rows, early, late, faults: &faults };
+        println!("{}", serde_json::to_string(&report).context("the report as JSON")?);
+    }
+    for fault in &faults {
+        print!("{}", table::wrap(fault, 100, "  "));
+    }
+    ensure!(faults.is_empty(), "{} things were not as they should be", faults.len());
+    Ok(())
+}
+
+fn start(kind: &Kind) -> Result<Served> {
+    let server = (kind.start)()?;
+    let clients = (kind.clients)(&server);
+    Ok(Served { name: kind.name, pid: server.pid(), clients, updates: Updates::default(), server })
+}
+
+/// Rounds until the time is over, or something is wrong.
+fn soak(daemon: &Daemon, servers: &mut [Served], long: Duration, faults: &mut Vec<String>) -> Result<Vec<Look>> {
+    for served in servers.iter() {
+        let attached = daemon.run(&["attach", &served.pid.to_string()])?;
+        ensure!(attached.code == 0, "attach: {}", cycle::words(&attached));
+    }
+    let begun = Instant::now();
+    let mut looks: Vec<Look> = Vec::new();
+    let mut told = Instant::now();
+    while begun.elapsed() < long {
+        let round = looks.len();
+        let outcomes: Vec<Result<()>> = std::thread::scope(|scope| {
+            let turns: Vec<_> = servers
+                .iter_mut()
+                .enumerate()
+                .map(|(index, served)| {
+                    scope.spawn(move || turn(daemon, served, COURSES[(round + index) % COURSES.len()]))
+                })
+                .collect();
+            turns.into_iter().map(|turn| turn.join().unwrap_or_else(|_| Err(anyhow!("a turn panicked")))).collect()
+        });
+        for error in outcomes.into_iter().filter_map(Result::err) {
+            faults.push(format!("round {round}: {error:#}"));
+        }
+        looks.push(look(daemon, begun, looks.last())?);
+        if !faults.is_empty() {
+            break;
+        }
+        if told.elapsed() > Duration::from_secs(60) {
+            told = Instant::now();
+            println!("{:.0} minutes, {} rounds: {:?}", begun.elapsed().as_secs_f64() / 60.0, looks.len(), looks.last());
+        }
+    }
+    for (attempt, count) in retries(daemon)? {
+        if let Some(served) = servers.iter_mut().find(|served| served.name == attempt.0) {
+            *served.updates.retried.entry(attempt.1).or_default() += count;
+        }
+    }
+    Ok(looks)
+}
+
+/// One update of one server.
+fn turn(daemon: &Daemon, served: &mut Served, course: Course) -> Result<()> {
+    let wishes = Wishes { soak: "500ms", min_calls: "100", min_outputs: "20" };
+    let clients = &served.clients;
+    let ended = cycle::update(daemon, served.pid, wishes, course, || self::served(clients))?;
+    served.updates.note(&ended);
+    match ended {
+        Ended::Updated(leader) => {
+            alone(&served.server, served.pid, leader)?;
+            served.pid = leader;
+        }
+        Ended::WentBack => {
+            let serving = served.server.serving_pid();
+            ensure!(serving == Some(served.pid), "process {} should serve; {serving:?} does", served.pid);
+        }
+        Ended::Undone(words) | Ended::Refused(words) => anyhow::bail!("{}: {words}", served.name),
+    }
+    self::served(&served.clients)
+}
+
+/// Looks at the daemon once it is at rest: as few threads as the last time, or as many as there are after a while.
+fn look(daemon: &Daemon, begun: Instant, last: Option<&Look>) -> Result<Look> {
+    let pid = daemon.pid().context("the daemon is gone")?;
+    let now = || look_at(daemon, pid, begun);
+    let rested = |look: &Look| last.is_none_or(|last| look.threads <= last.threads) && look.left + look.zombies == 0;
+    try_wait_for(REST_LIMIT, || now().ok().filter(rested)).map_or_else(now, Ok)
+}
+
+fn look_at(daemon: &Daemon, pid: i32, begun: Instant) -> Result<Look> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0)
+    };
+    let files = |dir: &str| fs::read_dir(daemon.state_dir().join(dir)).map_or(0, |entries| entries.count() as u64);
+    let zombies = process::all().iter().filter(|stat| stat.state == 'Z' && stat.parent == pid).count() as u64;
+    Ok(Look {
+        seconds: begun.elapsed().as_secs_f64(),
+        resident_kib: field("VmRSS:"),
+        descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64,
+        threads: field("Threads:"),
+        zombies,
+        left: files("journal") + files("spill"),
+    })
+}
+
+/// What went wrong with the attempts that were tried again, by server. The daemon keeps the last two hundred updates.
+fn retries(daemon: &Daemon) -> Result<BTreeMap<(String, String), u32>> {
+    let output = daemon.run(&["history", "--limit", "200", "--json"])?;
+    let history = output.json().with_context(|| cycle::words(&output))?;
+    let mut counted = BTreeMap::new();
+    for past in history.as_array().context("the history is a list")? {
+        let program = past["program"]["exe"].as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+        // Debian's redis-server is a link to a program of another name.
+        let name = if program.starts_with("redis") { "redis-server" } else { program };
+        for group in past["divergences"].as_array().into_iter().flatten() {
+            let headline = group["divergence"]["headline"].as_str().unwrap_or_default();
+            let count = group["count"].as_u64().unwrap_or(1) as u32;
+            *counted.entry((name.to_owned(), cycle::cause(headline))).or_default() += count;
+        }
+    }
+    Ok(counted)
+}
+
+/// Holds the end of the soak against what was there after warming up.
+fn judge(looks: &[Look], faults: &mut Vec<String>) -> Result<(Look, Look)> {
+    let warm = &looks[looks.len() / 3..];
+    let quarter = warm.len().div_ceil(4);
+    ensure!(quarter > 0, "there was no round");
+    let (early, late) = (median(&warm[..quarter]), median(&warm[warm.len() - quarter..]));
+    if late.resident_kib > early.resident_kib + early.resident_kib / 20 + 1024 {
+        faults.push(format!("the daemon's memory grew from {} to {} KiB", early.resident_kib, late.resident_kib));
+    }
+    if late.descriptors > early.descriptors {
+        faults.push(format!("the daemon's descriptors grew from {} to {}", early.descriptors, late.descriptors));
+    }
+    if late.threads > early.threads {
+        faults.push(format!("the daemon's threads grew from {} to {}", early.threads, late.threads));
+    }
+    if let Some(look) = looks.iter().find(|look| look.zombies > 0 || look.left > 0) {
+        faults.push(format!(
+            "after {:.0} s the daemon had {} zombies, and {} files of updates that were over",
+            look.seconds, look.zombies, look.left
+        ));
+    }
+    Ok((early, late))
+}
+
+/// The median of each number by itself.
+fn median(looks: &[Look]) -> Look {
+    let of = |number: fn(&Look) -> u64| {
+        let mut numbers: Vec<u64> = looks.iter().map(number).collect();
+        numbers.sort_unstable();
+        numbers[numbers.len() / 2]
+    };
+    Look {
+        seconds: looks[looks.len() / 2].seconds,
+        resident_kib: of(|look| look.resident_kib),
+        descriptors: of(|look| look.descriptors),
+        threads: of(|look| look.threads),
+        zombies: of(|look| look.zombies),
+        left: of(|look| look.left),
+    }
+}
+
+fn print(rows: &[Row], rounds: usize, early: Look, late: Look) {
+    let heads = [
+        ("server", Lean::Left),
+        ("updated", Lean::Right),
+        ("rolled back", Lean::Right),
+        ("failed", Lean::Right),
+        ("retries", Lean::Right),
+        ("requests", Lean::Right),
+        ("errors", Lean::Right),
+        ("request ms", Lean::Right),
+    ];
+    let cells = |row: &Row| {
+        vec![
+            row.server.to_owned(),
+            row.updates.done.to_string(),
+            row.updates.went_back.to_string(),
+            row.updates.failed.values().sum::<u32>().to_string(),
+            row.updates.retries().to_string(),
+            row.requests.to_string(),
+            row.client_errors.to_string(),
+            table::ms(row.longest_request_us),
+        ]
+    };
+    println!("\n{}", table::render(&heads, &rows.iter().map(cells).collect::<Vec<_>>()));
+    for row in rows {
+        for (cause, count) in &row.updates.retried {
+            print!("{}", table::wrap(&format!("{}: {count} × {cause}", row.server), 100, "  "));
+        }
+    }
+    let heads = [
+        ("the daemon", Lean::Left),
+        ("memory KiB", Lean::Right),
+        ("descriptors", Lean::Right),
+        ("threads", Lean::Right),
+    ];
+    let cells = |name: &str, look: Look| {
+        vec![
+            format!("{name} ({:.0} s)", look.seconds),
+            look.resident_kib.to_string(),
+            look.descriptors.to_string(),
+            look.threads.to_string(),
+        ]
+    };
+    println!("{}", table::render(&heads, &[cells("warm", early), cells("at the end", late)]));
+    println!("{rounds} rounds");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looks(memory: impl Fn(u64) -> u64, descriptors: impl Fn(u64) -> u64) -> Vec<Look> {
+        let look = |round: u64| Look {
+            seconds: round as f64,
+            resident_kib: memory(round),
+            descriptors: descriptors(round),
+            threads: 5,
+            zombies: 0,
+            left: 0,
+        };
+        (0..100).map(look).collect()
+    }
+
+    fn faults(looks: &[Look]) -> Vec<String> {
+        let mut faults = Vec::new();
+        judge(looks, &mut faults).expect("there are rounds");
+        faults
+    }
+
+    #[test]
+    fn scatter_and_warming_up_are_no_growth() {
+        assert!(faults(&looks(|round| 10_000 + 2_000 * round.min(20) + round % 7 * 100, |_| 20)).is_empty());
+    }
+
+    #[test]
+    fn growth_is_found() {
+        assert_eq!(faults(&looks(|round| 10_000 + 100 * round, |_| 20)).len(), 1);
+        assert_eq!(faults(&looks(|_| 10_000, |round| 20 + round / 20)).len(), 1);
+    }
+}

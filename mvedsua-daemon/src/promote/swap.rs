@@ -5,7 +5,7 @@ use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::stub;
 use crate::ptrace::sys::{self, Regs, SyscallStop};
 use crate::ptrace::wait::Inbox;
-use crate::ptrace::{Pid, Result, Tid};
+use crate::ptrace::{Error, Pid, Result, Tid};
 use crate::record::Slot;
 use crate::record::leading::{HeldAt, HeldThread};
 use crate::update::process::Process;
@@ -50,11 +50,18 @@ pub(crate) fn rewind_held(held: &[HeldThread]) -> Result<Vec<(Tid, Slot, Option<
 
 /// Puts rewound threads at their gates: each lives on by itself if the word holds `lives_at` when it is let go.
 pub(crate) fn gate(process: &Process, threads: &[(Tid, Slot, Option<Rewound>)], lives_at: u64) -> Result<Vec<Gated>> {
+    // Each needs a block of its own: all of them stand at their gates at the same time.
+    if threads.len() > process.blocks() as usize {
+        let (have, room) = (threads.len(), process.blocks());
+        let what =
+            format!("process {} has {have} threads, and there is room for {room} since it was forked", process.pid);
+        return Err(Error::Unsupported(what));
+    }
     let mut gated = Vec::with_capacity(threads.len());
-    for (tid, slot, rewound) in threads {
+    for (index, (tid, slot, rewound)) in (0..).zip(threads) {
         let regs = sys::get_regs(*tid)?;
         let mask = sys::get_sigmask(*tid)?;
-        let block = process.block(*slot) - 16;
+        let block = process.block_at(index) - 16;
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&process.footprint.arena.word().to_ne_bytes());
         bytes.extend_from_slice(&lives_at.to_ne_bytes());

@@ -5,7 +5,8 @@
 //! the `syscall` instruction form one short sequence, and the signal handler moves a thread that it finds inside the
 //! sequence to its end. So a message can never be slept through, and nothing polls.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::Once;
@@ -103,11 +104,18 @@ impl Bell {
     }
 }
 
+/// After how many stops all that are there are taken.
+const TAKE_ALL_AFTER: u32 = 16;
+
 /// The waiting end, owned by the one thread that may call ptrace on its tracees.
 #[derive(Debug)]
 pub struct Inbox {
     bell: Arc<Bell>,
     tid: i32,
+    /// Stops that were taken and not yet returned, in their order.
+    taken: RefCell<VecDeque<(Tid, Stop)>>,
+    /// How many stops were returned since all that were there were taken.
+    since: Cell<u32>,
     /// `ptrace(2)` requests are valid only from the attaching thread.
     not_send: PhantomData<Cell<*const ()>>,
 }
@@ -128,6 +136,8 @@ impl Inbox {
         Inbox {
             bell: Arc::new(Bell { rung: AtomicU32::new(0), sleeper: AtomicI32::new(0) }),
             tid,
+            taken: RefCell::default(),
+            since: Cell::new(0),
             not_send: PhantomData,
         }
     }
@@ -138,12 +148,47 @@ impl Inbox {
     }
 
     /// Waits for a stop of any tracee of this thread or for the bell, whichever comes first.
+    ///
+    /// The kernel returns the first in its list that has stopped. Where some threads stop all the time, the later ones would
+    /// never be returned; so now and then all that are there are taken, and none of them is looked at twice before all are.
     pub fn wait(&self) -> Result<Wake> {
-        self.wait_for(-1)
+        if self.bell.rung.load(Ordering::SeqCst) == 0
+            && let Some((tid, stop)) = self.taken.borrow_mut().pop_front()
+        {
+            return Ok(Wake::Stop(tid, stop));
+        }
+        let wake = self.wait_in_kernel(-1)?;
+        if let Wake::Stop(..) = wake {
+            self.since.set(self.since.get() + 1);
+            if self.since.get() >= TAKE_ALL_AFTER {
+                self.since.set(0);
+                let all = std::iter::from_fn(|| self.take(-1));
+                self.taken.borrow_mut().extend(all);
+            }
+        }
+        match wake {
+            Wake::NoTracees => {
+                Ok(self.taken.borrow_mut().pop_front().map_or(wake, |(tid, stop)| Wake::Stop(tid, stop)))
+            }
+            wake => Ok(wake),
+        }
     }
 
     /// Waits for a stop of one tracee or for the bell.
     pub fn wait_for(&self, tid: i32) -> Result<Wake> {
+        match self.taken_of(tid) {
+            Some((tid, stop)) => Ok(Wake::Stop(tid, stop)),
+            None => self.wait_in_kernel(tid),
+        }
+    }
+
+    fn taken_of(&self, tid: i32) -> Option<(Tid, Stop)> {
+        let mut taken = self.taken.borrow_mut();
+        let at = taken.iter().position(|(of, _)| tid == -1 || of.0 == tid)?;
+        taken.remove(at)
+    }
+
+    fn wait_in_kernel(&self, tid: i32) -> Result<Wake> {
         loop {
             self.bell.sleeper.store(self.tid, Ordering::SeqCst);
             let mut status = 0i32;
@@ -175,6 +220,10 @@ impl Inbox {
     /// Takes a stop that is there already.
     #[must_use]
     pub fn poll(&self, tid: i32) -> Option<(Tid, Stop)> {
+        self.taken_of(tid).or_else(|| self.take(tid))
+    }
+
+    fn take(&self, tid: i32) -> Option<(Tid, Stop)> {
         let mut status = 0i32;
         // SAFETY: `status` outlives the call.
         let ret = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG) };

@@ -74,7 +74,8 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
         }
     }
     let stub = Stub::install(&memory, vdso.end, vdso.tail)?;
-    let blocks = 2 * (tids.len() as u32 + 64);
+    // For each version: one for each thread, and for as many again that are born until the versions change places.
+    let blocks = 2 * (2 * tids.len() as u32 + 256);
     let mut saved = sys::get_regs(main)?;
     if let Some(Parked::Entry { nr, .. }) = parked.get(&main) {
         regs::undo_entry(&mut saved, *nr);

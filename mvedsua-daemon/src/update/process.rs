@@ -80,13 +80,22 @@ impl Parked {
 }
 
 impl Process {
-    /// Returns the context block of a thread.
+    /// Returns a context block for a thread that executes calls while no other with the same block does: there are more slots
+    /// than blocks where threads come and go.
     pub(crate) fn block(&self, slot: Slot) -> u64 {
-        let half = self.footprint.arena.blocks / 2;
-        let index = slot.0 % half;
+        self.block_at(slot.0 % self.blocks())
+    }
+
+    /// Returns how many blocks this process has.
+    pub(crate) fn blocks(&self) -> u32 {
+        self.footprint.arena.blocks / 2
+    }
+
+    /// Returns one of this process's blocks.
+    pub(crate) fn block_at(&self, index: u32) -> u64 {
         self.footprint.arena.block(match self.half {
             Half::First => index,
-            Half::Second => half + index,
+            Half::Second => self.blocks() + index,
         })
     }
 

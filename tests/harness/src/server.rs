@@ -5,6 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -140,9 +141,31 @@ pub fn redis(extra: &[&str]) -> Result<Server> {
 
 /// Starts `memcached` with four worker threads.
 pub fn memcached() -> Result<Server> {
+    memcached_with(4)
+}
+
+/// Starts `memcached` with as many worker threads.
+pub fn memcached_with(workers: u32) -> Result<Server> {
+    let workers = workers.to_string();
     start("memcached", |port, _| {
-        Ok(strings(&["-u", "root", "-l", "127.0.0.1", "-p", &port.to_string(), "-U", "0", "-t", "4", "-c", "2048"]))
+        let port = port.to_string();
+        Ok(strings(&["-u", "root", "-l", "127.0.0.1", "-p", &port, "-U", "0", "-t", &workers, "-c", "2048"]))
     })
+}
+
+/// Compiles and starts the project's own `tests/servers/threaded`, a store with a thread for each connection.
+pub fn threaded() -> Result<Server> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../servers/threaded/threaded.c");
+    let built = tempfile::Builder::new().prefix("mvedsua-threaded-").tempdir()?;
+    let program = built.path().join("threaded");
+    let output = Command::new("gcc")
+        .args(["-std=gnu17", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-o"])
+        .args([&program, &source])
+        .output()
+        .context("gcc is not installed; `cargo xtask setup` installs what the tests need")?;
+    anyhow::ensure!(output.status.success(), "compiling: {}", String::from_utf8_lossy(&output.stderr));
+    // Once it runs its file is not needed any more.
+    start_program("threaded", &program, |port, _| Ok(vec![port.to_string()]))
 }
 
 /// Starts the project's own `turn.py`, a server that does what it is told.

@@ -12,7 +12,7 @@
  * rows: ioctl/SIOCGIFTXQLEN ioctl/SIOCGIFMAP ioctl/SIOCOUTQNSD ioctl/TCGETS2 ioctl/TCSETS2 ioctl/TCSETSW2 ioctl/TCSETSF2
  * rows: ioctl/TIOCGDEV ioctl/TIOCGPKT ioctl/TIOCGPTLCK ioctl/TIOCGEXCL ioctl/FICLONERANGE ioctl/FS_IOC_SETFLAGS
  * rows: ioctl/FS_IOC_GETVERSION ioctl/FS_IOC_FSGETXATTR ioctl/FS_IOC_FSSETXATTR ioctl/RNDGETENTCNT ioctl/BLKROGET
- * rows: ioctl/BLKGETSIZE ioctl/BLKSSZGET ioctl/NS_GET_NSTYPE ioctl/TIOCGPTPEER ioctl/NS_GET_USERNS ioctl/NS_GET_PARENT
+ * rows: ioctl/MTIOCTOP ioctl/MTIOCGET ioctl/BLKGETSIZE ioctl/BLKSSZGET ioctl/NS_GET_NSTYPE ioctl/TIOCGPTPEER ioctl/NS_GET_USERNS ioctl/NS_GET_PARENT
  */
 #include "guest.h"
 
@@ -140,6 +140,9 @@ static void more_of_sockets_and_files(long n)
 	tells(fd, FIBMAP, &zero, 4);
 	asks(fd, FIOQSIZE, 8);
 	asks(fd, BLKROGET, 4);
+	/* As tar does, to find out whether its archive is on a tape. */
+	tells(fd, 0x40086d01 /* MTIOCTOP */, "\0\0\0\0\1\0\0", 8);
+	asks(fd, 0x80306d02ul /* MTIOCGET */, 48);
 	asks(fd, BLKGETSIZE, 8);
 	asks(fd, BLKSSZGET, 4);
 	asks(fd, FS_IOC_GETVERSION, 4);

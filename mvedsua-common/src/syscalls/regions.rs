@@ -113,6 +113,7 @@ mod layout {
 
 const EINTR: i64 = -4;
 const EOVERFLOW: i64 = -75;
+const EFAULT: i64 = -14;
 const EPOLL_CTL_DEL: u64 = 2;
 
 /// Tells whether a raw result is an error: an errno or one of the kernel's internal restart codes (512 to 516).
@@ -186,6 +187,19 @@ fn iovecs<M: Memory + ?Sized, S: FnMut(Region)>(
         done += some;
     }
     count as u16
+}
+
+/// Walks an array of iovecs up to the first buffer that is not there. The kernel may have filled those before it although the
+/// call failed in the end.
+fn before_fault<M: Memory + ?Sized, S: FnMut(Region)>(mem: &M, addr: u64, count: u64, emit: &mut Emit<'_, S>) {
+    for i in 0..if count > IOV_MAX { 0 } else { count } {
+        let (Some(base), Some(len)) = (read_u64(mem, addr + i * 16), read_u64(mem, addr + i * 16 + 8)) else { return };
+        let last = base.wrapping_add(len).wrapping_sub(1);
+        if len > MAX_RW || len > 0 && mem.read(last, &mut [0]) == 0 {
+            return;
+        }
+        emit.put(i as u16, base, len);
+    }
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -437,7 +451,8 @@ pub fn notes<M: Memory + ?Sized>(row: &Row, args: &[u64; 6], mem: &M) -> Notes {
 
 /// Resolves the regions that the kernel wrote in a call with these arguments that returned `ret`, the raw result.
 ///
-/// A failed call wrote nothing, but for timeouts and the time that was left (see [`Dir`]).
+/// A failed call wrote nothing, but for timeouts and the time that was left (see [`Dir`]), and the buffers of an iovec before one
+/// at a bad address.
 pub fn outputs<M, S>(row: &Row, args: &[u64; 6], ret: i64, after: After<'_>, mem: &M, sink: &mut S)
 where
     M: Memory + ?Sized,
@@ -448,7 +463,7 @@ where
         let Arg::Mem(dir, extent) = *arg else { continue };
         let wrote = match dir {
             Dir::In => continue,
-            Dir::Out | Dir::InOut => !failed(ret),
+            Dir::Out | Dir::InOut => !failed(ret) || ret == EFAULT && matches!(extent, Extent::IoVec { .. }),
             Dir::Always => true,
             Dir::TimeLeft => interrupted(ret),
         };
@@ -497,6 +512,7 @@ where
             emit.put(0, addr, u64::from(full.min(call.room)));
         }
         Extent::LengthOf { of } if args[of as usize] != 0 => emit.put(0, addr, 4),
+        Extent::IoVec { count } if call.raw == EFAULT => before_fault(mem, addr, args[count as usize], emit),
         Extent::IoVec { count } => {
             iovecs(mem, (addr, args[count as usize]), call.ret, 0, emit);
         }

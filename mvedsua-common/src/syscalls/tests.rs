@@ -422,6 +422,15 @@ fn structures_that_say_their_own_size() {
 }
 
 #[test]
+fn buffers_before_a_bad_address_may_have_been_filled() {
+    let mut mem = Fake::default();
+    mem.put(EDGE - 20, &[0; 20]);
+    mem.put_words(0x5000, &[EDGE - 20, 10, EDGE - 5, 10, EDGE - 20, 1]);
+    assert_eq!(written(READV, &[3, 0x5000, 3], -14, &mem, &mem), [(1, 0, EDGE - 20, 10)]);
+    assert_eq!(written(READ, &[3, EDGE - 20, 100], -14, &mem, &mem), []);
+}
+
+#[test]
 fn a_length_is_told_even_where_the_call_fails() {
     const GETSOCKOPT: u32 = 55;
     let mem = Fake::default();

@@ -24,6 +24,7 @@ pub(crate) mod applying;
 mod counting;
 mod drain;
 mod letting_in;
+mod owned;
 mod names;
 mod parted;
 mod patience;
@@ -234,6 +235,8 @@ pub(crate) struct Following {
     applied: u64,
     trail: Trail,
     registrations: Registrations,
+    /// What the follower wants to be told with the signals of a timer, by its id.
+    timer_values: BTreeMap<i32, u64>,
     own_files: OwnFiles,
     times: LastTimes,
     settings: Settings,
@@ -284,6 +287,7 @@ impl Following {
             applied: 0,
             trail: Trail::default(),
             registrations: Registrations::default(),
+            timer_values: BTreeMap::new(),
             own_files: OwnFiles::default(),
             times: LastTimes::default(),
             settings,
@@ -804,15 +808,6 @@ fn describe_state(tid: Tid, thread: &Thread) -> String {
         State::Parked(call) => format!("is parked in {}", name(call.nr)),
     };
     format!("thread {} ({tid}) {what}", thread.slot.0)
-}
-
-/// Gives a thread the signal that it stopped for, with the leader's particulars.
-fn deliver(tid: Tid, signal: &SignalRecord) -> Result<()> {
-    let mut info = [0; 128];
-    let len = signal.siginfo.len().min(128);
-    info[..len].copy_from_slice(&signal.siginfo[..len]);
-    sys::set_siginfo(tid, &info)?;
-    sys::resume(tid, Resume::Sysemu, signal.signo)
 }
 
 /// Returns the addresses of a stopped thread's frames, innermost first.

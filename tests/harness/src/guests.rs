@@ -55,14 +55,20 @@ pub fn sources() -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// Compiles a guest, if it is not compiled yet, and returns the program.
-pub fn program(name: &str) -> Result<PathBuf> {
-    let source = folder().join(format!("{name}.c"));
+/// Returns where compiled guests are kept, within the build's own folder.
+pub(crate) fn out_folder() -> Result<PathBuf> {
     let exe = std::env::current_exe().context("finding the build folder")?;
     let build = exe.parent().context("the build folder")?;
     let build = if build.ends_with("deps") { build.parent().context("the build folder")? } else { build };
     let out = build.join("guests");
     fs::create_dir_all(&out)?;
+    Ok(out)
+}
+
+/// Compiles a guest, if it is not compiled yet, and returns the program.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let source = folder().join(format!("{name}.c"));
+    let out = out_folder()?;
     let program = out.join(name);
     let newest = [&source, &folder().join("guest.h")].map(|path| fs::metadata(path).and_then(|meta| meta.modified()));
     let [Ok(source_time), Ok(header_time)] = newest else { bail!("there is no guest {name}") };

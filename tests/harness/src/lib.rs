@@ -6,10 +6,12 @@
 //! - [`load`]: clients that check every reply against a model and remember the longest request.
 //! - [`daemon`]: the real `mvedsuad`, with directories of its own.
 //! - [`guests`]: small programs that check themselves, for each row of the system-call table.
+//! - [`corners`]: a program for each odd way to use a call.
 //! - [`side_by_side`]: programs under `mvedsuad run`.
 //! - [`snapshot`]: what a process looks like from outside, before and after.
 //! - [`process`]: processes by pid, with deadlines; nothing that was started survives its owner.
 
+pub mod corners;
 pub mod daemon;
 pub mod fleet;
 pub mod guests;

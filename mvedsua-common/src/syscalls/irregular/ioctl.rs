@@ -91,6 +91,7 @@ pub(super) const VARIANTS: &[Variant] = &[
     sets(0x4004_5431, "ioctl/TIOCSPTLCK", &[Fd, Int, reads(4)]),
     sets(0x4004_9409, "ioctl/FICLONE", &[Fd, Int, Fd]),
     sets(0x4008_6602, "ioctl/FS_IOC_SETFLAGS", &[Fd, Int, reads(4)]),
+    sets(0x4008_6d01, "ioctl/MTIOCTOP", &[Fd, Int, reads(8)]),
     sets(0x401c_5820, "ioctl/FS_IOC_FSSETXATTR", &[Fd, Int, reads(28)]),
     sets(0x4020_940d, "ioctl/FICLONERANGE", &[Fd, Int, reads(32)]),
     sets(0x402c_542b, "ioctl/TCSETS2", &[Fd, Int, reads(44)]),
@@ -107,6 +108,7 @@ pub(super) const VARIANTS: &[Variant] = &[
     asks(0x8008_7601, "ioctl/FS_IOC_GETVERSION", &[Fd, Int, writes(4)]),
     asks(0x801c_581f, "ioctl/FS_IOC_FSGETXATTR", &[Fd, Int, writes(28)]),
     asks(0x802c_542a, "ioctl/TCGETS2", &[Fd, Int, writes(44)]),
+    asks(0x8030_6d02, "ioctl/MTIOCGET", &[Fd, Int, writes(48)]),
 ];
 
 const _: () = {

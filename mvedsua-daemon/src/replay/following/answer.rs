@@ -253,6 +253,7 @@ impl Following {
                 Ok(Applied::Done)
             }
             (Treatment::Row(row), None) if row.class == Class::Both => {
+                self.own_locks(process, tid);
                 self.make(tid, call.nr, State::Exiting)?;
                 Ok(Applied::Done)
             }
@@ -356,11 +357,16 @@ impl Following {
                     let mut events = piece.bytes[..len].to_vec();
                     self.registrations.translate(call.args[0] as i32, &mut events);
                     process.memory.write(place.addr, &events)?;
+                } else if i64::from(call.nr) == libc::SYS_rt_sigtimedwait {
+                    let mut info = piece.bytes[..len].to_vec();
+                    self.own_value(&mut info);
+                    process.memory.write(place.addr, &info)?;
                 } else {
                     process.memory.write(place.addr, &piece.bytes[..len])?;
                 }
             }
         }
+        self.note_timer(call, ret);
         self.own_files.note(call.nr, &call.args, &call.inputs, ret.ret);
         if self.suspend(process, tid, call, ret.ret)? {
             return Ok(Applied::Done);

@@ -89,7 +89,7 @@ impl Following {
             thread.state = State::Running { local: None };
         }
         if !signal.more {
-            deliver(tid, &signal)?;
+            self.deliver(tid, &signal)?;
         } else {
             thread.signalled = Some(signal);
             self.advance(process)?;
@@ -118,7 +118,7 @@ impl Following {
                 thread.nested.push(next);
                 self.consume(slot);
             }
-            deliver(tid, &signal)?;
+            self.deliver(tid, &signal)?;
             moved = true;
         }
         Ok(moved)

@@ -13,7 +13,7 @@ use crate::ptrace::{Pid, Result, Tid, procfs, sys};
 use crate::record::leading::processes::Birth;
 use crate::record::leading::{Leading, Settings};
 use crate::record::stream::Stream;
-use crate::record::{Ending, Slot};
+use crate::record::{Ending, Event, Slot};
 use crate::update::process::{self, Half, Process};
 use crate::update::session::Notice;
 use crate::update::slots::Slots;
@@ -46,6 +46,8 @@ pub(super) struct Leader {
     /// Children whose first stop came before the record of their birth, and the other way round.
     stopped: BTreeSet<Tid>,
     born: BTreeMap<Tid, Birth>,
+    /// How children ended that were killed before anything else was heard of them.
+    gone: BTreeMap<Tid, Ending>,
     settings: Settings,
     tell: Box<dyn Fn(Heard) + Send>,
     released: bool,
@@ -67,6 +69,7 @@ impl Leader {
             members: BTreeMap::new(),
             stopped: BTreeSet::new(),
             born: BTreeMap::new(),
+            gone: BTreeMap::new(),
             settings,
             tell,
             released: false,
@@ -86,14 +89,22 @@ impl Leader {
     /// Records a child from its first stop on.
     fn adopt(&mut self, birth: Birth) -> Result<()> {
         let (tid, pid) = (birth.child, Pid(birth.child.0));
-        leave_ring(tid, birth.rings)?;
+        let memory = match leave_ring(tid, birth.rings).and_then(|()| Memory::open(pid)) {
+            Ok(memory) => memory,
+            // It was killed meanwhile: its end is still to be heard.
+            Err(error) if error.is_gone() => {
+                self.born.insert(tid, birth);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         let Some(stream) = birth.stream else {
             // Its parent is not recorded any more.
             return process::let_go(tid, Stop::Interrupted);
         };
         let process = Process {
             pid,
-            memory: Memory::open(pid)?,
+            memory,
             footprint: birth.footprint,
             threads: Slots::one(tid, Slot(0)),
             restarted: BTreeMap::new(),
@@ -127,10 +138,16 @@ impl Leader {
             return process::let_go(tid, stop);
         }
         let Some(pid) = self.owner(tid) else {
-            if stop.is_end() {
+            if let Some(ending) = ending(stop) {
                 self.stopped.remove(&tid);
-                self.born.remove(&tid);
-            } else if let Some(birth) = self.born.remove(&tid) {
+                match self.born.remove(&tid) {
+                    Some(birth) => end_unseen(birth, ending),
+                    None => drop(self.gone.insert(tid, ending)),
+                }
+                return Ok(());
+            }
+            self.gone.remove(&tid);
+            if let Some(birth) = self.born.remove(&tid) {
                 self.adopt(birth)?;
             } else {
                 self.stopped.insert(tid);
@@ -142,7 +159,9 @@ impl Leader {
         let births = member.role.take_births();
         self.listen(pid);
         for birth in births {
-            if self.stopped.remove(&birth.child) {
+            if let Some(ending) = self.gone.remove(&birth.child) {
+                end_unseen(birth, ending);
+            } else if self.stopped.remove(&birth.child) {
                 self.adopt(birth)?;
             } else {
                 self.born.insert(birth.child, birth);
@@ -183,6 +202,14 @@ impl Leader {
             process::let_go(tid, Stop::Interrupted)?;
         }
         Ok(())
+    }
+}
+
+/// A child was killed before it did anything: that is all there is to record of it.
+fn end_unseen(birth: Birth, ending: Ending) {
+    if let Some(mut stream) = birth.stream {
+        stream.emit(Slot(0), Event::ProcessEnded(ending));
+        stream.finish();
     }
 }
 

@@ -125,7 +125,10 @@ impl Session {
         let (outbox, events) = unbounded();
         let join = std::thread::Builder::new()
             .name("mvedsua-session".into())
-            .spawn(move || run(pid, options, &inbox, &outbox))
+            .spawn(move || {
+                run(pid, options, &inbox, &outbox);
+                give_memory_back();
+            })
             .map_err(|source| Error::Proc { path: "starting thread mvedsua-session".into(), source })?;
         Ok(Session { commands: Some(commands), events, join: Some(join) })
     }
@@ -212,6 +215,13 @@ fn engine(error: &Error) -> FailureKind {
             FailureKind::Engine(error.to_string())
         }
     }
+}
+
+/// Returns to the kernel what the session no longer needs. A log passes from one thread to another, and each thread's part of
+/// the allocator keeps the most that it ever held; over many updates the daemon would seem to grow.
+fn give_memory_back() {
+    // SAFETY: takes an integer; the allocator locks what it looks at.
+    unsafe { libc::malloc_trim(0) };
 }
 
 fn run(pid: Pid, options: Options, commands: &Receiver<Command>, events: &Sender<SessionEvent>) {

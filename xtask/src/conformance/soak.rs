@@ -213,10 +213,18 @@ fn look_at(daemon: &Daemon, pid: i32, begun: Instant) -> Result<Look> {
         seconds: begun.elapsed().as_secs_f64(),
         resident_kib: field("VmRSS:"),
         descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64,
-        threads: field("Threads:"),
+        threads: threads(pid)?,
         zombies,
         left: files("journal") + files("spill"),
     })
+}
+
+/// The daemon's threads but for those that short blocking work is done by: as many of these are there as there was work at the
+/// same time within the last ten seconds.
+fn threads(pid: i32) -> Result<u64> {
+    let names =
+        fs::read_dir(format!("/proc/{pid}/task"))?.flatten().map(|task| fs::read_to_string(task.path().join("comm")));
+    Ok(names.flatten().filter(|name| !name.starts_with("control-blockin")).count() as u64)
 }
 
 /// What went wrong with the attempts that were tried again, by server. The daemon keeps the last two hundred updates.

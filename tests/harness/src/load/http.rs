@@ -14,13 +14,15 @@ pub struct HttpClient {
     /// Status and body that must come; a body of `None` may be anything.
     expected: (u32, Option<usize>),
     path: String,
+    /// The server has said that this reply is the connection's last: each has a number of requests after which it does.
+    last: bool,
 }
 
 impl HttpClient {
     /// Makes a client; says whether the server keeps connections open.
     #[must_use]
     pub fn new(persistence: Persistence) -> HttpClient {
-        HttpClient { persistence, files: web_files(), expected: (200, None), path: String::new() }
+        HttpClient { persistence, files: web_files(), expected: (200, None), path: String::new(), last: false }
     }
 }
 
@@ -42,6 +44,7 @@ impl Dialogue for HttpClient {
         if status != self.expected.0 {
             return Verdict::Wrong(format!("{} was answered with status {status}", self.path));
         }
+        self.last = text.lines().any(|line| line.trim_end() == "connection: close");
         let Some(length) = length else { return Verdict::Wrong(format!("{}: no length in {text:?}", self.path)) };
         let body = &input[head + 4..];
         if let Some(number) = self.expected.1 {
@@ -54,6 +57,6 @@ impl Dialogue for HttpClient {
     }
 
     fn persistence(&self) -> Persistence {
-        self.persistence
+        if self.last { Persistence::OneReply } else { self.persistence }
     }
 }

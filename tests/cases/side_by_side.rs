@@ -69,7 +69,7 @@ fn pipelines_and_background_jobs() {
     shell("seq 1 1000 | sort -rn | uniq | wc -l");
     shell("for i in 1 2 3; do (echo $i; exit $i) || echo \"ended with $?\"; done");
     shell("sleep 0.1 & first=$!; false & wait $first; echo $?; wait %2; echo $?");
-    shell("x=$(echo a; exit 4); echo $x $?");
+    shell("x=$(echo a; exit 4); echo $x $?; cat <(echo one) <(echo two)");
     shell("trap 'echo usr1' USR1; (kill -USR1 $$); trap - USR1; echo done");
 }
 
@@ -188,4 +188,71 @@ fn what_cannot_be_started_is_said() {
     assert_eq!(in_dir(dir.path()).with(&["--self", "1"], &["/etc/passwd"]).code, 126);
     let finished = in_dir(dir.path()).with(&["--self", "7"], &["true"]);
     assert_eq!(finished.code, 2);
+}
+
+#[test]
+fn several_followers() {
+    let dir = tempfile::tempdir().unwrap();
+    let command = ["sh", "-c", "seq 1 100 | sort -r | head -3; exit 4"];
+    let expected = in_dir(dir.path()).natively(&command);
+    let finished = in_dir(dir.path()).with(&["--self", "6"], &command);
+    assert_eq!((finished.code, &finished.stdout), (4, &expected.stdout), "{}", finished.stderr);
+    assert_eq!(finished.outcomes(), ["complete"; 6], "{}", finished.stderr);
+}
+
+#[test]
+fn one_that_parts_is_dropped_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ["--self", "2", "--follower", "sh -c 'echo a; echo x; echo c'", "--follower", "false"];
+    let finished = in_dir(dir.path()).with(&options, &["sh", "-c", "echo a; echo b; echo c"]);
+    assert_eq!((finished.code, &*finished.stdout), (0, "a\nb\nc\n"), "{}", finished.stderr);
+    assert_eq!(finished.outcomes(), ["complete", "complete", "parted", "parted"], "{}", finished.stderr);
+    let reason = finished.report["followers"][2]["reason"].as_str().unwrap();
+    assert!(reason.contains("write differs"), "{reason}");
+}
+
+#[test]
+fn with_stop_the_leader_ends_with_the_first_that_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ["--on-divergence", "stop", "--follower", "sh -c 'echo x; exec sleep 1000'"];
+    let finished = in_dir(dir.path()).with(&options, &["sh", "-c", "echo a; exec sleep 1000"]);
+    assert_eq!((finished.code, finished.outcomes()), (10, vec!["parted"]), "{}", finished.stderr);
+    assert_eq!(finished.report["stopped"], true);
+}
+
+#[test]
+fn in_lockstep_nothing_gets_out_that_the_others_have_not_produced() {
+    let dir = tempfile::tempdir().unwrap();
+    let leader = ["sh", "-c", "echo a; echo b; echo c"];
+    let other = "sh -c 'echo a; echo x; echo c'";
+    let all = in_dir(dir.path()).with(&["--lockstep", "--self", "2", "--follower", other], &leader);
+    assert_eq!((all.code, &*all.stdout), (10, "a\n"), "{}", all.stderr);
+    let most = in_dir(dir.path()).with(&["--lockstep=majority", "--self", "2", "--follower", other], &leader);
+    assert_eq!((most.code, &*most.stdout), (0, "a\nb\nc\n"), "{}", most.stderr);
+    assert_eq!(most.outcomes(), ["complete", "complete", "parted"], "{}", most.stderr);
+    let dropped = ["--lockstep", "--on-divergence", "drop", "--self", "1", "--follower", other];
+    let dropped = in_dir(dir.path()).with(&dropped, &leader);
+    assert_eq!((dropped.code, &*dropped.stdout), (0, "a\nb\nc\n"), "{}", dropped.stderr);
+}
+
+#[test]
+fn pipelines_in_lockstep() {
+    let dir = tempfile::tempdir().unwrap();
+    let command = ["sh", "-c", "seq 1 300 | sort -r | uniq | wc -l; ls /; echo done"];
+    let expected = in_dir(dir.path()).natively(&command);
+    let finished = in_dir(dir.path()).with(&["--lockstep", "--self", "2"], &command);
+    assert_eq!((finished.code, &finished.stdout), (0, &expected.stdout), "{}", finished.stderr);
+    assert_eq!(finished.outcomes(), ["complete", "complete"]);
+}
+
+#[test]
+fn rules_stand_behind_the_follower() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = dir.path().join("greeting.rules");
+    let text = "direction outdated-leader\nrule greeting\n    write(1, \"hello\\n\") => write(1, \"good day\\n\")\n";
+    std::fs::write(&rules, text).unwrap();
+    let other = format!("/bin/echo 'good day',rules={}", rules.display());
+    let finished = in_dir(dir.path()).with(&["--follower", &other], &["/bin/echo", "hello"]);
+    assert_eq!((finished.code, &*finished.stdout), (0, "hello\n"), "{}", finished.stderr);
+    assert_eq!(finished.outcomes(), ["complete"], "{}", finished.stderr);
 }

@@ -12,7 +12,7 @@ use crate::control::process::Wanted;
 use crate::lifecycle::{Confirmation, Promotion};
 use crate::monitor::{Mode, SlowScope};
 use crate::rules::Direction;
-use crate::side_by_side::OnDivergence;
+use crate::side_by_side::{OnDivergence, Quorum};
 use crate::update::{OnFull, OnParting};
 
 /// Updates a running server in place, without stopping it and without betting the service on the update.
@@ -423,9 +423,12 @@ pub struct RunArgs {
     /// seeds, orders of tables
     #[arg(long)]
     pub no_aslr: bool,
-    /// What happens when a follower parts from the leader, or cannot follow
-    #[arg(long, value_enum, default_value_t)]
-    pub on_divergence: OnDivergence,
+    /// What happens when a follower parts from the leader, or cannot follow [default: drop, or stop with --lockstep=all]
+    #[arg(long, value_enum)]
+    pub on_divergence: Option<OnDivergence>,
+    /// Let an output of the leader out only when all followers, or a majority of the versions, have produced the same
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "all", value_name = "WHOSE")]
+    pub lockstep: Option<Quorum>,
     /// What happens when a follower's log is full
     #[arg(long, value_enum, default_value_t)]
     pub on_full: OnFullLog,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
+use tracing_subscriber::EnvFilter;
 
 use super::args::{Cli, OnFullLog, RunArgs};
 use super::{rules, words};
@@ -12,7 +13,7 @@ use crate::ptrace::launch::{Layout, Program};
 use crate::record::Ending;
 use crate::report::Payloads;
 use crate::rules::Counts;
-use crate::side_by_side::{self, MOST_FOLLOWERS, Plan, Report, Version};
+use crate::side_by_side::{self, MOST_FOLLOWERS, OnDivergence, Plan, Quorum, Report, Version};
 use crate::update::OnFull;
 
 /// What `timeout(1)`, `env(1)` and the like exit with when they fail themselves.
@@ -30,6 +31,10 @@ struct NotRun {
 }
 
 pub(super) fn run(cli: &Cli, args: &RunArgs) -> u8 {
+    // Silent unless asked: what is on standard error is the program's.
+    if let Ok(filter) = EnvFilter::try_from_env("MVEDSUA_LOG") {
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    }
     let done = plan(args).and_then(|plan| {
         let report = side_by_side::run(plan);
         report.map_err(|error| NotRun { why: format!("running side by side: {error}"), code: FAILED })
@@ -60,9 +65,21 @@ fn plan(args: &RunArgs) -> Result<Plan, NotRun> {
         OnFullLog::Drop => OnFull::Rollback,
     };
     let log = crate::log::Config { memory: args.log_memory, disk: 0, spill_dir: std::env::temp_dir() };
-    let hang_timeout = args.hang_timeout;
     let layout = if args.no_aslr { Layout::Fixed } else { Layout::Random };
-    Ok(Plan { leader, followers, layout, on_divergence: args.on_divergence, on_full, log, hang_timeout })
+    let on_divergence = args.on_divergence.unwrap_or(match args.lockstep {
+        Some(Quorum::All) => OnDivergence::Stop,
+        Some(Quorum::Majority) | None => OnDivergence::Drop,
+    });
+    Ok(Plan {
+        leader,
+        followers,
+        layout,
+        on_divergence,
+        lockstep: args.lockstep,
+        on_full,
+        log,
+        hang_timeout: args.hang_timeout,
+    })
 }
 
 /// Reads `CMD ARGS[,rules=FILE]`.

@@ -78,6 +78,20 @@ pub(crate) fn gate(process: &Process, threads: &[(Tid, Slot, Option<Rewound>)], 
     Ok(gated)
 }
 
+/// Describes rewound threads that go on without a gate.
+pub(crate) fn standing(threads: &[(Tid, Slot, Option<Rewound>)]) -> Result<Vec<Gated>> {
+    let stands = |(tid, slot, rewound): &(Tid, Slot, Option<Rewound>)| {
+        Ok(Gated {
+            tid: *tid,
+            slot: *slot,
+            regs: sys::get_regs(*tid)?,
+            mask: sys::get_sigmask(*tid)?,
+            rewound: *rewound,
+        })
+    };
+    threads.iter().map(stands).collect()
+}
+
 /// Takes threads from their gates again.
 pub(crate) fn ungate(gated: &[Gated]) -> Result<()> {
     for thread in gated {
@@ -114,13 +128,19 @@ pub(crate) fn replace_cached_tids(
     to: impl Fn(&Gated) -> Option<Tid>,
 ) {
     for thread in gated {
-        let place = thread.regs.fs_base + GLIBC_TID;
-        if let (Some(from), Some(to), Ok(have)) = (from(thread), to(thread), memory.read_u32(place))
-            && have == from.0 as u32
-            && let Err(error) = memory.write(place, &to.0.to_ne_bytes())
-        {
-            tracing::warn!(tid = thread.tid.0, %error, "a cached thread id could not be replaced");
+        if let (Some(from), Some(to)) = (from(thread), to(thread)) {
+            replace_cached_tid(memory, thread.regs.fs_base, from, to);
         }
+    }
+}
+
+/// Does so for one thread.
+pub(crate) fn replace_cached_tid(memory: &Memory, thread_pointer: u64, from: Tid, to: Tid) {
+    let place = thread_pointer + GLIBC_TID;
+    if memory.read_u32(place).is_ok_and(|have| have == from.0 as u32)
+        && let Err(error) = memory.write(place, &to.0.to_ne_bytes())
+    {
+        tracing::warn!(tid = to.0, %error, "a cached thread id could not be replaced");
     }
 }
 

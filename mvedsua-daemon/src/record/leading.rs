@@ -58,8 +58,19 @@ pub(crate) struct Settings {
     /// How much the program is held back.
     pub(crate) pace: Arc<Pace>,
     pub(crate) pairing: Pairing,
+    /// Whether a follower is there to go on when the program crashes.
+    pub(crate) on_crash: OnCrash,
     /// Where the streams of children come from, under [`Pairing::Processes`].
     pub(crate) streams: Option<Arc<dyn processes::Streams>>,
+}
+
+/// What becomes of a program that comes upon a signal that ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnCrash {
+    /// It is held there, for a follower to take over.
+    Hold,
+    /// It ends.
+    End,
 }
 
 /// A call between its entry and its exit.
@@ -281,6 +292,12 @@ impl Leading {
         Ok(())
     }
 
+    /// Returns how many records were agreed to, where outputs wait for that.
+    fn agreed(&self) -> Option<u64> {
+        let one = self.settings.agreed.as_ref().map(|agreed| agreed.load(Ordering::Acquire));
+        one.or_else(|| self.stream.agreed())
+    }
+
     fn notify(&self, notice: Notice) {
         // The session outlives its tracer threads; if it is gone all the same nobody wants to know.
         let _ = self.notices.send(notice);
@@ -320,10 +337,9 @@ impl Leading {
                 }
             }
         }
-        if let Some(agreed) = &self.settings.agreed
+        if let Some(agreed) = self.agreed()
             && self.holding.is_none()
         {
-            let agreed = agreed.load(Ordering::Acquire);
             let (done, still): (Vec<_>, Vec<_>) =
                 self.awaiting.drain(..).partition(|(seq, _)| seq.0 < agreed || self.failed);
             self.awaiting = still;
@@ -459,7 +475,7 @@ impl Leading {
         if output {
             self.stream.enter(slot, call.entry.clone());
         }
-        let lockstep = self.settings.agreed.is_some()
+        let lockstep = self.agreed().is_some()
             && matches!(call.treatment, Treatment::Row(row) if row.class == Class::Compare);
         thread_state(&mut self.threads, tid, State::InCall(call));
         if self.awaiting.iter().any(|(_, awaiting)| *awaiting == tid) {
@@ -555,7 +571,11 @@ impl Leading {
             Some(thread) => std::mem::replace(&mut thread.state, State::Running),
             None => return Ok(()),
         };
-        if !caught && is_crash(signo) && !self.failed && self.settings.pairing == Pairing::Threads {
+        if !caught && is_crash(signo) && !self.failed && self.is_held_at_crash(tid, signo)? {
+            if self.settings.pairing == Pairing::Processes {
+                // A call by which it sends itself the signal is none that a successor has to make.
+                self.stream.take_back(slot);
+            }
             thread_state(&mut self.threads, tid, State::Held { call: None, at: HeldAt::Crash(signo), written: false });
             self.notify(Notice::LeaderCrashed { slot, signo });
             return Ok(());

@@ -8,6 +8,7 @@
 //! An output whose result is not there yet when another thread's record is due is written as two entries,
 //! [`Event::Enter`] and later [`Event::Return`]; in the common case both collapse into one [`Event::Call`].
 
+pub(crate) mod agreement;
 pub(crate) mod leading;
 pub(crate) mod pace;
 pub(crate) mod stream;
@@ -152,6 +153,18 @@ pub enum Event {
     Executed(Executed),
     /// The process has ended, with all its threads; nothing follows.
     ProcessEnded(Ending),
+    /// The leader has crashed, and what follows is another's that has gone on in its place.
+    Succession(Succession),
+}
+
+/// What is different about a new leader.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Succession {
+    /// What it has registered with its epoll sets where the old one had registered something else: epoll descriptor, watched
+    /// descriptor, the old value, the new one.
+    pub registrations: Vec<(i32, i32, u64, u64)>,
+    /// What its threads are called: slot, old id, new one.
+    pub threads: Vec<(Slot, i32, i32)>,
 }
 
 /// A program that was replaced.
@@ -184,6 +197,7 @@ impl Record {
                 Event::Signal(signal) => signal.siginfo.len(),
                 Event::Gap(gap) => gap.reason.len(),
                 Event::Executed(executed) => executed.path.len(),
+                Event::Succession(new) => size_of_val(&*new.registrations) + size_of_val(&*new.threads),
                 Event::ThreadStarted { .. }
                 | Event::ThreadEnded
                 | Event::ProcessStarted { .. }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::agreement::Agreement;
 use super::{CallEntry, CallReturn, Event, Seq, Slot};
 use crate::log::{Full, FullReason, Writer};
 
@@ -71,6 +72,8 @@ pub(crate) struct Stream {
     next: u64,
     /// Why nothing more is written: no reader is left or the stream was given up.
     closed: Option<String>,
+    /// Set where outputs wait for those who read.
+    agreement: Option<Agreement>,
 }
 
 impl Stream {
@@ -81,7 +84,18 @@ impl Stream {
     /// A stream that is written to several logs.
     pub(crate) fn branching(logs: impl IntoIterator<Item = Writer>) -> Stream {
         let branch = |log| Branch { log, stuck: VecDeque::new(), abandoned: false };
-        Stream { branches: logs.into_iter().map(branch).collect(), open: None, next: 0, closed: None }
+        Stream { branches: logs.into_iter().map(branch).collect(), open: None, next: 0, closed: None, agreement: None }
+    }
+
+    /// Lets outputs wait for those who read.
+    pub(crate) fn wait_for(mut self, agreement: Agreement) -> Stream {
+        self.agreement = Some(agreement);
+        self
+    }
+
+    /// Returns how many records were agreed to, where outputs wait for that.
+    pub(crate) fn agreed(&self) -> Option<u64> {
+        self.agreement.as_ref().map(Agreement::reached)
     }
 
     /// An output was entered; it takes its place in the order now.
@@ -129,6 +143,7 @@ impl Stream {
         if self.closed.is_some() {
             return;
         }
+        tracing::trace!(seq = self.next, slot = slot.0, ?event, "recorded");
         self.next += 1;
         if let Some((last, others)) = self.branches.split_last_mut() {
             others.iter_mut().for_each(|branch| branch.put(slot, event.clone()));

@@ -57,6 +57,11 @@ pub(crate) fn sleeps(nr: u32) -> bool {
     [libc::SYS_nanosleep, libc::SYS_clock_nanosleep].contains(&i64::from(nr))
 }
 
+/// Says whether a call asks what the process or the thread is called.
+pub(crate) fn asks_its_name(nr: u32) -> bool {
+    [libc::SYS_getpid, libc::SYS_gettid].contains(&i64::from(nr))
+}
+
 /// Says whether a recorded call may have let a signal in.
 pub(crate) fn lets_in(nr: u32) -> bool {
     [libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_rt_sigaction].contains(&i64::from(nr))

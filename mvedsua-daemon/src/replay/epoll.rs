@@ -31,6 +31,14 @@ impl Registrations {
         }
     }
 
+    /// Another leads from here on, whose values are others.
+    pub(crate) fn succeed(&mut self, changes: &[(i32, i32, u64, u64)]) {
+        for (epfd, fd, old, new) in changes {
+            let follower = self.differing.get(&(*epfd, *fd)).map_or(*old, |pair| pair.follower);
+            self.set(*epfd, *fd, Pair { leader: *new, follower });
+        }
+    }
+
     pub(crate) fn remove(&mut self, epfd: i32, fd: i32) {
         self.differing.remove(&(epfd, fd));
     }
@@ -63,6 +71,16 @@ mod tests {
 
     fn event(data: u64) -> Vec<u8> {
         [&1u32.to_ne_bytes()[..], &data.to_ne_bytes()[..]].concat()
+    }
+
+    #[test]
+    fn a_new_leader_has_values_of_its_own() {
+        let mut registrations = Registrations::default();
+        registrations.set(3, 7, Pair { leader: 0xaa, follower: 0xbb });
+        registrations.succeed(&[(3, 7, 0xaa, 0xdd), (3, 8, 0xcc, 0xee)]);
+        let mut events = [event(0xdd), event(0xee), event(0xaa)].concat();
+        registrations.translate(3, &mut events);
+        assert_eq!(events, [event(0xbb), event(0xcc), event(0xaa)].concat());
     }
 
     #[test]

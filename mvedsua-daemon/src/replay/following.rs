@@ -54,7 +54,7 @@ use crate::ptrace::sys::{self, Resume, SyscallStop};
 use crate::ptrace::tsc;
 use crate::ptrace::wait::{Bell, Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid, procfs};
-use crate::record::leading::{HeldThread, capture_inputs, lets_in, now};
+use crate::record::leading::{HeldAt, HeldThread, capture_inputs, lets_in, now};
 use crate::record::{CallEntry, CallReturn, Delivery, Ending, Event, Piece, PieceDir, Record, SignalRecord, Slot};
 use crate::rules::Pace;
 use crate::symbols::Registers;
@@ -417,6 +417,9 @@ impl Following {
             // Second visit: from here the call is executed, and the next one is stopped before it is.
             State::Local { nr: original } => {
                 let (original, state) = (*original, State::Running { local: Some(*original) });
+                if elastic::lets_in(original) {
+                    self.send_incoming(tid);
+                }
                 if !turns::waits(original, &args) {
                     self.wake_by(process, original, &args);
                     self.tell_ahead(process, tid);
@@ -732,6 +735,7 @@ impl Following {
         let Some(record) = self.due.pop(slot) else { return Ok(false) };
         match self.apply(process, &record)? {
             Applied::Done => {
+                tracing::trace!(pid = process.pid.0, ?record, "lived through");
                 self.passed();
                 Ok(true)
             }

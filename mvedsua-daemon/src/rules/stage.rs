@@ -255,6 +255,7 @@ impl Stage {
             | Event::Gap(_)
             | Event::ProcessStarted { .. }
             | Event::Executed(_)
+            | Event::Succession(_)
             | Event::ProcessEnded(_) => {
                 let ends = matches!(record.event, Event::ThreadEnded);
                 if matches!(record.event, Event::Executed(_) | Event::ProcessEnded(_)) {
@@ -297,6 +298,7 @@ impl Stage {
             | Event::Gap(_)
             | Event::ProcessStarted { .. }
             | Event::Executed(_)
+            | Event::Succession(_)
             | Event::ProcessEnded(_) => {}
         }
     }

@@ -1,11 +1,12 @@
 //! Starts the versions of a run, hears of what happens, and says how it ended.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
-use super::follow::{Follower, Ways};
+use super::failover::Fallen;
+use super::follow::{Follower, Says, Successor, Ways};
 use super::lead::{Heard, Leader, settings};
 use super::program::{first, secrets, share_secrets};
 use super::report::{Followed, FollowerEnd, FollowerReport, Report};
@@ -25,7 +26,7 @@ const CLOCK: Duration = Duration::from_millis(2);
 /// What the tracer threads tell.
 enum Told {
     Leader(Heard),
-    Follower(usize, FollowerEnd, Followed),
+    Follower(usize, Says),
     Signal(i32),
 }
 
@@ -49,7 +50,16 @@ pub fn run(plan: Plan) -> Result<Report> {
     let (tell, told) = unbounded();
     let (begin, beginning) = bounded(1);
     let (leader, ready) = start_leader(&plan, mask, beginning, tell.clone())?;
-    let mut run = Run { plan, leader, pid: ready.pid, ending: None, stopped: false, followers: Vec::new() };
+    let mut run = Run {
+        plan,
+        first: leader,
+        leading: None,
+        pid: ready.pid,
+        ending: None,
+        stopped: false,
+        followers: Vec::new(),
+        crash: None,
+    };
     let mut ways = Vec::new();
     for (number, version) in run.plan.followers.clone().into_iter().enumerate() {
         let (send, receive) = bounded(1);
@@ -62,7 +72,12 @@ pub fn run(plan: Plan) -> Result<Report> {
         run.followers.push(Tracked { name: version.name, handle, end });
     }
     let bells = run.followers.iter().map(|one| one.handle.as_ref().map(|handle| Arc::clone(&handle.bell))).collect();
-    let streams = Arc::new(Streams::new(run.plan.log.clone(), Arc::clone(&run.leader.bell), bells));
+    let streams = Arc::new(Streams::new(
+        run.plan.log.clone(),
+        (run.plan.lockstep, run.plan.on_divergence),
+        Arc::clone(&run.first.bell),
+        bells,
+    ));
     let (id, stream) = streams.open();
     debug_assert_eq!(id, StreamId(0));
     for (number, (way, version)) in ways.into_iter().zip(&run.plan.followers).enumerate() {
@@ -73,7 +88,8 @@ pub fn run(plan: Plan) -> Result<Report> {
             hang_timeout: run.plan.hang_timeout,
             rules: version.rules.clone(),
             // The run hears everything to its end.
-            tell: Box::new(move |end, followed| drop(tell.send(Told::Follower(number, end, followed)))),
+            on_full: run.plan.on_full,
+            tell: Box::new(move |says| drop(tell.send(Told::Follower(number, says)))),
         };
         // A follower that could not be started does not wait for it.
         let _ = way.send(ways);
@@ -140,10 +156,26 @@ fn start_follower(
             Err(error) => return drop(send.send(Err(error))),
         };
         let Ok(ways) = ways.recv() else { return };
-        let driven = Follower::start(inbox, process, twin, ways).and_then(|mut follower| drive(&mut follower, &orders));
-        if let Err(error) = driven {
-            let end = FollowerEnd::Failed(error.to_string());
-            drop(tell.send(Told::Follower(number, end, Followed::default())));
+        let driven = Follower::start(inbox, process, twin, ways).and_then(|mut follower| {
+            drive(&mut follower, &orders)?;
+            Ok(follower.into_successor())
+        });
+        let led = match driven {
+            Ok(None) => return,
+            Ok(Some(Successor { inbox, process, role, notices, settings })) => {
+                let hear = tell.clone();
+                let heard = Box::new(move |heard| drop(hear.send(Told::Leader(heard))));
+                Leader::resume(inbox, process, role, notices, settings, heard)
+                    .and_then(|mut leader| drive(&mut leader, &orders))
+            }
+            Err(error) => {
+                let end = FollowerEnd::Failed(error.to_string());
+                return drop(tell.send(Told::Follower(number, Says::Ended(end, Followed::default()))));
+            }
+        };
+        if let Err(error) = led {
+            drop(tell.send(Told::Leader(Heard::Broken(error.to_string()))));
+            drop(tell.send(Told::Leader(Heard::Over)));
         }
     })?;
     receive.recv().map_err(|_| Error::Unsupported("a follower's tracer thread has ended".into()))??;
@@ -184,9 +216,27 @@ struct Tracked {
     end: Option<(FollowerEnd, Followed)>,
 }
 
+/// A leader that has crashed, while somebody is looked for who goes on.
+struct Crash {
+    fallen: Box<Fallen>,
+    /// Followers that have not been asked yet, the next one last.
+    left: Vec<usize>,
+    /// Who is asked, and until when.
+    asked: Option<(usize, Instant)>,
+    /// Who cannot.
+    faulted: Vec<usize>,
+}
+
+/// How long a follower may take to live through what is recorded, for a leader that has crashed.
+const TAKE_OVER_LIMIT: Duration = Duration::from_secs(60);
+
 struct Run {
     plan: Plan,
-    leader: Handle,
+    /// The tracer of the version that led first.
+    first: Handle,
+    /// The follower that leads now.
+    leading: Option<usize>,
+    crash: Option<Crash>,
     pid: Pid,
     ending: Option<Ending>,
     stopped: bool,
@@ -199,6 +249,7 @@ impl Run {
         let mut over = false;
         self.react();
         while !over || self.followers.iter().any(|one| one.end.is_none()) {
+            self.look_at_the_time();
             match told.recv_timeout(CLOCK) {
                 Ok(Told::Leader(Heard::Over)) => over = true,
                 Ok(Told::Leader(Heard::Ended(ending))) => self.ending = Some(ending),
@@ -206,10 +257,35 @@ impl Run {
                     self.drop_all(&format!("the leader called {call}, which cannot be followed: {reason}"));
                 }
                 Ok(Told::Leader(Heard::Broken(error))) => self.drop_all(&error),
-                Ok(Told::Follower(number, end, followed)) => {
+                Ok(Told::Leader(Heard::Crashed(fallen))) => {
+                    let left =
+                        (0..self.followers.len()).rev().filter(|one| self.followers[*one].end.is_none()).collect();
+                    self.crash = Some(Crash { fallen, left, asked: None, faulted: Vec::new() });
+                    self.ask_next();
+                }
+                Ok(Told::Leader(Heard::Surrendered(stream))) => over |= !self.hand_over(stream),
+                Ok(Told::Follower(number, Says::Prepared(pid))) => {
+                    if self.crash.as_ref().is_some_and(|crash| crash.asked.is_some_and(|(one, _)| one == number)) {
+                        self.pid = pid;
+                        self.leader().order(Order::Surrender);
+                    }
+                }
+                Ok(Told::Follower(number, Says::CannotTakeOver)) => {
+                    if let Some(crash) = &mut self.crash {
+                        crash.faulted.push(number);
+                    }
+                    self.go_past(number);
+                }
+                Ok(Told::Follower(number, Says::Ended(end, followed))) => {
+                    if self.leading == Some(number) && !matches!(end, FollowerEnd::TookOver { .. }) {
+                        // It was to lead, and the old leader is dead.
+                        self.ending.get_or_insert(Ending::Killed(libc::SIGKILL));
+                        over = true;
+                    }
                     let one = &mut self.followers[number];
                     let end = one.end.take().map_or(end, |(first, _)| first);
                     one.end = Some((end, followed));
+                    self.go_past(number);
                     self.react();
                 }
                 Ok(Told::Signal(signo)) => {
@@ -219,12 +295,12 @@ impl Run {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     let followers = self.followers.iter().filter_map(|one| one.handle.as_ref());
-                    followers.chain([&self.leader]).for_each(|handle| handle.bell.ring());
+                    followers.chain([&self.first]).for_each(|handle| handle.bell.ring());
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.leader.join();
+        self.first.join();
         let followers = self.followers.into_iter().map(|one| {
             if let Some(handle) = one.handle {
                 handle.join();
@@ -236,6 +312,58 @@ impl Run {
         let followers = followers.collect();
         let leader = self.ending.ok_or_else(|| Error::Unsupported("nobody has seen the leader's end".into()))?;
         Ok(Report { leader, stopped: self.stopped, followers })
+    }
+
+    fn leader(&self) -> &Handle {
+        let successor = self.leading.and_then(|number| self.followers[number].handle.as_ref());
+        successor.unwrap_or(&self.first)
+    }
+
+    /// Asks the next follower to take over from a leader that has crashed; without one the leader ends by its signal.
+    fn ask_next(&mut self) {
+        let Some(crash) = &mut self.crash else { return };
+        while let Some(number) = crash.left.pop() {
+            if let (Some(handle), None) = (&self.followers[number].handle, &self.followers[number].end) {
+                crash.asked = Some((number, Instant::now() + TAKE_OVER_LIMIT));
+                handle.order(Order::TakeOver(crash.fallen.clone()));
+                return;
+            }
+        }
+        self.crash = None;
+        self.leader().order(Order::LetDie);
+    }
+
+    /// A follower will not take over; if it was asked, the next one is.
+    fn go_past(&mut self, number: usize) {
+        if self.crash.as_ref().is_some_and(|crash| crash.asked.is_some_and(|(one, _)| one == number)) {
+            self.ask_next();
+        }
+    }
+
+    /// Lets the follower that was asked lead; says whether it is there.
+    fn hand_over(&mut self, stream: Box<Stream>) -> bool {
+        let Some(crash) = self.crash.take() else { return false };
+        let Some((number, _)) = crash.asked else { return false };
+        for faulted in crash.faulted {
+            if let Some(handle) = &self.followers[faulted].handle {
+                handle.order(Order::GoOn);
+            }
+        }
+        self.leading = Some(number);
+        let Some(handle) = &self.followers[number].handle else { return false };
+        handle.order(Order::Lead(stream));
+        true
+    }
+
+    /// Gives up waiting for a follower that does not come to where the leader has crashed.
+    fn look_at_the_time(&mut self) {
+        let late = self.crash.as_ref().and_then(|crash| crash.asked).filter(|(_, until)| Instant::now() > *until);
+        if let Some((number, _)) = late {
+            if let Some(handle) = &self.followers[number].handle {
+                handle.order(Order::Kill);
+            }
+            self.go_past(number);
+        }
     }
 
     /// No follower can go on: all are ended with the same reason.
@@ -253,16 +381,16 @@ impl Run {
 
     /// Does what a follower's end asks for.
     fn react(&mut self) {
-        let dropped = |one: &Tracked| one.end.as_ref().is_some_and(|(end, _)| *end != FollowerEnd::Followed);
+        let dropped = |one: &Tracked| one.end.as_ref().is_some_and(|(end, _)| !end.is_good());
         let dropped = self.followers.iter().any(dropped);
-        if self.ending.is_some() || !dropped {
+        if self.ending.is_some() || self.crash.is_some() || !dropped {
             return;
         }
         if self.plan.on_divergence == OnDivergence::Stop {
             self.stopped = true;
-            self.leader.order(Order::Kill);
+            self.leader().order(Order::Kill);
         } else if self.followers.iter().all(|one| one.end.is_some()) {
-            self.leader.order(Order::Release);
+            self.leader().order(Order::Release);
         }
     }
 }

@@ -7,19 +7,22 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, unbounded};
 use mvedsua_common::syscalls::Pairing;
 
+use super::failover::{self, Fallen, Prepared};
 use super::report::{Followed, FollowerEnd};
-use super::streams::Streams;
+use super::streams::{Branch, Streams};
 use super::tree::{Order, Tracees, Tree, leave_ring};
 use crate::compare::Divergence;
-use crate::log::Reader;
 use crate::ptrace::memory::Memory;
 use crate::ptrace::wait::{Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid, procfs, sys};
-use crate::record::{Slot, StreamId};
+use crate::record::leading::{self, Leading};
+use crate::record::stream::Stream;
+use crate::record::{Event, Slot, StreamId};
 use crate::replay::following::processes::Birth;
 use crate::replay::following::reconcile::Reconcile;
 use crate::replay::following::{Following, Settings, Silence, Tally};
 use crate::rules::{Counts, Descriptors};
+use crate::update::OnFull;
 use crate::update::process::{Half, Process};
 use crate::update::session::Notice;
 use crate::update::slots::Slots;
@@ -30,8 +33,28 @@ pub(super) struct Ways {
     pub(super) streams: Arc<Streams>,
     pub(super) hang_timeout: Duration,
     pub(super) rules: Option<Arc<Counts>>,
-    /// Told once, at the end.
-    pub(super) tell: Box<dyn Fn(FollowerEnd, Followed) + Send>,
+    pub(super) on_full: OnFull,
+    pub(super) tell: Box<dyn Fn(Says) + Send>,
+}
+
+/// What a follower says.
+#[derive(Debug)]
+pub(super) enum Says {
+    /// It follows no more; said once.
+    Ended(FollowerEnd, Followed),
+    /// It is ready to go on in place of the leader, which has crashed.
+    Prepared(Pid),
+    /// It is not, and will not be.
+    CannotTakeOver,
+}
+
+/// A follower that goes on as the leader.
+pub(super) struct Successor {
+    pub(super) inbox: Inbox,
+    pub(super) process: Process,
+    pub(super) role: Leading,
+    pub(super) notices: Receiver<Notice>,
+    pub(super) settings: leading::Settings,
 }
 
 struct Member {
@@ -54,6 +77,10 @@ pub(super) struct Follower {
     followed: Followed,
     /// Set when it follows no more: it only ends.
     ended: Option<FollowerEnd>,
+    /// The leader that it may go on for.
+    fallen: Option<Box<Fallen>>,
+    prepared: Option<Prepared>,
+    succeeded: Option<(Process, Leading, Receiver<Notice>)>,
 }
 
 impl Follower {
@@ -67,10 +94,13 @@ impl Follower {
             born: BTreeMap::new(),
             followed: Followed::default(),
             ended: None,
+            fallen: None,
+            prepared: None,
+            succeeded: None,
         };
         let main = process.pid.main();
-        if let Some(reader) = follower.ways.streams.take(follower.ways.number, StreamId(0)) {
-            follower.take_over(process, main, twin, reader, |_| {})?;
+        if let Some(branch) = follower.ways.streams.take(follower.ways.number, StreamId(0)) {
+            follower.take_over(process, main, twin, branch, |_| {})?;
         }
         Ok(follower)
     }
@@ -80,7 +110,7 @@ impl Follower {
         process: Process,
         tid: Tid,
         twin: Pid,
-        reader: Reader,
+        branch: Branch,
         prepare: impl FnOnce(&mut Following),
     ) -> Result<()> {
         let (sender, notices) = unbounded();
@@ -91,14 +121,14 @@ impl Follower {
             hang_timeout: self.ways.hang_timeout,
             silence: Silence::Accepted,
             tally: Arc::clone(&tally),
-            agreement: None,
+            agreement: branch.agreement,
             reconcile: Reconcile {
                 rules: self.ways.rules.clone().map(|counts| (counts, descriptors())),
                 ..Reconcile::default()
             },
             pairing: Pairing::Processes,
         };
-        let mut role = Following::new([(tid, Slot(0))], reader, settings, sender);
+        let mut role = Following::new([(tid, Slot(0))], branch.reader, settings, sender);
         prepare(&mut role);
         role.start()?;
         self.followed.processes += 1;
@@ -125,7 +155,7 @@ impl Follower {
             rings: None,
         };
         match self.ways.streams.take(self.ways.number, birth.stream) {
-            Some(reader) => self.take_over(process, tid, birth.twin, reader, |role| role.inherit(birth.registrations)),
+            Some(branch) => self.take_over(process, tid, birth.twin, branch, |role| role.inherit(birth.registrations)),
             // It was dropped meanwhile.
             None => sys::kill(pid, libc::SIGKILL),
         }
@@ -183,6 +213,8 @@ impl Follower {
             match notice {
                 Notice::Diverged(divergence) => self.part(twin, divergence),
                 Notice::Broken { tid, error } => self.fail(format!("thread {tid}: {error}")),
+                Notice::Faulted => (self.ways.tell)(Says::CannotTakeOver),
+                Notice::Drained => self.prepare(),
                 _ => {}
             }
         }
@@ -197,6 +229,56 @@ impl Follower {
             self.kill()?;
         }
         Ok(())
+    }
+
+    /// The leader has crashed: lives through all that is recorded, to stand where it does.
+    fn take_over_from(&mut self, fallen: Box<Fallen>) -> Result<()> {
+        let able = self.members.len() == 1 && self.ended.is_none();
+        let Some(member) = self.members.values_mut().next().filter(|_| able) else {
+            (self.ways.tell)(Says::CannotTakeOver);
+            return Ok(());
+        };
+        let (target, held) = (fallen.target, fallen.held.clone());
+        self.fallen = Some(fallen);
+        member.role.drain(&mut member.process, target, held)
+    }
+
+    /// It stands where the leader does: gets what the leader has.
+    fn prepare(&mut self) {
+        let (Some(fallen), Some(member)) = (&self.fallen, self.members.values().next()) else { return };
+        match failover::prepare(&self.inbox, &member.process, &member.role, fallen) {
+            Ok(prepared) => {
+                self.prepared = Some(prepared);
+                (self.ways.tell)(Says::Prepared(member.process.pid));
+            }
+            Err(error) => self.fail(format!("it could not take over: {error}")),
+        }
+    }
+
+    /// The old leader is dead: goes on for real.
+    fn lead(&mut self, stream: Stream) -> Result<()> {
+        let (Some(fallen), Some(prepared)) = (self.fallen.take(), self.prepared.take()) else { return Ok(()) };
+        let Some((pid, mut member)) = self.members.pop_first() else { return Ok(()) };
+        let (threads, succession) =
+            failover::succeed(&self.inbox, &mut member.process, &mut member.role, &fallen, &prepared)?;
+        tracing::info!(%pid, signo = fallen.signo, "goes on in place of the leader");
+        self.followed.add(&member.tally);
+        self.ended = Some(FollowerEnd::TookOver { signo: fallen.signo });
+        self.ways.streams.abandon(self.ways.number);
+        let (sender, notices) = unbounded();
+        let settings = super::lead::settings(self.ways.on_full, Arc::clone(&self.ways.streams));
+        let mut stream = stream;
+        stream.emit(Slot(0), Event::Succession(succession));
+        let role = Leading::succeed(threads, &member.process.memory, stream, settings, sender);
+        self.succeeded = Some((member.process, role, notices));
+        Ok(())
+    }
+
+    /// Returns what goes on as the leader, once the follower is over.
+    pub(super) fn into_successor(self) -> Option<Successor> {
+        let (process, role, notices) = self.succeeded?;
+        let settings = super::lead::settings(self.ways.on_full, self.ways.streams);
+        Some(Successor { inbox: self.inbox, process, role, notices, settings })
     }
 
     fn part(&mut self, process: Pid, divergence: Box<Divergence>) {
@@ -263,11 +345,29 @@ impl Tree for Follower {
                 let result = self.kill();
                 self.check(result);
             }
+            Order::TakeOver(fallen) => {
+                let result = self.take_over_from(fallen);
+                self.check(result);
+                let pid = self.members.keys().next().copied();
+                let heard = pid.map_or(Ok(()), |pid| self.listen(pid));
+                self.check(heard);
+            }
+            Order::GoOn => {
+                self.fallen = None;
+                let released = self.members.values_mut().next().map(|one| one.role.release_drain(&mut one.process));
+                self.check(released.unwrap_or(Ok(())));
+            }
+            Order::Lead(stream) => {
+                let result = self.lead(*stream);
+                self.check(result);
+            }
+            Order::LetDie | Order::Surrender => {}
         }
     }
 
     fn is_over(&mut self, tracees: Tracees) -> bool {
-        let over = self.members.is_empty() && self.born.is_empty() && self.stopped.is_empty()
+        let over = self.succeeded.is_some()
+            || self.members.is_empty() && self.born.is_empty() && self.stopped.is_empty()
             || self.ended.is_some() && tracees == Tracees::None;
         if over {
             for member in self.members.values() {
@@ -275,7 +375,7 @@ impl Tree for Follower {
             }
             let end = self.ended.take().unwrap_or(FollowerEnd::Followed);
             self.ways.streams.abandon(self.ways.number);
-            (self.ways.tell)(end, self.followed);
+            (self.ways.tell)(Says::Ended(end, self.followed));
         }
         over
     }

@@ -2,21 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::failover::Fallen;
 use super::tree::{Order, Tracees, Tree, ending, leave_ring};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::tsc;
 use crate::ptrace::wait::{Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid, procfs, sys};
 use crate::record::leading::processes::Birth;
-use crate::record::leading::{Leading, Settings};
+use crate::record::leading::{Hold, Leading, OnCrash, Settings};
 use crate::record::stream::Stream;
 use crate::record::{Ending, Event, Slot};
 use crate::update::process::{self, Half, Process};
 use crate::update::session::Notice;
 use crate::update::slots::Slots;
+
+/// How long stopping the threads of a leader that has crashed may take.
+const HOLD_LIMIT: Duration = Duration::from_secs(10);
 
 /// What is heard of the leader.
 #[derive(Debug)]
@@ -29,6 +34,10 @@ pub(super) enum Heard {
     Broken(String),
     /// All of its processes have ended.
     Over,
+    /// It is held before a signal that would end it.
+    Crashed(Box<Fallen>),
+    /// It has ended in favour of another, to whom its stream belongs now.
+    Surrendered(Box<Stream>),
 }
 
 #[derive(Debug)]
@@ -51,19 +60,31 @@ pub(super) struct Leader {
     settings: Settings,
     tell: Box<dyn Fn(Heard) + Send>,
     released: bool,
+    /// Set when it crashed: the signal, and since when its threads are being held.
+    crashed: Option<(i32, Instant)>,
+    /// Whether it was told where its threads are held.
+    told: bool,
+    surrendered: bool,
 }
 
 impl Leader {
-    /// Takes over the first process, which stands before its first instruction, and lets it go.
-    pub(super) fn start(
+    /// Goes on with a process that has followed, as the leader.
+    pub(super) fn resume(
         inbox: Inbox,
         process: Process,
-        stream: Stream,
+        role: Leading,
+        notices: Receiver<Notice>,
         settings: Settings,
         tell: Box<dyn Fn(Heard) + Send>,
     ) -> Result<Leader> {
-        let first = process.pid;
-        let mut leader = Leader {
+        let mut leader = Leader::new(inbox, process.pid, settings, tell);
+        role.start()?;
+        leader.members.insert(process.pid, Member { process, role, notices });
+        Ok(leader)
+    }
+
+    fn new(inbox: Inbox, first: Pid, settings: Settings, tell: Box<dyn Fn(Heard) + Send>) -> Leader {
+        Leader {
             inbox,
             first,
             members: BTreeMap::new(),
@@ -73,7 +94,22 @@ impl Leader {
             settings,
             tell,
             released: false,
-        };
+            crashed: None,
+            told: false,
+            surrendered: false,
+        }
+    }
+
+    /// Takes over the first process, which stands before its first instruction, and lets it go.
+    pub(super) fn start(
+        inbox: Inbox,
+        process: Process,
+        stream: Stream,
+        settings: Settings,
+        tell: Box<dyn Fn(Heard) + Send>,
+    ) -> Result<Leader> {
+        let first = process.pid;
+        let mut leader = Leader::new(inbox, first, settings, tell);
         leader.take_over(process, first.main(), stream)?;
         Ok(leader)
     }
@@ -125,6 +161,7 @@ impl Leader {
 
     fn handle(&mut self, tid: Tid, stop: Stop) -> Result<()> {
         if tid == self.first.main()
+            && !self.surrendered
             && let Some(ending) = ending(stop)
         {
             (self.tell)(Heard::Ended(ending));
@@ -173,16 +210,70 @@ impl Leader {
     /// Passes on what a process has to say, and forgets it when it has ended.
     fn listen(&mut self, pid: Pid) {
         let Some(member) = self.members.get_mut(&pid) else { return };
+        let (mut crashed, mut held) = (None, false);
         for notice in member.notices.try_iter() {
             match notice {
                 Notice::Refused { call, reason } => (self.tell)(Heard::Refused { call, reason }),
                 Notice::Broken { tid, error } => (self.tell)(Heard::Broken(format!("thread {tid}: {error}"))),
+                Notice::LeaderCrashed { signo, .. } => crashed = Some(signo),
+                Notice::Held => held = true,
                 _ => {}
             }
         }
         if member.role.is_over() {
             self.members.remove(&pid);
         }
+        if let Some(signo) = crashed {
+            let result = self.on_crash(pid, signo);
+            self.check(result);
+        }
+        if held || crashed.is_some() {
+            self.look_whether_held(pid);
+        }
+    }
+
+    /// A process is held before a signal that would end it: a follower can take over, if this is the only one.
+    fn on_crash(&mut self, pid: Pid, signo: i32) -> Result<()> {
+        let alone = self.members.len() == 1 && self.born.is_empty() && self.stopped.is_empty();
+        let Some(member) = self.members.get_mut(&pid) else { return Ok(()) };
+        if !alone || self.crashed.is_some() {
+            return member.role.let_die(&mut member.process);
+        }
+        self.crashed = Some((signo, Instant::now()));
+        member.role.hold(&mut member.process, Hold::Anywhere)
+    }
+
+    /// Tells of a crash once all threads are held.
+    fn look_whether_held(&mut self, pid: Pid) {
+        let (Some((signo, _)), Some(member)) = (self.crashed, self.members.get_mut(&pid)) else { return };
+        if !member.role.is_held() || std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        match Fallen::describe(&self.inbox, &member.process, &member.role, signo) {
+            Ok(fallen) => (self.tell)(Heard::Crashed(Box::new(fallen))),
+            Err(error) => {
+                tracing::warn!(%error, "nobody can take over");
+                let result = self.let_die();
+                self.check(result);
+            }
+        }
+    }
+
+    /// Nobody takes over: the signal does what it does.
+    fn let_die(&mut self) -> Result<()> {
+        self.settings.on_crash = OnCrash::End;
+        self.crashed = None;
+        self.members.values_mut().try_for_each(|member| member.role.let_die(&mut member.process))
+    }
+
+    fn surrender(&mut self) -> Result<()> {
+        self.surrendered = true;
+        for member in self.members.values_mut() {
+            let stream = member.role.surrender();
+            sys::kill(member.process.pid, libc::SIGKILL)?;
+            (self.tell)(Heard::Surrendered(Box::new(stream)));
+        }
+        Ok(())
     }
 
     fn check(&self, result: Result<()>) {
@@ -224,6 +315,12 @@ impl Tree for Leader {
     }
 
     fn on_bell(&mut self) {
+        if self.crashed.is_some_and(|(_, since)| since.elapsed() > HOLD_LIMIT)
+            && self.members.values().any(|member| !member.role.is_held())
+        {
+            let result = self.let_die();
+            self.check(result);
+        }
         let pids: Vec<Pid> = self.members.keys().copied().collect();
         for pid in pids {
             if let Some(member) = self.members.get_mut(&pid) {
@@ -241,6 +338,9 @@ impl Tree for Leader {
                 _ => Ok(()),
             }),
             Order::Release => self.release(),
+            Order::LetDie => self.let_die(),
+            Order::Surrender => self.surrender(),
+            Order::TakeOver(_) | Order::Lead(_) | Order::GoOn => Ok(()),
         };
         self.check(result);
     }
@@ -251,7 +351,7 @@ impl Tree for Leader {
         } else {
             self.members.is_empty() && self.born.is_empty() && self.stopped.is_empty()
         };
-        if over {
+        if over && !self.surrendered {
             (self.tell)(Heard::Over);
         }
         over
@@ -260,7 +360,9 @@ impl Tree for Leader {
 
 /// The settings of a leader that followers of its processes stand behind.
 pub(super) fn settings(on_full: crate::update::OnFull, streams: Arc<super::streams::Streams>) -> Settings {
+    let on_crash = if streams.have_takers() { OnCrash::Hold } else { OnCrash::End };
     Settings {
+        on_crash,
         on_full,
         agreed: None,
         pace: Arc::default(),

@@ -19,6 +19,7 @@
 //! - [`run`] starts everything, hears what happens and says how it ended.
 
 mod conductor;
+mod failover;
 mod follow;
 mod lead;
 pub(crate) mod program;
@@ -32,6 +33,7 @@ use std::time::Duration;
 pub use self::conductor::run;
 pub use self::report::{Followed, FollowerEnd, FollowerReport, Report};
 use crate::ptrace::launch::{Layout, Program};
+pub use crate::record::agreement::Quorum;
 use crate::rules::Counts;
 use crate::update::OnFull;
 
@@ -62,6 +64,8 @@ pub struct Plan {
     pub followers: Vec<Version>,
     pub layout: Layout,
     pub on_divergence: OnDivergence,
+    /// Set where the leader's outputs wait for those of its followers.
+    pub lockstep: Option<Quorum>,
     /// What happens when a follower's log is full: the follower is dropped, or the leader waits.
     pub on_full: OnFull,
     /// The budgets of the log of each process and follower.

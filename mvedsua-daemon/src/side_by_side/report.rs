@@ -39,8 +39,18 @@ pub enum FollowerEnd {
     Followed,
     /// It parted from the leader, in the twin of this process of the leader's.
     Parted { process: i32, divergence: Box<Divergence> },
+    /// The leader crashed with this signal, and it went on in its place.
+    TookOver { signo: i32 },
     /// It could not follow; nothing was shown about the version.
     Failed(String),
+}
+
+impl FollowerEnd {
+    /// Says whether the follower did what followers are for.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        matches!(self, FollowerEnd::Followed | FollowerEnd::TookOver { .. })
+    }
 }
 
 /// What is said of one follower.
@@ -65,6 +75,7 @@ impl FollowerReport {
     fn outcome(&self) -> &'static str {
         match self.end {
             FollowerEnd::Followed => "complete",
+            FollowerEnd::TookOver { .. } => "took-over",
             FollowerEnd::Parted { .. } => "parted",
             FollowerEnd::Failed(_) => "failed",
         }
@@ -76,6 +87,7 @@ impl FollowerReport {
         value["outcome"] = json!(self.outcome());
         match &self.end {
             FollowerEnd::Followed => {}
+            FollowerEnd::TookOver { signo } => value["signal"] = json!(signo),
             FollowerEnd::Parted { process, divergence } => {
                 value["reason"] = json!(headline(divergence));
                 value["process"] = json!(process);
@@ -94,6 +106,9 @@ impl FollowerReport {
         let head = format!("follower {number} ({})", self.name);
         match &self.end {
             FollowerEnd::Followed => format!("{head} followed: {lived}\n"),
+            FollowerEnd::TookOver { signo } => {
+                format!("{head} took over from the leader, which crashed with signal {signo}: {lived}\n")
+            }
             FollowerEnd::Parted { process, divergence } => {
                 format!(
                     "{head} parted from process {process}: {}\n{lived}\n{}",
@@ -110,7 +125,7 @@ impl Report {
     /// Says whether every follower has followed to the end.
     #[must_use]
     pub fn all_followed(&self) -> bool {
-        self.followers.iter().all(|follower| follower.end == FollowerEnd::Followed)
+        self.followers.iter().all(|follower| follower.end.is_good())
     }
 
     /// Returns the report for programs.

@@ -1,21 +1,32 @@
 //! The streams of a run: each process of the leader has one, with a log for each follower.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::OnDivergence;
 use crate::log::{self, Reader};
 use crate::ptrace::wait::Bell;
 use crate::record::StreamId;
+use crate::record::agreement::{Agreement, Quorum, Voice};
 use crate::record::leading::processes;
 use crate::record::stream::Stream;
 
 /// What one follower has not taken yet.
 #[derive(Debug)]
-struct Branch {
+struct Taker {
     bell: Arc<Bell>,
     /// `None` once the follower is dropped.
-    waiting: Mutex<Option<HashMap<StreamId, Reader>>>,
+    waiting: Mutex<Option<HashMap<StreamId, Branch>>>,
+    gone: Arc<AtomicBool>,
+}
+
+/// A follower's end of a stream.
+#[derive(Debug)]
+pub(super) struct Branch {
+    pub(super) reader: Reader,
+    /// Where it announces what it has agreed to, and who is to be woken then, where outputs wait for that.
+    pub(super) agreement: Option<(Arc<AtomicU64>, Arc<Bell>)>,
 }
 
 /// Opens streams, and keeps their readers until the followers come to the records of the births.
@@ -23,37 +34,54 @@ struct Branch {
 pub(super) struct Streams {
     next: AtomicU32,
     config: log::Config,
+    quorum: Option<Quorum>,
+    on_divergence: OnDivergence,
     leader: Arc<Bell>,
-    branches: Vec<Branch>,
+    takers: Vec<Taker>,
 }
 
 impl Streams {
     /// `leader` is woken when a log has room again, a follower when there are records for it; followers that could not be
     /// started have no bell.
-    pub(super) fn new(config: log::Config, leader: Arc<Bell>, followers: Vec<Option<Arc<Bell>>>) -> Streams {
-        let branch = |bell: Option<Arc<Bell>>| {
+    pub(super) fn new(
+        config: log::Config,
+        (quorum, on_divergence): (Option<Quorum>, OnDivergence),
+        leader: Arc<Bell>,
+        followers: Vec<Option<Arc<Bell>>>,
+    ) -> Streams {
+        let taker = |bell: Option<Arc<Bell>>| {
             let waiting = Mutex::new(bell.is_some().then(HashMap::new));
-            Branch { bell: bell.unwrap_or_else(|| Arc::clone(&leader)), waiting }
+            let gone = Arc::new(AtomicBool::new(bell.is_none()));
+            Taker { bell: bell.unwrap_or_else(|| Arc::clone(&leader)), waiting, gone }
         };
-        let branches = followers.into_iter().map(branch).collect();
-        Streams { next: AtomicU32::new(0), config, leader: Arc::clone(&leader), branches }
+        let takers = followers.into_iter().map(taker).collect();
+        Streams { next: AtomicU32::new(0), config, quorum, on_divergence, leader: Arc::clone(&leader), takers }
     }
 
     /// Returns a follower's end of a stream, once.
-    pub(super) fn take(&self, follower: usize, stream: StreamId) -> Option<Reader> {
-        self.branches.get(follower)?.lock().as_mut()?.remove(&stream)
+    pub(super) fn take(&self, follower: usize, stream: StreamId) -> Option<Branch> {
+        self.takers.get(follower)?.lock().as_mut()?.remove(&stream)
+    }
+
+    /// Says whether anybody follows.
+    pub(super) fn have_takers(&self) -> bool {
+        self.takers.iter().any(|taker| taker.lock().is_some())
     }
 
     /// A follower takes no more streams.
     pub(super) fn abandon(&self, follower: usize) {
-        if let Some(branch) = self.branches.get(follower) {
-            *branch.lock() = None;
+        if let Some(taker) = self.takers.get(follower) {
+            // Where one that is dropped stops the run, nothing gets out meanwhile.
+            taker.gone.store(self.on_divergence == OnDivergence::Drop, Ordering::Release);
+            *taker.lock() = None;
+            // Nobody waits for its agreement any more.
+            self.leader.ring();
         }
     }
 }
 
-impl Branch {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<HashMap<StreamId, Reader>>> {
+impl Taker {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<HashMap<StreamId, Branch>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -61,17 +89,27 @@ impl Branch {
 impl processes::Streams for Streams {
     fn open(&self) -> (StreamId, Stream) {
         let id = StreamId(self.next.fetch_add(1, Ordering::Relaxed));
-        let mut writers = Vec::new();
-        for branch in &self.branches {
-            if let Some(waiting) = branch.lock().as_mut() {
+        let (mut writers, mut voices) = (Vec::new(), Vec::new());
+        for taker in &self.takers {
+            if let Some(waiting) = taker.lock().as_mut() {
                 let (writer, reader) = log::channel(self.config.clone());
-                let (leader, follower) = (Arc::clone(&self.leader), Arc::clone(&branch.bell));
+                let (leader, follower) = (Arc::clone(&self.leader), Arc::clone(&taker.bell));
                 writer.set_waker(Arc::new(move || leader.ring()));
                 reader.set_waker(Arc::new(move || follower.ring()));
-                waiting.insert(id, reader);
+                let agreed = Arc::new(AtomicU64::new(0));
+                voices.push(Voice { agreed: Arc::clone(&agreed), gone: Arc::clone(&taker.gone) });
+                let agreement = self.quorum.map(|_| (agreed, Arc::clone(&self.leader)));
+                waiting.insert(id, Branch { reader, agreement });
                 writers.push(writer);
             }
         }
-        (id, Stream::branching(writers))
+        let stream = Stream::branching(writers);
+        (
+            id,
+            match self.quorum {
+                Some(quorum) => stream.wait_for(Agreement { quorum, voices }),
+                None => stream,
+            },
+        )
     }
 }

@@ -6,17 +6,29 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::failover::Fallen;
 use crate::ptrace::ring::Area;
 use crate::ptrace::wait::{Bell, Inbox, Stop, Wake};
 use crate::ptrace::{Error, Result, Tid, sys};
 use crate::record::Ending;
+use crate::record::stream::Stream;
 
 /// How long a thread without tracees waits before it looks again for room in the logs.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// What a tracer thread is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Order {
+    /// A leader that has crashed: nobody takes over.
+    LetDie,
+    /// A leader that has crashed: another is ready to go on, it ends.
+    Surrender,
+    /// A follower: the leader has crashed, get ready to go on in its place.
+    TakeOver(Box<Fallen>),
+    /// A follower that is ready: go on, and write into this stream.
+    Lead(Box<Stream>),
+    /// A follower that could not take over: another has, follow that.
+    GoOn,
     /// End every process.
     Kill,
     /// Nobody follows any more: the processes run on by themselves.

@@ -11,7 +11,7 @@ mod begin;
 mod clock;
 mod exchange;
 mod reconciling;
-mod roles;
+pub(crate) mod roles;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use crate::promote::{bound, locks, scheduling, state, swap, transfer};
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Error, Pid, Result, Tid, procfs, regs, sys};
 use crate::record::Slot;
-use crate::record::leading::{self, Hold, Leading};
+use crate::record::leading::{self, Hold, Leading, OnCrash};
 use crate::record::pace::Pace;
 use crate::record::stream::Stream;
 use crate::replay::epoll::Pair;
@@ -54,6 +54,8 @@ pub(crate) enum Notice {
     Held,
     /// Every thread of the follower stands where its twin is held.
     Drained,
+    /// The follower cannot take over from a leader that has crashed: it is about to end like it.
+    Faulted,
     /// The follower is close behind for the first time.
     CaughtUp,
     /// The follower has applied the new version.
@@ -401,7 +403,7 @@ impl Running<'_> {
                 self.tell(SessionEvent::Failed(kind));
                 Some(self.fall_back_without_follower())
             }
-            Notice::Held | Notice::Drained => None,
+            Notice::Held | Notice::Drained | Notice::Faulted => None,
             Notice::Diverged(divergence) => {
                 let back = self.stage == Stage::Updated
                     && self.options.on_parting == OnParting::Rollback

@@ -99,6 +99,11 @@ impl Leading {
         }
     }
 
+    /// Says whether all threads are held.
+    pub(crate) fn is_held(&self) -> bool {
+        self.holding.is_some() && self.held_reported
+    }
+
     /// Says which threads are not held yet and what they are doing, for a wait that ran out.
     pub(crate) fn not_held(&self) -> Vec<String> {
         let call = |call: &Call| syscalls::name(call.entry.nr).unwrap_or("an unknown call").to_owned();

@@ -65,6 +65,50 @@ impl Leading {
         std::mem::take(&mut self.births)
     }
 
+    /// Says whether a program is held before a signal that would end it. Where processes are paired, one that somebody else
+    /// sends is meant: the program ends by its own faults, and by `abort(3)`.
+    pub(super) fn is_held_at_crash(&self, tid: Tid, signo: i32) -> Result<bool> {
+        if self.settings.on_crash == OnCrash::End || self.settings.pairing == Pairing::Threads {
+            return Ok(self.settings.on_crash == OnCrash::Hold);
+        }
+        const SI_TKILL: i32 = -6;
+        let info = sys::get_siginfo(tid)?;
+        let code = i32::from_ne_bytes([info[8], info[9], info[10], info[11]]);
+        Ok(code > 0 || signo == libc::SIGABRT && code == SI_TKILL)
+    }
+
+    /// Takes over a process whose threads are all rewound, and that goes on where another has stood. For each thread it is
+    /// said whether the entry of its call is in the stream already.
+    pub(crate) fn succeed(
+        threads: impl IntoIterator<Item = (Tid, Slot, Option<Rewound>, bool)>,
+        memory: &Memory,
+        stream: Stream,
+        settings: Settings,
+        notices: Sender<Notice>,
+    ) -> Leading {
+        let threads: Vec<_> = threads.into_iter().collect();
+        let all = threads.iter().map(|(tid, slot, rewound, _)| (*tid, *slot, *rewound));
+        let mut leading = Leading::new(all, memory, stream, settings, notices);
+        for (tid, _, _, in_stream) in threads {
+            if let Some(Thread { state: State::Restarting { written, .. }, .. }) = leading.threads.get_mut(&tid) {
+                *written = in_stream;
+            }
+        }
+        leading
+    }
+
+    /// Lets the signal that the program is held before do what it does.
+    pub(crate) fn let_die(&mut self, process: &mut Process) -> Result<()> {
+        self.settings.on_crash = OnCrash::End;
+        self.release_hold(process)
+    }
+
+    /// Gives the stream away to whoever goes on in place of this process.
+    pub(crate) fn surrender(&mut self) -> Stream {
+        self.failed = true;
+        std::mem::replace(&mut self.stream, Stream::branching([]))
+    }
+
     /// Says whether the process has ended and everything of it is in the logs.
     pub(crate) fn is_over(&mut self) -> bool {
         self.threads.is_empty() && (self.failed || self.stream.is_written_out())

@@ -17,6 +17,11 @@ impl Following {
             self.drain = Some(drain);
             return Ok(());
         }
+        if drain.held.iter().any(|held| self.falls_like(process, held)) {
+            self.notify(Notice::Faulted);
+            self.drain = Some(Drain { reported: true, ..drain });
+            return Ok(());
+        }
         // Whoever is on its way to a stop is looked at there, and all of them once instead of each time that one stops.
         let on_their_way = !drain.interrupted.is_empty() || self.threads.values().any(Thread::is_busy);
         if on_their_way && self.moved.elapsed() < turns::LONG {
@@ -123,6 +128,21 @@ impl Following {
                 self.consume(slot);
                 self.relaxed();
             }
+        }
+    }
+
+    /// Says whether a thread is about to end the process by the signal that its twin was held before.
+    fn falls_like(&self, process: &Process, held: &HeldThread) -> bool {
+        let HeldAt::Crash(signo) = held.at else { return false };
+        let Some(thread) = process.tid(held.slot).and_then(|tid| self.threads.get(&tid)) else { return false };
+        match &thread.state {
+            State::Faulted(_) => true,
+            State::AtCall(call) | State::Entered(call) => match i64::from(call.nr) {
+                libc::SYS_tkill => call.args[1] as i32 == signo,
+                libc::SYS_tgkill => call.args[2] as i32 == signo,
+                _ => false,
+            },
+            _ => false,
         }
     }
 

@@ -42,11 +42,16 @@ impl Following {
     pub(super) fn let_in(&mut self, tid: Tid, call: &Call) -> Result<()> {
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.incoming = thread.at_return.take();
-            if let Some(signal) = &thread.incoming {
-                send(tid, signal.signo);
-            }
         }
         self.make(tid, call.nr, State::Local { nr: call.nr })
+    }
+
+    /// The thread is about to make such a call. Not before now is it sent the signal: it need not be blocked, and its handler
+    /// is to run behind the call.
+    pub(super) fn send_incoming(&self, tid: Tid) {
+        if let Some(signal) = self.threads.get(&tid).and_then(|thread| thread.incoming.as_ref()) {
+            send(tid, signal.signo);
+        }
     }
 
     /// Answers a call with a mask of its own that a signal has ended; says whether it was one.

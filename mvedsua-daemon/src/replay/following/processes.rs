@@ -7,7 +7,8 @@
 
 use super::*;
 use crate::ptrace::ring::{Area, Mode};
-use crate::record::{Executed, StreamId};
+use crate::promote::swap;
+use crate::record::{Executed, StreamId, Succession};
 use crate::side_by_side::program;
 use crate::update::process::Footprint;
 use crate::update::rings::Rings;
@@ -272,6 +273,18 @@ impl Following {
         self.orphans.clear();
         self.own_files.clear();
         sys::resume(tid, Resume::Syscall, 0)
+    }
+
+    /// Another leads from here on.
+    pub(super) fn follow_another(&mut self, process: &Process, new: &Succession) {
+        self.registrations.succeed(&new.registrations);
+        for (slot, old, new) in &new.threads {
+            // What a running thread is called is not known; it is stopped before the name matters to anybody.
+            let regs = process.tid(*slot).and_then(|tid| sys::get_regs(tid).ok());
+            if let Some(regs) = regs {
+                swap::replace_cached_tid(&process.memory, regs.fs_base, Tid(*old), Tid(*new));
+            }
+        }
     }
 
     /// The leader's process has ended, and this one has lived through all that it did: it ends too.

@@ -32,7 +32,8 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         agreed,
         pace: Arc::clone(&pace),
         pairing: Pairing::Threads,
-        streams: None,
+        on_crash: OnCrash::Hold,
+            streams: None,
     };
     let told = match cooperation {
         Some(cooperation) => cooperation.wants_to_know(&Memory::open(pid)?)?.then_some(cooperation),

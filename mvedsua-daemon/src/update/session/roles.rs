@@ -33,12 +33,12 @@ fn by_slot(process: &Process) -> BTreeMap<Slot, Tid> {
     process.threads.iter().map(|(tid, slot)| (slot, tid)).collect()
 }
 
-fn any_thread(process: &Process) -> Result<(Tid, Slot)> {
+pub(crate) fn any_thread(process: &Process) -> Result<(Tid, Slot)> {
     process.threads.first().ok_or_else(wrong_role)
 }
 
 /// Returns the registers of a held thread, rewound if it stands at the entry of a call, so that calls can be executed in it.
-fn held_regs(tid: Tid) -> Result<sys::Regs> {
+pub(crate) fn held_regs(tid: Tid) -> Result<sys::Regs> {
     let mut saved = sys::get_regs(tid)?;
     if let sys::SyscallStop::Entry { nr, .. } = sys::syscall_info(tid)? {
         regs::undo_entry(&mut saved, nr);
@@ -58,7 +58,7 @@ fn show_original_call(thread: &swap::Gated) -> Result<()> {
 }
 
 /// Returns the registrations of the old leader that the new one calls by another value.
-fn epoll_changes(old: Pid, registrations: &[(i32, i32, Pair)]) -> Result<Vec<(i32, i32, u32, u64)>> {
+pub(crate) fn epoll_changes(old: Pid, registrations: &[(i32, i32, Pair)]) -> Result<Vec<(i32, i32, u32, u64)>> {
     let mut changes = Vec::new();
     for (epfd, fd, pair) in registrations {
         let entry =
@@ -273,6 +273,7 @@ impl Running<'_> {
             agreed: moved.agreed.clone(),
             pace,
             pairing: Pairing::Threads,
+            on_crash: OnCrash::Hold,
             streams: None,
         };
         self.follow.ask(move |core| {

@@ -178,7 +178,7 @@ struct Thread {
     /// A signal that was sent to the thread; its delivery is still to come.
     incoming: Option<Box<SignalRecord>>,
     /// Signals that were sent to it to be delivered right after that one.
-    nested: Vec<Box<SignalRecord>>,
+    nested: Vec<SignalRecord>,
     /// It stands at the delivery of this signal, and it is not known yet whether another follows at once.
     signalled: Option<Box<SignalRecord>>,
     /// Whether the record of its end was answered.

@@ -84,7 +84,7 @@ impl Following {
         let signal = match thread.incoming.take_if(|signal| signal.signo == signo) {
             Some(signal) => signal,
             None => match thread.nested.iter().position(|signal| signal.signo == signo) {
-                Some(at) => thread.nested.remove(at),
+                Some(at) => Box::new(thread.nested.remove(at)),
                 None => return Ok(false),
             },
         };
@@ -112,7 +112,7 @@ impl Following {
             let next = match self.due.first_of(slot) {
                 None if !self.is_drained_out() => continue,
                 Some(Record { event: Event::Signal(next), .. }) if next.delivery == Delivery::AtOnce => {
-                    Some(Box::new(next.clone()))
+                    Some(next.clone())
                 }
                 _ => None,
             };

@@ -157,6 +157,7 @@ rehearsals! {
     counting
     crowd
     descriptors
+    faults
     forks
     identity
     itself

@@ -213,6 +213,14 @@ pub fn peek_siginfo(tid: Tid, of: PendingOf) -> Result<Vec<SigInfo>> {
     }
 }
 
+/// Says whether a signal is the kernel's answer to what its thread has just executed, sigaction(2): nobody sent it.
+#[must_use]
+pub fn is_fault(signo: i32, info: &SigInfo) -> bool {
+    let code = i32::from_ne_bytes([info[8], info[9], info[10], info[11]]);
+    let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
+    code > 0 && faults.contains(&signo)
+}
+
 /// Says whether any signal waits for a stopped thread or for its process, blocked or not. (What is blocked for the time of one
 /// call only, as by `ppoll`, `PTRACE_GETSIGMASK` does not tell.)
 pub fn has_pending_signal(tid: Tid) -> Result<bool> {

@@ -564,6 +564,11 @@ impl Leading {
             return self.read_counter(slot, tid, nr);
         }
         let caught = procfs::signals(process.pid, tid)?.caught & signal_bit(signo) != 0;
+        if caught && sys::is_fault(signo, &sys::get_siginfo(tid)?) {
+            // Its own business: the other version has faults of its own, at other places perhaps.
+            process.make_room_for_signal(tid)?;
+            return self.go(tid, signo);
+        }
         if caught && self.postpone(tid, signo)? {
             return self.go(tid, 0);
         }

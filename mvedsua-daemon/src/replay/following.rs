@@ -181,6 +181,8 @@ struct Thread {
     nested: Vec<SignalRecord>,
     /// It stands at the delivery of this signal, and it is not known yet whether another follows at once.
     signalled: Option<Box<SignalRecord>>,
+    /// A fault of its own that it has handled since its last call that was the leader's.
+    fault: Option<Box<DivergenceKind>>,
     /// Whether the record of its end was answered.
     last_record_seen: bool,
     /// Whether it counts the processors, or its twin does.
@@ -200,6 +202,7 @@ impl Thread {
             incoming: None,
             nested: Vec::new(),
             signalled: None,
+            fault: None,
             last_record_seen: false,
             counting: Counting::Neither,
             ahead: 0,
@@ -328,6 +331,10 @@ impl Following {
         }
         self.ended = true;
         if let Some(tid) = process.tid(divergence.slot) {
+            // It does what it does after a fault, and the leader had none here.
+            if let Some(fault) = self.threads.get_mut(&tid).and_then(|thread| thread.fault.take()) {
+                divergence.kind = *fault;
+            }
             divergence.backtrace = crate::symbols::symbolize(process.pid.0, &stack(process, tid));
         }
         self.notify(Notice::Diverged(Box::new(divergence)));
@@ -540,9 +547,7 @@ impl Following {
         }
         let Some(thread) = self.threads.get(&tid) else { return Ok(()) };
         let info = sys::get_siginfo(tid)?;
-        let code = i32::from_ne_bytes([info[8], info[9], info[10], info[11]]);
-        let synchronous = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
-        if code <= 0 || !synchronous.contains(&signo) {
+        if !sys::is_fault(signo, &info) {
             // From outside, to a process that nobody knows: the leader got its own.
             let own = matches!(
                 thread.state,
@@ -550,18 +555,18 @@ impl Following {
             );
             return sys::resume(tid, if own { Resume::Syscall } else { Resume::Sysemu }, 0);
         }
-        // A fault: the program's own business if the leader had the same one here, a crash otherwise.
-        while self.due.first_of(slot).is_none() && self.fetch() {}
-        let same = |record: &Record| matches!(&record.event, Event::Signal(due) if due.signo == signo);
-        if self.due.first_of(slot).is_some_and(same) {
-            self.consume(slot);
-            self.state(tid, State::Running { local: None });
-            process.make_room_for_signal(tid)?;
-            return sys::resume(tid, Resume::Sysemu, signo);
-        }
         let mut address = [0; 8];
         address.copy_from_slice(&info[16..24]);
         let kind = DivergenceKind::Crash { signo, address: u64::from_ne_bytes(address) };
+        if procfs::signals(process.pid, tid)?.caught & procfs::signal_bit(signo) != 0 {
+            // What a program has a handler for is its own business. (A virtual machine stops its threads so, each at the place
+            // where it happens to be.) If it was a crash all the same, the next call tells.
+            if let Some(thread) = self.threads.get_mut(&tid) {
+                thread.fault = Some(Box::new(kind));
+            }
+            process.make_room_for_signal(tid)?;
+            return sys::resume(tid, Resume::Sysemu, signo);
+        }
         if self.settings.pairing == Pairing::Processes {
             // Perhaps the leader ends by the same fault: its next record tells.
             self.state(tid, State::Faulted(Box::new(kind)));

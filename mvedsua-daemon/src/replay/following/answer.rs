@@ -388,6 +388,7 @@ impl Following {
         finish(tid, call.nr, ret.ret, ret.outputs.first().map(|piece| &piece.bytes[..]))?;
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::Done) };
         thread.state = State::Running { local: None };
+        thread.fault = None;
         self.lived_until = self.lived_until.max(ret.at.0);
         // With a signal the kernel applies its rules of restarting to the result, as it did in the leader.
         thread.incoming = thread.at_return.take();

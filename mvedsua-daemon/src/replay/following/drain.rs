@@ -109,7 +109,7 @@ impl Following {
 
     /// The follower stands still with all but the leader's last questions for the time behind it: the leader asked once more,
     /// or the follower was told before the leader was. No later record of their threads takes these away.
-    fn pass_over_times(&mut self, target: u64) {
+    pub(super) fn pass_over_times(&mut self, target: u64) {
         let moves = |thread: &Thread| thread.is_busy() || thread.is_held();
         if self.due.is_empty()
             || self.due.has_ordered()

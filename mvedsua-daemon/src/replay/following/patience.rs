@@ -14,6 +14,9 @@ impl Following {
         }
         self.check_leader(process);
         if self.due.front().is_none() {
+            if self.moved.elapsed() >= RELAX_AFTER && self.reader.backlog() == 0 {
+                self.pass_over_times(0);
+            }
             return Ok(());
         }
         let waited = self.moved.elapsed();

@@ -133,6 +133,8 @@ pub enum Verb {
     Rules(RulesArgs),
     /// Run several versions of a program side by side from its start; what is seen of it is the first one's
     Run(RunArgs),
+    /// Let a version live through what `run --record` has recorded, without the program that was recorded
+    Replay(ReplayArgs),
     /// Run the daemon in the foreground
     Daemon(DaemonArgs),
     /// Write the man pages or the shell completions into a directory
@@ -435,12 +437,19 @@ pub struct RunArgs {
     /// Memory for the log of each process and follower
     #[arg(long, value_parser = crate::units::parse_size, value_name = "SIZE", default_value = "256M")]
     pub log_memory: u64,
+    /// Room on disk for the log of each process and follower once its memory is full; it has no name and goes with the run
+    #[arg(long, value_parser = crate::units::parse_size, value_name = "SIZE", default_value = "4G")]
+    pub log_disk: u64,
     /// How long a follower may be silent although there is something for it to do
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "30s")]
     pub hang_timeout: Duration,
     /// Write what came of each follower into a file, as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Record what the program does into a new file, for `replay` and `rules test`. It holds all that the program reads and
+    /// writes
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// With --report and --json: include the payloads, which may hold secrets
     #[arg(long)]
     pub payloads: bool,
@@ -451,6 +460,47 @@ pub struct RunArgs {
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
+
+/// What is to be replayed.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = REPLAY_CODES)]
+pub struct ReplayArgs {
+    /// The recording, of `run --record`
+    #[arg(value_name = "RECORDING")]
+    pub recording: PathBuf,
+    /// Rules for the differences that are meant
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// Give the program addresses that are the same each time; for what was recorded with `run --no-aslr`
+    #[arg(long)]
+    pub no_aslr: bool,
+    /// Memory for the log of each process; the recording is read as fast as there is room
+    #[arg(long, value_parser = crate::units::parse_size, value_name = "SIZE", default_value = "256M")]
+    pub log_memory: u64,
+    /// Room on disk for the log of each process once its memory is full
+    #[arg(long, value_parser = crate::units::parse_size, value_name = "SIZE", default_value = "4G")]
+    pub log_disk: u64,
+    /// How long the program may be silent although there is something for it to do
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "30s")]
+    pub hang_timeout: Duration,
+    /// With --json: include the payloads, which may hold secrets
+    #[arg(long)]
+    pub payloads: bool,
+    /// The version that follows, with its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+const REPLAY_CODES: &str = "\
+Exit codes of replay:
+    0  the version lived through all of the recording
+    2  usage, or the recording cannot be read
+   10  the version parted from the recording
+   12  inconclusive: the recording is not whole, or the version could not follow for another reason
+  125  mvedsuad itself failed
+  126  the program cannot be executed
+  127  the program was not found
+";
 
 const RUN_CODES: &str = "\
 Exit codes of run:

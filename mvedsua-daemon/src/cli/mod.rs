@@ -13,6 +13,7 @@ mod observe;
 mod out;
 mod package;
 mod past;
+mod replay;
 mod rules;
 mod run;
 mod size;
@@ -36,6 +37,9 @@ pub fn run() -> u8 {
     let cli = Cli::parse();
     if let Verb::Run(args) = &cli.verb {
         return run::run(&cli, args);
+    }
+    if let Verb::Replay(args) = &cli.verb {
+        return replay::replay(&cli, args);
     }
     let code = match perform(&cli) {
         Ok(code) => code,
@@ -64,8 +68,8 @@ fn perform(cli: &Cli) -> Result<Code, Problem> {
         Verb::Doctor(args) => doctor::doctor(cli, args),
         Verb::Package(args) => package::package(cli, args),
         Verb::Rules(args) => rules::rules(cli, args),
-        // Its exit codes are those of the program that it runs.
-        Verb::Run(_) => Ok(Code::Done),
+        // They have exit codes of their own.
+        Verb::Run(_) | Verb::Replay(_) => Ok(Code::Done),
         Verb::Daemon(args) => daemon::run(&cli.place, args).map(|()| Code::Done),
         Verb::Generate(args) => generate::generate(args),
         Verb::ProbeTracee => {

@@ -17,10 +17,10 @@ use crate::side_by_side::{self, MOST_FOLLOWERS, OnDivergence, Plan, Quorum, Repo
 use crate::update::OnFull;
 
 /// What `timeout(1)`, `env(1)` and the like exit with when they fail themselves.
-const FAILED: u8 = 125;
-const USAGE: u8 = 2;
+pub(super) const FAILED: u8 = 125;
+pub(super) const USAGE: u8 = 2;
 /// That of an update that was rolled back because the versions differed.
-const PARTED: u8 = 10;
+pub(super) const PARTED: u8 = 10;
 /// What a shell adds to the number of a signal.
 const BY_SIGNAL: u8 = 128;
 
@@ -64,7 +64,7 @@ fn plan(args: &RunArgs) -> Result<Plan, NotRun> {
         OnFullLog::Wait => OnFull::Block,
         OnFullLog::Drop => OnFull::Rollback,
     };
-    let log = crate::log::Config { memory: args.log_memory, disk: 0, spill_dir: std::env::temp_dir() };
+    let log = crate::log::Config { memory: args.log_memory, disk: args.log_disk, spill_dir: std::env::temp_dir() };
     let layout = if args.no_aslr { Layout::Fixed } else { Layout::Random };
     let on_divergence = args.on_divergence.unwrap_or(match args.lockstep {
         Some(Quorum::All) => OnDivergence::Stop,
@@ -79,6 +79,7 @@ fn plan(args: &RunArgs) -> Result<Plan, NotRun> {
         on_full,
         log,
         hang_timeout: args.hang_timeout,
+        record: args.record.clone(),
     })
 }
 
@@ -94,13 +95,16 @@ fn version(text: &str) -> Result<Version, NotRun> {
     };
     let program = Program::find(&words).map_err(|error| usage(format!("the follower {command}: {error}")))?;
     let rules = match file {
-        Some(file) => {
-            let source = rules::read_good(Path::new(file)).map_err(|problem| usage(problem.to_string()))?;
-            crate::rules::check(&source).rules.map(|rules| Arc::new(Counts::new(Arc::new(rules))))
-        }
+        Some(file) => read_rules(Path::new(file)).map_err(usage)?,
         None => None,
     };
     Ok(Version { name: command.to_owned(), program, rules })
+}
+
+/// Reads a rules file that has no errors.
+pub(super) fn read_rules(file: &Path) -> Result<Option<Arc<Counts>>, String> {
+    let source = rules::read_good(file).map_err(|problem| problem.to_string())?;
+    Ok(crate::rules::check(&source).rules.map(|rules| Arc::new(Counts::new(Arc::new(rules)))))
 }
 
 fn tell(cli: &Cli, args: &RunArgs, report: &Report) -> u8 {
@@ -109,6 +113,9 @@ fn tell(cli: &Cli, args: &RunArgs, report: &Report) -> u8 {
         && let Err(error) = write(path, &report.to_json(payloads))
     {
         complain(&format!("writing the report {}: {error}", path.display()));
+    }
+    if let Some(why) = &report.not_recorded {
+        complain(why);
     }
     if args.verbose || !report.all_followed() {
         let text = if cli.json { format!("{}\n", report.to_json(payloads)) } else { report.text() };
@@ -126,6 +133,6 @@ fn write(path: &Path, report: &Value) -> std::io::Result<()> {
     std::fs::write(path, format!("{report:#}\n"))
 }
 
-fn complain(why: &str) {
+pub(super) fn complain(why: &str) {
     drop(writeln!(std::io::stderr(), "mvedsuad: {why}"));
 }

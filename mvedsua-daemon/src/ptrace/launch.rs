@@ -74,6 +74,20 @@ impl Program {
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Program { path, argv, script, environment })
     }
+
+    /// The same program with another environment, of `NAME=value`; an entry with a NUL in it is left out.
+    #[must_use]
+    pub fn with_environment(self, environment: &[Vec<u8>]) -> Program {
+        let environment = environment.iter().filter_map(|entry| CString::new(entry.clone()).ok()).collect();
+        Program { environment, ..self }
+    }
+
+    /// Returns its path, its arguments and its environment.
+    #[must_use]
+    pub fn parts(&self) -> (&Path, Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        let bytes = |list: &[CString]| list.iter().map(|text| text.as_bytes().to_vec()).collect();
+        (Path::new(OsStr::from_bytes(self.path.as_bytes())), bytes(&self.argv), bytes(&self.environment))
+    }
 }
 
 fn is_executable(path: &Path) -> bool {

@@ -316,12 +316,13 @@ impl Leading {
     fn go(&mut self, tid: Tid, signo: i32) -> Result<()> {
         if self.stream.is_stuck() {
             match self.settings.on_full {
-                OnFull::Block => {
+                // A record that is larger than the log would be waited for for ever.
+                OnFull::Block if !self.stream.is_hopeless() => {
                     self.blocked.push((tid, signo));
                     return Ok(());
                 }
-                OnFull::Rollback if self.settings.pairing == Pairing::Processes => self.give_up_full(),
-                OnFull::Rollback => self.fail(Notice::LogFull, "the log is full"),
+                _ if self.settings.pairing == Pairing::Processes => self.give_up_full(),
+                _ => self.fail(Notice::LogFull, "the log is full"),
             }
         }
         sys::resume(tid, Resume::Syscall, signo)
@@ -331,7 +332,7 @@ impl Leading {
         self.send_postponed();
         if !self.blocked.is_empty() {
             self.stream.retry();
-            if !self.stream.is_stuck() {
+            if !self.stream.is_stuck() || self.stream.is_hopeless() {
                 for (tid, signo) in std::mem::take(&mut self.blocked) {
                     self.go(tid, signo)?;
                 }

@@ -16,6 +16,8 @@ struct Branch {
     log: Writer,
     /// Events that the log had no room for, in order.
     stuck: VecDeque<(Slot, Event)>,
+    /// The first of them is larger than the log.
+    oversized: bool,
     /// Nobody reads it any more.
     abandoned: bool,
 }
@@ -35,6 +37,7 @@ impl Branch {
     }
 
     fn refused(&mut self, full: Full) {
+        self.oversized = matches!(full.reason, FullReason::Oversized { .. });
         if let FullReason::ReaderGone = full.reason {
             self.abandoned = true;
             self.stuck.clear();
@@ -83,7 +86,7 @@ impl Stream {
 
     /// A stream that is written to several logs.
     pub(crate) fn branching(logs: impl IntoIterator<Item = Writer>) -> Stream {
-        let branch = |log| Branch { log, stuck: VecDeque::new(), abandoned: false };
+        let branch = |log| Branch { log, stuck: VecDeque::new(), oversized: false, abandoned: false };
         Stream { branches: logs.into_iter().map(branch).collect(), open: None, next: 0, closed: None, agreement: None }
     }
 
@@ -162,6 +165,11 @@ impl Stream {
     /// Says whether events wait for room, and asks to be woken when there is some.
     pub(crate) fn is_stuck(&mut self) -> bool {
         self.branches.iter_mut().any(Branch::is_stuck)
+    }
+
+    /// Says whether an event waits that there will never be room for.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.branches.iter().any(|branch| branch.oversized && !branch.stuck.is_empty())
     }
 
     /// Gives up the logs that have no room; says whether others are left.

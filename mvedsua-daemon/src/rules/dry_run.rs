@@ -1,5 +1,6 @@
 //! Rules on a recording, without any process.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use serde::Serialize;
 use super::recording::{Frame, Reader};
 use super::stage::{Application, Counts, Pace, RuleCount, Stage};
 use super::{Descriptors, Direction, RuleSet};
-use crate::record::{Event, Record};
+use crate::record::{Event, Record, StreamId};
 
 /// What rules made of a recording.
 #[derive(Clone, Debug, Serialize)]
@@ -36,14 +37,18 @@ pub fn dry_run<R: Read>(
     transparent: fn(u32) -> bool,
 ) -> DryRun {
     let counts = Arc::new(Counts::new(rules));
-    let mut known = Descriptors::new(recording.header().descriptors.iter().cloned());
+    let open = recording.header().descriptors.clone();
     let program = recording.header().program.clone();
     let make = |known, direction| {
         let mut stage = Stage::new(Arc::clone(&counts), direction, Pace::Free, transparent, known);
         stage.trace();
         stage
     };
-    let mut stage = make(known, direction.unwrap_or(Direction::OutdatedLeader));
+    let mut led = direction.unwrap_or(Direction::OutdatedLeader);
+    // A child's descriptors are those of the first process, as far as that is known: what was open from the beginning.
+    let first = |led| make(Descriptors::new(open.iter().cloned()), led);
+    let mut stages = BTreeMap::from([(StreamId(0), first(led))]);
+    let mut process = StreamId(0);
     let (mut records, mut expected, mut end) = (0, 0, String::new());
     let (mut applications, mut failures) = (Vec::new(), Vec::new());
     let mut out: Vec<Record> = Vec::new();
@@ -51,14 +56,17 @@ pub fn dry_run<R: Read>(
         match frame {
             Frame::Record(record) => {
                 records += 1;
-                stage.push(record, &mut out);
+                stages.entry(process).or_insert_with(|| first(led)).push(record, &mut out);
             }
+            Frame::Process(next) => process = next,
             Frame::Direction(_) if direction.is_some() => {}
-            Frame::Direction(led) => {
-                stage.flush(&mut out);
-                applications.extend_from_slice(stage.applications());
-                known = stage.into_descriptors();
-                stage = make(known, led);
+            Frame::Direction(next) => {
+                led = next;
+                for (of, mut stage) in std::mem::take(&mut stages) {
+                    stage.flush(&mut out);
+                    applications.extend_from_slice(stage.applications());
+                    stages.insert(of, make(stage.into_descriptors(), led));
+                }
             }
             Frame::End(reason) => end = reason,
         }
@@ -68,9 +76,11 @@ pub fn dry_run<R: Read>(
             _ => None,
         }));
     }
-    stage.flush(&mut out);
+    for stage in stages.values_mut() {
+        stage.flush(&mut out);
+        applications.extend_from_slice(stage.applications());
+    }
     expected += out.len() as u64;
-    applications.extend_from_slice(stage.applications());
     let torn = recording.torn().map(str::to_owned);
     DryRun {
         program,

@@ -1,4 +1,4 @@
-//! A recording: what a leader did, in a file, so that rules can be tried without any process.
+//! A recording: what a leader did, in a file, so that rules can be tried without any process, and versions without a leader.
 //!
 //! ```text
 //!   "MVEDREC\n" │ version, u32 │ header │ frame │ frame │ …        header and frames: length, u32 │ postcard
@@ -11,10 +11,10 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use super::{Descriptor, Direction};
-use crate::record::Record;
+use crate::record::{Record, StreamId};
 
 const MAGIC: [u8; 8] = *b"MVEDREC\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The longest frame that is believed.
 const MAX_FRAME: u32 = 1 << 30;
 
@@ -26,6 +26,18 @@ pub struct Header {
     pub pid: i32,
     /// What was open when it began.
     pub descriptors: Vec<(i32, Descriptor)>,
+    /// What the program was started with; `None` for one that was running before.
+    pub start: Option<Start>,
+}
+
+/// What the program of a recording was started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// What the kernel gave it for its secrets (`AT_RANDOM`, 16 bytes).
+    pub random: [u8; 16],
+    pub arguments: Vec<Vec<u8>>,
+    /// `NAME=value`.
+    pub environment: Vec<Vec<u8>>,
 }
 
 /// One entry of a recording.
@@ -36,6 +48,8 @@ pub enum Frame {
     Record(Record),
     /// Nothing follows, and why.
     End(String),
+    /// From here on the records are those of this process. A recording begins with the first one, 0.
+    Process(StreamId),
 }
 
 /// Why a file cannot be read at all.
@@ -43,7 +57,9 @@ pub enum Frame {
 pub enum RecordingError {
     #[error("reading the recording: {0}")]
     Read(#[from] io::Error),
-    #[error("this is no recording: it does not begin with MVEDREC; `mvedsuad update … --record FILE` writes one")]
+    #[error(
+        "this is no recording: it does not begin with MVEDREC; `mvedsuad update … --record FILE` and `mvedsuad run --record FILE …` write one"
+    )]
     NotOne,
     #[error("the recording is of version {0}, this program reads version {VERSION}: record it anew")]
     Version(u32),
@@ -94,7 +110,7 @@ impl<W: Write> Writer<W> {
         }
         let size = match frame {
             Frame::Record(record) => record.footprint() as u64,
-            Frame::Direction(_) | Frame::End(_) => 0,
+            Frame::Direction(_) | Frame::End(_) | Frame::Process(_) => 0,
         };
         let reason = if size > self.room {
             let reason = "the room for the recording is used up".to_owned();
@@ -235,7 +251,7 @@ mod tests {
     use crate::record::{Event, Seq, Slot};
 
     fn header() -> Header {
-        Header { program: "/bin/x".into(), pid: 7, descriptors: vec![(3, Descriptor::File("/x".into()))] }
+        Header { program: "/bin/x".into(), pid: 7, descriptors: vec![(3, Descriptor::File("/x".into()))], start: None }
     }
 
     fn record(seq: u64) -> Frame {

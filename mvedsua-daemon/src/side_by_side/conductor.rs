@@ -9,31 +9,33 @@ use super::failover::Fallen;
 use super::follow::{Follower, Says, Successor, Ways};
 use super::lead::{Heard, Leader, settings};
 use super::program::{first, secrets, share_secrets};
+use super::recorder::{self, Recorder};
 use super::report::{Followed, FollowerEnd, FollowerReport, Report};
 use super::streams::Streams;
 use super::tree::{Handle, Order, drive};
 use super::{OnDivergence, Plan, Version};
 use crate::ptrace::launch::{self, Layout, Program, Side};
 use crate::ptrace::ring::Mode;
-use crate::ptrace::{Error, Pid, Result};
+use crate::ptrace::{Error, Pid, Result, sys};
 use crate::record::leading::processes::Streams as _;
 use crate::record::stream::Stream;
 use crate::record::{Ending, StreamId};
+use crate::rules::recording::{Header, Start};
 
 /// How often the tracer threads look at their deadlines.
-const CLOCK: Duration = Duration::from_millis(2);
+pub(super) const CLOCK: Duration = Duration::from_millis(2);
 
 /// What the tracer threads tell.
-enum Told {
+pub(super) enum Told {
     Leader(Heard),
     Follower(usize, Says),
     Signal(i32),
 }
 
 /// A leader that stands before its first instruction.
-struct Ready {
-    pid: Pid,
-    secrets: [u8; 16],
+pub(super) struct Ready {
+    pub(super) pid: Pid,
+    pub(super) secrets: [u8; 16],
 }
 
 /// What a leader begins with.
@@ -46,15 +48,25 @@ struct Beginning {
 /// threads that it starts keep them from now on.
 pub fn run(plan: Plan) -> Result<Report> {
     let mask = launch::signal_mask();
+    let file = plan.record.as_deref().map(recorder::create).transpose()?;
     launch::hold_signals();
     let (tell, told) = unbounded();
     let (begin, beginning) = bounded(1);
     let (leader, ready) = start_leader(&plan, mask, beginning, tell.clone())?;
+    let recording = file.map(|file| Recorder::begin(file, &header(&plan.leader, &ready)));
+    let (recorder, entrance) = match recording.transpose() {
+        Ok(recording) => recording.unzip(),
+        Err(error) => {
+            sys::kill(ready.pid, libc::SIGKILL)?;
+            return Err(error);
+        }
+    };
     let mut run = Run {
         plan,
         first: leader,
         leading: None,
         pid: ready.pid,
+        recorder,
         ending: None,
         stopped: false,
         followers: Vec::new(),
@@ -72,12 +84,13 @@ pub fn run(plan: Plan) -> Result<Report> {
         run.followers.push(Tracked { name: version.name, handle, end });
     }
     let bells = run.followers.iter().map(|one| one.handle.as_ref().map(|handle| Arc::clone(&handle.bell))).collect();
-    let streams = Arc::new(Streams::new(
+    let streams = Streams::new(
         run.plan.log.clone(),
         (run.plan.lockstep, run.plan.on_divergence),
         Arc::clone(&run.first.bell),
         bells,
-    ));
+    );
+    let streams = Arc::new(streams.recorded(entrance));
     let (id, stream) = streams.open();
     debug_assert_eq!(id, StreamId(0));
     for (number, (way, version)) in ways.into_iter().zip(&run.plan.followers).enumerate() {
@@ -134,7 +147,8 @@ fn start_leader(
     Ok((handle, ready))
 }
 
-fn start_follower(
+/// Starts a follower, which stands before its first instruction until it is told its ways.
+pub(super) fn start_follower(
     number: usize,
     version: &Version,
     (layout, mask): (Layout, libc::sigset_t),
@@ -216,6 +230,17 @@ struct Tracked {
     end: Option<(FollowerEnd, Followed)>,
 }
 
+/// What a recording says of the program.
+fn header(program: &Program, ready: &Ready) -> Header {
+    let (path, arguments, environment) = program.parts();
+    Header {
+        program: path.display().to_string(),
+        pid: ready.pid.0,
+        descriptors: crate::update::descriptors::open_in(ready.pid),
+        start: Some(Start { random: ready.secrets, arguments, environment }),
+    }
+}
+
 /// A leader that has crashed, while somebody is looked for who goes on.
 struct Crash {
     fallen: Box<Fallen>,
@@ -232,6 +257,7 @@ const TAKE_OVER_LIMIT: Duration = Duration::from_secs(60);
 
 struct Run {
     plan: Plan,
+    recorder: Option<Recorder>,
     /// The tracer of the version that led first.
     first: Handle,
     /// The follower that leads now.
@@ -310,8 +336,9 @@ impl Run {
             FollowerReport { name: one.name, end, followed }
         });
         let followers = followers.collect();
+        let not_recorded = self.recorder.and_then(Recorder::finish);
         let leader = self.ending.ok_or_else(|| Error::Unsupported("nobody has seen the leader's end".into()))?;
-        Ok(Report { leader, stopped: self.stopped, followers })
+        Ok(Report { leader, stopped: self.stopped, not_recorded, followers })
     }
 
     fn leader(&self) -> &Handle {
@@ -389,7 +416,7 @@ impl Run {
         if self.plan.on_divergence == OnDivergence::Stop {
             self.stopped = true;
             self.leader().order(Order::Kill);
-        } else if self.followers.iter().all(|one| one.end.is_some()) {
+        } else if self.recorder.is_none() && self.followers.iter().all(|one| one.end.is_some()) {
             self.leader().order(Order::Release);
         }
     }

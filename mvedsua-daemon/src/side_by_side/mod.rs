@@ -22,15 +22,19 @@ mod conductor;
 mod failover;
 mod follow;
 mod lead;
+mod offline;
 pub(crate) mod program;
+mod recorder;
 mod report;
 mod streams;
 mod tree;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::conductor::run;
+pub use self::offline::{NotReplayed, Offline, Replayed, replay};
 pub use self::report::{Followed, FollowerEnd, FollowerReport, Report};
 use crate::ptrace::launch::{Layout, Program};
 pub use crate::record::agreement::Quorum;
@@ -63,6 +67,8 @@ pub struct Plan {
     pub leader: Program,
     pub followers: Vec<Version>,
     pub layout: Layout,
+    /// Where the run is recorded.
+    pub record: Option<PathBuf>,
     pub on_divergence: OnDivergence,
     /// Set where the leader's outputs wait for those of its followers.
     pub lockstep: Option<Quorum>,

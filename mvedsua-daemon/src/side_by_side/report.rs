@@ -67,6 +67,8 @@ pub struct Report {
     pub leader: Ending,
     /// Set when the run was stopped because a follower was dropped.
     pub stopped: bool,
+    /// Why the recording that was asked for is not whole, if it is not.
+    pub not_recorded: Option<String>,
     pub followers: Vec<FollowerReport>,
 }
 
@@ -81,7 +83,7 @@ impl FollowerReport {
         }
     }
 
-    fn to_json(&self, payloads: Payloads) -> Value {
+    pub(super) fn to_json(&self, payloads: Payloads) -> Value {
         let mut value = json!(self.followed);
         value["name"] = json!(self.name);
         value["outcome"] = json!(self.outcome());
@@ -98,7 +100,7 @@ impl FollowerReport {
         value
     }
 
-    fn text(&self, number: usize) -> String {
+    pub(super) fn text(&self, number: usize) -> String {
         let Followed { processes, records, compared_calls, compared_outputs, .. } = self.followed;
         let lived = format!(
             "{records} records of {processes} processes, {compared_calls} calls and {compared_outputs} outputs compared"
@@ -136,7 +138,7 @@ impl Report {
             Ending::Killed(signo) => json!({"killed": signo}),
         };
         let followers: Vec<Value> = self.followers.iter().map(|follower| follower.to_json(payloads)).collect();
-        json!({"leader": leader, "stopped": self.stopped, "followers": followers})
+        json!({"leader": leader, "stopped": self.stopped, "not_recorded": self.not_recorded, "followers": followers})
     }
 
     /// Returns the report for people.

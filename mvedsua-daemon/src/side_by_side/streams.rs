@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::OnDivergence;
-use crate::log::{self, Reader};
+use super::recorder::Entrance;
+use crate::log::{self, Reader, Writer};
 use crate::ptrace::wait::Bell;
 use crate::record::StreamId;
 use crate::record::agreement::{Agreement, Quorum, Voice};
@@ -38,6 +39,7 @@ pub(super) struct Streams {
     on_divergence: OnDivergence,
     leader: Arc<Bell>,
     takers: Vec<Taker>,
+    recorder: Option<Entrance>,
 }
 
 impl Streams {
@@ -55,7 +57,26 @@ impl Streams {
             Taker { bell: bell.unwrap_or_else(|| Arc::clone(&leader)), waiting, gone }
         };
         let takers = followers.into_iter().map(taker).collect();
-        Streams { next: AtomicU32::new(0), config, quorum, on_divergence, leader: Arc::clone(&leader), takers }
+        let leader = Arc::clone(&leader);
+        Streams { next: AtomicU32::new(0), config, quorum, on_divergence, leader, takers, recorder: None }
+    }
+
+    /// The same streams, recorded too.
+    pub(super) fn recorded(self, recorder: Option<Entrance>) -> Streams {
+        Streams { recorder, ..self }
+    }
+
+    /// Opens a stream that somebody else than a leader writes, for the first follower; `room` is called when its log has
+    /// room again. Returns nothing once the follower is dropped.
+    pub(super) fn feed(&self, id: StreamId, room: log::Waker) -> Option<Writer> {
+        let taker = self.takers.first()?;
+        let mut waiting = taker.lock();
+        let (writer, reader) = log::channel(self.config.clone());
+        writer.set_waker(room);
+        let follower = Arc::clone(&taker.bell);
+        reader.set_waker(Arc::new(move || follower.ring()));
+        waiting.as_mut()?.insert(id, Branch { reader, agreement: None });
+        Some(writer)
     }
 
     /// Returns a follower's end of a stream, once.
@@ -102,6 +123,13 @@ impl processes::Streams for Streams {
                 waiting.insert(id, Branch { reader, agreement });
                 writers.push(writer);
             }
+        }
+        if let Some(recorder) = &self.recorder {
+            let (writer, reader) = log::channel(self.config.clone());
+            let leader = Arc::clone(&self.leader);
+            writer.set_waker(Arc::new(move || leader.ring()));
+            recorder.admit(id, reader);
+            writers.push(writer);
         }
         let stream = Stream::branching(writers);
         (

@@ -124,7 +124,7 @@ fn no_file_is_written_over() {
 fn rules_are_tried_on_a_recording_of_many_processes() {
     let dir = tempfile::tempdir().unwrap();
     recorded(dir.path(), &[], &["sh", "-c", "for i in 1 2 3; do (echo line $i; exit 0); done"]);
-    std::fs::write(dir.path().join("x.rules"), "rule lines write(1, /^line (?<n>.)/) => write(1, \"{n}\\n\")\n")
+    std::fs::write(dir.path().join("x.rules"), "rule plain write(1, /^line (?<n>.)/) => write(1, \"{n}\\n\")\n")
         .unwrap();
     let (code, said) = mvedsuad(dir.path(), &["rules", "test", "x.rules", "--recording", "recording"]);
     assert_eq!(code, 0, "{said}");

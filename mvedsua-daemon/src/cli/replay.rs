@@ -2,6 +2,7 @@
 
 use super::args::{Cli, ReplayArgs};
 use super::run::{FAILED, PARTED, USAGE, complain, read_rules};
+use crate::compare::DivergenceKind;
 use crate::ptrace::launch::{Layout, Program};
 use crate::report::Payloads;
 use crate::side_by_side::{self, FollowerEnd, NotReplayed, Offline, Replayed, Version};
@@ -19,7 +20,9 @@ pub(super) fn replay(cli: &Cli, args: &ReplayArgs) -> u8 {
                 print!("{}", replayed.text());
             }
             match &replayed.follower.end {
-                FollowerEnd::Parted { .. } => PARTED,
+                FollowerEnd::Parted { divergence, .. } if !matches!(divergence.kind, DivergenceKind::Gap { .. }) => {
+                    PARTED
+                }
                 _ if replayed.is_complete() => 0,
                 _ => INCONCLUSIVE,
             }

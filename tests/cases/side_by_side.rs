@@ -182,6 +182,25 @@ fn addresses_differ_unless_it_is_asked_that_they_do_not() {
 }
 
 #[test]
+fn the_leader_goes_on_when_nobody_follows_any_more() {
+    // Processes and threads that are born afterwards ask for the time like all others.
+    let script = "import os, threading, time\n\
+                  for i in range(3):\n    \
+                      pid = os.fork()\n    \
+                      if pid == 0:\n        \
+                          time.time(); time.monotonic(); os._exit(i)\n    \
+                      print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)\n\
+                  thread = threading.Thread(target=lambda: print(time.time() > 0, time.monotonic() > 0))\n\
+                  thread.start(); thread.join()\n";
+    let dir = tempfile::tempdir().unwrap();
+    let command = ["/usr/bin/python3", "-c", script];
+    let expected = in_dir(dir.path()).natively(&command);
+    assert_eq!(expected.stdout, "0\n1\n2\nTrue True\n", "{}", expected.stderr);
+    let finished = in_dir(dir.path()).with(&["--follower", "true"], &command);
+    assert_eq!((finished.code, finished.stdout), (0, expected.stdout), "{}", finished.stderr);
+}
+
+#[test]
 fn what_cannot_be_started_is_said() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(in_dir(dir.path()).with(&["--self", "1"], &["no-such-program"]).code, 127);

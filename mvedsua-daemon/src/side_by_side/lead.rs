@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::failover::Fallen;
 use super::tree::{Order, Tracees, Tree, ending, leave_ring};
 use crate::ptrace::memory::Memory;
+use crate::ptrace::ring::Area;
 use crate::ptrace::tsc;
 use crate::ptrace::wait::{Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid, procfs, sys};
@@ -17,6 +18,7 @@ use crate::record::leading::{Hold, Leading, OnCrash, Settings};
 use crate::record::stream::Stream;
 use crate::record::{Ending, Event, Slot};
 use crate::update::process::{self, Half, Process};
+use crate::update::rings::Rings;
 use crate::update::session::Notice;
 use crate::update::slots::Slots;
 
@@ -60,6 +62,8 @@ pub(super) struct Leader {
     settings: Settings,
     tell: Box<dyn Fn(Heard) + Send>,
     released: bool,
+    /// Where the rings of the processes are that are not recorded any more.
+    areas: Vec<Area>,
     /// Set when it crashed: the signal, and since when its threads are being held.
     crashed: Option<(i32, Instant)>,
     /// Whether it was told where its threads are held.
@@ -94,6 +98,7 @@ impl Leader {
             settings,
             tell,
             released: false,
+            areas: Vec::new(),
             crashed: None,
             told: false,
             surrendered: false,
@@ -167,12 +172,7 @@ impl Leader {
             (self.tell)(Heard::Ended(ending));
         }
         if self.released {
-            if let (Stop::Signal(signo), Some(pid)) = (stop, procfs::process_of(tid))
-                && tsc::execute_trapped(tid, signo, &Memory::open(pid)?)?
-            {
-                return process::let_go(tid, Stop::Interrupted);
-            }
-            return process::let_go(tid, stop);
+            return self.let_go(tid, stop);
         }
         let Some(pid) = self.owner(tid) else {
             if let Some(ending) = ending(stop) {
@@ -287,12 +287,35 @@ impl Leader {
     fn release(&mut self) -> Result<()> {
         self.released = true;
         for member in self.members.values_mut() {
+            self.areas.extend(member.process.rings.as_ref().map(Rings::area));
             member.role.stop(&mut member.process, "nobody follows")?;
         }
         for tid in std::mem::take(&mut self.stopped) {
-            process::let_go(tid, Stop::Interrupted)?;
+            self.let_go(tid, Stop::Interrupted)?;
         }
         Ok(())
+    }
+
+    /// Lets a thread go on that is not recorded any more.
+    fn let_go(&self, tid: Tid, stop: Stop) -> Result<()> {
+        match stop {
+            Stop::Signal(signo) => {
+                if let Some(pid) = procfs::process_of(tid)
+                    && tsc::execute_trapped(tid, signo, &Memory::open(pid)?)?
+                {
+                    return process::let_go(tid, Stop::Interrupted);
+                }
+            }
+            // The first stop of a thread or a process: it has its maker's registers, but the ring that they point at is not
+            // its own, and in a process not even there.
+            Stop::Interrupted | Stop::Group(_)
+                if !self.members.values().any(|member| member.process.slot(tid).is_some()) =>
+            {
+                self.areas.iter().try_for_each(|area| leave_ring(tid, Some(*area)))?;
+            }
+            _ => {}
+        }
+        process::let_go(tid, stop)
     }
 }
 

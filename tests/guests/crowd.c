@@ -3,7 +3,7 @@
  * waits for a semaphore and then computes. Each round wakes all of them and counts what each has done. In every round one
  * thread ends and another takes its place.
  *
- * rows: futex clone3 read write exit
+ * rows: futex clone3/THREAD read write exit
  */
 #include "guest.h"
 

@@ -476,8 +476,8 @@ impl Leading {
         if output {
             self.stream.enter(slot, call.entry.clone());
         }
-        let lockstep = self.agreed().is_some()
-            && matches!(call.treatment, Treatment::Row(row) if row.class == Class::Compare);
+        let lockstep =
+            self.agreed().is_some() && matches!(call.treatment, Treatment::Row(row) if row.class == Class::Compare);
         thread_state(&mut self.threads, tid, State::InCall(call));
         if self.awaiting.iter().any(|(_, awaiting)| *awaiting == tid) {
             // Here again, after it was held.
@@ -565,8 +565,9 @@ impl Leading {
             return self.read_counter(slot, tid, nr);
         }
         let caught = procfs::signals(process.pid, tid)?.caught & signal_bit(signo) != 0;
-        if caught && sys::is_fault(signo, &sys::get_siginfo(tid)?) {
-            // Its own business: the other version has faults of its own, at other places perhaps.
+        if caught && signo != libc::SIGBUS && sys::is_fault(signo, &sys::get_siginfo(tid)?) {
+            // Its own business: the other version has faults of its own, at other places perhaps. Not so behind the end of a
+            // mapped file, of which the follower has a copy that does not end with it.
             process.make_room_for_signal(tid)?;
             return self.go(tid, signo);
         }

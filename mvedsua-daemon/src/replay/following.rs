@@ -24,8 +24,8 @@ pub(crate) mod applying;
 mod counting;
 mod drain;
 mod letting_in;
-mod owned;
 mod names;
+mod owned;
 mod parted;
 mod patience;
 pub(crate) mod processes;
@@ -558,6 +558,16 @@ impl Following {
         let mut address = [0; 8];
         address.copy_from_slice(&info[16..24]);
         let kind = DivergenceKind::Crash { signo, address: u64::from_ne_bytes(address) };
+        if signo == libc::SIGBUS {
+            while self.due.first_of(slot).is_none() && self.fetch() {}
+            let same = |record: &Record| matches!(&record.event, Event::Signal(due) if due.signo == signo);
+            if self.due.first_of(slot).is_some_and(same) {
+                self.consume(slot);
+                self.state(tid, State::Running { local: None });
+                process.make_room_for_signal(tid)?;
+                return sys::resume(tid, Resume::Sysemu, signo);
+            }
+        }
         if procfs::signals(process.pid, tid)?.caught & procfs::signal_bit(signo) != 0 {
             // What a program has a handler for is its own business. (A virtual machine stops its threads so, each at the place
             // where it happens to be.) If it was a crash all the same, the next call tells.

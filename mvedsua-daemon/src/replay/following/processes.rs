@@ -6,8 +6,8 @@
 //! through: an `exit_group` is answered by nothing until then, since other threads may have records behind its entry.
 
 use super::*;
-use crate::ptrace::ring::{Area, Mode};
 use crate::promote::swap;
+use crate::ptrace::ring::{Area, Mode};
 use crate::record::{Executed, StreamId, Succession};
 use crate::side_by_side::program;
 use crate::update::process::Footprint;

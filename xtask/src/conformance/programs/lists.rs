@@ -15,7 +15,15 @@ pub(super) struct Line {
     pub(super) list: &'static str,
     pub(super) command: String,
     /// Why it cannot be followed, where that is known.
-    pub(super) known: Option<String>,
+    pub(super) known: Option<Known>,
+}
+
+/// Why a line is not followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) reason: String,
+    /// It may be followed all the same: what stands against it is a race in the program.
+    pub(super) at_times: bool,
 }
 
 /// Reads all lists.
@@ -29,15 +37,16 @@ pub(super) fn all() -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Reads one list: a command on each line, `#` before a comment, `#! reason` before a command that cannot be followed, and
-/// here-documents as in a shell.
+/// Reads one list: a command on each line, `#` before a comment, `#! reason` before a command that cannot be followed, `#?
+/// reason` before one that cannot be at times, and here-documents as in a shell.
 fn parse(list: &'static str, text: &str) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
-    let mut known: Option<String> = None;
+    let mut known: Option<Known> = None;
     let mut rest = text.lines();
     while let Some(line) = rest.next() {
-        if let Some(reason) = line.strip_prefix("#!") {
-            known = Some(reason.trim().to_owned());
+        let marked = line.strip_prefix("#!").or_else(|| line.strip_prefix("#?"));
+        if let Some(reason) = marked {
+            known = Some(Known { reason: reason.trim().to_owned(), at_times: line.starts_with("#?") });
         } else if !line.trim().is_empty() && !line.starts_with('#') {
             let mut command = line.to_owned();
             if line.contains("<<END") {
@@ -62,13 +71,15 @@ mod tests {
 
     #[test]
     fn a_list_has_comments_reasons_and_here_documents() {
-        let lines = parse("shell", "# about\ncat <<END\ntext\nEND\n\n#! no way\nfalse\ntrue\n").unwrap();
-        let line = |command: &str, known: Option<&str>| Line {
+        let lines = parse("shell", "# about\ncat <<END\ntext\nEND\n\n#! no way\nfalse\n#? a race\ntrue\n").unwrap();
+        let line = |command: &str, known: Option<(&str, bool)>| Line {
             list: "shell",
             command: command.to_owned(),
-            known: known.map(str::to_owned),
+            known: known.map(|(reason, at_times)| Known { reason: reason.to_owned(), at_times }),
         };
-        let expected = [line("cat <<END\ntext\nEND", None), line("false", Some("no way")), line("true", None)];
+        let (never, at_times) = (("no way", false), ("a race", true));
+        let expected =
+            [line("cat <<END\ntext\nEND", None), line("false", Some(never)), line("true", Some(at_times))];
         assert_eq!(lines, expected);
     }
 

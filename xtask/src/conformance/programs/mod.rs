@@ -134,8 +134,9 @@ fn judge(stand: &Stand, line: &Line) -> Result<(Verdict, u64)> {
     let difference = followed.map_or_else(Some, |followed: Followed| followed.fault).or_else(|| alone.difference(&ran));
     let verdict = match (difference, &line.known) {
         (None, None) => Verdict::Same,
-        (None, Some(reason)) => Verdict::Failed(format!("it is listed as failing, and does not: {reason}")),
-        (Some(_), Some(reason)) => Verdict::Known(reason.clone()),
+        (None, Some(known)) if known.at_times => Verdict::Same,
+        (None, Some(known)) => Verdict::Failed(format!("it is listed as failing, and does not: {}", known.reason)),
+        (Some(_), Some(known)) => Verdict::Known(known.reason.clone()),
         (Some(cause), None) => match cause {
             trial::Fault::Differs(_) if stand.alone(&line.command)?.difference(&alone).is_some() => Verdict::Varies,
             cause => Verdict::Failed(cause.to_string()),

@@ -38,6 +38,8 @@ const TOOLS: &[Package] = &[
     package("redis-tools", "redis-benchmark puts load on it"),
     package("memcached", "a real server with worker threads"),
     package("lighttpd", "a real web server"),
+    package("git", "one of the programs that are followed from their start"),
+    package("make", "one of the programs that are followed from their start"),
     package("procps", "pkill ends what a test started, by session"),
     package("python3", "http.server is one of the tested programs"),
     package("strace", "the monitor's counts are compared with strace's"),

@@ -253,6 +253,10 @@ pub(crate) struct Following {
     used: Option<(Instant, Duration)>,
     holds: u64,
     turns: u64,
+    /// How often threads looked again after a wait that had run out, since anybody moved.
+    looks: u32,
+    /// When it was first seen that the leader has ended and told everything, nanoseconds of its `CLOCK_MONOTONIC`.
+    over: Option<u64>,
     /// When the leader had the last result that was given to the follower, nanoseconds of its `CLOCK_MONOTONIC`.
     lived_until: u64,
     caught_up: bool,
@@ -301,6 +305,8 @@ impl Following {
             used: None,
             holds: 0,
             turns: 0,
+            looks: 0,
+            over: None,
             lived_until: now().0,
             caught_up: false,
             drain: None,
@@ -772,6 +778,7 @@ impl Following {
 
     fn passed(&mut self) {
         self.moved = Instant::now();
+        self.looks = 0;
         self.applied += 1;
         self.count_replayed();
         // What a follower makes of calls that it does not agree to lets nothing out.

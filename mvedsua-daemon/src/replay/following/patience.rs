@@ -1,6 +1,11 @@
 //! What happens when nothing moves: the order is relaxed, and in the end the follower is given up.
 
+use super::turns::Ending as Wait;
 use super::*;
+
+/// How often threads whose waits run out may look again, once the leader has ended, before it is believed that they wait for
+/// what will not come. A program that tries a few times is done by then.
+const LOOKS: u32 = 100;
 
 impl Following {
     /// Looks whether the follower still moves; called with every ring of the session's clock.
@@ -26,11 +31,15 @@ impl Following {
         if stands && self.relax(process)? {
             return self.advance(process);
         }
-        if waited < self.settings.hang_timeout {
+        let for_good = self.stands_for_good(process);
+        if waited < self.settings.hang_timeout && !for_good {
             return Ok(());
         }
         let Some(due) = self.due.front().and_then(|slot| self.due.first_of(slot)).cloned() else { return Ok(()) };
-        let waiting: Vec<String> = self.threads.iter().map(|(tid, thread)| describe_state(*tid, thread)).collect();
+        let mut waiting: Vec<String> = self.threads.iter().map(|(tid, thread)| describe_state(*tid, thread)).collect();
+        if for_good {
+            waiting.push("none of them can move, and the leader has ended".to_owned());
+        }
         let others_wait =
             self.threads.values().any(|thread| thread.slot != due.slot && matches!(thread.state, State::AtCall(_)));
         tracing::warn!(slot = due.slot.0, ?waiting, "the follower does not come to the call that is due");
@@ -41,12 +50,30 @@ impl Following {
         let kind = match &asked {
             // It asks for the time, which the leader did not, and nobody has asked that clock before.
             Some(call) if elastic::of_one_thread(call.nr) => DivergenceKind::Call,
-            _ if others_wait => DivergenceKind::Order { waiting },
+            _ if others_wait || for_good => DivergenceKind::Order { waiting },
             _ => DivergenceKind::Hang { waited_ms: waited.as_millis() as u64 },
         };
         let divergence = self.describe(due.slot, kind, Some(&due), asked.as_deref());
         self.diverge(process, divergence);
         Ok(())
+    }
+
+    /// Says whether nobody moves any more, ever: the leader has ended and all that it did is known, no thread of the follower
+    /// runs or can be let go on, and those that sleep in the kernel sleep without an end. Called where nothing could be
+    /// answered, nor the order relaxed.
+    fn stands_for_good(&mut self, process: &Process) -> bool {
+        if !self.reader.is_finished() || self.drain.is_some() {
+            return false;
+        }
+        let over = *self.over.get_or_insert_with(|| now().0);
+        let looks = self.looks < LOOKS;
+        let can_move = |thread: &Thread| match thread.turn {
+            Turn::Going => thread.is_busy() || self.is_giving_birth(thread),
+            Turn::Held { why: Why::Moved, .. } | Turn::Asleep { ending: Wait::Expires, .. } => true,
+            Turn::Held { why: Why::RanOut, .. } => looks,
+            Turn::Asleep { limit, .. } => looks && limit.is_some_and(|limit| self.is_over(limit, thread.slot, over)),
+        };
+        !self.threads.values().any(can_move) && !self.somebody_wakes(process, None)
     }
 
     /// Returns about how much processor time the follower has used since something moved at that instant.
@@ -92,6 +119,9 @@ impl Following {
     /// Says whether the leader's thread is on its way to a call, and will tell what it was told of the time. One that sleeps has
     /// told; the follower is somewhere else then.
     pub(super) fn leader_comes(&self, slot: Slot) -> bool {
+        if self.reader.is_finished() {
+            return false;
+        }
         let Some(leader) = self.settings.leaders.get(&slot) else { return false };
         !matches!(procfs::state(Pid(leader.0), *leader), Some('S') | None)
     }

@@ -215,6 +215,10 @@ fn reached(record: &Record) -> u64 {
     }
 }
 
+fn was_over(limit: Limit, next: Option<&Record>, present: u64) -> bool {
+    limit.over_at <= next.map_or(present, reached)
+}
+
 impl Following {
     /// Lets a stopped thread wait for its turn.
     pub(super) fn hold(&mut self, tid: Tid, signo: i32, why: Why) {
@@ -231,8 +235,8 @@ impl Following {
         thread.turn = Turn::Going;
         self.given = Instant::now();
         match why {
-            Why::Moved => (self.turns, self.turn_given) = (self.turns + 1, self.given),
-            Why::RanOut => thread.looked = Some((self.turns, self.applied)),
+            Why::Moved => (self.turns, self.turn_given, self.looks) = (self.turns + 1, self.given, 0),
+            Why::RanOut => (thread.looked, self.looks) = (Some((self.turns, self.applied)), self.looks + 1),
         }
         sys::resume(tid, Resume::Sysemu, signo)
     }
@@ -292,11 +296,12 @@ impl Following {
     /// thread's next record is known. Says whether there was one.
     fn expire(&mut self, whom: impl Fn(&Thread, bool) -> bool) -> Result<bool> {
         let moved = Some((self.turns, self.applied));
-        let (due, present) = (&self.due, now().0);
+        // The leader's time ends with it.
+        let (due, present) = (&self.due, self.over.unwrap_or_else(|| now().0));
         let found = self.threads.iter_mut().find(|(_, thread)| {
             let over = match thread.turn {
                 Turn::Asleep { limit: Some(limit), ending: Ending::Open, .. } => {
-                    limit.over_at <= due.first_ordered_of(thread.slot).map_or(present, reached)
+                    was_over(limit, due.first_ordered_of(thread.slot), present)
                 }
                 _ => false,
             };
@@ -306,6 +311,11 @@ impl Following {
         (*ending, *seen) = (Ending::Expires, Seen::NotYet);
         sys::interrupt(*tid)?;
         Ok(true)
+    }
+
+    /// Says whether a wait's limit was over in the leader when its thread came to its next call, or is at `present`.
+    pub(super) fn is_over(&self, limit: Limit, slot: Slot, present: u64) -> bool {
+        was_over(limit, self.due.first_ordered_of(slot), present)
     }
 
     /// A thread stands at the entry of a call that it will wait in: its return is a stop as well.
@@ -397,7 +407,7 @@ impl Following {
     }
 
     /// Says whether a thread that was made has not reported its first stop yet.
-    fn is_giving_birth(&self, thread: &Thread) -> bool {
+    pub(super) fn is_giving_birth(&self, thread: &Thread) -> bool {
         match thread.state {
             State::Cloning { born: Some(born), .. } => {
                 !self.orphans.contains(&born) && !self.threads.contains_key(&born)
@@ -445,7 +455,7 @@ impl Following {
 
     /// Says whether a thread that waited in a call of its own is on its way out of it, and (if a time is given) its twin
     /// came to its next call before that: its stop comes by itself.
-    fn somebody_wakes(&mut self, process: &Process, before: Option<u64>) -> bool {
+    pub(super) fn somebody_wakes(&mut self, process: &Process, before: Option<u64>) -> bool {
         let unseen = |thread: &Thread| matches!(thread.turn, Turn::Asleep { seen: Seen::NotYet, .. });
         let counts = |thread: &Thread| {
             unseen(thread) && before.is_none_or(|at| self.comes_at(thread.slot).is_some_and(|comes| comes < at))

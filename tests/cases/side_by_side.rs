@@ -105,6 +105,26 @@ fn git_makes_a_history() {
 }
 
 #[test]
+fn scripts_are_executed_by_the_path_that_the_leader_gave() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let scripts = |dir: &Path| {
+        std::fs::create_dir(dir.join("sub")).unwrap();
+        std::fs::copy("/bin/sh", dir.join("sub/shell")).unwrap();
+        let script = |name: &str, text: &str| {
+            std::fs::write(dir.join(name), text).unwrap();
+            std::fs::set_permissions(dir.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        script("sub/configure", "#!/bin/sh\necho $0 $#; cd ..; ./next; exec ./none\n");
+        script("sub/own", "#!./shell\necho $0 by an interpreter that is found from here\n");
+        script("next", "#!/bin/sh -e\necho $0; cd sub; exec ../last x\n");
+        script("last", "#!/bin/cat\nwhat is in it\n");
+    };
+    let script = "cd sub && ./configure a b; echo $?; ./own; mkdir gone; cd gone; rmdir ../gone; /bin/echo still here";
+    follows_in(scripts, b"", &["bash", "-c", script]);
+    follows_in(scripts, b"", &["./next"]);
+}
+
+#[test]
 fn another_program_parts_and_nobody_sees_it() {
     let dir = tempfile::tempdir().unwrap();
     let expected = in_dir(dir.path()).natively(&["cat", "/etc/passwd"]);

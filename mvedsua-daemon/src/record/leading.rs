@@ -131,8 +131,8 @@ struct Thread {
     newborn: bool,
     /// At its last stop a signal was delivered, and these could be at once.
     deliverable: u64,
-    /// What the `execve` that it is in will execute, from the root.
-    program: Option<Bytes>,
+    /// What the `execve` that it is in will execute.
+    program: Option<processes::Target>,
     /// Signals that it is given at its next call.
     postponed: VecDeque<postponed::Postponed>,
 }
@@ -462,7 +462,7 @@ impl Leading {
             Treatment::Absent(_) => sys::set_number(tid, -1)?,
             Treatment::Exec(_) => {
                 if let Some(thread) = self.threads.get_mut(&tid) {
-                    thread.program = Some(processes::program(process.pid, &call.entry));
+                    thread.program = Some(processes::Target::of(process.pid, &call.entry));
                 }
             }
             _ => {}

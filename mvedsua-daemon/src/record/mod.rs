@@ -170,8 +170,11 @@ pub struct Succession {
 /// A program that was replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Executed {
-    /// The path from the root, without a NUL: the follower's working directory is not the leader's.
+    /// The path as the program gave it, without a NUL; from the root where it was relative to a descriptor.
     pub path: Bytes,
+    /// The leader's working directory at that time, from the root. A script is passed on to its interpreter by the path that the
+    /// program gave, so the follower must execute it from there.
+    pub directory: Bytes,
     /// What the kernel gave the new program for its secrets (`AT_RANDOM`, 16 bytes).
     pub random: [u8; 16],
 }
@@ -196,7 +199,7 @@ impl Record {
                 Event::Return(ret) => pieces(&ret.outputs),
                 Event::Signal(signal) => signal.siginfo.len(),
                 Event::Gap(gap) => gap.reason.len(),
-                Event::Executed(executed) => executed.path.len(),
+                Event::Executed(executed) => executed.path.len() + executed.directory.len(),
                 Event::Succession(new) => size_of_val(&*new.registrations) + size_of_val(&*new.threads),
                 Event::ThreadStarted { .. }
                 | Event::ThreadEnded

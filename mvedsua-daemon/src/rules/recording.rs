@@ -14,7 +14,7 @@ use super::{Descriptor, Direction};
 use crate::record::{Record, StreamId};
 
 const MAGIC: [u8; 8] = *b"MVEDREC\n";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// The longest frame that is believed.
 const MAX_FRAME: u32 = 1 << 30;
 

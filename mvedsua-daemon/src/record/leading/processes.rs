@@ -37,26 +37,40 @@ pub(crate) trait Streams: std::fmt::Debug + Send + Sync {
     fn open(&self) -> (StreamId, Stream);
 }
 
-/// Returns what an `execve` would execute, as a path from the root.
-pub(super) fn program(pid: Pid, entry: &CallEntry) -> Bytes {
-    let at = i64::from(entry.nr) == libc::SYS_execveat;
-    let path = entry.inputs.iter().find(|piece| piece.arg == u8::from(at)).map(|piece| piece.bytes.clone());
-    let path = path.unwrap_or_default();
-    let path = path.strip_suffix(b"\0").unwrap_or(&path);
-    if path.starts_with(b"/") {
-        return Bytes::copy_from_slice(path);
+/// What an `execve` would execute.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    path: Bytes,
+    directory: Bytes,
+}
+
+impl Target {
+    /// Looks at a call that is about to be made: the path as it is given, unless it is relative to a descriptor.
+    pub(super) fn of(pid: Pid, entry: &CallEntry) -> Target {
+        let at = i64::from(entry.nr) == libc::SYS_execveat;
+        let path = entry.inputs.iter().find(|piece| piece.arg == u8::from(at)).map(|piece| piece.bytes.clone());
+        let path = path.unwrap_or_default();
+        let path = path.strip_suffix(b"\0").map_or_else(|| path.clone(), Bytes::copy_from_slice);
+        let directory = linked(&format!("/proc/{pid}/cwd"));
+        let path = match entry.args[0] as i32 {
+            fd if at && fd != libc::AT_FDCWD && !path.starts_with(b"/") => {
+                let mut whole = linked(&format!("/proc/{pid}/fd/{fd}")).to_vec();
+                if !path.is_empty() {
+                    whole.push(b'/');
+                    whole.extend_from_slice(&path);
+                }
+                Bytes::from(whole)
+            }
+            _ => path,
+        };
+        Target { path, directory }
     }
-    let below = match entry.args[0] as i32 {
-        fd if at && fd != libc::AT_FDCWD => format!("/proc/{pid}/fd/{fd}"),
-        _ => format!("/proc/{pid}/cwd"),
-    };
-    let below = std::fs::read_link(below).unwrap_or_default();
-    let mut whole = std::os::unix::ffi::OsStringExt::into_vec(below.into_os_string());
-    if !path.is_empty() {
-        whole.push(b'/');
-        whole.extend_from_slice(path);
-    }
-    Bytes::from(whole)
+}
+
+/// Returns what a link of `/proc` points to; nothing where the process is gone.
+fn linked(link: &str) -> Bytes {
+    let target = std::fs::read_link(link).unwrap_or_default();
+    Bytes::from(std::os::unix::ffi::OsStringExt::into_vec(target.into_os_string()))
 }
 
 impl Leading {
@@ -151,9 +165,10 @@ impl Leading {
         let slot = thread.slot;
         process.become_single(tid, slot);
         if !self.failed {
-            let path = thread.program.take().unwrap_or_default();
             let random = secrets(process.pid)?;
-            self.stream.emit(slot, Event::Executed(Executed { path, random }));
+            if let Some(Target { path, directory }) = thread.program.take() {
+                self.stream.emit(slot, Event::Executed(Executed { path, directory, random }));
+            }
         }
         thread.state = State::Executed;
         self.threads.insert(tid, thread);

@@ -54,11 +54,14 @@ impl Forking {
     }
 }
 
-/// A thread that executes another program.
+/// A thread that executes another program: it goes to the leader's directory first, and executes it by the same path.
 #[derive(Debug)]
 pub(super) struct Executing {
     path: String,
+    directory: String,
     random: [u8; 16],
+    /// Set while it changes its directory: the call's own arguments, of which the first is the path.
+    moving: Option<[u64; 3]>,
     entered: bool,
     executed: bool,
 }
@@ -188,8 +191,23 @@ impl Following {
                 self.hold(tid, 0, Why::Moved);
                 self.advance(process)?;
             }
+            // Where it cannot go there a path from the root is executed all the same.
+            State::Executing(executing)
+                if executing.entered && executing.moving.is_some() && (ret == 0 || executing.path.starts_with('/')) =>
+            {
+                let mut regs = sys::get_regs(tid)?;
+                regs::undo_entry(&mut regs, libc::SYS_execve as u32);
+                if let Some(args) = executing.moving.take() {
+                    [regs.rdi, regs.rsi, regs.rdx] = args;
+                }
+                executing.entered = false;
+                sys::set_regs(tid, &regs)?;
+                sys::resume(tid, Resume::Syscall, 0)?;
+            }
             State::Executing(executing) if executing.entered && ret < 0 => {
-                let reason = format!("the follower could not execute {}: {}", executing.path, error(ret));
+                let Executing { path, directory, .. } = &**executing;
+                let what = if executing.moving.is_some() { "go to execute it to" } else { "be executed in" };
+                let reason = format!("the follower's {path} could not {what} {directory}: {}", error(ret));
                 self.fails(process, slot, reason);
             }
             State::Alike { call, ret, entered: true } => {
@@ -238,22 +256,26 @@ impl Following {
         call: &Call,
         executed: &Executed,
     ) -> Result<Applied> {
-        let path = String::from_utf8_lossy(&executed.path).into_owned();
-        if executed.path.len() >= PATH_MAX {
-            let kind = DivergenceKind::Gap { reason: format!("the path of the program is too long: {path}") };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (path, directory) = (text(&executed.path), text(&executed.directory));
+        if executed.path.len() >= PATH_MAX || executed.directory.len() >= PATH_MAX {
+            let kind =
+                DivergenceKind::Gap { reason: format!("the path of the program is too long: {directory}/{path}") };
             let slot = process.slot(tid).unwrap_or(Slot(0));
             return Ok(Applied::Diverged(Box::new(self.describe(slot, kind, None, Some(call)))));
         }
         let place = self.scratch(process, tid);
+        let below = place + PATH_MAX as u64;
         process.memory.write(place, &[&executed.path[..], b"\0"].concat())?;
+        process.memory.write(below, &[&executed.directory[..], b"\0"].concat())?;
         let mut regs = sys::get_regs(tid)?;
-        regs::undo_entry(&mut regs, libc::SYS_execve as u32);
-        if i64::from(call.nr) == libc::SYS_execveat {
-            (regs.rsi, regs.rdx) = (call.args[2], call.args[3]);
-        }
-        regs.rdi = place;
+        let at = usize::from(i64::from(call.nr) == libc::SYS_execveat);
+        let moving = Some([place, call.args[1 + at], call.args[2 + at]]);
+        regs::undo_entry(&mut regs, libc::SYS_chdir as u32);
+        regs.rdi = below;
         sys::set_regs(tid, &regs)?;
-        let executing = Executing { path, random: executed.random, entered: false, executed: false };
+        let random = executed.random;
+        let executing = Executing { path, directory, random, moving, entered: false, executed: false };
         self.go(tid, Resume::Syscall, State::Executing(Box::new(executing)))?;
         Ok(Applied::Done)
     }

@@ -5,7 +5,7 @@ use harness::guests::Guest;
 use harness::guests::rehearsal::{Rehearsal, STEP_LIMIT};
 use harness::process::alive;
 use harness::snapshot::Snapshot;
-use mvedsua_daemon::update::SessionEvent;
+use mvedsua_daemon::update::{FailureKind, SessionEvent};
 
 /// A guest with a session.
 struct Pair {
@@ -225,6 +225,42 @@ fn who_leads_a_session_with_a_terminal_is_not_promoted() {
 #[test]
 fn who_waits_to_be_told_of_a_message_is_not_promoted() {
     not_promoted("notify", "mq_notify");
+}
+
+/// Plays one round with a word of its own.
+fn round_with(pair: &mut Pair, word: &str) {
+    pair.round += 1;
+    pair.guest.round(pair.round, word).unwrap();
+}
+
+/// Waits until an exchange that was asked for has been tried, and is not done.
+fn not_exchanged_yet(pair: &mut Pair) {
+    let mut reports = 0;
+    pair.session()
+        .wait_counters("attempts to exchange the versions", |_| {
+            reports += 1;
+            reports > 5
+        })
+        .unwrap();
+}
+
+#[test]
+fn who_has_children_is_promoted_when_it_has_waited_for_them() {
+    let mut pair = Pair::start("bound");
+    round_with(&mut pair, "child");
+    pair.compared_rounds("validating");
+    pair.session().ask("promote").unwrap();
+    not_exchanged_yet(&mut pair);
+    round_with(&mut pair, "collect");
+    pair.wait("the promotion", |event| matches!(event, SessionEvent::Promoted { .. }));
+    round_with(&mut pair, "child");
+    pair.compared_rounds("updated");
+    pair.session().ask("rollback").unwrap();
+    pair.wait("the request", |event| matches!(event, SessionEvent::Failed(FailureKind::Asked(_))));
+    not_exchanged_yet(&mut pair);
+    round_with(&mut pair, "collect");
+    pair.wait("the rollback", |event| matches!(event, SessionEvent::RolledBack { .. }));
+    pair.end();
 }
 
 #[test]

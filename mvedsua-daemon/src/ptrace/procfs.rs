@@ -77,6 +77,17 @@ pub fn process_of(tid: Tid) -> Option<Pid> {
     field(&status, "Tgid:")?.parse().ok().map(Pid)
 }
 
+/// Returns the children of a process that it has not waited for, whichever of its threads has made them.
+pub fn children(pid: Pid) -> Result<Vec<Pid>> {
+    let mut children = Vec::new();
+    for tid in tasks(pid)? {
+        // A thread that has ended meanwhile has passed its children on to another.
+        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/task/{tid}/children")) else { continue };
+        children.extend(text.split_whitespace().filter_map(|child| child.parse().ok().map(Pid)));
+    }
+    Ok(children)
+}
+
 /// One open descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {

@@ -394,7 +394,8 @@ fn of_children(pid: i32) -> Option<Finding> {
     if children.is_empty() {
         return None;
     }
-    let remedy = "they run on unobserved; what the server does with them is recorded like everything else";
+    let remedy =
+        "they run on unobserved; a promotion waits until the server has waited for all of them, since nobody else can";
     Some(warn("children", format!("it has child processes: {children:?}"), remedy))
 }
 

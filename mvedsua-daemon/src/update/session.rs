@@ -44,7 +44,7 @@ use crate::replay::following::{self, Following, Silence, Tally};
 use crate::rules::Direction;
 use begin::{begin, log_config};
 use clock::Clock;
-use exchange::Exchange;
+use exchange::{Children, Exchange};
 use reconciling::{end_recording, reconcile, record};
 
 /// What tracer threads report to their session.
@@ -350,7 +350,8 @@ impl Running<'_> {
         match self.stage {
             Stage::Outdated => End::Undo,
             Stage::Updated => {
-                let exchanged = self.exchange_soon(self.options.step_timeout * ROLLBACK_STEPS);
+                let within = self.options.step_timeout * ROLLBACK_STEPS;
+                let exchanged = self.exchange_soon(within, Children::AwaitedFor(within / 2));
                 self.went_back(exchanged.map(drop))
             }
         }
@@ -380,7 +381,7 @@ impl Running<'_> {
         self.parted = true;
         let ready = self.follow.ask(|core| with_following(core, |following, process, _| following.go_own_way(process)));
         let exchanged = match ready {
-            Ok(()) => self.exchange(hold, TAKE_OVER_LIMIT),
+            Ok(()) => self.exchange(hold, TAKE_OVER_LIMIT, Children::Abandoned),
             Err(error) => Err(error.into()),
         };
         self.went_back(exchanged.map(drop))
@@ -451,7 +452,7 @@ impl Running<'_> {
 
     /// t4: returns how the session ends if the attempt ends it.
     fn promote(&mut self) -> Option<End> {
-        match self.exchange_soon(self.options.step_timeout * PROMOTION_STEPS) {
+        match self.exchange_soon(self.options.step_timeout * PROMOTION_STEPS, Children::Awaited) {
             Ok((descriptors, pause)) => {
                 self.stage = Stage::Updated;
                 let pause_us = pause.as_micros() as u64;
@@ -475,7 +476,7 @@ impl Running<'_> {
     /// A thread of the leader stands before a signal that would end it: the follower takes over from there.
     fn take_over(&mut self, slot: Slot, signo: i32) -> End {
         tracing::warn!(slot = slot.0, signo, "the leader crashed");
-        match self.exchange(Hold::AtCalls, TAKE_OVER_LIMIT) {
+        match self.exchange(Hold::AtCalls, TAKE_OVER_LIMIT, Children::Abandoned) {
             Ok(_) => {
                 self.stage = match self.stage {
                     Stage::Outdated => Stage::Updated,

@@ -28,6 +28,17 @@ impl std::fmt::Display for Exchange {
     }
 }
 
+/// What an exchange means for children of the version that leads, which only that version can wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Children {
+    /// There is none before it has waited for them.
+    Awaited,
+    /// They are waited for that long.
+    AwaitedFor(Duration),
+    /// The version that leads is to lead no longer, whatever becomes of them.
+    Abandoned,
+}
+
 pub(super) enum Waited {
     TimedOut(String),
     Interrupted(Notice),
@@ -61,16 +72,27 @@ impl Running<'_> {
 
     /// Exchanges the versions. An attempt whose pause would be too long is abandoned and made again a little later; while
     /// the follower is not close enough for that, the leader is held back.
-    pub(super) fn exchange_soon(&mut self, within: Duration) -> std::result::Result<(u32, Duration), Exchange> {
-        let deadline = Instant::now() + within;
+    pub(super) fn exchange_soon(
+        &mut self,
+        within: Duration,
+        children: Children,
+    ) -> std::result::Result<(u32, Duration), Exchange> {
+        let asked = Instant::now();
+        let deadline = asked + within;
         let mut close = MAX_BACKLOG;
         let outcome = loop {
             let begun = Instant::now();
             let behind = self.behind();
+            let children = match children {
+                Children::AwaitedFor(time) if asked.elapsed() >= time => Children::Abandoned,
+                other => other,
+            };
             let attempt = if behind > close {
                 Err(Exchange::Abandoned(format!("the follower is {behind} records behind; {close} are close enough")))
             } else {
-                self.exchange(Hold::AtCalls, self.options.pause_limit)
+                // Nobody is stopped for what can be seen without.
+                self.without_children(children)
+                    .and_then(|()| self.exchange(Hold::AtCalls, self.options.pause_limit, children))
             };
             match attempt {
                 Ok(descriptors) => break Ok((descriptors, begun.elapsed())),
@@ -126,9 +148,14 @@ impl Running<'_> {
     }
 
     /// Swaps leader and follower: holds, drains, moves the kernel's state, commits, changes the roles.
-    pub(super) fn exchange(&mut self, hold: Hold, limit: Duration) -> std::result::Result<u32, Exchange> {
+    pub(super) fn exchange(
+        &mut self,
+        hold: Hold,
+        limit: Duration,
+        children: Children,
+    ) -> std::result::Result<u32, Exchange> {
         self.lead.ask(move |core| with_leading(core, move |leading, process, _| leading.hold(process, hold)))?;
-        let drained = self.hold_and_drain(limit);
+        let drained = self.hold_and_drain(limit).and_then(|()| self.without_children(children));
         if let Err(reason) = drained {
             self.go_on();
             return Err(reason);
@@ -138,6 +165,25 @@ impl Running<'_> {
             Err(error) => {
                 self.go_on();
                 Err(Exchange::Abandoned(error.to_string()))
+            }
+        }
+    }
+
+    /// Says why the leader cannot be exchanged yet. A child can be waited for by its parent alone, and the kernel has no way to
+    /// give it another: the version that takes over would be told that it has no such child, and what it does when the child
+    /// has ended (a server that dumps its data in a child, for one) would never be done.
+    fn without_children(&self, children: Children) -> std::result::Result<(), Exchange> {
+        if children == Children::Abandoned {
+            return Ok(());
+        }
+        let mut left = procfs::children(self.leader)?;
+        left.retain(|child| *child != self.follower);
+        match left.len() {
+            0 => Ok(()),
+            count => {
+                let (pid, first) = (self.leader, left[0]);
+                let what = format!("process {pid} has {count} children that it has not waited for, such as {first}");
+                Err(Exchange::Abandoned(format!("{what}; another process cannot wait for them in its place")))
             }
         }
     }

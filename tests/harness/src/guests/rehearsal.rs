@@ -106,7 +106,7 @@ impl Rehearsal {
     }
 
     /// Waits until progress shows what is wanted; a failure on the way is an error.
-    pub fn wait_counters(&mut self, what: &str, wanted: impl Fn(&Counters) -> bool) -> Result<()> {
+    pub fn wait_counters(&mut self, what: &str, mut wanted: impl FnMut(&Counters) -> bool) -> Result<()> {
         let end = Instant::now() + STEP_LIMIT;
         while Instant::now() < end {
             match self.events.recv_timeout(Duration::from_secs(1)) {

@@ -4,6 +4,7 @@
 //! [`record::Record`]s into a log, a replayer makes the follower live through them, [`compare`] says where they part,
 //! and [`lifecycle`] decides what follows from it.
 
+mod allocator;
 pub mod cli;
 pub mod compare;
 pub mod control;

@@ -28,12 +28,14 @@ mod words;
 use clap::Parser as _;
 
 use self::args::{Cli, Verb};
+use crate::allocator;
 use crate::control::Code;
 use crate::control::protocol::Problem;
 
 /// Runs the command line and returns the exit code.
 #[must_use]
 pub fn run() -> u8 {
+    allocator::bound();
     let cli = Cli::parse();
     if let Verb::Run(args) = &cli.verb {
         return run::run(&cli, args);

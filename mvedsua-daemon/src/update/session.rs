@@ -27,6 +27,7 @@ use super::process::{Process, Zombie, park_all};
 use super::recover;
 use super::tracer::{Core, Role, Tracer};
 use super::{Command, Counters, FailureKind, OnParting, Options, SessionEvent};
+use crate::allocator;
 use crate::compare::{Divergence, DivergenceKind};
 use crate::log::{self, Gauge};
 use crate::promote::pending::{Pending, Twins};
@@ -129,7 +130,8 @@ impl Session {
             .name("mvedsua-session".into())
             .spawn(move || {
                 run(pid, options, &inbox, &outbox);
-                give_memory_back();
+                // Logs, tables and what lies between them.
+                allocator::give_back();
             })
             .map_err(|source| Error::Proc { path: "starting thread mvedsua-session".into(), source })?;
         Ok(Session { commands: Some(commands), events, join: Some(join) })
@@ -217,13 +219,6 @@ fn engine(error: &Error) -> FailureKind {
             FailureKind::Engine(error.to_string())
         }
     }
-}
-
-/// Returns to the kernel what the session no longer needs. A log passes from one thread to another, and each thread's part of
-/// the allocator keeps the most that it ever held; over many updates the daemon would seem to grow.
-fn give_memory_back() {
-    // SAFETY: takes an integer; the allocator locks what it looks at.
-    unsafe { libc::malloc_trim(0) };
 }
 
 fn run(pid: Pid, options: Options, commands: &Receiver<Command>, events: &Sender<SessionEvent>) {

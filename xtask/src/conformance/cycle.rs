@@ -149,6 +149,11 @@ impl Updates {
         }
     }
 
+    /// Returns how many updates are over, whatever became of them.
+    pub(super) fn all(&self) -> u32 {
+        self.done + self.went_back + self.failed.values().sum::<u32>()
+    }
+
     pub(super) fn retries(&self) -> u32 {
         self.retried.values().sum()
     }

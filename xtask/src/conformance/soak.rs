@@ -2,11 +2,10 @@
 //! as one likes. No client may notice, and the daemon may not grow.
 //!
 //! It goes in rounds: in each, every server goes through one update, at the same time as the others; most are confirmed, some
-//! are rolled back before the promotion or after it. Between two rounds nothing is under way, and the daemon is looked at. The
-//! first third of the time is for warming up: until then buffers, caches and the history find their size. Of what follows, the
-//! median of the last quarter is held against that of the first. Memory may differ by a twentieth and a megabyte, which is
-//! what the allocator's scatter comes to; descriptors and threads may not be more. No zombie, no entry in the journal and
-//! nothing in the spill folder may be there between two rounds.
+//! are rolled back before the promotion or after it. Between two rounds nothing is under way, and the daemon is looked at;
+//! [`verdict`] says what it may have by then.
+
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,6 +20,7 @@ use harness::server::Server;
 use harness::wait::try_wait_for;
 use serde::Serialize;
 
+use self::verdict::{Look, Verdict};
 use super::cycle::{self, Course, Ended, Updates, Wishes};
 use super::servers::{alone, served};
 use super::table::{self, Lean};
@@ -56,18 +56,6 @@ struct Served {
     server: Server,
 }
 
-/// The daemon between two rounds.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Look {
-    seconds: f64,
-    resident_kib: u64,
-    descriptors: u64,
-    threads: u64,
-    zombies: u64,
-    /// Entries of the journal and spill files.
-    left: u64,
-}
-
 #[derive(Debug, Serialize)]
 struct Row {
     server: &'static str,
@@ -82,9 +70,7 @@ struct Report<'a> {
     conformance: &'static str,
     rounds: usize,
     rows: &'a [Row],
-    /// After warming up, and at the end.
-    early: Look,
-    late: Look,
+    verdict: Verdict,
     faults: &'a [String],
 }
 
@@ -99,7 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let daemon = Daemon::prepare(&binary)?;
     let mut faults = Vec::new();
     let looks = soak(&daemon, &mut servers, Duration::from_secs(60 * args.minutes), &mut faults)?;
-    let (early, late) = judge(&looks, &mut faults)?;
+    let verdict = verdict::judge(&looks, &mut faults)?;
     let mut rows = Vec::new();
     for served in servers {
         let summaries: Vec<Summary> = served.clients.into_iter().map(Clients::stop).collect();
@@ -114,9 +100,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         faults.extend(errors.map(|failure| format!("a client of {}: {failure}", row.server)));
         rows.push(row);
     }
-    print(&rows, looks.len(), early, late);
+    print(&rows, looks.len(), &verdict);
     if args.json {
-        let report = Report { conformance: "soak", rounds: looks.len(), rows: &rows, early, late, faults: &faults };
+        let report = Report { conformance: "soak", rounds: looks.len(), rows: &rows, verdict, faults: &faults };
         println!("{}", serde_json::to_string(&report).context("the report as JSON")?);
     }
     for fault in &faults {
@@ -156,7 +142,8 @@ fn soak(daemon: &Daemon, servers: &mut [Served], long: Duration, faults: &mut Ve
         for error in outcomes.into_iter().filter_map(Result::err) {
             faults.push(format!("round {round}: {error:#}"));
         }
-        looks.push(look(daemon, begun, looks.last())?);
+        let updates = servers.iter().map(|served| u64::from(served.updates.all())).sum();
+        looks.push(Look { updates, ..look(daemon, begun, looks.last())? });
         if !faults.is_empty() {
             break;
         }
@@ -211,6 +198,7 @@ fn look_at(daemon: &Daemon, pid: i32, begun: Instant) -> Result<Look> {
     let zombies = process::all().iter().filter(|stat| stat.state == 'Z' && stat.parent == pid).count() as u64;
     Ok(Look {
         seconds: begun.elapsed().as_secs_f64(),
+        updates: 0,
         resident_kib: field("VmRSS:"),
         descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count() as u64,
         threads: threads(pid)?,
@@ -245,48 +233,7 @@ fn retries(daemon: &Daemon) -> Result<BTreeMap<(String, String), u32>> {
     Ok(counted)
 }
 
-/// Holds the end of the soak against what was there after warming up.
-fn judge(looks: &[Look], faults: &mut Vec<String>) -> Result<(Look, Look)> {
-    let warm = &looks[looks.len() / 3..];
-    let quarter = warm.len().div_ceil(4);
-    ensure!(quarter > 0, "there was no round");
-    let (early, late) = (median(&warm[..quarter]), median(&warm[warm.len() - quarter..]));
-    if late.resident_kib > early.resident_kib + early.resident_kib / 20 + 1024 {
-        faults.push(format!("the daemon's memory grew from {} to {} KiB", early.resident_kib, late.resident_kib));
-    }
-    if late.descriptors > early.descriptors {
-        faults.push(format!("the daemon's descriptors grew from {} to {}", early.descriptors, late.descriptors));
-    }
-    if late.threads > early.threads {
-        faults.push(format!("the daemon's threads grew from {} to {}", early.threads, late.threads));
-    }
-    if let Some(look) = looks.iter().find(|look| look.zombies > 0 || look.left > 0) {
-        faults.push(format!(
-            "after {:.0} s the daemon had {} zombies, and {} files of updates that were over",
-            look.seconds, look.zombies, look.left
-        ));
-    }
-    Ok((early, late))
-}
-
-/// The median of each number by itself.
-fn median(looks: &[Look]) -> Look {
-    let of = |number: fn(&Look) -> u64| {
-        let mut numbers: Vec<u64> = looks.iter().map(number).collect();
-        numbers.sort_unstable();
-        numbers[numbers.len() / 2]
-    };
-    Look {
-        seconds: looks[looks.len() / 2].seconds,
-        resident_kib: of(|look| look.resident_kib),
-        descriptors: of(|look| look.descriptors),
-        threads: of(|look| look.threads),
-        zombies: of(|look| look.zombies),
-        left: of(|look| look.left),
-    }
-}
-
-fn print(rows: &[Row], rounds: usize, early: Look, late: Look) {
+fn print(rows: &[Row], rounds: usize, verdict: &Verdict) {
     let heads = [
         ("server", Lean::Left),
         ("updated", Lean::Right),
@@ -329,40 +276,10 @@ fn print(rows: &[Row], rounds: usize, early: Look, late: Look) {
             look.threads.to_string(),
         ]
     };
-    println!("{}", table::render(&heads, &[cells("warm", early), cells("at the end", late)]));
-    println!("{rounds} rounds");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn looks(memory: impl Fn(u64) -> u64, descriptors: impl Fn(u64) -> u64) -> Vec<Look> {
-        let look = |round: u64| Look {
-            seconds: round as f64,
-            resident_kib: memory(round),
-            descriptors: descriptors(round),
-            threads: 5,
-            zombies: 0,
-            left: 0,
-        };
-        (0..100).map(look).collect()
-    }
-
-    fn faults(looks: &[Look]) -> Vec<String> {
-        let mut faults = Vec::new();
-        judge(looks, &mut faults).expect("there are rounds");
-        faults
-    }
-
-    #[test]
-    fn scatter_and_warming_up_are_no_growth() {
-        assert!(faults(&looks(|round| 10_000 + 2_000 * round.min(20) + round % 7 * 100, |_| 20)).is_empty());
-    }
-
-    #[test]
-    fn growth_is_found() {
-        assert_eq!(faults(&looks(|round| 10_000 + 100 * round, |_| 20)).len(), 1);
-        assert_eq!(faults(&looks(|_| 10_000, |round| 20 + round / 20)).len(), 1);
-    }
+    println!("{}", table::render(&heads, &[cells("warm", verdict.early), cells("at the end", verdict.late)]));
+    let updates = verdict.updates;
+    println!(
+        "{rounds} rounds; memory grew by {:.2} KiB an update in the last {updates} updates",
+        verdict.kib_an_update
+    );
 }

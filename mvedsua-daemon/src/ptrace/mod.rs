@@ -103,7 +103,10 @@ impl Error {
         match self {
             Error::Request { source, .. } | Error::Memory { source, .. } => source.raw_os_error() == Some(libc::ESRCH),
             Error::Ended { .. } => true,
-            Error::Proc { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            // Some of a zombie's files are there and say that the process is not.
+            Error::Proc { source, .. } => {
+                source.kind() == std::io::ErrorKind::NotFound || source.raw_os_error() == Some(libc::ESRCH)
+            }
             Error::Injected { .. } | Error::Unsupported(_) | Error::TimedOut { .. } => false,
         }
     }

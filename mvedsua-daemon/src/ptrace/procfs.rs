@@ -178,6 +178,13 @@ pub fn start_time(pid: Pid) -> Result<u64> {
     Ok(stat_field(pid, 22)?.and_then(|value| value.parse().ok()).unwrap_or(0))
 }
 
+/// Says whether a process has a thread that has not ended. A zombie has none, though its number is taken still.
+#[must_use]
+pub fn lives(pid: Pid) -> bool {
+    let threads = tasks(pid).unwrap_or_default();
+    threads.into_iter().any(|tid| state(pid, tid).is_some_and(|state| !matches!(state, 'Z' | 'X')))
+}
+
 /// Returns the parent of a process.
 pub fn parent(pid: Pid) -> Result<Pid> {
     Ok(Pid(stat_field(pid, 4)?.and_then(|value| value.parse().ok()).unwrap_or(0)))

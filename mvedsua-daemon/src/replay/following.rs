@@ -266,6 +266,8 @@ pub(crate) struct Following {
     applying: Option<applying::Applying>,
     /// Threads that ended and may have records still.
     gone: BTreeSet<Slot>,
+    /// The whole process is ending, as the leader's did.
+    leaving: bool,
     ended: bool,
     /// Set once the follower goes on although it has parted from the leader.
     parted: Option<Parted>,
@@ -313,6 +315,7 @@ impl Following {
             orphans: Vec::new(),
             applying: None,
             gone: BTreeSet::new(),
+            leaving: false,
             ended: false,
             parted: None,
             births: Vec::new(),
@@ -629,7 +632,8 @@ impl Following {
         if !thread.last_record_seen {
             self.gone.insert(thread.slot);
         }
-        if matches!(thread.state, State::Exiting) || self.finished.is_some() || self.is_executing() {
+        let expected = matches!(thread.state, State::Exiting) || self.leaving;
+        if expected || self.finished.is_some() || self.is_executing() {
             return;
         }
         let kind = DivergenceKind::Gone { status: stop.to_string() };

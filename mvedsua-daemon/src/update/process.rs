@@ -397,7 +397,9 @@ pub(crate) fn park(inbox: &Inbox, pid: Pid, tids: &[Tid], limit: Duration) -> Re
     }
     let deadline = Instant::now() + limit;
     let mut rung = false;
-    for (number, tid) in tids.iter().enumerate() {
+    // The first thread of a process that ends is told of last, when all others have been waited for, ptrace(2).
+    let (main, others): (Vec<Tid>, Vec<Tid>) = tids.iter().partition(|tid| **tid == pid.main());
+    for (number, tid) in others.iter().chain(&main).enumerate() {
         let gone = |status: String| match *tid == pid.main() {
             true => Err(Error::Ended { tid: *tid, status, doing: "stopping its threads".into() }),
             false => Ok(()),
@@ -474,4 +476,32 @@ pub(crate) fn unpark(parked: &BTreeMap<Tid, Parked>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_process_of_two_threads_that_is_killed_has_ended() {
+        let program = "import threading; threading.Thread(target=threading.Event().wait).start()";
+        let mut child = Command::new("python3").args(["-c", program]).spawn().expect("python3 starts");
+        let pid = Pid(child.id() as i32);
+        let deadline = Instant::now() + LIMIT;
+        while procfs::tasks(pid).expect("it runs").len() < 2 {
+            assert!(Instant::now() < deadline, "its second thread did not start");
+            std::thread::yield_now();
+        }
+        let inbox = Inbox::new();
+        let tids = seize_all(pid, sys::OPTIONS_LEADER).expect("it can be traced");
+        child.kill().expect("it can be killed");
+        let error = park(&inbox, pid, &tids, LIMIT).expect_err("nobody stops any more");
+        assert!(matches!(error, Error::Ended { .. }), "{error}");
+        // Whoever traces a child has waited for it.
+        let _ = child.wait();
+    }
 }

@@ -228,10 +228,11 @@ fn run(pid: Pid, options: Options, commands: &Receiver<Command>, events: &Sender
         Ok(mut running) => running.serve(commands),
         Err(error) => {
             tell(SessionEvent::Failed(engine(&error)));
-            match procfs::start_time(pid) {
-                Ok(_) => tell(SessionEvent::RolledBack { leader: pid.0 }),
-                Err(_) => tell(SessionEvent::TargetEnded { status: "the process is gone".into() }),
-            }
+            tell(if procfs::lives(pid) {
+                SessionEvent::RolledBack { leader: pid.0 }
+            } else {
+                SessionEvent::TargetEnded { status: "the process is gone".into() }
+            });
         }
     }
 }
@@ -291,9 +292,10 @@ impl Running<'_> {
             Err(error) => {
                 tracing::error!(%error, "ending the session");
                 self.tell(SessionEvent::Failed(FailureKind::Engine(error.to_string())));
-                self.tell(match procfs::start_time(self.leader) {
-                    Ok(_) => SessionEvent::RolledBack { leader: self.leader.0 },
-                    Err(gone) => SessionEvent::TargetEnded { status: gone.to_string() },
+                self.tell(if procfs::lives(self.leader) {
+                    SessionEvent::RolledBack { leader: self.leader.0 }
+                } else {
+                    SessionEvent::TargetEnded { status: "the process is gone".into() }
                 });
             }
         }

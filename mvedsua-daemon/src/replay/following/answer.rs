@@ -268,6 +268,7 @@ impl Following {
             }
             (Treatment::Row(row), None) if row.class == Class::Both => {
                 self.own_locks(process, tid);
+                self.leaving |= i64::from(row.nr) == libc::SYS_exit_group;
                 self.make(tid, call.nr, State::Exiting)?;
                 Ok(Applied::Done)
             }

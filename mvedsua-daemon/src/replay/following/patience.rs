@@ -139,8 +139,17 @@ impl Following {
             _ => None,
         };
         let waiting: Vec<(Tid, Box<Call>)> = self.threads.iter().filter_map(asks).collect();
+        if waiting.is_empty() {
+            return Ok(false);
+        }
+        // A leader's thread that was seen to sleep may have come there since the log was read, and told what it knows.
+        while self.fetch() {}
         let mut answered = false;
         for (tid, call) in waiting {
+            if self.threads.get(&tid).is_some_and(|thread| self.due.first_of(thread.slot).is_some()) {
+                answered = true;
+                continue;
+            }
             answered |= if elastic::asks_duration(call.nr, &call.args) || elastic::lets_in(call.nr) {
                 self.improvise(process, tid, &call)?
             } else {

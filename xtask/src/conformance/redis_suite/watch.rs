@@ -7,12 +7,12 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::daemon::Daemon;
+use harness::daemon::{Daemon, Output};
 use harness::process::{self, Stat};
 use harness::stand::{SINGLE, code};
 use serde::Serialize;
 
-use super::super::cycle;
+use super::super::cycle::{self, Course};
 use super::UNIT_LIMIT;
 
 /// Updates at the same time.
@@ -20,12 +20,16 @@ const AT_ONCE: usize = 2;
 /// How long an update may wait for something to compare.
 const PATIENCE: &str = "5s";
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// How long a promotion is waited for, which waits for the server's children: some tests have one that lives long.
+const PROMOTION_LIMIT: Duration = Duration::from_secs(15);
 /// How long a server has run when it is updated for the first time: until it listens.
-const FIRST_AFTER: Duration = Duration::from_millis(300);
+const FIRST_AFTER: Duration = Duration::from_millis(100);
 /// How often the session is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The exit code of an update that had too little to compare.
 const INCONCLUSIVE: i32 = 12;
+/// How far the updates of a server go, in turn. Most go all the way.
+const COURSES: [Course; 5] = [Course::There, Course::There, Course::Rehearsed, Course::There, Course::ThereAndBack];
 
 /// What became of the servers of a session.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -33,12 +37,27 @@ pub(super) struct Watched {
     pub(super) servers: u32,
     /// Updates that were promoted and confirmed.
     pub(super) updated: u32,
+    /// Updates that were rolled back because that was asked for, before their promotion or after it.
+    pub(super) went_back: u32,
     /// Updates whose server ended before they did.
     pub(super) ended: u32,
-    /// Updates during which nothing was asked of the server.
+    /// Updates during which too little was asked of the server.
     pub(super) idle: u32,
     /// Updates that were undone, by what the daemon says.
     pub(super) undone: BTreeMap<String, u32>,
+}
+
+impl Watched {
+    pub(super) fn add(&mut self, other: Watched) {
+        self.servers += other.servers;
+        self.updated += other.updated;
+        self.went_back += other.went_back;
+        self.ended += other.ended;
+        self.idle += other.idle;
+        for (cause, count) in other.undone {
+            *self.undone.entry(cause).or_default() += count;
+        }
+    }
 }
 
 pub(super) struct Watch<'a> {
@@ -51,6 +70,7 @@ pub(super) struct Watch<'a> {
 
 enum Ended {
     Updated(i32),
+    WentBack,
     Gone,
     Idle,
     Undone(String),
@@ -61,6 +81,9 @@ struct Known {
     present: i32,
     /// When its next update is due; `None` while one is under way.
     due: Option<Instant>,
+    updates: usize,
+    /// Those of its processes that have taken over: when their parents have ended they are children of ours.
+    ours: Vec<i32>,
 }
 
 impl Watch<'_> {
@@ -80,19 +103,21 @@ impl Watch<'_> {
                         server.due = Some(Instant::now() + self.every);
                         if let Ended::Updated(leader) = ended {
                             server.present = leader;
+                            server.ours.push(leader);
                         }
                     }
                     match ended {
                         Ended::Updated(_) => watched.updated += 1,
+                        Ended::WentBack => watched.went_back += 1,
                         Ended::Gone => watched.ended += 1,
                         Ended::Idle => watched.idle += 1,
                         Ended::Undone(words) => *watched.undone.entry(cycle::cause(&words)).or_default() += 1,
                     }
                 }
                 process::reap(self.session);
-                // One that took over is our child: the suite waits until its number is free.
-                for server in known.values() {
-                    process::reap(server.present);
+                // The suite waits until the number of a server that was ended is free.
+                for server in known.values_mut() {
+                    server.ours.retain(|pid| process::reap(*pid).is_none() && process::stat(*pid).is_some());
                 }
                 let members = process::session(self.session);
                 if !process::alive(self.session) && under_way == 0 {
@@ -102,19 +127,22 @@ impl Watch<'_> {
                 for server in servers(&members) {
                     known.entry(server).or_insert_with(|| {
                         watched.servers += 1;
-                        Known { present: server, due: Some(Instant::now() + FIRST_AFTER) }
+                        Known { present: server, due: Some(Instant::now() + FIRST_AFTER), updates: 0, ours: Vec::new() }
                     });
                 }
                 let now = Instant::now();
                 for (first, server) in &mut known {
                     let alive = members.iter().any(|member| member.pid == server.present);
-                    if under_way < AT_ONCE && alive && server.due.is_some_and(|due| now >= due) {
+                    let due = server.due.is_some_and(|due| now >= due);
+                    if under_way < AT_ONCE && alive && due && !self.is_stopped(*first, server.present) {
+                        let course = COURSES[server.updates % COURSES.len()];
                         server.due = None;
+                        server.updates += 1;
                         under_way += 1;
                         let (first, present, sender) = (*first, server.present, sender.clone());
                         scope.spawn(move || {
                             // The receiver is gone only where something else has failed.
-                            let _ = sender.send((first, self.update(first, present)));
+                            let _ = sender.send((first, self.update(first, present, course)));
                         });
                     }
                 }
@@ -124,26 +152,39 @@ impl Watch<'_> {
         Ok(watched)
     }
 
-    fn update(&self, first: i32, pid: i32) -> Result<Ended> {
+    fn update(&self, first: i32, pid: i32, course: Course) -> Result<Ended> {
         let text = pid.to_string();
-        let asked = ["update", &text, "--to", "self", "--promote", "manual", "--confirm", "manual", "--soak", "300ms"];
-        let evidence = ["--min-calls", "20", "--min-outputs", "5", "--timeout", PATIENCE, "--wait"];
+        let asked = ["update", &text, "--to", "self", "--promote", "manual", "--confirm", "manual", "--soak", "50ms"];
+        let evidence = ["--min-calls", "10", "--min-outputs", "3", "--timeout", PATIENCE, "--wait"];
         let validated = self.daemon.run_for(&[&asked[..], &evidence[..]].concat(), COMMAND_LIMIT)?;
         match validated.code {
             code::DONE => {}
             code::TIMED_OUT | INCONCLUSIVE => return Ok(Ended::Idle),
             _ => return self.not_updated(pid, &cycle::words(&validated)),
         }
-        let promoted = self.daemon.run_for(&["promote", &text], COMMAND_LIMIT)?;
+        if course == Course::Rehearsed || self.is_stopped(first, pid) {
+            return self.go_back(pid);
+        }
+        let changing = self.changing(first)?;
+        let promoted = self.daemon.run_for(&["promote", &text], PROMOTION_LIMIT);
+        let promoted = promoted.unwrap_or_else(|_| Output {
+            code: code::TIMED_OUT,
+            stdout: String::new(),
+            stderr: format!("no promotion within {PROMOTION_LIMIT:?}"),
+        });
         if promoted.code != code::DONE {
             let _ = self.daemon.run_for(&["rollback", &text], COMMAND_LIMIT)?;
             return self.not_updated(pid, &cycle::words(&promoted));
         }
         let Some(status) = self.daemon.status(pid)? else { return Ok(Ended::Gone) };
         let leader = status.leader;
+        if course == Course::ThereAndBack {
+            return self.go_back(pid);
+        }
         if leader != pid && process::alive(leader) {
             self.note(first, leader)?;
         }
+        drop(changing);
         let confirmed = self.daemon.run_for(&["confirm", &text], COMMAND_LIMIT)?;
         let status = self.daemon.status(pid)?;
         match status {
@@ -159,12 +200,36 @@ impl Watch<'_> {
         }
     }
 
+    /// Undoes an update; the process that was there first serves again.
+    fn go_back(&self, pid: i32) -> Result<Ended> {
+        let output = self.daemon.run_for(&["rollback", &pid.to_string()], COMMAND_LIMIT)?;
+        let status = self.daemon.status(pid)?;
+        match status {
+            Some(status) if status.stage == SINGLE && status.leader == pid && process::alive(pid) => {
+                Ok(Ended::WentBack)
+            }
+            _ => self.not_updated(pid, &cycle::words(&output)),
+        }
+    }
+
     /// Tells the suite the present number of a server.
     fn note(&self, first: i32, present: i32) -> Result<()> {
         let file = self.serving.join(first.to_string());
         let fresh = file.with_extension("new");
         fs::write(&fresh, present.to_string())?;
         Ok(fs::rename(fresh, file)?)
+    }
+
+    /// Says whether a test has stopped a server and not let it go on yet: nobody could change versions meanwhile.
+    fn is_stopped(&self, first: i32, present: i32) -> bool {
+        [first, present].iter().any(|pid| self.serving.join(format!("{pid}.stopped")).exists())
+    }
+
+    /// Tells the suite that the present number of a server is about to change, until the result is dropped.
+    fn changing(&self, first: i32) -> Result<tempfile::TempPath> {
+        let file = self.serving.join(format!("{first}.changing"));
+        fs::write(&file, "")?;
+        Ok(tempfile::TempPath::try_from_path(file)?)
     }
 
     fn not_updated(&self, pid: i32, words: &str) -> Result<Ended> {

@@ -8,7 +8,7 @@ use harness::corners::{self, Corner};
 use harness::side_by_side::{Finished, Run};
 
 /// What no follower can live through, and what the report says about it. The program itself does not notice.
-const NOT_FOLLOWED: [(&str, &str); 8] = [
+const NOT_FOLLOWED: [(&str, &str); 6] = [
     // Memory that others write changes without a call.
     ("shm_segment", "shmget"),
     ("map_file_shared_writes", "mmap"),
@@ -17,9 +17,6 @@ const NOT_FOLLOWED: [(&str, &str); 8] = [
     ("mq_tells", "mq_notify"),
     ("unshare_files", "unshare"),
     ("clone_shares_files_refused", "clone"),
-    // A follower executes a script by its whole path, which the script is told.
-    ("exec_script", "openat"),
-    ("exec_script_chain", "openat"),
 ];
 
 /// What is followed or not as it happens: memory that a child writes, and nobody waits for it through a call.

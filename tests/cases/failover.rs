@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use harness::daemon::binary;
 use harness::process::Program;
+use harness::side_by_side::Finished;
 use harness::wait::wait_for;
 use serde_json::Value;
 
@@ -35,6 +36,12 @@ impl Client {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         Client { stream: BufReader::new(stream), lines: 0 }
+    }
+
+    #[track_caller]
+    fn answered(&mut self, line: &str, answer: &str) {
+        self.ask(line);
+        self.expect(answer);
     }
 
     fn ask(&mut self, line: &str) {
@@ -93,15 +100,19 @@ impl Service {
         }
     }
 
-    /// Ends the server and returns the report.
-    fn end(mut self) -> Value {
+    /// Ends the server, which exits with 3, and returns the report.
+    fn end(self) -> Value {
+        self.end_with(3)
+    }
+
+    fn end_with(mut self, code: i32) -> Value {
         self.clients[0].ask("quit");
         let report = self.dir.path().join("report");
         wait_for("the run to end", LIMIT, || (!self.program.is_running()).then_some(()));
         let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap();
         let text = std::fs::read_to_string(report).unwrap_or_else(|error| panic!("{error}: {log}"));
         let report: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(report["leader"]["exited"], 3, "{report:#} {log}");
+        assert_eq!(report["leader"]["exited"], code, "{report:#} {log}");
         report
     }
 }
@@ -159,6 +170,123 @@ fn in_lockstep_too() {
     service.clients[7].round("boom");
     service.check();
     assert_eq!(outcomes(&service.end()), ["took-over", "complete"]);
+}
+
+#[test]
+fn signals_that_waited_for_the_leader_wait_for_its_successor() {
+    let mut service = Service::start(&["-DFRAGILE"], &[("steady", &[]), ("third", &[])], &[]);
+    service.clients[1].round("send");
+    service.clients[2].round("boom");
+    service.clients[3].answered("take", "10");
+    service.clients[4].answered("take", "-1");
+    service.check();
+    let report = service.end();
+    assert_eq!(outcomes(&report), ["took-over", "complete"], "{report:#}");
+}
+
+#[test]
+fn a_daemon_that_has_left_its_parent_is_taken_over() {
+    let mut service = Service::start(&["-DFRAGILE", "-DDAEMON"], &[("steady", &["-DDAEMON"])], &[]);
+    service.check();
+    service.clients[7].round("boom");
+    service.check();
+    // The end of the program is that of the process that was started.
+    let report = service.end_with(4);
+    assert_eq!(outcomes(&report), ["took-over"], "{report:#}");
+}
+
+/// Compiles a program in two ways, runs it with a follower of each, and returns what comes of it. The leader crashes.
+fn with_children(text: &str) -> Finished {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("program.c"), text).unwrap();
+    let compile = |name: &str, crash: &str| {
+        let program = dir.path().join(name);
+        let mut gcc = Command::new("gcc");
+        gcc.arg(format!("-DCRASH={crash}")).arg("-o").arg(&program).arg(dir.path().join("program.c"));
+        assert!(gcc.status().unwrap().success());
+        program.to_str().unwrap().to_owned()
+    };
+    let (fragile, steady) = (compile("fragile", "*(volatile int *)8 = 1"), compile("steady", "(void)0"));
+    let run = harness::side_by_side::Run { dir: dir.path(), input: b"" };
+    run.with(&["--follower", &fragile, "--follower", &steady], &[&fragile])
+}
+
+#[test]
+fn a_child_that_crashes_is_its_parents_business() {
+    let finished = with_children(
+        r#"
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(void)
+{
+	for (int i = 0; i < 3; i++) {
+		int status;
+		if (fork() == 0) {
+			dprintf(1, "worker %d, ", i);
+			if (i < 2) {
+				CRASH;
+			}
+			_exit(7);
+		}
+		wait(&status);
+		dprintf(1, "signal %d, code %d\n", WTERMSIG(status), WEXITSTATUS(status));
+	}
+}
+"#,
+    );
+    let expected = "worker 0, signal 11, code 0\nworker 1, signal 11, code 0\nworker 2, signal 0, code 7\n";
+    assert_eq!((finished.code, &*finished.stdout), (0, expected), "{}", finished.stderr);
+    assert_eq!(finished.outcomes(), ["complete"; 2], "{}", finished.stderr);
+}
+
+#[test]
+fn children_live_on_without_a_parent_that_crashes() {
+    let finished = with_children(
+        r#"
+#include <stdio.h>
+#include <unistd.h>
+int main(void)
+{
+	int ends[2];
+	char byte;
+	if (pipe(ends))
+		return 1;
+	if (fork() == 0) {
+		close(ends[1]);
+		dprintf(1, "alone: %zd\n", read(ends[0], &byte, 1));
+		return 0;
+	}
+	CRASH;
+	return 2;
+}
+"#,
+    );
+    assert_eq!((finished.code, &*finished.stdout), (139, "alone: 0\n"), "{}", finished.stderr);
+    assert_eq!(finished.outcomes(), ["complete"; 2], "{}", finished.stderr);
+}
+
+#[test]
+fn nobody_takes_over_who_could_not_wait_for_a_child() {
+    let finished = with_children(
+        r#"
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(void)
+{
+	siginfo_t info;
+	if (fork() == 0)
+		return 9;
+	if (waitid(P_ALL, 0, &info, WEXITED | WNOWAIT))
+		return 1;
+	CRASH;
+	return wait(NULL) > 0 ? 2 : 3;
+}
+"#,
+    );
+    assert_eq!(finished.code, 139, "{}", finished.stderr);
+    assert_eq!(finished.outcomes(), ["complete"; 2], "{}", finished.stderr);
 }
 
 #[test]

@@ -2,11 +2,13 @@
  * A server that answers each line of a client with its number and itself: one process, epoll, any number of clients.
  *
  * It listens on a free port of the loopback interface and prints it. `quit` ends it with code 3. Compiled with FRAGILE it
- * crashes on the line `boom`, with ABORTS it aborts on `bang`.
+ * crashes on the line `boom`, with ABORTS it aborts on `bang`; with DAEMON a child serves and the parent ends. On `send` it sends
+ * itself a signal that it blocks, and to `take` it answers which one waits.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +44,16 @@ static void answer(struct client *client, const char *line)
 #endif
     if (!strcmp(line, "quit"))
         exit(3);
+    char number[12];
+    if (!strcmp(line, "send"))
+        check(!kill(getpid(), SIGUSR1), "kill");
+    if (!strcmp(line, "take")) {
+        sigset_t one;
+        sigemptyset(&one);
+        sigaddset(&one, SIGUSR1);
+        snprintf(number, sizeof number, "%d", sigtimedwait(&one, NULL, &(struct timespec){0}));
+        line = number;
+    }
     int len = snprintf(out, sizeof out, "%u:%s\n", ++client->lines, line);
     check(write(client->fd, out, len) == len, "write");
 }
@@ -67,11 +79,20 @@ int main(void)
 {
     struct sockaddr_in place = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof place;
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, SIGUSR1);
+    check(!sigprocmask(SIG_BLOCK, &one, NULL), "sigprocmask");
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     check(listener >= 0 && !bind(listener, (void *)&place, len) && !listen(listener, 128), "listen");
     check(!getsockname(listener, (void *)&place, &len), "getsockname");
     printf("%d\n", ntohs(place.sin_port));
     fflush(stdout);
+#ifdef DAEMON
+    if (fork() > 0)
+        exit(4);
+    check(setsid() > 0, "setsid");
+#endif
     int set = epoll_create1(EPOLL_CLOEXEC);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     check(set >= 0 && !epoll_ctl(set, EPOLL_CTL_ADD, listener, &event), "epoll");

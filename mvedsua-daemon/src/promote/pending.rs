@@ -24,16 +24,7 @@ pub(crate) struct Pending {
 impl Pending {
     /// Takes what waits in a process whose threads are stopped in user code.
     pub(crate) fn take(inbox: &Inbox, process: &Process, threads: &[Gated]) -> Result<Pending> {
-        let mut pending = Pending::default();
-        if let Some(first) = threads.first() {
-            pending.of_process = sys::peek_siginfo(first.tid, PendingOf::Process)?;
-        }
-        for thread in threads {
-            let own = sys::peek_siginfo(thread.tid, PendingOf::Thread)?;
-            if !own.is_empty() {
-                pending.of_threads.insert(thread.slot, own);
-            }
-        }
+        let pending = Pending::look(threads.iter().map(|thread| (thread.slot, thread.tid)))?;
         for thread in threads {
             let first = Some(thread.tid) == threads.first().map(|first| first.tid);
             if pending.of_threads.contains_key(&thread.slot) || first && !pending.of_process.is_empty() {
@@ -43,9 +34,31 @@ impl Pending {
         Ok(pending)
     }
 
+    /// Looks at what waits in a process whose threads are stopped, and leaves it there.
+    pub(crate) fn look(threads: impl IntoIterator<Item = (Slot, Tid)>) -> Result<Pending> {
+        let mut pending = Pending::default();
+        for (at, (slot, tid)) in threads.into_iter().enumerate() {
+            if at == 0 {
+                pending.of_process = sys::peek_siginfo(tid, PendingOf::Process)?;
+            }
+            let own = sys::peek_siginfo(tid, PendingOf::Thread)?;
+            if !own.is_empty() {
+                pending.of_threads.insert(slot, own);
+            }
+        }
+        Ok(pending)
+    }
+
+    /// Adds what was kept from a thread, of which these numbers may wait in the kernel already, sent by us.
+    pub(crate) fn add(&mut self, slot: Slot, kept: Vec<SigInfo>) {
+        let of_thread = self.of_threads.entry(slot).or_default();
+        of_thread.retain(|one| !(is_ours(one) && kept.iter().any(|other| other[..4] == one[..4])));
+        of_thread.extend(kept);
+    }
+
     /// Says whether nothing waited.
     pub(crate) fn is_empty(&self) -> bool {
-        self.of_process.is_empty() && self.of_threads.is_empty()
+        self.of_process.is_empty() && self.of_threads.values().all(Vec::is_empty)
     }
 
     /// Queues it in the process that leads from now on.
@@ -74,6 +87,13 @@ impl Pending {
         }
         Ok(())
     }
+}
+
+/// Says whether it was this process that sent a signal to a thread.
+fn is_ours(info: &SigInfo) -> bool {
+    const SI_TKILL: i32 = -6;
+    let word = |at: usize| i32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
+    word(8) == SI_TKILL && word(16) == std::process::id() as i32
 }
 
 fn put(memory: &Memory, place: u64, info: &SigInfo) -> Result<u64> {

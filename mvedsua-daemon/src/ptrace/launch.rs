@@ -219,9 +219,18 @@ pub fn hold_signals() {
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
 }
 
-/// Waits for one of the signals that are passed on. What a terminal sends goes to the program by itself, and is not told.
+/// Where a signal comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The kernel, for a terminal: the whole process group gets it.
+    Terminal,
+    /// Another process.
+    Process,
+}
+
+/// Waits for one of the signals that are passed on.
 #[must_use]
-pub fn next_signal() -> i32 {
+pub fn next_signal() -> (i32, Source) {
     let set = passed_on();
     loop {
         // SAFETY: a zeroed `siginfo_t` is a valid one; both live across the call.
@@ -230,8 +239,8 @@ pub fn next_signal() -> i32 {
             (libc::sigwaitinfo(&raw const set, &raw mut info), info.si_code)
         };
         const SI_KERNEL: i32 = 0x80;
-        if signo > 0 && code != SI_KERNEL {
-            return signo;
+        if signo > 0 {
+            return (signo, if code == SI_KERNEL { Source::Terminal } else { Source::Process });
         }
     }
 }

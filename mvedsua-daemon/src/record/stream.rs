@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::agreement::Agreement;
-use super::{CallEntry, CallReturn, Event, Seq, Slot};
+use super::{CallEntry, CallReturn, Event, Seq, Slot, StreamId};
 use crate::log::{Full, FullReason, Writer};
 
 /// The log of one follower.
@@ -69,6 +69,7 @@ impl Branch {
 /// The recorder's end of the logs.
 #[derive(Debug)]
 pub(crate) struct Stream {
+    id: StreamId,
     branches: Vec<Branch>,
     open: Option<(Slot, CallEntry)>,
     /// Numbers given so far.
@@ -87,7 +88,14 @@ impl Stream {
     /// A stream that is written to several logs.
     pub(crate) fn branching(logs: impl IntoIterator<Item = Writer>) -> Stream {
         let branch = |log| Branch { log, stuck: VecDeque::new(), oversized: false, abandoned: false };
-        Stream { branches: logs.into_iter().map(branch).collect(), open: None, next: 0, closed: None, agreement: None }
+        Stream {
+            id: StreamId(0),
+            branches: logs.into_iter().map(branch).collect(),
+            open: None,
+            next: 0,
+            closed: None,
+            agreement: None,
+        }
     }
 
     /// Lets outputs wait for those who read.
@@ -195,6 +203,16 @@ impl Stream {
     /// Says whether everything of a stream that was finished is in the logs.
     pub(crate) fn is_written_out(&mut self) -> bool {
         !self.is_stuck()
+    }
+
+    /// The same stream under a number, where there are several.
+    pub(crate) fn numbered(self, id: StreamId) -> Stream {
+        Stream { id, ..self }
+    }
+
+    /// Returns its number.
+    pub(crate) fn id(&self) -> StreamId {
+        self.id
     }
 
     /// How many records were numbered; the reader has seen all of them when its next number is this one.

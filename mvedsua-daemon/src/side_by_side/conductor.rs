@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
-use super::failover::Fallen;
+use super::failover::{Fallen, Legacy};
 use super::follow::{Follower, Says, Successor, Ways};
 use super::lead::{Heard, Leader, settings};
 use super::program::{first, secrets, share_secrets};
@@ -14,7 +14,7 @@ use super::report::{Followed, FollowerEnd, FollowerReport, Report};
 use super::streams::Streams;
 use super::tree::{Handle, Order, drive};
 use super::{OnDivergence, Plan, Version};
-use crate::ptrace::launch::{self, Layout, Program, Side};
+use crate::ptrace::launch::{self, Layout, Program, Side, Source};
 use crate::ptrace::ring::Mode;
 use crate::ptrace::{Error, Pid, Result, sys};
 use crate::record::leading::processes::Streams as _;
@@ -29,7 +29,7 @@ pub(super) const CLOCK: Duration = Duration::from_millis(2);
 pub(super) enum Told {
     Leader(Heard),
     Follower(usize, Says),
-    Signal(i32),
+    Signal(i32, Source),
 }
 
 /// A leader that stands before its first instruction.
@@ -219,7 +219,14 @@ fn pass_signals_on(tell: Sender<Told>) -> Result<()> {
     // It ends with the process: nobody can wake it without a signal.
     std::thread::Builder::new()
         .name("mvedsua-signals".into())
-        .spawn(move || while tell.send(Told::Signal(launch::next_signal())).is_ok() {})
+        .spawn(move || {
+            loop {
+                let (signo, source) = launch::next_signal();
+                if tell.send(Told::Signal(signo, source)).is_err() {
+                    break;
+                }
+            }
+        })
         .map(drop)
         .map_err(|source| Error::Proc { path: "starting thread mvedsua-signals".into(), source })
 }
@@ -278,7 +285,8 @@ impl Run {
             self.look_at_the_time();
             match told.recv_timeout(CLOCK) {
                 Ok(Told::Leader(Heard::Over)) => over = true,
-                Ok(Told::Leader(Heard::Ended(ending))) => self.ending = Some(ending),
+                // A daemon that another has taken over from ends after the program that was started.
+                Ok(Told::Leader(Heard::Ended(ending))) => drop(self.ending.get_or_insert(ending)),
                 Ok(Told::Leader(Heard::Refused { call, reason })) => {
                     self.drop_all(&format!("the leader called {call}, which cannot be followed: {reason}"));
                 }
@@ -289,7 +297,7 @@ impl Run {
                     self.crash = Some(Crash { fallen, left, asked: None, faulted: Vec::new() });
                     self.ask_next();
                 }
-                Ok(Told::Leader(Heard::Surrendered(stream))) => over |= !self.hand_over(stream),
+                Ok(Told::Leader(Heard::Surrendered(legacy))) => over |= !self.hand_over(legacy),
                 Ok(Told::Follower(number, Says::Prepared(pid))) => {
                     if self.crash.as_ref().is_some_and(|crash| crash.asked.is_some_and(|(one, _)| one == number)) {
                         self.pid = pid;
@@ -314,7 +322,9 @@ impl Run {
                     self.go_past(number);
                     self.react();
                 }
-                Ok(Told::Signal(signo)) => {
+                // What the terminal sends goes to the program by itself; one that has taken over has a session of its own.
+                Ok(Told::Signal(_, Source::Terminal)) if self.leading.is_none() => {}
+                Ok(Told::Signal(signo, _)) => {
                     if let Err(error) = crate::ptrace::sys::kill(self.pid, signo) {
                         tracing::debug!(%error, "a signal came after the end");
                     }
@@ -368,7 +378,7 @@ impl Run {
     }
 
     /// Lets the follower that was asked lead; says whether it is there.
-    fn hand_over(&mut self, stream: Box<Stream>) -> bool {
+    fn hand_over(&mut self, legacy: Box<Legacy>) -> bool {
         let Some(crash) = self.crash.take() else { return false };
         let Some((number, _)) = crash.asked else { return false };
         for faulted in crash.faulted {
@@ -376,9 +386,12 @@ impl Run {
                 handle.order(Order::GoOn);
             }
         }
+        let old = Arc::clone(&self.leader().bell);
         self.leading = Some(number);
         let Some(handle) = &self.followers[number].handle else { return false };
-        handle.order(Order::Lead(stream));
+        // Who is awaited, and who makes room in the logs, wakes the new leader from now on.
+        old.pass_on_to(Arc::clone(&handle.bell));
+        handle.order(Order::Lead(legacy));
         true
     }
 
@@ -406,14 +419,15 @@ impl Run {
         self.react();
     }
 
-    /// Does what a follower's end asks for.
+    /// Does what a follower's end asks for. Where nobody follows any more, the last having taken over perhaps, the leader is
+    /// not recorded either.
     fn react(&mut self) {
         let dropped = |one: &Tracked| one.end.as_ref().is_some_and(|(end, _)| !end.is_good());
         let dropped = self.followers.iter().any(dropped);
-        if self.ending.is_some() || self.crash.is_some() || !dropped {
+        if self.crash.is_some() || !(dropped || self.leading.is_some()) {
             return;
         }
-        if self.plan.on_divergence == OnDivergence::Stop {
+        if dropped && self.ending.is_none() && self.plan.on_divergence == OnDivergence::Stop {
             self.stopped = true;
             self.leader().order(Order::Kill);
         } else if self.recorder.is_none() && self.followers.iter().all(|one| one.end.is_some()) {

@@ -16,19 +16,25 @@
 //! nothing: numbers and slots stay, and a call whose entry they know already is made by the new leader.
 //!
 //! What moves, and how, is what moves at a promotion ([`crate::promote`]). There need be no instant at which both could live:
-//! the old leader is dead when the new one makes its first call; signals that waited for it are lost with it. Only a program of one process is taken over: what its
-//! parents and children know of it would be another process.
+//! the old leader is dead when the new one makes its first call. Signals that waited for it, blocked or not, are looked at before it
+//! is killed, and wait for the new one.
+//!
+//! A process is taken over when it is the only one that is left of the program: what parents and children know of each other,
+//! by `wait`, by signals and by number, would be another process. So it is not while it has children, nor while one that has
+//! ended is still to be waited for. Where a child crashes its parent hears of it as ever, and so does the follower's; where a
+//! parent crashes it ends, and its children live on without it, as without us. A daemon that has left its parent is alone.
 
 use std::collections::BTreeMap;
 
-use crate::promote::pending::Twins;
+use crate::promote::pending::{Pending, Twins};
 use crate::promote::timers::Timers;
 use crate::promote::{bound, locks, scheduling, state, swap, transfer};
 use crate::ptrace::ring::Mode;
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Pid, Result, Tid, procfs, regs, sys};
 use crate::record::leading::{HeldThread, Leading};
-use crate::record::{Slot, Succession};
+use crate::record::stream::Stream;
+use crate::record::{Slot, StreamId, Succession};
 use crate::replay::following::Following;
 use crate::update::process::Process;
 use crate::update::session::roles::{any_thread, epoll_changes, held_regs};
@@ -38,6 +44,8 @@ use crate::update::session::roles::{any_thread, epoll_changes, held_regs};
 pub(super) struct Fallen {
     pub(super) pid: Pid,
     pub(super) signo: i32,
+    /// The stream of the process, which its successor goes on with.
+    pub(super) stream: StreamId,
     /// Where its threads stand.
     pub(super) held: Vec<HeldThread>,
     /// How many records a successor must have lived through.
@@ -54,7 +62,7 @@ impl Fallen {
         let mut remote = process.remote(inbox, tid, held_regs(tid)?)?;
         let timers = Timers::read(process.pid, &mut remote, &process.memory, place)?;
         remote.finish()?;
-        Ok(Fallen { pid: process.pid, signo, held, target, timers })
+        Ok(Fallen { pid: process.pid, signo, stream: role.stream_id(), held, target, timers })
     }
 }
 
@@ -62,6 +70,23 @@ impl Fallen {
     fn tids(&self) -> BTreeMap<Slot, Tid> {
         self.held.iter().map(|held| (held.slot, held.tid)).collect()
     }
+}
+
+/// What a leader leaves behind.
+#[derive(Debug)]
+pub(super) struct Legacy {
+    pub(super) stream: Stream,
+    /// Signals that waited for it.
+    pub(super) pending: Pending,
+}
+
+/// Ends a leader all of whose threads are held, in favour of another.
+pub(super) fn end(process: &Process, role: &mut Leading) -> Result<Legacy> {
+    let mut pending = Pending::look(role.held().0.iter().map(|held| (held.slot, held.tid)))?;
+    role.postponed().for_each(|(slot, kept)| pending.add(slot, kept));
+    let stream = role.surrender();
+    sys::kill(process.pid, libc::SIGKILL)?;
+    Ok(Legacy { stream, pending })
 }
 
 /// What a successor has got, and does once the old leader is gone.
@@ -109,8 +134,8 @@ pub(super) fn succeed(
     inbox: &Inbox,
     process: &mut Process,
     role: &mut Following,
-    fallen: &Fallen,
-    prepared: &Prepared,
+    (fallen, prepared): (&Fallen, &Prepared),
+    pending: &Pending,
 ) -> Result<(Vec<Successor>, Succession)> {
     let threads = role.rewind_all()?;
     let standing = swap::standing(&threads)?;
@@ -135,6 +160,9 @@ pub(super) fn succeed(
         let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
         bound::watch_anew(&prepared.signal_watches, &prepared.epoll, &mut remote, &process.memory, place)?;
         remote.finish()?;
+    }
+    if !pending.is_empty() {
+        pending.queue(inbox, process, &standing)?;
     }
     let threads_named =
         fallen.held.iter().filter_map(|held| new_tids.get(&held.slot).map(|new| (held.slot, held.tid.0, new.0)));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, unbounded};
 use mvedsua_common::syscalls::Pairing;
 
-use super::failover::{self, Fallen, Prepared};
+use super::failover::{self, Fallen, Legacy, Prepared};
 use super::report::{Followed, FollowerEnd};
 use super::streams::{Branch, Streams};
 use super::tree::{Order, Tracees, Tree, leave_ring};
@@ -16,7 +16,6 @@ use crate::ptrace::memory::Memory;
 use crate::ptrace::wait::{Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid, procfs, sys};
 use crate::record::leading::{self, Leading};
-use crate::record::stream::Stream;
 use crate::record::{Event, Slot, StreamId};
 use crate::replay::following::processes::Birth;
 use crate::replay::following::reconcile::Reconcile;
@@ -58,8 +57,9 @@ pub(super) struct Successor {
 }
 
 struct Member {
-    /// The leader's process that it is paired with.
+    /// The leader's process that it is paired with, and the number of that one's stream.
     twin: Pid,
+    stream: StreamId,
     process: Process,
     role: Following,
     tally: Arc<Tally>,
@@ -79,6 +79,8 @@ pub(super) struct Follower {
     ended: Option<FollowerEnd>,
     /// The leader that it may go on for.
     fallen: Option<Box<Fallen>>,
+    /// Whether it is on its way to where that one stands.
+    draining: bool,
     prepared: Option<Prepared>,
     succeeded: Option<(Process, Leading, Receiver<Notice>)>,
 }
@@ -95,6 +97,7 @@ impl Follower {
             followed: Followed::default(),
             ended: None,
             fallen: None,
+            draining: false,
             prepared: None,
             succeeded: None,
         };
@@ -114,6 +117,7 @@ impl Follower {
         prepare: impl FnOnce(&mut Following),
     ) -> Result<()> {
         let (sender, notices) = unbounded();
+        let stream = branch.id;
         let tally = Arc::new(Tally::default());
         let descriptors = || Descriptors::new(crate::update::descriptors::open_in(twin));
         let settings = Settings {
@@ -132,7 +136,7 @@ impl Follower {
         prepare(&mut role);
         role.start()?;
         self.followed.processes += 1;
-        self.members.insert(process.pid, Member { twin, process, role, tally, notices });
+        self.members.insert(process.pid, Member { twin, stream, process, role, tally, notices });
         Ok(())
     }
 
@@ -228,19 +232,33 @@ impl Follower {
         if self.ended.is_some() {
             self.kill()?;
         }
-        Ok(())
+        self.come_to_the_fallen()
     }
 
     /// The leader has crashed: lives through all that is recorded, to stand where it does.
     fn take_over_from(&mut self, fallen: Box<Fallen>) -> Result<()> {
-        let able = self.members.len() == 1 && self.ended.is_none();
-        let Some(member) = self.members.values_mut().next().filter(|_| able) else {
+        if self.ended.is_some() {
             (self.ways.tell)(Says::CannotTakeOver);
             return Ok(());
+        }
+        (self.fallen, self.draining) = (Some(fallen), false);
+        self.come_to_the_fallen()
+    }
+
+    /// Brings the twin of the process that has crashed to where that one stands, as soon as it is alone as well: a follower that
+    /// is behind may have others still, or may not have made it yet.
+    fn come_to_the_fallen(&mut self) -> Result<()> {
+        let alone = self.members.len() == 1 && self.born.is_empty() && self.stopped.is_empty();
+        let Some(fallen) = self.fallen.as_ref().filter(|_| alone && !self.draining && self.ended.is_none()) else {
+            return Ok(());
         };
-        let (target, held) = (fallen.target, fallen.held.clone());
-        self.fallen = Some(fallen);
-        member.role.drain(&mut member.process, target, held)
+        match self.members.values_mut().next() {
+            Some(member) if member.stream == fallen.stream => {
+                self.draining = true;
+                member.role.drain(&mut member.process, fallen.target, fallen.held.clone())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// It stands where the leader does: gets what the leader has.
@@ -256,18 +274,18 @@ impl Follower {
     }
 
     /// The old leader is dead: goes on for real.
-    fn lead(&mut self, stream: Stream) -> Result<()> {
+    fn lead(&mut self, legacy: Legacy) -> Result<()> {
         let (Some(fallen), Some(prepared)) = (self.fallen.take(), self.prepared.take()) else { return Ok(()) };
         let Some((pid, mut member)) = self.members.pop_first() else { return Ok(()) };
-        let (threads, succession) =
-            failover::succeed(&self.inbox, &mut member.process, &mut member.role, &fallen, &prepared)?;
+        let Legacy { mut stream, pending } = legacy;
+        let (process, role) = (&mut member.process, &mut member.role);
+        let (threads, succession) = failover::succeed(&self.inbox, process, role, (&fallen, &prepared), &pending)?;
         tracing::info!(%pid, signo = fallen.signo, "goes on in place of the leader");
         self.followed.add(&member.tally);
         self.ended = Some(FollowerEnd::TookOver { signo: fallen.signo });
         self.ways.streams.abandon(self.ways.number);
         let (sender, notices) = unbounded();
         let settings = super::lead::settings(self.ways.on_full, Arc::clone(&self.ways.streams));
-        let mut stream = stream;
         stream.emit(Slot(0), Event::Succession(succession));
         let role = Leading::succeed(threads, &member.process.memory, stream, settings, sender);
         self.succeeded = Some((member.process, role, notices));
@@ -353,12 +371,12 @@ impl Tree for Follower {
                 self.check(heard);
             }
             Order::GoOn => {
-                self.fallen = None;
+                (self.fallen, self.draining) = (None, false);
                 let released = self.members.values_mut().next().map(|one| one.role.release_drain(&mut one.process));
                 self.check(released.unwrap_or(Ok(())));
             }
-            Order::Lead(stream) => {
-                let result = self.lead(*stream);
+            Order::Lead(legacy) => {
+                let result = self.lead(*legacy);
                 self.check(result);
             }
             Order::LetDie | Order::Surrender => {}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::failover::Fallen;
+use super::failover::{self, Fallen, Legacy};
 use super::tree::{Order, Tracees, Tree, ending, leave_ring};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::ring::Area;
@@ -38,8 +38,8 @@ pub(super) enum Heard {
     Over,
     /// It is held before a signal that would end it.
     Crashed(Box<Fallen>),
-    /// It has ended in favour of another, to whom its stream belongs now.
-    Surrendered(Box<Stream>),
+    /// It has ended in favour of another, to whom belongs what it left.
+    Surrendered(Box<Legacy>),
 }
 
 #[derive(Debug)]
@@ -232,9 +232,10 @@ impl Leader {
         }
     }
 
-    /// A process is held before a signal that would end it: a follower can take over, if this is the only one.
+    /// A process is held before a signal that would end it: a follower can take over, if it is alone.
     fn on_crash(&mut self, pid: Pid, signo: i32) -> Result<()> {
         let alone = self.members.len() == 1 && self.born.is_empty() && self.stopped.is_empty();
+        let alone = alone && procfs::children(pid)?.is_empty();
         let Some(member) = self.members.get_mut(&pid) else { return Ok(()) };
         if !alone || self.crashed.is_some() {
             return member.role.let_die(&mut member.process);
@@ -269,9 +270,8 @@ impl Leader {
     fn surrender(&mut self) -> Result<()> {
         self.surrendered = true;
         for member in self.members.values_mut() {
-            let stream = member.role.surrender();
-            sys::kill(member.process.pid, libc::SIGKILL)?;
-            (self.tell)(Heard::Surrendered(Box::new(stream)));
+            let legacy = failover::end(&member.process, &mut member.role)?;
+            (self.tell)(Heard::Surrendered(Box::new(legacy)));
         }
         Ok(())
     }

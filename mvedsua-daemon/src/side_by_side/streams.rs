@@ -25,6 +25,7 @@ struct Taker {
 /// A follower's end of a stream.
 #[derive(Debug)]
 pub(super) struct Branch {
+    pub(super) id: StreamId,
     pub(super) reader: Reader,
     /// Where it announces what it has agreed to, and who is to be woken then, where outputs wait for that.
     pub(super) agreement: Option<(Arc<AtomicU64>, Arc<Bell>)>,
@@ -75,7 +76,7 @@ impl Streams {
         writer.set_waker(room);
         let follower = Arc::clone(&taker.bell);
         reader.set_waker(Arc::new(move || follower.ring()));
-        waiting.as_mut()?.insert(id, Branch { reader, agreement: None });
+        waiting.as_mut()?.insert(id, Branch { id, reader, agreement: None });
         Some(writer)
     }
 
@@ -120,7 +121,7 @@ impl processes::Streams for Streams {
                 let agreed = Arc::new(AtomicU64::new(0));
                 voices.push(Voice { agreed: Arc::clone(&agreed), gone: Arc::clone(&taker.gone) });
                 let agreement = self.quorum.map(|_| (agreed, Arc::clone(&self.leader)));
-                waiting.insert(id, Branch { reader, agreement });
+                waiting.insert(id, Branch { id, reader, agreement });
                 writers.push(writer);
             }
         }
@@ -131,7 +132,7 @@ impl processes::Streams for Streams {
             recorder.admit(id, reader);
             writers.push(writer);
         }
-        let stream = Stream::branching(writers);
+        let stream = Stream::branching(writers).numbered(id);
         (
             id,
             match self.quorum {

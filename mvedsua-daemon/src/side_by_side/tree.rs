@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::failover::Fallen;
+use super::failover::{Fallen, Legacy};
 use crate::ptrace::ring::Area;
 use crate::ptrace::wait::{Bell, Inbox, Stop, Wake};
 use crate::ptrace::{Error, Result, Tid, sys};
 use crate::record::Ending;
-use crate::record::stream::Stream;
 
 /// How long a thread without tracees waits before it looks again for room in the logs.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -25,8 +24,8 @@ pub(super) enum Order {
     Surrender,
     /// A follower: the leader has crashed, get ready to go on in its place.
     TakeOver(Box<Fallen>),
-    /// A follower that is ready: go on, and write into this stream.
-    Lead(Box<Stream>),
+    /// A follower that is ready: go on, with what the old leader has left.
+    Lead(Box<Legacy>),
     /// A follower that could not take over: another has, follow that.
     GoOn,
     /// End every process.

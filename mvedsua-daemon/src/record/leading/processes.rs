@@ -117,6 +117,11 @@ impl Leading {
         self.release_hold(process)
     }
 
+    /// Returns the number of the process's stream.
+    pub(crate) fn stream_id(&self) -> StreamId {
+        self.stream.id()
+    }
+
     /// Gives the stream away to whoever goes on in place of this process.
     pub(crate) fn surrender(&mut self) -> Stream {
         self.failed = true;

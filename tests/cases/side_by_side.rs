@@ -191,6 +191,65 @@ fn the_processors_clock_is_told_alike() {
     assert_eq!((finished.code, finished.stdout.lines().count()), (0, 4), "{}", finished.stderr);
 }
 
+/// The same in a library, which another thread loads.
+const CLOCK_OF_A_LIBRARY: &str = r#"
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static unsigned long long (*stamp)(void), (*stamp_and_place)(void);
+static void *load(void *path)
+{
+	void *library = dlopen(path, RTLD_NOW);
+	stamp = library ? dlsym(library, "stamp") : NULL;
+	stamp_and_place = library ? dlsym(library, "stamp_and_place") : NULL;
+	return library;
+}
+static void tell(const char *who)
+{
+	unsigned long long first = stamp(), second = stamp_and_place();
+	printf("%s %llu %llu %d\n", who, first, second, first < second);
+	fflush(stdout);
+}
+int main(void)
+{
+	pthread_t thread;
+	void *library;
+	if (pthread_create(&thread, NULL, load, "./libclock.so") || pthread_join(thread, &library) || !library)
+		return 1;
+	tell("first");
+	if (fork() == 0) {
+		tell("child");
+		return 0;
+	}
+	wait(NULL);
+	return 0;
+}
+"#;
+
+#[test]
+fn so_it_is_where_a_library_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let library = "#include <x86intrin.h>\nunsigned long long stamp(void) { return __rdtsc(); }\n\
+                   unsigned long long stamp_and_place(void) { unsigned aux; return __rdtscp(&aux); }\n";
+    std::fs::write(dir.path().join("library.c"), library).unwrap();
+    std::fs::write(dir.path().join("main.c"), CLOCK_OF_A_LIBRARY).unwrap();
+    for arguments in ["-shared -fPIC -o libclock.so library.c", "-o main main.c -lpthread -ldl"] {
+        let built = in_dir(dir.path()).natively(&["sh", "-c", &format!("cc -O1 {arguments}")]);
+        assert_eq!(built.code, 0, "{}", built.stderr);
+    }
+    // When nobody follows any more the instruction is still executed for the leader.
+    for (options, complete) in [(["--self", "2"], 2), (["--follower", "false"], 0)] {
+        let finished = in_dir(dir.path()).with(&options, &["./main"]);
+        let lines: Vec<&str> = finished.stdout.lines().collect();
+        assert_eq!((finished.code, lines.len()), (0, 2), "{}", finished.stderr);
+        assert!(lines.iter().all(|line| line.ends_with(" 1")), "it goes forward: {lines:?}");
+        let followed = finished.outcomes().into_iter().filter(|outcome| *outcome == "complete").count();
+        assert_eq!(followed, complete, "{}", finished.stderr);
+    }
+}
+
 #[test]
 fn addresses_differ_unless_it_is_asked_that_they_do_not() {
     let dir = tempfile::tempdir().unwrap();

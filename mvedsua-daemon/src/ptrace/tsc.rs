@@ -8,8 +8,12 @@
 //! trapped only in programs that we have started, which then end with us, never in one that was running before. The vDSO's
 //! functions read it too and must all be calls there.
 //!
+//! What a program's libraries read is stopped by other means, see [`sites`].
+//!
 //! The kernel delivers the fault by force: where the thread blocks SIGSEGV it is unblocked for good. Programs that block
 //! it *and* read the counter see that.
+
+pub(crate) mod sites;
 
 use std::arch::x86_64::{__rdtscp, _rdtsc};
 use std::collections::BTreeMap;
@@ -79,7 +83,7 @@ fn read_by(code: &[u8]) -> Option<u32> {
     match code {
         [0x0f, 0x31, ..] => Some(RDTSC),
         [0x0f, 0x01, 0xf9, ..] => Some(RDTSCP),
-        _ => None,
+        code => sites::replaced(code),
     }
 }
 
@@ -126,9 +130,12 @@ pub(crate) fn is_read_by(path: &Path) -> Result<bool> {
 
 fn is_read_in_file(bytes: &[u8]) -> bool {
     let Ok(file) = object::File::parse(bytes) else { return false };
-    let executable = |flags| matches!(flags, SegmentFlags::Elf { p_flags } if p_flags & object::elf::PF_X != 0);
-    let mut codes = file.segments().filter(|segment| executable(segment.flags()));
+    let mut codes = file.segments().filter(|segment| is_executable(segment.flags()));
     codes.any(|segment| segment.data().is_ok_and(is_read_in))
+}
+
+fn is_executable(flags: SegmentFlags) -> bool {
+    matches!(flags, SegmentFlags::Elf { p_flags } if p_flags & object::elf::PF_X != 0)
 }
 
 /// Says whether machine code reads the counter. The two bytes of the instruction are found in constants and addresses too,

@@ -19,6 +19,7 @@
 //! *Holding* stops each thread at the entry of its next ordered call, or rewound out of one that blocks, so that the
 //! version can be changed there.
 
+mod counter;
 mod holding;
 mod letting_in;
 mod postponed;
@@ -525,7 +526,10 @@ impl Leading {
             State::InCall(call) if signals && process::has_caught_signal(process.pid, tid)? => {
                 thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
             }
-            State::InCall(call) => self.finish(process, tid, &call, ret),
+            State::InCall(call) => {
+                self.stop_at_reads(process, &call, ret)?;
+                self.finish(process, tid, &call, ret);
+            }
             State::Executed => self.begin_program(inbox, process, tid),
             // The exit of an entry that was undone.
             other => thread.state = other,

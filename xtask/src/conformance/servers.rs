@@ -2,7 +2,7 @@
 //! again and again.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::daemon::Daemon;
@@ -51,6 +51,8 @@ pub(crate) struct Args {
 struct Row {
     server: &'static str,
     cycles: u32,
+    /// How long it took, with the server's start and end.
+    seconds: f64,
     requests: u64,
     client_errors: u64,
     longest_request_us: u64,
@@ -70,6 +72,7 @@ impl Row {
         Row {
             server: kind.name,
             cycles,
+            seconds: 0.0,
             requests: 0,
             client_errors: 0,
             longest_request_us: 0,
@@ -110,9 +113,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for kind in wanted {
         println!("{} ...", kind.name);
         let mut row = Row::new(kind, args.cycles);
+        let begun = Instant::now();
         if let Err(error) = try_one(args, kind, &binary, &mut row) {
             row.faults.push(format!("{error:#}"));
         }
+        row.seconds = begun.elapsed().as_secs_f64();
         row.faults.iter().for_each(|fault| println!("{}", table::wrap(fault, 100, "  ").trim_end()));
         rows.push(row);
     }
@@ -221,6 +226,7 @@ fn print(rows: &[Row]) {
     let heads = [
         ("server", Lean::Left),
         ("cycles", Lean::Right),
+        ("s", Lean::Right),
         ("requests", Lean::Right),
         ("errors", Lean::Right),
         ("retries", Lean::Right),
@@ -233,6 +239,7 @@ fn print(rows: &[Row]) {
         vec![
             row.server.to_owned(),
             format!("{}/{}", row.updates.done, row.cycles),
+            format!("{:.0}", row.seconds),
             row.requests.to_string(),
             row.client_errors.to_string(),
             row.updates.retries().to_string(),
@@ -243,6 +250,7 @@ fn print(rows: &[Row]) {
         ]
     };
     println!("\n{}", table::render(&heads, &rows.iter().map(cells).collect::<Vec<_>>()));
+    println!("{:.0} s in all", rows.iter().map(|row| row.seconds).sum::<f64>());
     for row in rows {
         for (cause, count) in &row.updates.retried {
             println!("{}", table::wrap(&format!("{}: {count} × {cause}", row.server), 100, "  ").trim_end());

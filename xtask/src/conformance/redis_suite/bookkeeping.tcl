@@ -20,15 +20,19 @@ proc present pid {
     return $present
 }
 
-# A version that follows is traced; a child that a server has made is not.
+# A version that follows is traced; a child that a server has made is not, but for a moment after its birth.
 proc own_children pid {
     set own {}
-    catch {
-        foreach child [split [string trim [exec_as_it_was pgrep -P $pid]] \n] {
-            if {![catch {exec_as_it_was grep -c "TracerPid:\t0" /proc/$child/status}]} {
+    for {set looks 0} {$own eq {} && $looks < 200} {incr looks} {
+        if {[catch {exec_as_it_was pgrep -P $pid} children]} {
+            return {}
+        }
+        foreach child $children {
+            if {![catch {exec_as_it_was grep "TracerPid:\t0" /proc/$child/status}]} {
                 lappend own $child
             }
         }
+        after 5
     }
     return $own
 }

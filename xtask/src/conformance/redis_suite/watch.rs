@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use harness::daemon::{Daemon, Output};
 use harness::process::{self, Stat};
 use harness::stand::{SINGLE, code};
+use harness::wait::try_wait_for;
 use serde::Serialize;
 
 use super::super::cycle::{self, Course};
@@ -20,8 +21,10 @@ const AT_ONCE: usize = 2;
 /// How long an update may wait for something to compare.
 const PATIENCE: &str = "5s";
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
-/// How long a promotion is waited for, which waits for the server's children: some tests have one that lives long.
-const PROMOTION_LIMIT: Duration = Duration::from_secs(15);
+/// How long a promotion is waited for, and how long before it for the end of the server's children: some tests have one that
+/// lives long, and a promotion would wait for it.
+const PROMOTION_LIMIT: Duration = Duration::from_secs(10);
+const CHILDREN_LIMIT: Duration = Duration::from_secs(2);
 /// How long a server has run when it is updated for the first time: until it listens.
 const FIRST_AFTER: Duration = Duration::from_millis(100);
 /// How often the session is looked at.
@@ -82,8 +85,6 @@ struct Known {
     /// When its next update is due; `None` while one is under way.
     due: Option<Instant>,
     updates: usize,
-    /// Those of its processes that have taken over: when their parents have ended they are children of ours.
-    ours: Vec<i32>,
 }
 
 impl Watch<'_> {
@@ -92,6 +93,7 @@ impl Watch<'_> {
         let mut watched = Watched::default();
         let mut known: BTreeMap<i32, Known> = BTreeMap::new();
         let begun = Instant::now();
+        let own = std::process::id() as i32;
         std::thread::scope(|scope| {
             let (sender, endings) = mpsc::channel::<(i32, Result<Ended>)>();
             let mut under_way = 0;
@@ -103,7 +105,6 @@ impl Watch<'_> {
                         server.due = Some(Instant::now() + self.every);
                         if let Ended::Updated(leader) = ended {
                             server.present = leader;
-                            server.ours.push(leader);
                         }
                     }
                     match ended {
@@ -114,12 +115,15 @@ impl Watch<'_> {
                         Ended::Undone(words) => *watched.undone.entry(cycle::cause(&words)).or_default() += 1,
                     }
                 }
-                process::reap(self.session);
-                // The suite waits until the number of a server that was ended is free.
-                for server in known.values_mut() {
-                    server.ours.retain(|pid| process::reap(*pid).is_none() && process::stat(*pid).is_some());
+                let everybody = process::all();
+                // The suite waits until the number of a server that was ended is free. One that took over is a child of ours
+                // when its parent has ended.
+                let ours = |stat: &&Stat| stat.session == self.session && stat.parent == own && stat.state == 'Z';
+                for stat in everybody.iter().filter(ours) {
+                    process::reap(stat.pid);
                 }
-                let members = process::session(self.session);
+                let lives = |stat: &Stat| stat.session == self.session && !matches!(stat.state, 'Z' | 'X');
+                let members: Vec<Stat> = everybody.into_iter().filter(lives).collect();
                 if !process::alive(self.session) && under_way == 0 {
                     return Ok(());
                 }
@@ -127,7 +131,7 @@ impl Watch<'_> {
                 for server in servers(&members) {
                     known.entry(server).or_insert_with(|| {
                         watched.servers += 1;
-                        Known { present: server, due: Some(Instant::now() + FIRST_AFTER), updates: 0, ours: Vec::new() }
+                        Known { present: server, due: Some(Instant::now() + FIRST_AFTER), updates: 0 }
                     });
                 }
                 let now = Instant::now();
@@ -162,7 +166,9 @@ impl Watch<'_> {
             code::TIMED_OUT | INCONCLUSIVE => return Ok(Ended::Idle),
             _ => return self.not_updated(pid, &cycle::words(&validated)),
         }
-        if course == Course::Rehearsed || self.is_stopped(first, pid) {
+        let alone = course != Course::Rehearsed
+            && try_wait_for(CHILDREN_LIMIT, || (!has_children(pid)).then_some(())).is_some();
+        if !alone || self.is_stopped(first, pid) {
             return self.go_back(pid);
         }
         let changing = self.changing(first)?;
@@ -235,6 +241,15 @@ impl Watch<'_> {
     fn not_updated(&self, pid: i32, words: &str) -> Result<Ended> {
         Ok(if process::alive(pid) { Ended::Undone(words.to_owned()) } else { Ended::Gone })
     }
+}
+
+/// Says whether a server has children of its own; a version that follows is one too, and traced.
+fn has_children(pid: i32) -> bool {
+    let is_own = |stat: &Stat| {
+        let status = fs::read_to_string(format!("/proc/{}/status", stat.pid)).unwrap_or_default();
+        stat.parent == pid && status.contains("TracerPid:\t0\n")
+    };
+    process::all().iter().any(is_own)
 }
 
 /// Returns the servers that the tests of a session have started: not the children that these fork for dumps, and not those

@@ -1,6 +1,6 @@
 //! Drives the processes of one follower: each lives through the stream of its twin.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use mvedsua_common::syscalls::Pairing;
 use super::failover::{self, Fallen, Legacy, Prepared};
 use super::report::{Followed, FollowerEnd};
 use super::streams::{Branch, Streams};
-use super::tree::{Order, Tracees, Tree, leave_ring};
+use super::tree::{self, Members, Nursery, Order, Part, Tracees, Tree, leave_ring};
 use crate::compare::Divergence;
 use crate::ptrace::memory::Memory;
 use crate::ptrace::wait::{Inbox, Stop};
-use crate::ptrace::{Pid, Result, Tid, procfs, sys};
+use crate::ptrace::{Pid, Result, Tid};
 use crate::record::leading::{self, Leading};
 use crate::record::{Event, Slot, StreamId};
 use crate::replay::following::processes::Birth;
@@ -66,14 +66,18 @@ struct Member {
     notices: Receiver<Notice>,
 }
 
+impl Part for Member {
+    fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
 /// The processes of a follower.
 pub(super) struct Follower {
     inbox: Inbox,
     ways: Ways,
-    members: BTreeMap<Pid, Member>,
-    /// Children whose first stop came before the record of their birth, and the other way round.
-    stopped: BTreeSet<Tid>,
-    born: BTreeMap<Tid, Birth>,
+    members: Members<Member>,
+    nursery: Nursery<Birth>,
     followed: Followed,
     /// Set when it follows no more: it only ends.
     ended: Option<FollowerEnd>,
@@ -91,9 +95,8 @@ impl Follower {
         let mut follower = Follower {
             inbox,
             ways,
-            members: BTreeMap::new(),
-            stopped: BTreeSet::new(),
-            born: BTreeMap::new(),
+            members: Members::default(),
+            nursery: Nursery::default(),
             followed: Followed::default(),
             ended: None,
             fallen: None,
@@ -161,35 +164,24 @@ impl Follower {
         match self.ways.streams.take(self.ways.number, birth.stream) {
             Some(branch) => self.take_over(process, tid, birth.twin, branch, |role| role.inherit(birth.registrations)),
             // It was dropped meanwhile.
-            None => sys::kill(pid, libc::SIGKILL),
+            None => tree::end(pid),
         }
     }
 
-    fn owner(&self, tid: Tid) -> Option<Pid> {
-        let known = self.members.iter().find(|(_, member)| member.process.slot(tid).is_some());
-        known.map(|(pid, _)| *pid).or_else(|| {
-            let pid = procfs::process_of(tid)?;
-            self.members.contains_key(&pid).then_some(pid)
-        })
-    }
-
     fn handle(&mut self, tid: Tid, stop: Stop) -> Result<()> {
-        let Some(pid) = self.owner(tid) else {
+        let Some(pid) = self.members.owner(tid) else {
             if stop.is_end() {
-                self.stopped.remove(&tid);
-                self.born.remove(&tid);
-            } else if self.ended.is_some() {
-                return sys::kill(Pid(tid.0), libc::SIGKILL);
-            } else if let Some(birth) = self.born.remove(&tid) {
-                return self.adopt(birth);
-            } else {
-                self.stopped.insert(tid);
+                self.nursery.ended(tid);
+                return Ok(());
             }
-            return Ok(());
+            if self.ended.is_some() {
+                return tree::end(Pid(tid.0));
+            }
+            return self.nursery.stopped(tid).map_or(Ok(()), |birth| self.adopt(birth));
         };
         let Some(member) = self.members.get_mut(&pid) else { return Ok(()) };
         let result = if self.ended.is_some() && !stop.is_end() {
-            sys::kill(pid, libc::SIGKILL)
+            tree::end(pid)
         } else {
             member.role.on_stop(&self.inbox, &mut member.process, tid, stop)
         };
@@ -223,10 +215,8 @@ impl Follower {
             }
         }
         for birth in births {
-            if self.stopped.remove(&birth.child) {
+            if let Some(birth) = self.nursery.born(birth.child, birth) {
                 self.adopt(birth)?;
-            } else {
-                self.born.insert(birth.child, birth);
             }
         }
         if self.ended.is_some() {
@@ -248,7 +238,7 @@ impl Follower {
     /// Brings the twin of the process that has crashed to where that one stands, as soon as it is alone as well: a follower that
     /// is behind may have others still, or may not have made it yet.
     fn come_to_the_fallen(&mut self) -> Result<()> {
-        let alone = self.members.len() == 1 && self.born.is_empty() && self.stopped.is_empty();
+        let alone = self.members.len() == 1 && self.nursery.is_empty();
         let Some(fallen) = self.fallen.as_ref().filter(|_| alone && !self.draining && self.ended.is_none()) else {
             return Ok(());
         };
@@ -309,15 +299,8 @@ impl Follower {
 
     fn kill(&mut self) -> Result<()> {
         self.ways.streams.abandon(self.ways.number);
-        let stopped = std::mem::take(&mut self.stopped);
-        let all = self.members.keys().copied().chain(stopped.into_iter().map(|tid| Pid(tid.0)));
-        for pid in all {
-            match sys::kill(pid, libc::SIGKILL) {
-                Err(error) if !error.is_gone() => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        self.nursery.take_stopped().into_iter().try_for_each(|tid| tree::end(Pid(tid.0)))?;
+        self.members.end()
     }
 
     fn check(&mut self, result: Result<()>) {
@@ -346,8 +329,7 @@ impl Tree for Follower {
         if self.ended.is_some() {
             return;
         }
-        let pids: Vec<Pid> = self.members.keys().copied().collect();
-        for pid in pids {
+        for pid in self.members.pids() {
             if let Some(member) = self.members.get_mut(&pid) {
                 let result = member.role.on_bell(&mut member.process);
                 let heard = self.listen(pid);
@@ -385,7 +367,7 @@ impl Tree for Follower {
 
     fn is_over(&mut self, tracees: Tracees) -> bool {
         let over = self.succeeded.is_some()
-            || self.members.is_empty() && self.born.is_empty() && self.stopped.is_empty()
+            || self.members.is_empty() && self.nursery.is_empty()
             || self.ended.is_some() && tracees == Tracees::None;
         if over {
             for member in self.members.values() {

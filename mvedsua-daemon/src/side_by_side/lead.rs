@@ -1,18 +1,18 @@
 //! Drives the leader's processes: each is recorded into a stream of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::failover::{self, Fallen, Legacy};
-use super::tree::{Order, Tracees, Tree, ending, leave_ring};
+use super::tree::{Members, Nursery, Order, Part, Tracees, Tree, ending, leave_ring};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::ring::Area;
 use crate::ptrace::tsc;
 use crate::ptrace::wait::{Inbox, Stop};
-use crate::ptrace::{Pid, Result, Tid, procfs, sys};
+use crate::ptrace::{Pid, Result, Tid, procfs};
 use crate::record::leading::processes::Birth;
 use crate::record::leading::{Hold, Leading, OnCrash, Settings};
 use crate::record::stream::Stream;
@@ -49,14 +49,18 @@ struct Member {
     notices: Receiver<Notice>,
 }
 
+impl Part for Member {
+    fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
 /// The leader's processes.
 pub(super) struct Leader {
     inbox: Inbox,
     first: Pid,
-    members: BTreeMap<Pid, Member>,
-    /// Children whose first stop came before the record of their birth, and the other way round.
-    stopped: BTreeSet<Tid>,
-    born: BTreeMap<Tid, Birth>,
+    members: Members<Member>,
+    nursery: Nursery<Birth>,
     /// How children ended that were killed before anything else was heard of them.
     gone: BTreeMap<Tid, Ending>,
     settings: Settings,
@@ -91,9 +95,8 @@ impl Leader {
         Leader {
             inbox,
             first,
-            members: BTreeMap::new(),
-            stopped: BTreeSet::new(),
-            born: BTreeMap::new(),
+            members: Members::default(),
+            nursery: Nursery::default(),
             gone: BTreeMap::new(),
             settings,
             tell,
@@ -134,7 +137,8 @@ impl Leader {
             Ok(memory) => memory,
             // It was killed meanwhile: its end is still to be heard.
             Err(error) if error.is_gone() => {
-                self.born.insert(tid, birth);
+                // It has stopped, so nothing else is waited for.
+                self.nursery.born(tid, birth);
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -155,15 +159,6 @@ impl Leader {
         self.take_over(process, tid, stream)
     }
 
-    /// Returns the process that a thread belongs to, if it is known.
-    fn owner(&self, tid: Tid) -> Option<Pid> {
-        let known = self.members.iter().find(|(_, member)| member.process.slot(tid).is_some());
-        known.map(|(pid, _)| *pid).or_else(|| {
-            let pid = procfs::process_of(tid)?;
-            self.members.contains_key(&pid).then_some(pid)
-        })
-    }
-
     fn handle(&mut self, tid: Tid, stop: Stop) -> Result<()> {
         if tid == self.first.main()
             && !self.surrendered
@@ -174,22 +169,16 @@ impl Leader {
         if self.released {
             return self.let_go(tid, stop);
         }
-        let Some(pid) = self.owner(tid) else {
+        let Some(pid) = self.members.owner(tid) else {
             if let Some(ending) = ending(stop) {
-                self.stopped.remove(&tid);
-                match self.born.remove(&tid) {
+                match self.nursery.ended(tid) {
                     Some(birth) => end_unseen(birth, ending),
                     None => drop(self.gone.insert(tid, ending)),
                 }
                 return Ok(());
             }
             self.gone.remove(&tid);
-            if let Some(birth) = self.born.remove(&tid) {
-                self.adopt(birth)?;
-            } else {
-                self.stopped.insert(tid);
-            }
-            return Ok(());
+            return self.nursery.stopped(tid).map_or(Ok(()), |birth| self.adopt(birth));
         };
         let Some(member) = self.members.get_mut(&pid) else { return Ok(()) };
         let result = member.role.on_stop(&self.inbox, &mut member.process, tid, stop);
@@ -198,10 +187,8 @@ impl Leader {
         for birth in births {
             if let Some(ending) = self.gone.remove(&birth.child) {
                 end_unseen(birth, ending);
-            } else if self.stopped.remove(&birth.child) {
+            } else if let Some(birth) = self.nursery.born(birth.child, birth) {
                 self.adopt(birth)?;
-            } else {
-                self.born.insert(birth.child, birth);
             }
         }
         result
@@ -234,7 +221,7 @@ impl Leader {
 
     /// A process is held before a signal that would end it: a follower can take over, if it is alone.
     fn on_crash(&mut self, pid: Pid, signo: i32) -> Result<()> {
-        let alone = self.members.len() == 1 && self.born.is_empty() && self.stopped.is_empty();
+        let alone = self.members.len() == 1 && self.nursery.is_empty();
         let alone = alone && procfs::children(pid)?.is_empty();
         let Some(member) = self.members.get_mut(&pid) else { return Ok(()) };
         if !alone || self.crashed.is_some() {
@@ -290,7 +277,7 @@ impl Leader {
             self.areas.extend(member.process.rings.as_ref().map(Rings::area));
             member.role.stop(&mut member.process, "nobody follows")?;
         }
-        for tid in std::mem::take(&mut self.stopped) {
+        for tid in self.nursery.take_stopped() {
             self.let_go(tid, Stop::Interrupted)?;
         }
         Ok(())
@@ -344,8 +331,7 @@ impl Tree for Leader {
             let result = self.let_die();
             self.check(result);
         }
-        let pids: Vec<Pid> = self.members.keys().copied().collect();
-        for pid in pids {
+        for pid in self.members.pids() {
             if let Some(member) = self.members.get_mut(&pid) {
                 let result = member.role.on_bell(&mut member.process);
                 self.check(result);
@@ -356,10 +342,7 @@ impl Tree for Leader {
 
     fn on_order(&mut self, order: Order) {
         let result = match order {
-            Order::Kill => self.members.keys().try_for_each(|pid| match sys::kill(*pid, libc::SIGKILL) {
-                Err(error) if !error.is_gone() => Err(error),
-                _ => Ok(()),
-            }),
+            Order::Kill => self.members.end(),
             Order::Release => self.release(),
             Order::LetDie => self.let_die(),
             Order::Surrender => self.surrender(),
@@ -369,11 +352,8 @@ impl Tree for Leader {
     }
 
     fn is_over(&mut self, tracees: Tracees) -> bool {
-        let over = if self.released {
-            tracees == Tracees::None
-        } else {
-            self.members.is_empty() && self.born.is_empty() && self.stopped.is_empty()
-        };
+        let over =
+            if self.released { tracees == Tracees::None } else { self.members.is_empty() && self.nursery.is_empty() };
         if over && !self.surrendered {
             (self.tell)(Heard::Over);
         }

@@ -73,7 +73,11 @@ impl Following {
             Turn::Held { why: Why::RanOut, .. } => looks,
             Turn::Asleep { limit, .. } => looks && limit.is_some_and(|limit| self.is_over(limit, thread.slot, over)),
         };
-        !self.threads.values().any(can_move) && !self.somebody_wakes(process, None)
+        // A call that may wait can return at once all the same: an address that is no place to wait at, say.
+        let awake = |(tid, thread): (&Tid, &Thread)| {
+            matches!(thread.turn, Turn::Asleep { .. }) && turns::wakes(process.pid, *tid)
+        };
+        !self.threads.values().any(can_move) && !self.threads.iter().any(awake)
     }
 
     /// Returns about how much processor time the follower has used since something moved at that instant.

@@ -455,7 +455,7 @@ impl Following {
 
     /// Says whether a thread that waited in a call of its own is on its way out of it, and (if a time is given) its twin
     /// came to its next call before that: its stop comes by itself.
-    pub(super) fn somebody_wakes(&mut self, process: &Process, before: Option<u64>) -> bool {
+    fn somebody_wakes(&mut self, process: &Process, before: Option<u64>) -> bool {
         let unseen = |thread: &Thread| matches!(thread.turn, Turn::Asleep { seen: Seen::NotYet, .. });
         let counts = |thread: &Thread| {
             unseen(thread) && before.is_none_or(|at| self.comes_at(thread.slot).is_some_and(|comes| comes < at))
@@ -489,7 +489,7 @@ fn await_sleep(pid: Pid, tid: Tid) {
 }
 
 /// Says whether a thread that went to wait does not sleep.
-fn wakes(pid: Pid, tid: Tid) -> bool {
+pub(super) fn wakes(pid: Pid, tid: Tid) -> bool {
     for _ in 0..LOOKS {
         match procfs::state(pid, tid) {
             Some('S') => return false,

@@ -18,8 +18,19 @@ pub(super) const LONGEST: [&str; 8] = [
     "unit/dump",
 ];
 
-/// Tests that are about the process itself: unit, how the test's name begins, and why.
-const EXPECTED: &[(&str, &str, &str)] = &[];
+/// Tests that are about the process itself or its speed: unit, how the test's name begins, and why.
+const EXPECTED: &[(&str, &str, &str)] = &[
+    (
+        "unit/client-eviction",
+        "client evicted due to percentage of maxmemory",
+        "it asks on one connection for what the server has read from another, and does not wait until it has read all of it",
+    ),
+    (
+        "unit/client-eviction",
+        "client evicted due to large multi buf",
+        "it fails by the limit that the one before it leaves behind when it fails",
+    ),
+];
 
 /// Returns why a unit is left out.
 pub(super) fn left_out(unit: &str) -> Option<&'static str> {

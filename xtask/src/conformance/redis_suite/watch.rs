@@ -1,6 +1,6 @@
 //! Updates each Redis that runs in a session, again and again, until there is nothing left in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::mpsc;
@@ -188,7 +188,7 @@ impl Watch<'_> {
             return self.go_back(pid);
         }
         if leader != pid && process::alive(leader) {
-            self.note(first, leader)?;
+            self.note(first, pid, leader)?;
         }
         drop(changing);
         let confirmed = self.daemon.run_for(&["confirm", &text], COMMAND_LIMIT)?;
@@ -199,7 +199,7 @@ impl Watch<'_> {
             }
             // The old one may serve again.
             Some(status) if process::alive(status.leader) => {
-                self.note(first, status.leader)?;
+                self.note(first, leader, status.leader)?;
                 Ok(Ended::Undone(status.result.map_or_else(|| cycle::words(&confirmed), |(_, text)| text)))
             }
             _ => Ok(Ended::Gone),
@@ -218,12 +218,24 @@ impl Watch<'_> {
         }
     }
 
-    /// Tells the suite the present number of a server.
-    fn note(&self, first: i32, present: i32) -> Result<()> {
-        let file = self.serving.join(first.to_string());
-        let fresh = file.with_extension("new");
-        fs::write(&fresh, present.to_string())?;
-        Ok(fs::rename(fresh, file)?)
+    /// Tells the suite the present number of a server, which was another until now: for all numbers that it has had, since a
+    /// test may have asked the server itself for its number.
+    fn note(&self, first: i32, before: i32, present: i32) -> Result<()> {
+        let before = before.to_string();
+        let mut names = BTreeSet::from([first.to_string(), before.clone()]);
+        for entry in fs::read_dir(self.serving)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_number = name.chars().all(|char| char.is_ascii_digit());
+            if is_number && fs::read_to_string(entry.path())? == before {
+                names.insert(name);
+            }
+        }
+        for name in names {
+            let fresh = self.serving.join(format!("{name}.new"));
+            fs::write(&fresh, present.to_string())?;
+            fs::rename(fresh, self.serving.join(name))?;
+        }
+        Ok(())
     }
 
     /// Says whether a test has stopped a server and not let it go on yet: nobody could change versions meanwhile.

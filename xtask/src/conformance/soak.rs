@@ -7,7 +7,6 @@
 
 mod verdict;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -30,6 +29,8 @@ const SERVERS: [&str; 3] = ["redis-server", "memcached", "lighttpd"];
 /// What is asked of each update, in turn.
 const COURSES: [Course; 6] =
     [Course::There, Course::There, Course::Rehearsed, Course::There, Course::There, Course::ThereAndBack];
+/// The daemon keeps the last two hundred updates: it is asked for them before that many are over.
+const ROUNDS_BETWEEN_HISTORIES: usize = 40;
 /// How long the daemon may take to come to rest after a round.
 const REST_LIMIT: Duration = Duration::from_secs(5);
 
@@ -127,6 +128,7 @@ fn soak(daemon: &Daemon, servers: &mut [Served], long: Duration, faults: &mut Ve
     let begun = Instant::now();
     let mut looks: Vec<Look> = Vec::new();
     let mut told = Instant::now();
+    let mut noted = 0;
     while begun.elapsed() < long {
         let round = looks.len();
         let outcomes: Vec<Result<()>> = std::thread::scope(|scope| {
@@ -147,16 +149,15 @@ fn soak(daemon: &Daemon, servers: &mut [Served], long: Duration, faults: &mut Ve
         if !faults.is_empty() {
             break;
         }
+        if looks.len().is_multiple_of(ROUNDS_BETWEEN_HISTORIES) {
+            note_retries(daemon, servers, &mut noted)?;
+        }
         if told.elapsed() > Duration::from_secs(60) {
             told = Instant::now();
             println!("{:.0} minutes, {} rounds: {:?}", begun.elapsed().as_secs_f64() / 60.0, looks.len(), looks.last());
         }
     }
-    for (attempt, count) in retries(daemon)? {
-        if let Some(served) = servers.iter_mut().find(|served| served.name == attempt.0) {
-            *served.updates.retried.entry(attempt.1).or_default() += count;
-        }
-    }
+    note_retries(daemon, servers, &mut noted)?;
     Ok(looks)
 }
 
@@ -215,22 +216,28 @@ fn threads(pid: i32) -> Result<u64> {
     Ok(names.flatten().filter(|name| !name.starts_with("control-blockin")).count() as u64)
 }
 
-/// What went wrong with the attempts that were tried again, by server. The daemon keeps the last two hundred updates.
-fn retries(daemon: &Daemon) -> Result<BTreeMap<(String, String), u32>> {
+/// Counts what went wrong with the attempts that were tried again, of the updates after number `noted`.
+fn note_retries(daemon: &Daemon, servers: &mut [Served], noted: &mut u64) -> Result<()> {
     let output = daemon.run(&["history", "--limit", "200", "--json"])?;
     let history = output.json().with_context(|| cycle::words(&output))?;
-    let mut counted = BTreeMap::new();
+    let after = *noted;
     for past in history.as_array().context("the history is a list")? {
+        let update = past["update"].as_u64().context("an update has a number")?;
+        if update <= after {
+            continue;
+        }
+        *noted = update.max(*noted);
         let program = past["program"]["exe"].as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
         // Debian's redis-server is a link to a program of another name.
         let name = if program.starts_with("redis") { "redis-server" } else { program };
+        let Some(served) = servers.iter_mut().find(|served| served.name == name) else { continue };
         for group in past["divergences"].as_array().into_iter().flatten() {
             let headline = group["divergence"]["headline"].as_str().unwrap_or_default();
             let count = group["count"].as_u64().unwrap_or(1) as u32;
-            *counted.entry((name.to_owned(), cycle::cause(headline))).or_default() += count;
+            *served.updates.retried.entry(cycle::cause(headline)).or_default() += count;
         }
     }
-    Ok(counted)
+    Ok(())
 }
 
 fn print(rows: &[Row], rounds: usize, verdict: &Verdict) {

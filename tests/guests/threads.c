@@ -125,6 +125,50 @@ static void bare_births(void)
 	free(stack);
 }
 
+static uint32_t handed, taken;
+
+/* Waits, by a call of Linux 6.7, until a word has another value; with a limit that is never reached or without one. */
+static void await_change(uint32_t *word, uint32_t from, int with_limit)
+{
+	struct timespec limit = { 1 << 30, 0 };
+	while (__atomic_load_n(word, __ATOMIC_SEQ_CST) == from)
+		syscall(455 /* futex_wait */, word, (long)from, 0xffffffffl, 2 | 128, with_limit ? &limit : NULL, CLOCK_MONOTONIC);
+}
+
+static void set_and_wake(uint32_t *word, uint32_t value)
+{
+	__atomic_store_n(word, value, __ATOMIC_SEQ_CST);
+	syscall(454 /* futex_wake */, word, 0xffffffffl, 1, 2 | 128);
+}
+
+static void *take(void *arg)
+{
+	(void)arg;
+	for (uint32_t i = 0; i < 6; i++) {
+		await_change(&handed, i, i & 1);
+		CHECK(write(ends[1], "t", 1) == 1);
+		set_and_wake(&taken, i + 1);
+	}
+	return NULL;
+}
+
+static void handing_over(void)
+{
+	pthread_t taker;
+	char bytes[6];
+	handed = taken = 0;
+	CHECK(pthread_create(&taker, NULL, take, NULL) == 0);
+	for (uint32_t i = 0; i < 6; i++) {
+		set_and_wake(&handed, i + 1);
+		await_change(&taken, i, ~i & 1);
+	}
+	CHECK(pthread_join(taker, NULL) == 0);
+	CHECK(read(ends[0], bytes, 6) == 6 && memcmp(bytes, "tttttt", 6) == 0);
+	/* The limit of this one is an instant that is over. */
+	struct timespec over = { 0, 1000000 };
+	FAILS(ETIMEDOUT, syscall(455, &handed, 6L, 0xffffffffl, 2 | 128, &over, CLOCK_MONOTONIC));
+}
+
 static void futexes(void)
 {
 	uint32_t word = 1;
@@ -198,6 +242,7 @@ static void round_of(long n, const char *word)
 	births();
 	bare_births();
 	futexes();
+	handing_over();
 	scheduling();
 	/* What every new thread does for itself; here once more by hand. */
 	static struct robust_list_head head = { { &head.list }, 0, NULL };

@@ -134,6 +134,11 @@ fn parse_epoll(line: &str) -> Option<EpollEntry> {
     })
 }
 
+/// Returns the number of an eventfd, by which its duplicates are known.
+pub fn event_id(pid: Pid, fd: i32) -> Option<u64> {
+    field(&fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?, "eventfd-id:")?.parse().ok()
+}
+
 fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim)
 }

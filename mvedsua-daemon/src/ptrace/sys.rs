@@ -107,19 +107,31 @@ pub fn set_number(tid: Tid, nr: i64) -> Result<()> {
     request("PTRACE_POKEUSER", libc::PTRACE_POKEUSER, tid, offset, nr as usize).map(drop)
 }
 
-/// Sets the fourth argument of a call alone.
-pub fn set_fourth_arg(tid: Tid, value: u64) -> Result<()> {
-    let offset = std::mem::offset_of!(Regs, r10);
+/// Which argument of a call says where its limit of time is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeArg {
+    Fourth,
+    Fifth,
+}
+
+/// Sets that argument alone.
+pub fn set_time_arg(tid: Tid, arg: TimeArg, value: u64) -> Result<()> {
+    let offset = match arg {
+        TimeArg::Fourth => std::mem::offset_of!(Regs, r10),
+        TimeArg::Fifth => std::mem::offset_of!(Regs, r8),
+    };
     request("PTRACE_POKEUSER", libc::PTRACE_POKEUSER, tid, offset, value as usize).map(drop)
 }
 
 /// Reads the extended state (x87, SSE, AVX, … in the kernel's XSAVE layout).
 pub fn get_xstate(tid: Tid) -> Result<Vec<u8>> {
-    let mut buffer = vec![0u8; 16 << 10];
+    // What is kept is much smaller than what it could be.
+    let mut buffer = [MaybeUninit::<u8>::uninit(); 16 << 10];
     let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     request("PTRACE_GETREGSET", libc::PTRACE_GETREGSET, tid, NT_X86_XSTATE, &raw mut iov as usize)?;
-    buffer.truncate(iov.iov_len);
-    Ok(buffer)
+    let filled = &buffer[..iov.iov_len];
+    // SAFETY: the request succeeded, so the kernel wrote that many bytes.
+    Ok(filled.iter().map(|byte| unsafe { byte.assume_init() }).collect())
 }
 
 pub fn set_xstate(tid: Tid, state: &[u8]) -> Result<()> {

@@ -11,7 +11,7 @@
 //! A record is answered only when all earlier ordered records have been answered, so the threads of the follower see the
 //! leader's order, and between their calls they run one at a time, in the leader's order as well ([`turns`]). When nobody
 //! can move all the same (the threads took a lock in another order than the leader's, which no record shows) the order is
-//! relaxed: the first waiting record of another thread may go first, unless both concern the same descriptor. If still
+//! relaxed: the first waiting record of another thread may go first, unless both concern the same object ([`super::objects`]). If still
 //! nothing moves, that is a divergence of kind `order`.
 //!
 //! This file drives the threads; [`answer`] answers one record, [`ahead`] tells the time before it is asked, [`counting`]
@@ -38,13 +38,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use mvedsua_common::syscalls::{self, Arg, Class, Order, Outcome, Pairing, Row, Treatment, regions};
+use mvedsua_common::syscalls::{self, Class, Order, Pairing, Row, Treatment, regions};
 
 use self::parted::Parted;
 use self::reconcile::{Reconcile, Rules};
 use super::due::Due;
 use super::elastic::{self, Counting, LastTimes};
 use super::epoll::{Pair, Registrations};
+use super::objects::Objects;
 use super::proc_self::{self, OwnFiles};
 use crate::compare::{self, Actual, Divergence, DivergenceKind, Evidence, Input, MatchedCall, Trail};
 use crate::log::Reader;
@@ -101,6 +102,8 @@ pub(crate) enum Silence {
 pub(crate) struct Settings {
     /// The leader's threads.
     pub(crate) leaders: BTreeMap<Slot, Tid>,
+    /// What they have open.
+    pub(crate) objects: Objects,
     pub(crate) hang_timeout: Duration,
     pub(crate) silence: Silence,
     pub(crate) tally: Arc<Tally>,
@@ -237,6 +240,8 @@ pub(crate) struct Following {
     rules: Option<Box<Rules>>,
     applied: u64,
     trail: Trail,
+    /// What the leader's descriptors stand for.
+    objects: Objects,
     registrations: Registrations,
     /// What the follower wants to be told with the signals of a timer, by its id.
     timer_values: BTreeMap<i32, u64>,
@@ -295,6 +300,7 @@ impl Following {
             rules: settings.reconcile.begin(if settings.agreement.is_some() { Pace::Lockstep } else { Pace::Free }),
             applied: 0,
             trail: Trail::default(),
+            objects: std::mem::take(&mut settings.objects),
             registrations: Registrations::default(),
             timer_values: BTreeMap::new(),
             own_files: OwnFiles::default(),
@@ -321,6 +327,11 @@ impl Following {
             births: Vec::new(),
             finished: None,
         }
+    }
+
+    /// Is told what the leader has open.
+    pub(crate) fn know(&mut self, objects: Objects) {
+        self.objects = objects;
     }
 
     /// Lets every thread go.

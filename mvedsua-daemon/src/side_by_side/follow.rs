@@ -20,6 +20,7 @@ use crate::record::{Event, Slot, StreamId};
 use crate::replay::following::processes::Birth;
 use crate::replay::following::reconcile::Reconcile;
 use crate::replay::following::{Following, Settings, Silence, Tally};
+use crate::replay::objects::Objects;
 use crate::rules::{Counts, Descriptors};
 use crate::update::OnFull;
 use crate::update::process::{Half, Process};
@@ -125,6 +126,7 @@ impl Follower {
         let descriptors = || Descriptors::new(crate::update::descriptors::open_in(twin));
         let settings = Settings {
             leaders: BTreeMap::from([(Slot(0), twin.main())]),
+            objects: Objects::of_process(twin),
             hang_timeout: self.ways.hang_timeout,
             silence: Silence::Accepted,
             tally: Arc::clone(&tally),

@@ -1,5 +1,6 @@
 //! What happens when nothing moves: the order is relaxed, and in the end the follower is given up.
 
+use super::super::objects::Touched;
 use super::turns::Ending as Wait;
 use super::*;
 
@@ -92,18 +93,18 @@ impl Following {
         }
     }
 
-    /// Answers the first record of some other thread that can be answered and shares no descriptor with those it overtakes.
+    /// Answers the first record of some other thread that can be answered and concerns no object of those it overtakes.
     pub(super) fn relax(&mut self, process: &mut Process) -> Result<bool> {
         while self.fetch() {}
-        let mut overtaken: Vec<(Slot, Vec<i32>)> = Vec::new();
+        let mut overtaken: Vec<(Slot, Touched)> = Vec::new();
         let waiting: Vec<Slot> = self.due.waiting_slots().collect();
         for slot in waiting {
             if overtaken.iter().any(|(other, _)| *other == slot) {
                 continue;
             }
             let Some(record) = self.due.pop(slot) else { continue };
-            let touched = descriptors(&record);
-            let conflict = overtaken.iter().any(|(_, others)| touched.iter().any(|fd| others.contains(fd)));
+            let touched = self.objects.touched(&record);
+            let conflict = overtaken.iter().any(|(_, others)| touched.concerns(others));
             if !conflict && !overtaken.is_empty() {
                 // Out of order a difference proves nothing; in order the record will be looked at again.
                 if let Applied::Done = self.apply(process, &record)? {
@@ -162,18 +163,4 @@ impl Following {
         }
         Ok(answered)
     }
-}
-
-/// Returns the descriptors that a record is about, the one that it opens included.
-fn descriptors(record: &Record) -> Vec<i32> {
-    let (entry, ret) = match &record.event {
-        Event::Call(entry, ret) => (entry, Some(ret.ret)),
-        Event::Enter(entry) => (entry, None),
-        _ => return Vec::new(),
-    };
-    let Some(row) = syscalls::row(entry.nr) else { return Vec::new() };
-    let args = row.args.iter().zip(entry.args).filter(|(arg, _)| matches!(arg, Arg::Fd)).map(|(_, value)| value as i32);
-    let opened = ret.filter(|_| row.outcome == Outcome::Fd).map(|ret| ret as i32);
-    // AT_FDCWD and errors are no descriptors.
-    args.chain(opened).filter(|fd| *fd >= 0).collect()
 }

@@ -27,6 +27,7 @@
 //! yet wait for it where several run, since the leader is about to tell; where one runs alone there is nothing to wait for.
 
 use super::*;
+use crate::ptrace::sys::TimeArg;
 
 /// How long a thread may run before another goes on beside it, and how long the leader may be silent before threads whose
 /// next call is not known go on.
@@ -37,6 +38,7 @@ const ASLEEP_WITHIN: Duration = Duration::from_millis(20);
 const BLOCKED: u64 = 200_000;
 /// Calls of Linux 6.7.
 const FUTEX_WAKE: i64 = 454;
+const FUTEX_WAIT: i64 = 455;
 const FUTEX_REQUEUE: i64 = 456;
 /// How often it is looked whether a thread that has just begun to wait sleeps already.
 const LOOKS: u32 = 40;
@@ -55,8 +57,9 @@ pub(super) enum Turn {
 /// How long a program wants to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limit {
-    /// Where the program keeps it: the call's fourth argument.
+    /// Where the program keeps it, and which argument of the call says so.
     addr: u64,
+    arg: TimeArg,
     /// When it is over, nanoseconds of the leader's `CLOCK_MONOTONIC`.
     over_at: u64,
 }
@@ -143,7 +146,7 @@ pub(crate) fn waits(nr: u32, args: &[u64; 6]) -> bool {
     ];
     match i64::from(nr) {
         libc::SYS_futex => WAITS.contains(&(args[1] as i32 & libc::FUTEX_CMD_MASK)),
-        nr => [libc::SYS_futex_waitv, libc::SYS_pause, libc::SYS_rt_sigsuspend].contains(&nr),
+        nr => [libc::SYS_futex_waitv, FUTEX_WAIT, libc::SYS_pause, libc::SYS_rt_sigsuspend].contains(&nr),
     }
 }
 
@@ -152,6 +155,7 @@ pub(super) fn place(nr: u32, args: &[u64; 6]) -> Place {
     let op = args[1] as i32 & libc::FUTEX_CMD_MASK;
     match i64::from(nr) {
         libc::SYS_futex if op != libc::FUTEX_WAIT_REQUEUE_PI => Place::Word(args[0]),
+        FUTEX_WAIT => Place::Word(args[0]),
         _ => Place::Unknown,
     }
 }
@@ -165,8 +169,9 @@ fn wakes_whom(nr: u32, args: &[u64; 6]) -> Wakes {
             libc::FUTEX_REQUEUE | libc::FUTEX_CMP_REQUEUE | libc::FUTEX_CMP_REQUEUE_PI => Wakes::Moves(args[0]),
             _ => Wakes::Nobody,
         },
+        FUTEX_WAKE => Wakes::At([args[0]; 2]),
         // Where it ends the kernel wakes who waits for that, and who waits for its locks.
-        FUTEX_WAKE | FUTEX_REQUEUE | libc::SYS_exit | libc::SYS_exit_group => Wakes::Anybody,
+        FUTEX_REQUEUE | libc::SYS_exit | libc::SYS_exit_group => Wakes::Anybody,
         _ => Wakes::Nobody,
     }
 }
@@ -179,7 +184,11 @@ fn realtime_ahead() -> u64 {
 
 /// Returns the limit of a wait that begins at `began` of the leader's time.
 pub(super) fn limit(nr: u32, args: &[u64; 6], began: u64, memory: &Memory) -> Option<Limit> {
-    let addr = args[3];
+    let arg = if i64::from(nr) == FUTEX_WAIT { TimeArg::Fifth } else { TimeArg::Fourth };
+    let addr = match arg {
+        TimeArg::Fourth => args[3],
+        TimeArg::Fifth => args[4],
+    };
     let mut time = [0; 16];
     if addr == 0 || memory.read_some(addr, &mut time) < time.len() {
         return None;
@@ -189,6 +198,7 @@ pub(super) fn limit(nr: u32, args: &[u64; 6], began: u64, memory: &Memory) -> Op
     let op = args[1] as i32 & libc::FUTEX_CMD_MASK;
     let (relative, real) = match i64::from(nr) {
         libc::SYS_futex_waitv => (false, args[4] as i32 == libc::CLOCK_REALTIME),
+        FUTEX_WAIT => (false, args[5] as i32 == libc::CLOCK_REALTIME),
         libc::SYS_futex if op == libc::FUTEX_WAIT => (true, false),
         libc::SYS_futex => (false, op == libc::FUTEX_LOCK_PI || args[1] as i32 & libc::FUTEX_CLOCK_REALTIME != 0),
         _ => return None,
@@ -198,7 +208,7 @@ pub(super) fn limit(nr: u32, args: &[u64; 6], began: u64, memory: &Memory) -> Op
         (false, true) => time.saturating_sub(realtime_ahead()),
         (false, false) => time,
     };
-    Some(Limit { addr, over_at })
+    Some(Limit { addr, arg, over_at })
 }
 
 /// Returns when the leader's thread came to the call of a record, nanoseconds of its clock.
@@ -321,8 +331,8 @@ impl Following {
     /// A thread stands at the entry of a call that it will wait in: its return is a stop as well.
     pub(super) fn fall_asleep(&mut self, tid: Tid, limit: Option<Limit>, place: Place, seen: Seen) -> Result<()> {
         self.turn(tid, Turn::Asleep { limit, ending: Ending::Open, place, seen });
-        if limit.is_some() {
-            sys::set_fourth_arg(tid, 0)?;
+        if let Some(limit) = limit {
+            sys::set_time_arg(tid, limit.arg, 0)?;
         }
         sys::resume(tid, Resume::Syscall, 0)
     }
@@ -336,7 +346,7 @@ impl Following {
         (limit, ending): (Option<Limit>, Ending),
     ) -> Result<()> {
         if let Some(limit) = limit {
-            sys::set_fourth_arg(tid, limit.addr)?;
+            sys::set_time_arg(tid, limit.arg, limit.addr)?;
         }
         if !regs::is_interrupted(ret) {
             let why = if ret == -i64::from(libc::ETIMEDOUT) { Why::RanOut } else { Why::Moved };

@@ -3,6 +3,7 @@
 use super::*;
 use crate::ptrace::memory::Memory;
 use crate::replay::following::applying::{Applying, Blocking};
+use crate::replay::objects::Objects;
 use crate::update::inplace::Cooperation;
 
 pub(super) fn log_config(options: &Options) -> log::Config {
@@ -33,7 +34,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         pace: Arc::clone(&pace),
         pairing: Pairing::Threads,
         on_crash: OnCrash::Hold,
-            streams: None,
+        streams: None,
     };
     let told = match cooperation {
         Some(cooperation) => cooperation.wants_to_know(&Memory::open(pid)?)?.then_some(cooperation),
@@ -70,6 +71,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     let reconcile = reconcile(pid, options, recording.as_ref(), Direction::OutdatedLeader);
     let settings = following::Settings {
         leaders: birth.threads.iter().map(|thread| (thread.slot, thread.tid)).collect(),
+        objects: Objects::of_process(pid),
         hang_timeout: options.hang_timeout,
         silence: Silence::Accepted,
         tally: Arc::clone(&tally),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ptrace::ring::Mode;
+use crate::replay::objects::Objects;
 
 /// What the new leader takes over after the commit.
 pub(super) struct Moved {
@@ -136,6 +137,7 @@ impl Running<'_> {
         bound::hand_over(copied.iter(), &twins);
         // A copy that is kept would keep connections open that the new leader closes.
         drop(copied);
+        // Before it goes on: a thread that it makes has what its maker has.
         twins.iter().for_each(|(old, new)| scheduling::copy(*old, *new));
         let agreed = self.options.lockstep.then(|| Arc::new(AtomicU64::new(0)));
         let demoted = self.demote(ready.old, reader, &ready.registrations, timers.clone(), new_tids, agreed.clone());
@@ -151,14 +153,23 @@ impl Running<'_> {
         self.gauge = gauge;
         state::set_oom_score(self.leader, self.oom_score.as_deref().unwrap_or("0"));
         state::set_oom_score(self.follower, "1000");
-        let started = demoted
-            .and(elevated)
-            .and_then(|()| self.follow.ask(|core| with_following(core, |following, _, _| following.start())));
+        let started = demoted.and(elevated).and_then(|()| self.start_following());
         if let Err(error) = started {
             tracing::error!(%error, "the versions are exchanged, but not all of it went as it should");
             let _ = self.notice_sender.send(Notice::Broken { tid: Tid(0), error: error.to_string() });
         }
         Ok(count)
+    }
+
+    /// The old leader begins to follow; the new one serves already.
+    fn start_following(&mut self) -> Result<()> {
+        let objects = Objects::of_process(self.leader);
+        self.follow.ask(|core| {
+            with_following(core, |following, _, _| {
+                following.know(objects);
+                following.start()
+            })
+        })
     }
 
     /// Puts into the version that is to lead what it needs; it is isolated until the commit. Then both stand at their gates.
@@ -223,6 +234,7 @@ impl Running<'_> {
         };
         let settings = following::Settings {
             leaders: new_tids.clone(),
+            objects: Objects::default(),
             hang_timeout: self.options.hang_timeout,
             silence,
             tally: Arc::clone(&self.tally),

@@ -7,20 +7,30 @@ use harness::process::alive;
 use harness::snapshot::Snapshot;
 use mvedsua_daemon::update::{FailureKind, SessionEvent};
 
+/// Guests whose threads compute until another writes to their memory: what a thread does when depends on that moment, which no
+/// order of calls tells.
+const TIMED_BY_MEMORY: [&str; 1] = ["faults"];
+
 /// A guest with a session.
 struct Pair {
     // Dropped first, so that no tracer is left when the guest is ended.
     session: Option<Rehearsal>,
     guest: Guest,
+    /// How its threads run while they are recorded.
+    threads: &'static str,
     round: u32,
     _spill: tempfile::TempDir,
 }
 
 impl Pair {
     fn start(name: &str) -> Pair {
+        Pair::start_with(name, if TIMED_BY_MEMORY.contains(&name) { "free" } else { "one-by-one" })
+    }
+
+    fn start_with(name: &str, threads: &'static str) -> Pair {
         let guest = Guest::start(name).unwrap();
         let spill = tempfile::tempdir().unwrap();
-        let mut pair = Pair { session: None, guest, round: 0, _spill: spill };
+        let mut pair = Pair { session: None, guest, threads, round: 0, _spill: spill };
         pair.rounds(2, "by itself");
         pair.fork();
         pair
@@ -28,7 +38,8 @@ impl Pair {
 
     fn fork(&mut self) {
         let program = env!("CARGO_BIN_EXE_rehearse");
-        self.session = Some(Rehearsal::start(program, self.guest.pid(), self._spill.path()).unwrap());
+        let session = Rehearsal::start_with(program, self.guest.pid(), self._spill.path(), self.threads);
+        self.session = Some(session.unwrap());
         self.wait("the fork", |event| matches!(event, SessionEvent::Forked { .. }));
         self.wait("the follower to catch up", |event| matches!(event, SessionEvent::CaughtUp));
     }
@@ -105,6 +116,19 @@ fn promoted(name: &str) {
     pair.wait("the confirmation", |event| matches!(event, SessionEvent::Confirmed { .. }));
     assert!(!alive(old), "the old version has ended");
     pair.end();
+}
+
+#[test]
+fn threads_that_run_freely_are_followed_too() {
+    for name in ["threads", "contended", "crowd", "waiting"] {
+        let mut pair = Pair::start_with(name, "free");
+        pair.compared_rounds("validating");
+        pair.promote();
+        pair.compared_rounds("updated");
+        pair.session().ask("confirm").unwrap();
+        pair.wait("the confirmation", |event| matches!(event, SessionEvent::Confirmed { .. }));
+        pair.end();
+    }
 }
 
 fn rolled_back(name: &str) {
@@ -194,7 +218,7 @@ fn not_promoted(word: &str, reason: &str) {
     let mut guest = Guest::start("bound").unwrap();
     guest.round(1, word).unwrap();
     let spill = tempfile::tempdir().unwrap();
-    let mut pair = Pair { session: None, guest, round: 1, _spill: spill };
+    let mut pair = Pair { session: None, guest, threads: "one-by-one", round: 1, _spill: spill };
     pair.fork();
     pair.compared_rounds("validating");
     pair.session().ask("promote").unwrap();

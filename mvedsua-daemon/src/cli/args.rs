@@ -11,6 +11,7 @@ use crate::control::dirs::Dirs;
 use crate::control::process::Wanted;
 use crate::lifecycle::{Confirmation, Promotion};
 use crate::monitor::{Mode, SlowScope};
+use crate::record::interleaving::Interleaving;
 use crate::rules::Direction;
 use crate::side_by_side::{OnDivergence, Quorum};
 use crate::update::{OnFull, OnParting};
@@ -269,6 +270,10 @@ pub struct UpdateArgs {
     /// [default: rollback]
     #[arg(long, value_enum)]
     pub on_parting: Option<OnParting>,
+    /// How the program's threads run beside each other while two versions run: one at a time between their calls, or freely,
+    /// where the versions may part by taking locks in another order [default: one-by-one, and free at each second attempt]
+    #[arg(long, value_enum)]
+    pub threads: Option<Interleaving>,
     /// How much memory of its own the new version may take [default: no limit]
     #[arg(long, value_parser = crate::units::parse_size, value_name = "SIZE")]
     pub memory_limit: Option<u64>,
@@ -440,6 +445,10 @@ pub struct RunArgs {
     /// Room on disk for the log of each process and follower once its memory is full; it has no name and goes with the run
     #[arg(long, value_parser = crate::units::parse_size, value_name = "SIZE", default_value = "4G")]
     pub log_disk: u64,
+    /// How the program's threads run beside each other: one at a time between their calls, in an order that the followers
+    /// keep, or freely, where they may part by taking locks in another order
+    #[arg(long, value_enum, default_value_t)]
+    pub threads: Interleaving,
     /// How long a follower may be silent although there is something for it to do
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION", default_value = "30s")]
     pub hang_timeout: Duration,

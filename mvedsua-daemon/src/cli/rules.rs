@@ -100,7 +100,7 @@ fn test(cli: &Cli, args: &RulesTestArgs) -> Result<Code, Problem> {
     })?;
     let mut reader = Reader::open(BufReader::new(file))
         .map_err(|e| Problem::new(Code::Refused, tried(), e.to_string(), "check the path"))?;
-    let run = rules::dry_run(Arc::new(rules), &mut reader, args.direction, elastic::of_one_thread);
+    let run = rules::dry_run(Arc::new(rules), &mut reader, args.direction, elastic::is_internal);
     if cli.json {
         out::json(&run);
     } else {

@@ -79,6 +79,7 @@ fn plan(args: &RunArgs) -> Result<Plan, NotRun> {
         on_full,
         log,
         hang_timeout: args.hang_timeout,
+        interleaving: args.threads,
         record: args.record.clone(),
     })
 }

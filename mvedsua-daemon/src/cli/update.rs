@@ -54,6 +54,7 @@ fn ask_of(args: &UpdateArgs) -> Result<Ask, Problem> {
         log_disk: args.log_disk,
         on_full: args.on_full,
         on_parting: args.on_parting,
+        threads: args.threads,
         memory_limit: args.memory_limit,
         latency_budget_percent: args.latency_budget,
         lockstep: args.lockstep.then_some(Lockstep::On),

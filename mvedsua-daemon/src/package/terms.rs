@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::{Confirmation, Policy, Promotion, Thresholds};
+use crate::record::interleaving::Interleaving;
 use crate::units::millis;
 use crate::update::{OnFull, OnParting};
 
@@ -46,6 +47,7 @@ pub struct Wishes {
     pub log_disk: Option<u64>,
     pub on_full: Option<OnFull>,
     pub on_parting: Option<OnParting>,
+    pub threads: Option<Interleaving>,
     pub lockstep: Option<Lockstep>,
     /// What the follower may take, bytes.
     pub memory_limit: Option<u64>,
@@ -71,6 +73,7 @@ impl Wishes {
             log_disk: self.log_disk.or(others.log_disk),
             on_full: self.on_full.or(others.on_full),
             on_parting: self.on_parting.or(others.on_parting),
+            threads: self.threads.or(others.threads),
             lockstep: self.lockstep.or(others.lockstep),
             memory_limit: self.memory_limit.or(others.memory_limit),
             latency_budget_percent: self.latency_budget_percent.or(others.latency_budget_percent),
@@ -102,6 +105,7 @@ impl Wishes {
             log_disk: self.log_disk.unwrap_or(LOG_DISK),
             on_full: self.on_full.unwrap_or_default(),
             on_parting: self.on_parting.unwrap_or_default(),
+            threads: self.threads,
             lockstep: self.lockstep.unwrap_or_default(),
             memory_limit: self.memory_limit,
             latency_budget_percent: self.latency_budget_percent,
@@ -121,6 +125,9 @@ pub struct Terms {
     pub on_full: OnFull,
     #[serde(default)]
     pub on_parting: OnParting,
+    /// How the program's threads run beside each other; `None` is one by one, and freely at every second attempt.
+    #[serde(default)]
+    pub threads: Option<Interleaving>,
     pub lockstep: Lockstep,
     /// What the follower may take, bytes; `None` is no limit.
     pub memory_limit: Option<u64>,
@@ -161,8 +168,17 @@ impl Terms {
 
 impl std::fmt::Display for Terms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Terms { policy, hang_timeout, on_full, on_parting, lockstep, memory_limit, latency_budget_percent, .. } =
-            self;
+        let Terms {
+            policy,
+            hang_timeout,
+            on_full,
+            on_parting,
+            threads,
+            lockstep,
+            memory_limit,
+            latency_budget_percent,
+            ..
+        } = self;
         let time = |duration: Duration| humantime::format_duration(duration).to_string();
         let (promote, confirm) = (policy.promote, policy.confirm);
         let promote = match promote {
@@ -184,6 +200,11 @@ impl std::fmt::Display for Terms {
         }
         if *on_parting == OnParting::Keep {
             write!(f, ", the new version keeps the service when they part")?;
+        }
+        match threads {
+            Some(Interleaving::Free) => write!(f, ", threads run freely")?,
+            Some(Interleaving::OneByOne) => write!(f, ", threads run one by one")?,
+            None => {}
         }
         if *lockstep == Lockstep::On {
             write!(f, ", in lockstep")?;

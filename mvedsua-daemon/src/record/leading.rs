@@ -24,6 +24,7 @@ mod holding;
 mod letting_in;
 mod postponed;
 pub(crate) mod processes;
+mod serial;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use mvedsua_common::syscalls::{self, Class, Order, Pairing, Row, Treatment, regi
 
 pub(crate) use self::holding::{HeldAt, HeldThread, Hold};
 pub(crate) use self::letting_in::lets_in;
+use super::interleaving::Interleaving;
 use super::pace::Pace;
 use super::stream::Stream;
 use super::{CallEntry, CallReturn, Delivery, Event, LeaderAddr, Nanos, Piece, PieceDir, Seq, SignalRecord, Slot};
@@ -59,6 +61,7 @@ pub(crate) struct Settings {
     /// How much the program is held back.
     pub(crate) pace: Arc<Pace>,
     pub(crate) pairing: Pairing,
+    pub(crate) interleaving: Interleaving,
     /// Whether a follower is there to go on when the program crashes.
     pub(crate) on_crash: OnCrash,
     /// Where the streams of children come from, under [`Pairing::Processes`].
@@ -163,6 +166,7 @@ pub(crate) struct Leading {
     ghosts: Vec<(Tid, Ghost)>,
     /// Children that are to be recorded too and that nobody has taken over yet.
     births: Vec<processes::Birth>,
+    serial: serial::Serial,
     failed: bool,
 }
 
@@ -252,12 +256,14 @@ impl Leading {
         settings: Settings,
         notices: Sender<Notice>,
     ) -> Leading {
+        let threads: Vec<_> = threads.into_iter().collect();
+        let names: Vec<i32> = threads.iter().map(|(tid, ..)| tid.0).collect();
         let threads = threads
             .into_iter()
             .map(|(tid, slot, rewound)| {
                 let state = match rewound {
                     Some(call) => {
-                        let call = begin(settings.pairing, call.nr, call.args, memory);
+                        let call = begin(&settings, call.nr, call.args, memory, |tid| names.contains(&tid));
                         State::Restarting { call: Box::new(call), written: false }
                     }
                     None => State::Running,
@@ -269,7 +275,6 @@ impl Leading {
         Leading {
             threads,
             stream,
-            settings,
             notices,
             holding: None,
             held_reported: false,
@@ -278,19 +283,10 @@ impl Leading {
             orphans: Vec::new(),
             ghosts: Vec::new(),
             births: Vec::new(),
+            serial: serial::Serial::new(settings.interleaving),
+            settings,
             failed: false,
         }
-    }
-
-    /// Lets every parked thread go, recorded from here on.
-    pub(crate) fn start(&self) -> Result<()> {
-        for tid in self.threads.keys() {
-            match sys::resume(*tid, Resume::Syscall, 0) {
-                Err(error) if !error.is_gone() => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     /// Returns how many records were agreed to, where outputs wait for that.
@@ -329,7 +325,13 @@ impl Leading {
         sys::resume(tid, Resume::Syscall, signo)
     }
 
-    pub(crate) fn on_bell(&mut self, process: &mut Process) -> Result<()> {
+    pub(crate) fn on_bell(&mut self, inbox: &Inbox, process: &mut Process) -> Result<()> {
+        self.look_again(process)?;
+        self.look_for_overdue(inbox, process)
+    }
+
+    /// Lets those go on who have waited for something that may be there now.
+    fn look_again(&mut self, process: &mut Process) -> Result<()> {
         self.send_postponed();
         if !self.blocked.is_empty() {
             self.stream.retry();
@@ -363,6 +365,14 @@ impl Leading {
         if !self.threads.contains_key(&tid) {
             return self.on_stranger(process, tid, stop);
         }
+        if !self.has_to_wait(tid, stop)? {
+            self.handle(inbox, process, tid, stop)?;
+        }
+        self.pass_turn(inbox, process, Some(tid))
+    }
+
+    /// Deals with the stop of a thread that may go on.
+    fn handle(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, stop: Stop) -> Result<()> {
         self.note_times(process, tid);
         if !matches!(stop, Stop::Signal(_))
             && let Some(thread) = self.threads.get_mut(&tid)
@@ -386,7 +396,11 @@ impl Leading {
             Stop::Group(_) => sys::resume(tid, Resume::Listen, 0),
             // The thread is new, a group stop ended, or it had left its call before it was interrupted.
             Stop::Interrupted => {
-                if self.threads.get_mut(&tid).is_some_and(|thread| std::mem::take(&mut thread.newborn)) {
+                if self.threads.get(&tid).is_some_and(|thread| thread.newborn) {
+                    if self.newborn_has_to_wait(tid) {
+                        return Ok(());
+                    }
+                    self.threads.entry(tid).and_modify(|thread| thread.newborn = false);
                     process.give_ring(tid)?;
                 } else if self.holding == Some(Hold::Anywhere) && self.hold_stuck(tid) {
                     self.report_held(process);
@@ -437,7 +451,6 @@ impl Leading {
             // The original function makes the call for the agent, which notes the answer.
             return self.go(tid, 0);
         }
-        let pairing = self.settings.pairing;
         self.no_signal_came(process, tid);
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         let slot = thread.slot;
@@ -449,11 +462,11 @@ impl Leading {
         let (mut call, written) = match std::mem::replace(&mut thread.state, State::Running) {
             State::Restarting { call, written: true } if restart || call.entry.nr == nr => (call, true),
             State::Restarting { call, .. } if restart => {
-                (Box::new(begin(pairing, call.entry.nr, call.entry.args, &process.memory)), false)
+                (Box::new(self.begin(call.entry.nr, call.entry.args, &process.memory)), false)
             }
-            _ => (Box::new(begin(pairing, nr, args, &process.memory)), false),
+            _ => (Box::new(self.begin(nr, args, &process.memory)), false),
         };
-        call.lets_in = lets_in(pairing, tid, nr, &args, &process.memory)?;
+        call.lets_in = lets_in(self.settings.pairing, tid, nr, &args, &process.memory)?;
         if let Treatment::Refuse(reason) = call.treatment {
             let name = syscalls::name(nr).map_or_else(|| format!("system call {nr}"), str::to_owned);
             self.fail(Notice::Refused { call: name, reason: reason.to_owned() }, reason);
@@ -723,13 +736,14 @@ impl Leading {
         };
         if thread_born {
             let slot = process.new_slot(child);
-            self.threads.insert(child, Thread { newborn: !here, ..Thread::new(slot, State::Running) });
+            self.threads.insert(child, Thread { newborn: true, ..Thread::new(slot, State::Running) });
             if let Some(parent) = process.slot(parent)
                 && !self.failed
             {
                 self.stream.emit(parent, Event::ThreadStarted { child: slot, tid: child.0 });
             }
-            if here {
+            if here && !self.newborn_has_to_wait(child) {
+                self.threads.entry(child).and_modify(|thread| thread.newborn = false);
                 process.give_ring(child)?;
                 self.go(child, 0)?;
             }
@@ -772,7 +786,13 @@ impl Leading {
         for (tid, signo) in std::mem::take(&mut self.blocked) {
             sys::resume(tid, Resume::Syscall, signo)?;
         }
+        self.send_all_postponed();
+        self.end_turns()?;
         self.release_hold(process)
+    }
+
+    fn begin(&self, nr: u32, args: [u64; 6], memory: &Memory) -> Call {
+        begin(&self.settings, nr, args, memory, |tid| self.threads.contains_key(&Tid(tid)))
     }
 }
 
@@ -782,8 +802,11 @@ fn thread_state(threads: &mut BTreeMap<Tid, Thread>, tid: Tid, state: State) {
     }
 }
 
-fn begin(pairing: Pairing, nr: u32, args: [u64; 6], memory: &Memory) -> Call {
-    let treatment = syscalls::treatment_of(pairing, nr, &args, memory);
+fn begin(settings: &Settings, nr: u32, args: [u64; 6], memory: &Memory, is_thread: impl Fn(i32) -> bool) -> Call {
+    let treatment = match settings.interleaving.ordered(settings.pairing, nr, &args, is_thread) {
+        Some((row, _)) => Treatment::Row(row),
+        None => syscalls::treatment_of(settings.pairing, nr, &args, memory),
+    };
     let mut call = Call {
         treatment,
         entry: CallEntry { nr, args, inputs: Vec::new(), at: now() },

@@ -9,6 +9,7 @@
 //! [`Event::Enter`] and later [`Event::Return`]; in the common case both collapse into one [`Event::Call`].
 
 pub(crate) mod agreement;
+pub mod interleaving;
 pub(crate) mod leading;
 pub(crate) mod pace;
 pub(crate) mod stream;
@@ -145,6 +146,10 @@ pub enum Event {
     ThreadStarted { child: Slot, tid: i32 },
     /// The slot's thread ended.
     ThreadEnded,
+    /// The slot's thread, which was born or began its part between two calls, goes on.
+    Resumed,
+    /// The slot's thread computes for long, and others go on beside it.
+    Overdue,
     /// Something was lost.
     Gap(Gap),
     /// The slot's current call (a `fork`) gave birth to a process, which has a stream of its own.
@@ -203,6 +208,8 @@ impl Record {
                 Event::Succession(new) => size_of_val(&*new.registrations) + size_of_val(&*new.threads),
                 Event::ThreadStarted { .. }
                 | Event::ThreadEnded
+                | Event::Resumed
+                | Event::Overdue
                 | Event::ProcessStarted { .. }
                 | Event::ProcessEnded(_) => 0,
             }

@@ -6,17 +6,13 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::elastic;
 use crate::record::{Event, Record, Seq, Slot};
 
-/// Says whether a record waits for nobody but its own thread.
-fn is_of_one_thread(record: &Record) -> bool {
-    matches!(&record.event, Event::Call(entry, _) if elastic::of_one_thread(entry.nr))
-}
-
 /// Records by thread, and the order among those that have one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Due {
+    /// Says which calls wait for nobody but their own thread.
+    alone: fn(u32) -> bool,
     by_slot: HashMap<Slot, VecDeque<Record>>,
     order: VecDeque<(Seq, Slot)>,
     len: usize,
@@ -26,9 +22,23 @@ pub(super) struct Due {
 }
 
 impl Due {
+    /// `alone` says which calls wait for nobody but their own thread.
+    pub(super) fn new(alone: fn(u32) -> bool) -> Due {
+        Due { alone, by_slot: HashMap::new(), order: VecDeque::new(), len: 0, bytes: 0, next: 0 }
+    }
+
+    /// Says whether a call waits for nobody but its own thread.
+    pub(super) fn is_alone(&self, nr: u32) -> bool {
+        (self.alone)(nr)
+    }
+
+    fn concerns_one_thread(&self, record: &Record) -> bool {
+        matches!(&record.event, Event::Call(entry, _) if self.is_alone(entry.nr))
+    }
+
     /// Adds a record; they come in the log's order.
     pub(super) fn push(&mut self, record: Record) {
-        if !is_of_one_thread(&record) {
+        if !self.concerns_one_thread(&record) {
             self.order.push_back((record.seq, record.slot));
         }
         self.len += 1;
@@ -69,12 +79,12 @@ impl Due {
 
     /// Returns the first of a thread's records that has a place in the order across threads.
     pub(super) fn first_ordered_of(&self, slot: Slot) -> Option<&Record> {
-        self.by_slot.get(&slot)?.iter().find(|record| !is_of_one_thread(record))
+        self.by_slot.get(&slot)?.iter().find(|record| !self.concerns_one_thread(record))
     }
 
     /// Says whether a thread's next record waits for nobody else.
     pub(super) fn is_of_one_thread(&self, slot: Slot) -> bool {
-        self.first_of(slot).is_some_and(is_of_one_thread)
+        self.first_of(slot).is_some_and(|record| self.concerns_one_thread(record))
     }
 
     /// Takes a thread's next record.
@@ -86,7 +96,7 @@ impl Due {
         }
         self.len -= 1;
         self.bytes -= record.footprint();
-        if !is_of_one_thread(&record)
+        if !self.concerns_one_thread(&record)
             && let Some(at) = self.order.iter().position(|(seq, _)| *seq == record.seq)
         {
             self.order.remove(at);
@@ -96,7 +106,7 @@ impl Due {
 
     /// Puts a record back that [`Due::pop`] has just returned.
     pub(super) fn put_back(&mut self, record: Record) {
-        if !is_of_one_thread(&record) {
+        if !self.concerns_one_thread(&record) {
             let at = self.order.partition_point(|(seq, _)| *seq < record.seq);
             self.order.insert(at, (record.seq, record.slot));
         }
@@ -134,6 +144,7 @@ impl Due {
 
 #[cfg(test)]
 mod tests {
+    use super::super::elastic;
     use super::*;
     use crate::record::{CallEntry, CallReturn, Nanos};
 
@@ -145,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_time_waits_for_nobody_but_its_thread() {
-        let mut due = Due::default();
+        let mut due = Due::new(elastic::of_one_thread);
         for record in [call(0, 1, 228), call(1, 0, 0), call(2, 1, 1)] {
             due.push(record);
         }

@@ -19,7 +19,7 @@
 
 use std::collections::HashMap;
 
-use mvedsua_common::syscalls::instructions;
+use mvedsua_common::syscalls::{in_order, instructions};
 
 use crate::ptrace::tsc;
 use crate::record::{CallEntry, CallReturn, Piece, PieceDir};
@@ -75,6 +75,16 @@ pub(crate) fn is_elastic(nr: u32, args: &[u64; 6]) -> bool {
 /// Says whether a call concerns nobody but the thread that makes it.
 pub(crate) fn of_one_thread(nr: u32) -> bool {
     asks_time(nr) || sleeps(nr) || lets_in(nr)
+}
+
+/// The same where threads run one by one: how long a thread sleeps decides when its turn comes.
+pub(crate) fn of_one_thread_in_order(nr: u32) -> bool {
+    asks_time(nr) || lets_in(nr)
+}
+
+/// Says whether a call means nothing to anybody but the threads of its process.
+pub(crate) fn is_internal(nr: u32) -> bool {
+    of_one_thread(nr) || in_order(nr, &[0; 6]).is_some()
 }
 
 /// Says whether two elastic calls ask the same question, so that the record of one answers the other.

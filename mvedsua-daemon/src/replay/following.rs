@@ -30,6 +30,7 @@ mod parted;
 mod patience;
 pub(crate) mod processes;
 pub(crate) mod reconcile;
+mod serial;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,12 +56,14 @@ use crate::ptrace::sys::{self, Resume, SyscallStop};
 use crate::ptrace::tsc;
 use crate::ptrace::wait::{Bell, Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid, procfs};
+use crate::record::interleaving::Interleaving;
 use crate::record::leading::{HeldAt, HeldThread, capture_inputs, lets_in, now};
 use crate::record::{CallEntry, CallReturn, Delivery, Ending, Event, Piece, PieceDir, Record, SignalRecord, Slot};
 use crate::rules::Pace;
 use crate::symbols::Registers;
 use crate::update::process::{self, Process, Rewinding};
 use crate::update::session::Notice;
+pub(crate) use serial::Standing;
 pub(crate) use turns::waits;
 use turns::{Turn, Why};
 
@@ -112,6 +115,8 @@ pub(crate) struct Settings {
     /// Rules for the differences that are meant, and where the leader's records are kept.
     pub(crate) reconcile: Reconcile,
     pub(crate) pairing: Pairing,
+    /// How the leader's threads run beside each other.
+    pub(crate) interleaving: Interleaving,
 }
 
 #[derive(Clone, Debug)]
@@ -173,7 +178,13 @@ enum State {
 struct Thread {
     slot: Slot,
     state: State,
+    /// Where it stood at first.
+    standing: Standing,
     turn: Turn,
+    /// How often a wait of its own was ended since it lived through a record.
+    woken: u32,
+    /// It computes, and others do not wait for it any more.
+    overdue: bool,
     /// How far the others were when the thread went on last after a wait that had run out.
     looked: Option<(u64, u64)>,
     /// A signal that the leader's thread was given on the return from its present call.
@@ -199,7 +210,10 @@ impl Thread {
         Thread {
             slot,
             state: State::Running { local: None },
+            standing: Standing::AtCall,
             turn: Turn::Going,
+            overdue: false,
+            woken: 0,
             looked: None,
             at_return: None,
             incoming: None,
@@ -283,20 +297,24 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    /// Takes over a process whose threads are all parked, rewound.
+    /// Takes over a process whose threads are all parked.
     pub(crate) fn new(
-        threads: impl IntoIterator<Item = (Tid, Slot)>,
+        threads: impl IntoIterator<Item = (Tid, Slot, Standing)>,
         reader: Reader,
         mut settings: Settings,
         notices: Sender<Notice>,
     ) -> Following {
-        let running = |(tid, slot)| (tid, Thread::running(slot));
+        let running = |(tid, slot, standing)| (tid, Thread { standing, ..Thread::running(slot) });
+        let alone = match settings.interleaving {
+            Interleaving::OneByOne => elastic::of_one_thread_in_order,
+            Interleaving::Free => elastic::of_one_thread,
+        };
         settings.tally.replayed.store(0, Ordering::Relaxed);
         settings.tally.due.store(0, Ordering::Relaxed);
         Following {
             threads: threads.into_iter().map(running).collect(),
             reader,
-            due: Due::default(),
+            due: Due::new(alone),
             rules: settings.reconcile.begin(if settings.agreement.is_some() { Pace::Lockstep } else { Pace::Free }),
             applied: 0,
             trail: Trail::default(),
@@ -337,6 +355,9 @@ impl Following {
     /// Lets every thread go.
     pub(crate) fn start(&mut self) -> Result<()> {
         self.moved = Instant::now();
+        if self.is_one_by_one() {
+            return self.start_one_by_one();
+        }
         self.threads.keys().try_for_each(|tid| sys::resume(*tid, Resume::Sysemu, 0))
     }
 
@@ -439,6 +460,8 @@ impl Following {
 
     fn on_entry(&mut self, process: &mut Process, tid: Tid, nr: u32, args: [u64; 6]) -> Result<()> {
         self.turn(tid, Turn::Going);
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
+        thread.overdue = false;
         let Some(thread) = self.threads.get(&tid) else { return Ok(()) };
         match &thread.state {
             // Second visit: from here the call is executed, and the next one is stopped before it is.
@@ -482,7 +505,10 @@ impl Following {
             return Ok(());
         }
         let Some(thread) = self.threads.get(&tid) else { return Ok(()) };
-        let treatment = syscalls::treatment_of(self.settings.pairing, nr, &args, &process.memory);
+        let treatment = match self.ordered(nr, &args).filter(|_| !self.is_on_its_own()) {
+            Some((row, _)) => Treatment::Row(row),
+            None => syscalls::treatment_of(self.settings.pairing, nr, &args, &process.memory),
+        };
         match treatment {
             Treatment::Absent(_) => {
                 sys::set_result(tid, -i64::from(libc::ENOSYS))?;
@@ -685,6 +711,15 @@ impl Following {
         while !self.ended && !self.is_on_its_own() {
             let mut moved = self.answer_elastic(process)?;
             moved |= self.deliver_signalled()?;
+            if self.somebody_has_turn(process)? {
+                // What is due tells whether somebody else waits.
+                moved |= !self.due.has_ordered() && self.fetch();
+                // It asks for the time, perhaps.
+                if moved || self.somebody_asks() && !self.reader.arm() && !self.reader.is_finished() {
+                    continue;
+                }
+                break;
+            }
             if !self.due.has_ordered() {
                 moved |= self.fetch();
             }
@@ -721,7 +756,7 @@ impl Following {
     /// Says whether a thread waits for a record of its own that has not been taken from the log yet.
     fn somebody_asks(&self) -> bool {
         let asks = |thread: &Thread| match &thread.state {
-            State::AtCall(call) => elastic::of_one_thread(call.nr) && self.due.first_of(thread.slot).is_none(),
+            State::AtCall(call) => self.due.is_alone(call.nr) && self.due.first_of(thread.slot).is_none(),
             _ => self.waits_to_be_told(thread),
         };
         self.may_fetch() && self.threads.values().any(asks)
@@ -730,7 +765,7 @@ impl Following {
     /// Says whether one of these has a twin that is on its way to a call.
     fn somebody_will_be_told(&self) -> bool {
         let will_be = |thread: &Thread| match &thread.state {
-            State::AtCall(call) if elastic::of_one_thread(call.nr) && self.due.first_of(thread.slot).is_none() => {
+            State::AtCall(call) if self.due.is_alone(call.nr) && self.due.first_of(thread.slot).is_none() => {
                 self.leader_comes(thread.slot)
             }
             _ => false,
@@ -741,7 +776,7 @@ impl Following {
     /// Answers the threads that ask for the time, each from its own next record; says whether one could be answered.
     fn answer_elastic(&mut self, process: &mut Process) -> Result<bool> {
         let asks = |(tid, thread): (&Tid, &Thread)| match &thread.state {
-            State::AtCall(call) if elastic::of_one_thread(call.nr) => Some((*tid, thread.slot)),
+            State::AtCall(call) if self.due.is_alone(call.nr) => Some((*tid, thread.slot)),
             _ => None,
         };
         let asking: Vec<(Tid, Slot)> = self.threads.iter().filter_map(asks).collect();

@@ -11,6 +11,7 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use super::{Descriptor, Direction};
+use crate::record::interleaving::Interleaving;
 use crate::record::{Record, StreamId};
 
 const MAGIC: [u8; 8] = *b"MVEDREC\n";
@@ -26,6 +27,8 @@ pub struct Header {
     pub pid: i32,
     /// What was open when it began.
     pub descriptors: Vec<(i32, Descriptor)>,
+    /// How its threads ran beside each other.
+    pub interleaving: Interleaving,
     /// What the program was started with; `None` for one that was running before.
     pub start: Option<Start>,
 }
@@ -251,7 +254,10 @@ mod tests {
     use crate::record::{Event, Seq, Slot};
 
     fn header() -> Header {
-        Header { program: "/bin/x".into(), pid: 7, descriptors: vec![(3, Descriptor::File("/x".into()))], start: None }
+        Header { program: "/bin/x".into(), pid: 7, descriptors: vec![(3, Descriptor::File("/x".into()))],
+            interleaving: Interleaving::default(),
+            start: None,
+        }
     }
 
     fn record(seq: u64) -> Frame {

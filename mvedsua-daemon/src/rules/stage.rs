@@ -252,6 +252,8 @@ impl Stage {
             Event::Signal(_)
             | Event::ThreadStarted { .. }
             | Event::ThreadEnded
+            | Event::Resumed
+            | Event::Overdue
             | Event::Gap(_)
             | Event::ProcessStarted { .. }
             | Event::Executed(_)
@@ -295,6 +297,8 @@ impl Stage {
             | Event::Signal(_)
             | Event::ThreadStarted { .. }
             | Event::ThreadEnded
+            | Event::Resumed
+            | Event::Overdue
             | Event::Gap(_)
             | Event::ProcessStarted { .. }
             | Event::Executed(_)

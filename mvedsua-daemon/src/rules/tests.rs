@@ -152,7 +152,11 @@ fn show(record: &Record) -> String {
         Event::Gap(gap) => format!("gap: {}", gap.reason),
         Event::Signal(_) => "signal".to_owned(),
         Event::ThreadEnded => "ended".to_owned(),
-        Event::ProcessStarted { .. } | Event::Executed(_) | Event::ProcessEnded(_) | Event::Succession(_) => "process".to_owned(),
+        Event::Resumed => "goes on".to_owned(),
+        Event::Overdue => "computes".to_owned(),
+        Event::ProcessStarted { .. } | Event::Executed(_) | Event::ProcessEnded(_) | Event::Succession(_) => {
+            "process".to_owned()
+        }
         Event::ThreadStarted { .. } => "started".to_owned(),
     }
 }

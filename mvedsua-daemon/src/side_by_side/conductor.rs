@@ -20,6 +20,7 @@ use crate::ptrace::{Error, Pid, Result, sys};
 use crate::record::leading::processes::Streams as _;
 use crate::record::stream::Stream;
 use crate::record::{Ending, StreamId};
+use crate::record::interleaving::Interleaving;
 use crate::rules::recording::{Header, Start};
 
 /// How often the tracer threads look at their deadlines.
@@ -53,7 +54,7 @@ pub fn run(plan: Plan) -> Result<Report> {
     let (tell, told) = unbounded();
     let (begin, beginning) = bounded(1);
     let (leader, ready) = start_leader(&plan, mask, beginning, tell.clone())?;
-    let recording = file.map(|file| Recorder::begin(file, &header(&plan.leader, &ready)));
+    let recording = file.map(|file| Recorder::begin(file, &header(&plan.leader, plan.interleaving, &ready)));
     let (recorder, entrance) = match recording.transpose() {
         Ok(recording) => recording.unzip(),
         Err(error) => {
@@ -90,7 +91,7 @@ pub fn run(plan: Plan) -> Result<Report> {
         Arc::clone(&run.first.bell),
         bells,
     );
-    let streams = Arc::new(streams.recorded(entrance));
+    let streams = Arc::new(streams.recorded(entrance).interleaved(run.plan.interleaving));
     let (id, stream) = streams.open();
     debug_assert_eq!(id, StreamId(0));
     for (number, (way, version)) in ways.into_iter().zip(&run.plan.followers).enumerate() {
@@ -238,12 +239,13 @@ struct Tracked {
 }
 
 /// What a recording says of the program.
-fn header(program: &Program, ready: &Ready) -> Header {
+fn header(program: &Program, interleaving: Interleaving, ready: &Ready) -> Header {
     let (path, arguments, environment) = program.parts();
     Header {
         program: path.display().to_string(),
         pid: ready.pid.0,
         descriptors: crate::update::descriptors::open_in(ready.pid),
+        interleaving,
         start: Some(Start { random: ready.secrets, arguments, environment }),
     }
 }

@@ -19,7 +19,7 @@ use crate::record::leading::{self, Leading};
 use crate::record::{Event, Slot, StreamId};
 use crate::replay::following::processes::Birth;
 use crate::replay::following::reconcile::Reconcile;
-use crate::replay::following::{Following, Settings, Silence, Tally};
+use crate::replay::following::{Following, Settings, Silence, Standing, Tally};
 use crate::replay::objects::Objects;
 use crate::rules::{Counts, Descriptors};
 use crate::update::OnFull;
@@ -136,8 +136,9 @@ impl Follower {
                 ..Reconcile::default()
             },
             pairing: Pairing::Processes,
+            interleaving: self.ways.streams.interleaving,
         };
-        let mut role = Following::new([(tid, Slot(0))], branch.reader, settings, sender);
+        let mut role = Following::new([(tid, Slot(0), Standing::InUserCode)], branch.reader, settings, sender);
         prepare(&mut role);
         role.start()?;
         self.followed.processes += 1;

@@ -80,7 +80,7 @@ impl Leader {
     pub(super) fn resume(
         inbox: Inbox,
         process: Process,
-        role: Leading,
+        mut role: Leading,
         notices: Receiver<Notice>,
         settings: Settings,
         tell: Box<dyn Fn(Heard) + Send>,
@@ -124,7 +124,7 @@ impl Leader {
 
     fn take_over(&mut self, process: Process, tid: Tid, stream: Stream) -> Result<()> {
         let (sender, notices): (Sender<Notice>, _) = unbounded();
-        let role = Leading::new([(tid, Slot(0), None)], &process.memory, stream, self.settings.clone(), sender);
+        let mut role = Leading::new([(tid, Slot(0), None)], &process.memory, stream, self.settings.clone(), sender);
         role.start()?;
         self.members.insert(process.pid, Member { process, role, notices });
         Ok(())
@@ -333,7 +333,7 @@ impl Tree for Leader {
         }
         for pid in self.members.pids() {
             if let Some(member) = self.members.get_mut(&pid) {
-                let result = member.role.on_bell(&mut member.process);
+                let result = member.role.on_bell(&self.inbox, &mut member.process);
                 self.check(result);
                 self.listen(pid);
             }
@@ -368,6 +368,7 @@ pub(super) fn settings(on_full: crate::update::OnFull, streams: Arc<super::strea
         on_crash,
         on_full,
         agreed: None,
+        interleaving: streams.interleaving,
         pace: Arc::default(),
         pairing: mvedsua_common::syscalls::Pairing::Processes,
         streams: Some(streams),

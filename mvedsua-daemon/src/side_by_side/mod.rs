@@ -36,6 +36,7 @@ use std::time::Duration;
 pub use self::conductor::run;
 pub use self::offline::{NotReplayed, Offline, Replayed, replay};
 pub use self::report::{Followed, FollowerEnd, FollowerReport, Report};
+use crate::record::interleaving::Interleaving;
 use crate::ptrace::launch::{Layout, Program};
 pub use crate::record::agreement::Quorum;
 use crate::rules::Counts;
@@ -67,6 +68,8 @@ pub struct Plan {
     pub leader: Program,
     pub followers: Vec<Version>,
     pub layout: Layout,
+    /// How the program's threads run beside each other.
+    pub interleaving: Interleaving,
     /// Where the run is recorded.
     pub record: Option<PathBuf>,
     pub on_divergence: OnDivergence,

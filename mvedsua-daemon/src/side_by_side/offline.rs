@@ -74,6 +74,7 @@ pub fn replay(plan: Offline) -> Result<Replayed, NotReplayed> {
     let recording = recording.map_err(|source| NotReplayed::Recording { path: path.clone(), source })?;
     let header = recording.header();
     let start = header.start.clone().ok_or(NotReplayed::FromTheMiddle(path))?;
+    let interleaving = header.interleaving;
     let ready = Ready { pid: Pid(header.pid), secrets: start.random };
     let name = plan.version.name.clone();
     let rules = plan.version.rules.clone();
@@ -83,7 +84,8 @@ pub fn replay(plan: Offline) -> Result<Replayed, NotReplayed> {
     let mask = launch::signal_mask();
     let handle = start_follower(0, &version, (plan.layout, mask), &ready, receive, tell.clone())?;
     let bell = || Arc::clone(&handle.bell);
-    let streams = Arc::new(Streams::new(plan.log, (None, OnDivergence::Drop), bell(), vec![Some(bell())]));
+    let streams = Streams::new(plan.log, (None, OnDivergence::Drop), bell(), vec![Some(bell())]);
+    let streams = Arc::new(streams.interleaved(interleaving));
     let mut feeder = Feeder::new(Arc::clone(&streams), recording);
     let ways = Ways {
         number: 0,

@@ -10,6 +10,7 @@ use crate::log::{self, Reader, Writer};
 use crate::ptrace::wait::Bell;
 use crate::record::StreamId;
 use crate::record::agreement::{Agreement, Quorum, Voice};
+use crate::record::interleaving::Interleaving;
 use crate::record::leading::processes;
 use crate::record::stream::Stream;
 
@@ -41,6 +42,8 @@ pub(super) struct Streams {
     leader: Arc<Bell>,
     takers: Vec<Taker>,
     recorder: Option<Entrance>,
+    /// How the leader's threads run beside each other.
+    pub(super) interleaving: Interleaving,
 }
 
 impl Streams {
@@ -59,12 +62,17 @@ impl Streams {
         };
         let takers = followers.into_iter().map(taker).collect();
         let leader = Arc::clone(&leader);
-        Streams { next: AtomicU32::new(0), config, quorum, on_divergence, leader, takers, recorder: None }
+        Streams { next: AtomicU32::new(0), config, quorum, on_divergence, leader, takers, recorder: None, interleaving: Interleaving::default() }
     }
 
     /// The same streams, recorded too.
     pub(super) fn recorded(self, recorder: Option<Entrance>) -> Streams {
         Streams { recorder, ..self }
+    }
+
+    /// The same streams, of a program whose threads run like this.
+    pub(super) fn interleaved(self, interleaving: Interleaving) -> Streams {
+        Streams { interleaving, ..self }
     }
 
     /// Opens a stream that somebody else than a leader writes, for the first follower; `room` is called when its log has

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::compare::Divergence;
+use crate::record::interleaving::Interleaving;
 use crate::rules::Counts;
 
 /// What happens when the log's memory and disk budgets are both used up.
@@ -46,6 +47,9 @@ pub struct Options {
     pub on_parting: OnParting,
     /// The leader's outputs wait until the follower has produced the same.
     pub lockstep: bool,
+    /// How the program's threads run beside each other while two versions run.
+    #[serde(default)]
+    pub interleaving: Interleaving,
     /// How long the follower may be silent although a record waits for it.
     pub hang_timeout: Duration,
     /// How long the service may stand still for one attempt to promote; then it is abandoned and made again later.
@@ -83,6 +87,7 @@ impl Default for Options {
             spill_dir: PathBuf::from("/var/lib/mvedsua/spill"),
             on_full: OnFull::Rollback,
             on_parting: OnParting::Rollback,
+            interleaving: Interleaving::default(),
             lockstep: false,
             hang_timeout: Duration::from_secs(5),
             pause_limit: default_pause_limit(),

@@ -41,7 +41,7 @@ use crate::record::pace::Pace;
 use crate::record::stream::Stream;
 use crate::replay::epoll::Pair;
 use crate::replay::following::reconcile::Recording;
-use crate::replay::following::{self, Following, Silence, Tally};
+use crate::replay::following::{self, Following, Silence, Standing, Tally};
 use crate::rules::Direction;
 use begin::{begin, log_config};
 use clock::Clock;

@@ -156,7 +156,7 @@ impl Core {
     /// Somebody rang: there may be records for a follower, or room and verdicts for a leader.
     fn on_bell(&mut self) {
         let result = match (&mut self.role, &mut self.process) {
-            (Role::Leading(leading), Some(process)) => leading.on_bell(process),
+            (Role::Leading(leading), Some(process)) => leading.on_bell(&self.inbox, process),
             (Role::Following(following), Some(process)) => following.on_bell(process),
             _ => Ok(()),
         };

@@ -62,6 +62,8 @@ pub(super) struct Wishes<'a> {
     pub(super) soak: &'a str,
     pub(super) min_calls: &'a str,
     pub(super) min_outputs: &'a str,
+    /// A file of rules.
+    pub(super) rules: Option<&'a Path>,
 }
 
 /// Updates a process to itself and goes through with it as far as `course` says. `between` is called while the new version
@@ -76,7 +78,9 @@ pub(super) fn update(
     let text = pid.to_string();
     let asked = ["update", &text, "--to", "self", "--promote", "manual", "--confirm", "manual", "--soak", wishes.soak];
     let evidence = ["--min-calls", wishes.min_calls, "--min-outputs", wishes.min_outputs, "--wait"];
-    let validated = daemon.run_for(&[&asked[..], &evidence[..]].concat(), UPDATE_LIMIT)?;
+    let rules = wishes.rules.map(|rules| rules.display().to_string());
+    let rules: Vec<&str> = rules.as_deref().map_or_else(Vec::new, |rules| vec!["--rules", rules]);
+    let validated = daemon.run_for(&[&asked[..], &evidence[..], &rules[..]].concat(), UPDATE_LIMIT)?;
     if validated.code == code::REFUSED {
         return Ok(Ended::Refused(words(&validated)));
     }

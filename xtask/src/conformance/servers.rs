@@ -1,7 +1,7 @@
 //! `cargo xtask conformance servers`: each server as Debian ships it, under a load that checks every reply, updated to itself
 //! again and again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -66,7 +66,7 @@ struct Row {
 impl Row {
     fn new(kind: &Kind, cycles: u32) -> Row {
         let known = match kind.standing {
-            Standing::Works => None,
+            Standing::Works | Standing::WorksWith(_) => None,
             Standing::NotYet(reason) => Some(reason),
         };
         Row {
@@ -147,7 +147,11 @@ fn try_one(args: &Args, kind: &Kind, binary: &std::path::Path, row: &mut Row) ->
     let server = (kind.start)()?;
     let daemon = Daemon::prepare(binary)?;
     let clients = (kind.clients)(&server);
-    let cycled = cycles(args, &daemon, &server, &clients, row);
+    let rules = match kind.standing {
+        Standing::WorksWith(rules) => Some(write_rules(&daemon, rules)?),
+        Standing::Works | Standing::NotYet(_) => None,
+    };
+    let cycled = cycles(args, (&daemon, rules.as_deref()), &server, &clients, row);
     if let Err(error) = &cycled {
         row.faults.push(format!("{error:#}"));
     }
@@ -163,12 +167,25 @@ fn try_one(args: &Args, kind: &Kind, binary: &std::path::Path, row: &mut Row) ->
     Ok(())
 }
 
-fn cycles(args: &Args, daemon: &Daemon, server: &Server, clients: &[Box<dyn Clients>], row: &mut Row) -> Result<()> {
+/// Writes rules where they go with the daemon's own files.
+fn write_rules(daemon: &Daemon, rules: &str) -> Result<PathBuf> {
+    let file = daemon.state_dir().with_file_name("conformance.rules");
+    std::fs::write(&file, rules).with_context(|| format!("writing {}", file.display()))?;
+    Ok(file)
+}
+
+fn cycles(
+    args: &Args,
+    (daemon, rules): (&Daemon, Option<&Path>),
+    server: &Server,
+    clients: &[Box<dyn Clients>],
+    row: &mut Row,
+) -> Result<()> {
     served(clients)?;
     let mut pid = server.pid();
     let attached = daemon.run(&["attach", &pid.to_string()])?;
     ensure!(attached.code == 0, "attach: {}", cycle::words(&attached));
-    let wishes = Wishes { soak: &args.soak, min_calls: "100", min_outputs: "20" };
+    let wishes = Wishes { soak: &args.soak, min_calls: "100", min_outputs: "20", rules };
     let mut in_a_row = 0;
     for _ in 0..args.cycles {
         let ended = cycle::update(daemon, pid, wishes, Course::There, || served(clients))?;

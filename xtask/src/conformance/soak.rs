@@ -163,7 +163,7 @@ fn soak(daemon: &Daemon, servers: &mut [Served], long: Duration, faults: &mut Ve
 
 /// One update of one server.
 fn turn(daemon: &Daemon, served: &mut Served, course: Course) -> Result<()> {
-    let wishes = Wishes { soak: "500ms", min_calls: "100", min_outputs: "20" };
+    let wishes = Wishes { soak: "500ms", min_calls: "100", min_outputs: "20", rules: None };
     let clients = &served.clients;
     let ended = cycle::update(daemon, served.pid, wishes, course, || self::served(clients))?;
     served.updates.note(&ended);

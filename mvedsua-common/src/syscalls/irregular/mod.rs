@@ -7,6 +7,7 @@
 mod fcntl;
 mod ioctl;
 mod ipc;
+mod order;
 mod others;
 mod paired;
 mod prctl;
@@ -14,6 +15,7 @@ mod prctl;
 use super::model::{Irregular, Row};
 use super::regions::{self, Memory};
 
+pub use order::{Ordering, in_order};
 pub use others::MAX_MESSAGES;
 pub use paired::{Pairing, treatment_of};
 
@@ -101,7 +103,7 @@ pub fn variants() -> impl Iterator<Item = &'static Row> {
         ipc::SEMCTL,
         ipc::MSGCTL,
     ];
-    chosen.into_iter().flatten().map(|variant| &variant.row).chain(others::ROWS).chain(ipc::ROWS)
+    chosen.into_iter().flatten().map(|variant| &variant.row).chain(others::ROWS).chain(ipc::ROWS).chain(order::ROWS)
 }
 
 fn find(variants: &'static [Variant], value: u64, unknown: &'static str) -> Treatment {

@@ -24,6 +24,7 @@ use crate::control::status::TargetStatus;
 use crate::control::{Code, SessionHandle, clock};
 use crate::lifecycle::{self, Effect, Event, Outcome, Refusal, Stage, State, Timer};
 use crate::package::{Lockstep, Package, Terms};
+use crate::record::interleaving::Interleaving;
 use crate::rules::{Counts, RuleCount, RuleSet};
 use crate::update::{Command, Counters, FailureKind, Options, SessionEvent};
 
@@ -324,6 +325,12 @@ impl Driver {
             spill_dir: self.shared.dirs.spill(),
             on_full: terms.on_full,
             on_parting: terms.on_parting,
+            interleaving: terms.threads.unwrap_or(if self.failures.len().is_multiple_of(2) {
+                Interleaving::OneByOne
+            } else {
+                // What runs one by one differs in other places from what runs freely.
+                Interleaving::Free
+            }),
             lockstep: terms.lockstep == Lockstep::On,
             new_version: self.asked.package.as_ref().and_then(|package| Some(package.new.as_ref()?.object.clone())),
             hang_timeout: terms.hang_timeout.unwrap_or(default.hang_timeout),

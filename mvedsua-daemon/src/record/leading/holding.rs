@@ -172,10 +172,13 @@ impl Leading {
                     self.go(tid, 0)?;
                 }
                 State::Held { at: HeldAt::Crash(signo), .. } => self.go(tid, signo)?,
-                State::Held { at: HeldAt::Stuck, .. } => self.go(tid, 0)?,
+                State::Held { at: HeldAt::Stuck, .. } => {
+                    self.goes_on_at_once(tid);
+                    self.go(tid, 0)?;
+                }
                 other => thread.state = other,
             }
         }
-        self.on_bell(process)
+        self.look_again(process)
     }
 }

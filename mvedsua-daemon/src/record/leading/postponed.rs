@@ -48,7 +48,8 @@ impl Leading {
     /// Keeps a signal for the thread's next call, if it is one that can wait. One that comes for the second time is given the
     /// particulars that it came with first.
     pub(super) fn postpone(&mut self, tid: Tid, signo: i32) -> Result<bool> {
-        if self.settings.pairing == Pairing::Threads || self.failed {
+        let alone = self.settings.interleaving == Interleaving::Free || self.threads.len() == 1;
+        if self.settings.pairing == Pairing::Threads && alone || self.failed {
             return Ok(false);
         }
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
@@ -77,13 +78,20 @@ impl Leading {
             return Ok(false);
         }
         let signo = one.signo;
-        if waits(nr, args) {
+        let Settings { interleaving, pairing, .. } = self.settings;
+        let is_thread = |tid| self.threads.contains_key(&Tid(tid));
+        let own = interleaving.ordered(pairing, nr, args, is_thread).is_none()
+            && matches!(
+                syscalls::treatment_of(pairing, nr, args, &process.memory),
+                Treatment::Row(row) if row.class == Class::Local
+            );
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
+        let Some(one) = thread.postponed.iter_mut().find(|one| !one.sent) else { return Ok(false) };
+        if own && waits(nr, args) {
             one.sent = true;
             send(tid, signo);
             return Ok(false);
         }
-        let treatment = syscalls::treatment_of(self.settings.pairing, nr, args, &process.memory);
-        let own = matches!(treatment, Treatment::Row(row) if row.class == Class::Local);
         if own && !lets_in(self.settings.pairing, tid, nr, args, &process.memory)? {
             return Ok(false);
         }
@@ -91,6 +99,7 @@ impl Leading {
         let mut regs = sys::get_regs(tid)?;
         regs::undo_entry(&mut regs, nr);
         sys::set_regs(tid, &regs)?;
+        self.goes_on_at_once(tid);
         self.go(tid, signo)?;
         Ok(true)
     }
@@ -114,6 +123,16 @@ impl Leading {
     pub(crate) fn postponed(&self) -> impl Iterator<Item = (Slot, Vec<sys::SigInfo>)> {
         let kept = |thread: &Thread| thread.postponed.iter().map(|one| one.info).collect();
         self.threads.values().map(move |thread| (thread.slot, kept(thread)))
+    }
+
+    /// Sends all that wait: no call will be looked at for them.
+    pub(super) fn send_all_postponed(&mut self) {
+        for (tid, thread) in &mut self.threads {
+            for one in thread.postponed.iter_mut().filter(|one| !one.sent) {
+                one.sent = true;
+                send(*tid, one.signo);
+            }
+        }
     }
 
     /// Sends the signals that have waited long enough.

@@ -167,6 +167,7 @@ impl Leading {
         self.threads.clear();
         self.blocked.clear();
         self.awaiting.clear();
+        self.serial = serial::Serial::new(self.settings.interleaving);
         let slot = thread.slot;
         process.become_single(tid, slot);
         if !self.failed {

@@ -88,9 +88,21 @@ impl Following {
                 process.give_ring(born)?;
                 self.threads.insert(born, Thread::running(*child));
                 self.settings.leaders.insert(*child, Tid(*leader_tid));
-                self.hold(born, 0, Why::Moved);
+                self.hold(born, 0, if self.is_one_by_one() { Why::NotTold } else { Why::Moved });
                 Ok(Applied::Done)
             }
+            (Event::Overdue, _) => {
+                // It may have come to its next call already.
+                thread.overdue = thread.is_busy();
+                Ok(Applied::Done)
+            }
+            (Event::Resumed, _) => match &mut thread.turn {
+                Turn::Held { why, .. } if *why == Why::NotTold => {
+                    *why = Why::Moved;
+                    Ok(Applied::Done)
+                }
+                _ => Ok(Applied::NotReady),
+            },
             // It belongs to the call behind the one that is being made.
             (Event::Signal(_), State::Alike { .. } | State::Mapping { .. }) => Ok(Applied::NotReady),
             (Event::Signal(signal), _) if signal.delivery == Delivery::AtReturn => {
@@ -156,6 +168,9 @@ impl Following {
             }
             self.times.note(entry, ret);
             return self.supply(process, tid, &call, ret);
+        }
+        if let Some(applied) = self.reorder(tid, &call, entry)? {
+            return Ok(applied);
         }
         if elastic::is_elastic(entry.nr, &entry.args) {
             // The leader asked once more than the follower does.
@@ -390,6 +405,7 @@ impl Following {
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::Done) };
         thread.state = State::Running { local: None };
         thread.fault = None;
+        thread.woken = 0;
         self.lived_until = self.lived_until.max(ret.at.0);
         // With a signal the kernel applies its rules of restarting to the result, as it did in the leader.
         thread.incoming = thread.at_return.take();

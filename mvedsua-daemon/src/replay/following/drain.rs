@@ -118,7 +118,7 @@ impl Following {
         {
             return;
         }
-        let asks = |thread: &Thread| matches!(&thread.state, State::AtCall(call) if elastic::of_one_thread(call.nr));
+        let asks = |thread: &Thread| matches!(&thread.state, State::AtCall(call) if self.due.is_alone(call.nr));
         let slots: Vec<Slot> = self.threads.values().filter(|thread| !asks(thread)).map(|thread| thread.slot).collect();
         for slot in slots {
             while let Some(Record { event: Event::Call(entry, ret), .. }) = self.due.first_of(slot)

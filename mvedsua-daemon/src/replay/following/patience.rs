@@ -29,7 +29,13 @@ impl Following {
         // Many threads that have their turns one after the other take long, and somebody moves all the time.
         let still_since = self.moved.max(self.turn_given);
         let stands = still_since.elapsed() >= RELAX_AT_LAST || self.computes_since(process, still_since) >= RELAX_AFTER;
-        if stands && self.relax(process)? {
+        if self.is_one_by_one() {
+            if self.is_unordered() && self.relax(process)?
+                || stands && (self.let_compute() || self.improvise_for_waiting(process)?)
+            {
+                return self.advance(process);
+            }
+        } else if stands && self.relax(process)? {
             return self.advance(process);
         }
         let for_good = self.stands_for_good(process);
@@ -50,7 +56,7 @@ impl Following {
         });
         let kind = match &asked {
             // It asks for the time, which the leader did not, and nobody has asked that clock before.
-            Some(call) if elastic::of_one_thread(call.nr) => DivergenceKind::Call,
+            Some(call) if self.due.is_alone(call.nr) => DivergenceKind::Call,
             _ if others_wait || for_good => DivergenceKind::Order { waiting },
             _ => DivergenceKind::Hang { waited_ms: waited.as_millis() as u64 },
         };
@@ -72,6 +78,7 @@ impl Following {
             Turn::Going => thread.is_busy() || self.is_giving_birth(thread),
             Turn::Held { why: Why::Moved, .. } | Turn::Asleep { ending: Wait::Expires, .. } => true,
             Turn::Held { why: Why::RanOut, .. } => looks,
+            Turn::Held { why: Why::NotTold, .. } => false,
             Turn::Asleep { limit, .. } => looks && limit.is_some_and(|limit| self.is_over(limit, thread.slot, over)),
         };
         // A call that may wait can return at once all the same: an address that is no place to wait at, say.

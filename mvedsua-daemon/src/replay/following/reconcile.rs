@@ -43,7 +43,7 @@ impl Reconcile {
             put(recording, &Frame::Direction(direction));
         }
         let (counts, open) = self.rules.take()?;
-        let stage = Stage::new(counts, direction, pace, elastic::of_one_thread, open);
+        let stage = Stage::new(counts, direction, pace, elastic::is_internal, open);
         Some(Box::new(Rules { stage, fetched: 0, out: Vec::new(), extra: Vec::new() }))
     }
 }

@@ -110,6 +110,8 @@ pub(super) enum Why {
     Moved,
     /// Its wait ran out, which lets it look again and wait again as often as it likes; the others go first.
     RanOut,
+    /// It goes on when the leader's twin does ([`Event::Resumed`]).
+    NotTold,
 }
 
 impl Thread {
@@ -247,6 +249,7 @@ impl Following {
         match why {
             Why::Moved => (self.turns, self.turn_given, self.looks) = (self.turns + 1, self.given, 0),
             Why::RanOut => (thread.looked, self.looks) = (Some((self.turns, self.applied)), self.looks + 1),
+            Why::NotTold => {}
         }
         sys::resume(tid, Resume::Sysemu, signo)
     }
@@ -254,6 +257,9 @@ impl Following {
     /// Called when no record can be answered: lets the next thread go on, or relaxes the order if nobody can. Says whether
     /// a record was answered.
     pub(super) fn give_turn(&mut self, process: &mut Process) -> Result<bool> {
+        if self.is_one_by_one() {
+            return if self.due.has_ordered() { self.improvise_for_waiting(process) } else { Ok(false) };
+        }
         if self.threads.values().any(|thread| thread.is_busy() || self.is_giving_birth(thread)) {
             return Ok(false);
         }
@@ -326,6 +332,13 @@ impl Following {
     /// Says whether a wait's limit was over in the leader when its thread came to its next call, or is at `present`.
     pub(super) fn is_over(&self, limit: Limit, slot: Slot, present: u64) -> bool {
         was_over(limit, self.due.first_ordered_of(slot), present)
+    }
+
+    /// Lets the thread go on whose turn it is, where threads run one by one.
+    pub(super) fn let_next_go(&mut self, process: &Process) -> Result<()> {
+        let waits = |thread: &Thread| matches!(thread.turn, Turn::Held { why: Why::Moved | Why::RanOut, .. });
+        let next: Vec<Tid> = self.threads.iter().filter(|(_, thread)| waits(thread)).map(|(tid, _)| *tid).collect();
+        next.into_iter().try_for_each(|tid| self.give(process, tid))
     }
 
     /// A thread stands at the entry of a call that it will wait in: its return is a stop as well.
@@ -428,7 +441,7 @@ impl Following {
 
     /// Lets another thread go on beside one that has been running for long; called with every ring of the session's clock.
     pub(super) fn share_turn(&mut self, process: &Process) -> Result<()> {
-        if self.given.elapsed() < LONG {
+        if self.given.elapsed() < LONG || self.is_one_by_one() {
             return Ok(());
         }
         if let Some((tid, _)) = self.first_held(Whom::Anybody) {

@@ -33,6 +33,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         agreed,
         pace: Arc::clone(&pace),
         pairing: Pairing::Threads,
+        interleaving: options.interleaving,
         on_crash: OnCrash::Hold,
         streams: None,
     };
@@ -56,7 +57,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
             tracing::warn!(%error, "the program is not told of its update");
         }
         let threads = birth.threads.iter().map(|thread| (thread.tid, thread.slot, thread.parked.rewound()));
-        let leading = Leading::new(threads, &process.memory, Stream::new(writer), settings, core.notices.clone());
+        let mut leading = Leading::new(threads, &process.memory, Stream::new(writer), settings, core.notices.clone());
         leading.start()?;
         birth.pause = begun.elapsed();
         core.process = Some(process);
@@ -78,12 +79,17 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         agreement,
         reconcile,
         pairing: Pairing::Threads,
+        interleaving: options.interleaving,
     };
     let new_version = cooperation.zip(options.new_version.clone());
     let apply_timeout = options.apply_timeout;
     let adopted = follow.ask(move |core| {
         let process = birth::adopt(&core.inbox, &birth)?;
-        let threads: Vec<_> = process.threads.iter().collect();
+        let place = |slot| {
+            let twin = birth.threads.iter().find(|thread| thread.slot == slot);
+            Standing::of(twin.is_some_and(|thread| thread.parked.rewound().is_some()))
+        };
+        let threads: Vec<_> = process.threads.iter().map(|(tid, slot)| (tid, slot, place(slot))).collect();
         let mut following = Following::new(threads, reader, settings, core.notices.clone());
         if let Some((cooperation, object)) = new_version {
             cooperation.ask(&process.memory, &object, apply_timeout)?;

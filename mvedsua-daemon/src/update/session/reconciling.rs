@@ -18,7 +18,13 @@ pub(super) fn record(pid: Pid, options: &Options) -> Result<Option<Recording>> {
     let failed = |source| Error::Proc { path: format!("making the recording {}", path.display()), source };
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    let header = Header { program: exe.display().to_string(), pid: pid.0, descriptors: open_in(pid), start: None };
+    let header = Header {
+        program: exe.display().to_string(),
+        pid: pid.0,
+        descriptors: open_in(pid),
+        interleaving: options.interleaving,
+        start: None,
+    };
     let writer = Writer::begin(BufWriter::new(file), &header, options.log_disk).map_err(failed)?;
     Ok(Some(Arc::new(Mutex::new(writer))))
 }

@@ -242,6 +242,7 @@ impl Running<'_> {
             agreement: agreed.map(|agreed| (agreed, self.follow.bell())),
             reconcile: reconcile(self.follower, self.options, self.recording.as_ref(), direction),
             pairing: Pairing::Threads,
+            interleaving: self.options.interleaving,
         };
         let swapped: Vec<_> = registrations
             .iter()
@@ -267,7 +268,7 @@ impl Running<'_> {
             swap::close_all(inbox, process)?;
             let new = |thread: &swap::Gated| new_tids.get(&thread.slot).copied();
             swap::replace_cached_tids(&process.memory, &gated, |thread| Some(thread.tid), new);
-            let threads = gated.iter().map(|thread| (thread.tid, thread.slot));
+            let threads = gated.iter().map(|thread| (thread.tid, thread.slot, Standing::of(thread.rewound.is_some())));
             let mut following = Following::new(threads, reader, settings, notices);
             following.adopt_registrations(swapped);
             *role = Role::Following(Box::new(following));
@@ -285,6 +286,7 @@ impl Running<'_> {
             agreed: moved.agreed.clone(),
             pace,
             pairing: Pairing::Threads,
+            interleaving: self.options.interleaving,
             on_crash: OnCrash::Hold,
             streams: None,
         };
@@ -298,7 +300,7 @@ impl Running<'_> {
             // Whatever fails here: this version leads, and nobody else will.
             let furnished = furnish(inbox, process, &gated, &moved);
             let threads = gated.iter().map(|thread| (thread.tid, thread.slot, thread.rewound));
-            let leading = Leading::new(threads, &process.memory, Stream::new(writer), settings, notices);
+            let mut leading = Leading::new(threads, &process.memory, Stream::new(writer), settings, notices);
             leading.start()?;
             *role = Role::Leading(Box::new(leading));
             furnished

@@ -1,4 +1,5 @@
-//! Runs one session of the engine by itself, for tests: `rehearse PID SPILL-FOLDER`.
+//! Runs one session of the engine by itself, for tests: `rehearse PID SPILL-FOLDER THREADS`, where threads run `one-by-one` or
+//! `free`.
 //!
 //! Takes `promote`, `confirm` and `rollback` from standard input, a line each, and prints each event as a line of JSON. It
 //! is a process of its own because the engine waits for the processes that it traces, and a test waits for those it started.
@@ -8,13 +9,19 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use mvedsua_daemon::ptrace::Pid;
+use mvedsua_daemon::record::interleaving::Interleaving;
 use mvedsua_daemon::update::{Command, Options, Session, SessionEvent};
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let pid = args.next().context("a pid")?.parse().context("the pid")?;
     let spill_dir = args.next().map(PathBuf::from).context("a folder for the spill file")?;
-    let session = Session::start(Pid(pid), Options { spill_dir, ..Options::default() })?;
+    let interleaving = match args.next().as_deref() {
+        Some("one-by-one") => Interleaving::OneByOne,
+        Some("free") => Interleaving::Free,
+        other => bail!("how threads run: {other:?}"),
+    };
+    let session = Session::start(Pid(pid), Options { spill_dir, interleaving, ..Options::default() })?;
     let commands = session.commands();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {

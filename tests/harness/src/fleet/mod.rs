@@ -18,6 +18,8 @@ use crate::server::Server;
 pub enum Standing {
     /// It is updated again and again under load, and no client notices.
     Works,
+    /// The same with these rules, for what two runs of the same version do differently.
+    WorksWith(&'static str),
     /// It is not yet, for this reason.
     NotYet(&'static str),
 }
@@ -49,6 +51,8 @@ pub const FLEET: &[Kind] = &[
     names::UNBOUND,
     web::PYTHON,
     web::NODE,
+    web::CADDY,
+    web::JAVA,
 ];
 
 /// Clients that stay, and a few that come and go.

@@ -34,7 +34,7 @@ pub(super) const HAPROXY_THREADS: Kind = Kind {
     packages: &["haproxy", "lighttpd"],
     start: || haproxy(2),
     clients: keeping_alive,
-    standing: Standing::NotYet("its threads share their clock in memory, and wake each other only where one sleeps"),
+    standing: Standing::Works,
 };
 
 pub(super) const PYTHON: Kind = Kind {
@@ -49,12 +49,18 @@ pub(super) const PYTHON: Kind = Kind {
     standing: Standing::Works,
 };
 
-pub(super) const NODE: Kind = Kind {
-    name: "node",
-    packages: &["nodejs"],
-    start: node,
+pub(super) const NODE: Kind =
+    Kind { name: "node", packages: &["nodejs"], start: node, clients: keeping_alive, standing: Standing::Works };
+
+pub(super) const CADDY: Kind =
+    Kind { name: "caddy", packages: &["caddy"], start: caddy, clients: keeping_alive, standing: Standing::Works };
+
+pub(super) const JAVA: Kind = Kind {
+    name: "java",
+    packages: &["openjdk-17-jdk-headless"],
+    start: java,
     clients: keeping_alive,
-    standing: Standing::NotYet("its threads hand work to each other in an order that they settle in memory"),
+    standing: Standing::Works,
 };
 
 fn keeping_alive(server: &Server) -> Vec<Box<dyn Clients>> {
@@ -102,5 +108,38 @@ fn node() -> Result<Server> {
     server::start("node", |port, dir| {
         let root = write_web_files(dir)?;
         Ok(vec![script.display().to_string(), port.to_string(), root])
+    })
+}
+
+/// A server written in Go, with nothing but files to serve.
+fn caddy() -> Result<Server> {
+    server::start("caddy", |port, dir| {
+        let root = write_web_files(dir)?;
+        let at = dir.display();
+        let config = format!(
+            r#"{{
+              "admin": {{"disabled": true, "config": {{"persist": false}}}},
+              "storage": {{"module": "file_system", "root": "{at}/caddy"}},
+              "apps": {{"http": {{"servers": {{"files": {{
+                "listen": ["127.0.0.1:{port}"],
+                "automatic_https": {{"disable": true}},
+                "routes": [{{"handle": [{{"handler": "file_server", "root": "{root}"}}]}}]
+              }}}}}}}}
+            }}"#
+        );
+        let file = dir.join("caddy.json");
+        fs::write(&file, config)?;
+        Ok(strings(&["run", "--config", &file.display().to_string()]))
+    })
+}
+
+/// The project's own few lines around Java's server. The machine's counters in a shared file are nothing that could be
+/// followed.
+fn java() -> Result<Server> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../servers/Files.java");
+    server::start("java", |port, dir| {
+        let root = write_web_files(dir)?;
+        let options = ["-XX:-UsePerfData", "-Djava.net.preferIPv4Stack=true"];
+        Ok(strings(&[&options[..], &[&source.display().to_string(), &port.to_string(), &root]].concat()))
     })
 }

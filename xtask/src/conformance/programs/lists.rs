@@ -78,8 +78,7 @@ mod tests {
             known: known.map(|(reason, at_times)| Known { reason: reason.to_owned(), at_times }),
         };
         let (never, at_times) = (("no way", false), ("a race", true));
-        let expected =
-            [line("cat <<END\ntext\nEND", None), line("false", Some(never)), line("true", Some(at_times))];
+        let expected = [line("cat <<END\ntext\nEND", None), line("false", Some(never)), line("true", Some(at_times))];
         assert_eq!(lines, expected);
     }
 

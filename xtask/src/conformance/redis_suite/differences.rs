@@ -32,13 +32,6 @@ const EXPECTED: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Tests of which there are as many as time allows, each drawn by lot: unit, how the test's name begins, and why. One that does
-/// not run shows nothing; one that fails is a fault.
-const BY_CHANCE: &[(&str, &str, &str)] = &[
-    ("integration/psync2", "PSYNC2: Set #", "who replicates from whom is drawn by lot, for so many seconds"),
-    ("integration/psync2", "PSYNC2: --- CYCLE", "there are as many cycles as there is time for"),
-];
-
 /// Returns why a unit is left out.
 pub(super) fn left_out(unit: &str) -> Option<&'static str> {
     LEFT_OUT.iter().find(|(name, _)| *name == unit).map(|(_, reason)| *reason)
@@ -47,11 +40,5 @@ pub(super) fn left_out(unit: &str) -> Option<&'static str> {
 /// Returns why a test cannot pass under updates.
 pub(super) fn expected(unit: &str, test: &str) -> Option<&'static str> {
     let found = EXPECTED.iter().find(|(name, begins, _)| *name == unit && test.starts_with(begins));
-    found.map(|(_, _, reason)| *reason)
-}
-
-/// Returns why a test need not run, in a unit that has come to its end.
-pub(super) fn by_chance(unit: &str, test: &str) -> Option<&'static str> {
-    let found = BY_CHANCE.iter().find(|(name, begins, _)| *name == unit && test.starts_with(begins));
     found.map(|(_, _, reason)| *reason)
 }

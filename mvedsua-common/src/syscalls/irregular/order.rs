@@ -1,0 +1,65 @@
+//! The calls by which threads wait for each other or give way, for when their order is recorded.
+//!
+//! As a rule each version makes them for itself. Where the leader's threads run one at a time they are what the order of its
+//! threads consists of: then the leader alone makes them, and the follower, where nobody else can run, gets the results. So
+//! these rows are of class `Supply`. What a thread waits at, and which value it expects there, is each version's own.
+
+use crate::syscalls::model::Arg::{Addr, Int32, Mem};
+use crate::syscalls::model::Dir::Out;
+use crate::syscalls::model::Extent::Fixed;
+use crate::syscalls::model::Outcome::Int as Num;
+use crate::syscalls::model::Row;
+use crate::syscalls::words::{check_row, supply};
+
+static SCHED_YIELD: Row = supply(24, "sched_yield/IN_ORDER", &[], Num);
+static FUTEX: Row = supply(202, "futex/IN_ORDER", &[Addr, Int32, Addr, Addr, Addr, Addr], Num);
+/// `FUTEX_WAKE_OP` changes the second word, futex(2).
+static FUTEX_WAKE_OP: Row =
+    supply(202, "futex/WAKE_OP_IN_ORDER", &[Addr, Int32, Addr, Addr, Mem(Out, Fixed(4)), Addr], Num);
+static FUTEX_WAITV: Row = supply(449, "futex_waitv/IN_ORDER", &[Addr, Addr, Addr, Addr, Addr], Num);
+static FUTEX_WAKE: Row = supply(454, "futex_wake/IN_ORDER", &[Addr, Addr, Addr, Addr], Num);
+static FUTEX_WAIT: Row = supply(455, "futex_wait/IN_ORDER", &[Addr, Addr, Addr, Addr, Addr, Addr], Num);
+static FUTEX_REQUEUE: Row = supply(456, "futex_requeue/IN_ORDER", &[Addr, Addr, Addr, Addr], Num);
+
+/// All of them.
+pub(super) static ROWS: [&Row; 7] =
+    [&SCHED_YIELD, &FUTEX, &FUTEX_WAKE_OP, &FUTEX_WAITV, &FUTEX_WAKE, &FUTEX_WAIT, &FUTEX_REQUEUE];
+
+const _: () = {
+    let mut i = 0;
+    while i < ROWS.len() {
+        check_row(ROWS[i]);
+        i += 1;
+    }
+};
+
+/// What a call is to other threads of its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ordering {
+    /// It waits for another thread.
+    Waits,
+    /// It may wake others.
+    Wakes,
+    /// It lets others go first.
+    Yields,
+}
+
+/// Returns the row of a call by which threads wait for each other, and what it is to them; `None` for all other calls.
+#[must_use]
+pub fn in_order(nr: u32, args: &[u64; 6]) -> Option<(&'static Row, Ordering)> {
+    const OPERATION: u64 = 0x7f;
+    const WAIT: u64 = 0;
+    const WAKE_OP: u64 = 5;
+    const WAIT_BITSET: u64 = 9;
+    Some(match (nr, args[1] & OPERATION) {
+        (24, _) => (&SCHED_YIELD, Ordering::Yields),
+        (202, WAIT | WAIT_BITSET) => (&FUTEX, Ordering::Waits),
+        (202, WAKE_OP) => (&FUTEX_WAKE_OP, Ordering::Wakes),
+        (202, _) => (&FUTEX, Ordering::Wakes),
+        (449, _) => (&FUTEX_WAITV, Ordering::Waits),
+        (454, _) => (&FUTEX_WAKE, Ordering::Wakes),
+        (455, _) => (&FUTEX_WAIT, Ordering::Waits),
+        (456, _) => (&FUTEX_REQUEUE, Ordering::Wakes),
+        _ => return None,
+    })
+}

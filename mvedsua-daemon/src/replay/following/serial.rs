@@ -1,0 +1,148 @@
+//! The follower of a leader whose threads run one by one, see [`crate::record::interleaving`].
+//!
+//! A record that lets a thread go on is answered when nobody is in user code, and nothing else is answered before that thread
+//! has come to its next call. So the follower's threads do between their calls what the leader's did, in its order, and each of
+//! them alone. Nothing is guessed and nobody waits for a lock: `futex` has the leader's results.
+//!
+//! The leader does not wait for a thread that computes for long; nor does the follower where it is told so, or by its own
+//! processor time. The order of the two is relaxed then as in [`super::patience`]. What the versions do may differ, as it may where a new version takes a lock more often than the old one: a call by which
+//! the leader's thread woke others or gave way is passed over where the follower's makes another, and one of the follower's
+//! wakes nobody. A wait of the follower's alone ends when its thread is due: waits may end for no reason (futex(2)).
+
+use mvedsua_common::syscalls::Ordering as Role;
+
+use super::*;
+use crate::record::interleaving::Interleaving;
+
+/// How often a wait that the leader does not know may end for no reason before it counts as a difference.
+const MOST_WAKES: u32 = 100;
+
+/// Where a thread stands when its process begins to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Before a call, rewound.
+    AtCall,
+    /// Somewhere else, where it is not known what it does next.
+    InUserCode,
+}
+
+impl Standing {
+    /// Says where a thread stands that was rewound, or was not.
+    pub(crate) fn of(rewound: bool) -> Standing {
+        if rewound { Standing::AtCall } else { Standing::InUserCode }
+    }
+}
+
+impl Following {
+    pub(super) fn is_one_by_one(&self) -> bool {
+        self.settings.interleaving == Interleaving::OneByOne
+    }
+
+    /// Returns the row of a call that is the leader's to make since the order of threads hangs on it, and what it is to others.
+    pub(super) fn ordered(&self, nr: u32, args: &[u64; 6]) -> Option<(&'static Row, Role)> {
+        let Settings { interleaving, pairing, leaders, .. } = &self.settings;
+        interleaving.ordered(*pairing, nr, args, |tid| leaders.values().any(|leader| leader.0 == tid))
+    }
+
+    /// Lets the first thread go that is in user code; the others of them wait until it is said that they go on.
+    pub(super) fn start_one_by_one(&mut self) -> Result<()> {
+        let parked = |thread: &&Thread| thread.standing == Standing::InUserCode;
+        let first = self.threads.values().filter(parked).map(|thread| thread.slot).min();
+        let tids: Vec<Tid> = self.threads.keys().copied().collect();
+        for tid in tids {
+            let Some(thread) = self.threads.get(&tid) else { continue };
+            if thread.standing == Standing::InUserCode && first != Some(thread.slot) {
+                self.hold(tid, 0, Why::NotTold);
+            } else {
+                sys::resume(tid, Resume::Sysemu, 0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether no record may be answered since somebody is in user code; lets the one go that may.
+    pub(super) fn somebody_has_turn(&mut self, process: &Process) -> Result<bool> {
+        if !self.is_one_by_one() {
+            return Ok(false);
+        }
+        self.let_next_go(process)?;
+        let runs = |(tid, thread): (&Tid, &Thread)| match thread.state {
+            // They are not in user code before records say how their calls have returned.
+            State::Cloning { .. } | State::Forking(_) => false,
+            // The end of a main thread is told with that of its process.
+            State::Exiting if *tid == process.pid.main() => false,
+            _ => thread.is_busy() && !thread.overdue,
+        };
+        Ok(self.threads.iter().any(runs) && !self.is_somebody_overdue())
+    }
+
+    /// Says whether the next record says that others go on beside a thread which computes.
+    fn is_somebody_overdue(&self) -> bool {
+        let first = self.due.front().and_then(|slot| self.due.first_of(slot));
+        first.is_some_and(|record| record.event == Event::Overdue)
+    }
+
+    /// Says whether the thread that is due computes beside others, and has not come to its call for a while: which of them is
+    /// first is not known then.
+    pub(super) fn is_unordered(&self) -> bool {
+        let front = self.due.front();
+        self.moved.elapsed() >= turns::LONG
+            && self.threads.values().any(|thread| Some(thread.slot) == front && thread.overdue && thread.is_busy())
+    }
+
+    /// Waits no longer for threads that compute while a record waits that is not theirs; called when nothing has moved for
+    /// long. Says whether there was one.
+    pub(super) fn let_compute(&mut self) -> bool {
+        let front = self.due.front();
+        let mut found = false;
+        for thread in self.threads.values_mut().filter(|thread| thread.is_busy() && !thread.overdue) {
+            if front.is_some_and(|front| front != thread.slot) {
+                (thread.overdue, found) = (true, true);
+            }
+        }
+        if found {
+            self.relaxed();
+        }
+        found
+    }
+
+    /// Decides about a record and a call of which one or both order threads and that are not the same call. Returns nothing
+    /// where they are to be compared like all others.
+    pub(super) fn reorder(&mut self, tid: Tid, call: &Call, entry: &CallEntry) -> Result<Option<Applied>> {
+        if !self.is_one_by_one() {
+            return Ok(None);
+        }
+        let role = |found: Option<(&'static Row, Role)>| found.map(|(_, role)| role);
+        let (recorded, asked) = (role(self.ordered(entry.nr, &entry.args)), role(self.ordered(call.nr, &call.args)));
+        let same_wait = || call.nr == entry.nr && call.args[1] as i32 == entry.args[1] as i32;
+        if recorded.is_none() && asked.is_none() || recorded == asked && (recorded != Some(Role::Waits) || same_wait())
+        {
+            return Ok(None);
+        }
+        match (recorded, asked) {
+            (_, Some(Role::Wakes | Role::Yields)) if recorded != asked => {
+                self.relaxed();
+                sys::set_result(tid, 0)?;
+                self.go(tid, Resume::Sysemu, State::Running { local: None })?;
+                Ok(Some(Applied::NotReady))
+            }
+            // It has woken others, or let them go first, or waited for a lock that the follower got at once.
+            (Some(_), _) => {
+                self.relaxed();
+                self.state(tid, State::AtCall(Box::new(call.clone())));
+                Ok(Some(Applied::Done))
+            }
+            // All that came before in the leader has been done: what it waits for is there, or else it waits again.
+            (None, Some(Role::Waits)) if self.threads.get(&tid).is_some_and(|thread| thread.woken < MOST_WAKES) => {
+                if let Some(thread) = self.threads.get_mut(&tid) {
+                    thread.woken += 1;
+                }
+                self.relaxed();
+                sys::set_result(tid, 0)?;
+                self.go(tid, Resume::Sysemu, State::Running { local: None })?;
+                Ok(Some(Applied::NotReady))
+            }
+            (None, _) => Ok(None),
+        }
+    }
+}

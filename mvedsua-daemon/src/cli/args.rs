@@ -271,7 +271,7 @@ pub struct UpdateArgs {
     #[arg(long, value_enum)]
     pub on_parting: Option<OnParting>,
     /// How the program's threads run beside each other while two versions run: one at a time between their calls, or freely,
-    /// where the versions may part by taking locks in another order [default: one-by-one, and free at each second attempt]
+    /// where the versions may part by taking locks in another order [default: one-by-one, and free at each third attempt]
     #[arg(long, value_enum)]
     pub threads: Option<Interleaving>,
     /// How much memory of its own the new version may take [default: no limit]

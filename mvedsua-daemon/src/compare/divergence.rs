@@ -92,6 +92,9 @@ pub struct Divergence {
     /// The last records that matched in this slot, oldest first.
     pub last_matched: Vec<MatchedCall>,
     pub backtrace: Vec<Frame>,
+    /// Threads had run beside each other, and in which order they wrote to memory is not known; so it may come of that.
+    #[serde(default)]
+    pub raced: bool,
     /// The rule that came nearest, where rules were given.
     pub nearest_rule: Option<String>,
 }

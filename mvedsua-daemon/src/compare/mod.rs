@@ -183,6 +183,7 @@ pub fn describe(
         actual,
         last_matched: trail.last(slot),
         backtrace: Vec::new(),
+        raced: false,
         nearest_rule: None,
         kind,
     }

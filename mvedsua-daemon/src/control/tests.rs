@@ -147,6 +147,7 @@ fn divergence() -> Divergence {
         actual: None,
         last_matched: vec![],
         backtrace: vec![],
+        raced: false,
         nearest_rule: None,
     }
 }

@@ -124,7 +124,7 @@ pub(super) fn took_over(plan: Plan, run: Option<Run>, leader: i32, signo: i32) -
 /// Tries again where that can help, and settles otherwise.
 pub(super) fn after_rollback(plan: Plan, leader: i32, cause: Cause, mut effects: Vec<Effect>) -> Next {
     let timing = match &cause {
-        Cause::Failed(kind) => is_matter_of_timing(kind),
+        Cause::Failed(kind) => is_matter_of_timing(kind, plan.attempt),
         Cause::Inconclusive(_)
         | Cause::TimedOut(_)
         | Cause::Asked(_)

@@ -122,19 +122,23 @@ impl Default for Policy {
     }
 }
 
-/// Returns whether trying again can help: the threads met in an unlucky order, or a bounded wait ran out.
+/// How often a difference that may come of a race is tried again; one that comes each time is none.
+const RACED: u32 = 3;
+
+/// Returns whether trying again can help after so many attempts: the threads met in an unlucky order, or a bounded wait ran
+/// out.
 ///
-/// A divergence, a crash or a refused call would only come again.
+/// Any other divergence, a crash or a refused call would only come again.
 #[must_use]
-pub(super) fn is_matter_of_timing(failure: &FailureKind) -> bool {
+pub(super) fn is_matter_of_timing(failure: &FailureKind, attempts: u32) -> bool {
     match failure {
         FailureKind::TimedOut(_) => true,
         FailureKind::Diverged(divergence) => match divergence.kind {
             DivergenceKind::Order { .. } => true,
-            DivergenceKind::Call
-            | DivergenceKind::Argument { .. }
-            | DivergenceKind::Payload { .. }
-            | DivergenceKind::End
+            DivergenceKind::Call | DivergenceKind::Argument { .. } | DivergenceKind::Payload { .. } => {
+                divergence.raced && attempts <= RACED
+            }
+            DivergenceKind::End
             | DivergenceKind::Crash { .. }
             | DivergenceKind::Hang { .. }
             | DivergenceKind::Silent { .. }

@@ -58,6 +58,7 @@ fn order_divergence(kind: DivergenceKind) -> FailureKind {
         actual: None,
         last_matched: vec![],
         backtrace: vec![],
+        raced: false,
         nearest_rule: None,
     }))
 }

@@ -125,7 +125,7 @@ pub struct Terms {
     pub on_full: OnFull,
     #[serde(default)]
     pub on_parting: OnParting,
-    /// How the program's threads run beside each other; `None` is one by one, and freely at every second attempt.
+    /// How the program's threads run beside each other; `None` is one by one, and freely at every third attempt.
     #[serde(default)]
     pub threads: Option<Interleaving>,
     pub lockstep: Lockstep,

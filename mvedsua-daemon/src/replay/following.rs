@@ -279,6 +279,8 @@ pub(crate) struct Following {
     /// When the leader had the last result that was given to the follower, nanoseconds of its `CLOCK_MONOTONIC`.
     lived_until: u64,
     caught_up: bool,
+    /// Threads have run one by one, but for some that ran beside each other.
+    unordered: bool,
     drain: Option<Drain>,
     orphans: Vec<Tid>,
     /// The new version that is being applied.
@@ -335,6 +337,7 @@ impl Following {
             over: None,
             lived_until: now().0,
             caught_up: false,
+            unordered: false,
             drain: None,
             orphans: Vec::new(),
             applying: None,
@@ -371,6 +374,7 @@ impl Following {
             return;
         }
         self.ended = true;
+        divergence.raced = self.unordered || !self.is_one_by_one() && self.threads.len() > 1;
         if let Some(tid) = process.tid(divergence.slot) {
             // It does what it does after a fault, and the leader had none here.
             if let Some(fault) = self.threads.get_mut(&tid).and_then(|thread| thread.fault.take()) {

@@ -209,6 +209,7 @@ pub(super) mod tests {
                 Frame { address: 0x7f00_1234_5678, symbol: Some("write+0x14 (libc.so.6)".to_owned()) },
                 Frame { address: 0x5555_5555_0000, symbol: None },
             ],
+            raced: false,
             nearest_rule: None,
         }
     }

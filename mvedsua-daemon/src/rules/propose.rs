@@ -159,6 +159,7 @@ mod tests {
             actual,
             last_matched: Vec::new(),
             backtrace: Vec::new(),
+            raced: false,
             nearest_rule: None,
         }
     }

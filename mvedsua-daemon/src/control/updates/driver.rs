@@ -325,11 +325,11 @@ impl Driver {
             spill_dir: self.shared.dirs.spill(),
             on_full: terms.on_full,
             on_parting: terms.on_parting,
-            interleaving: terms.threads.unwrap_or(if self.failures.len().is_multiple_of(2) {
-                Interleaving::OneByOne
-            } else {
-                // What runs one by one differs in other places from what runs freely.
+            interleaving: terms.threads.unwrap_or(if self.failures.len() % 3 == 2 {
+                // A program whose threads compute until another writes to their memory goes through at most so.
                 Interleaving::Free
+            } else {
+                Interleaving::OneByOne
             }),
             lockstep: terms.lockstep == Lockstep::On,
             new_version: self.asked.package.as_ref().and_then(|package| Some(package.new.as_ref()?.object.clone())),

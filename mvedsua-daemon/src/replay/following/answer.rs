@@ -94,6 +94,7 @@ impl Following {
             (Event::Overdue, _) => {
                 // It may have come to its next call already.
                 thread.overdue = thread.is_busy();
+                self.unordered = true;
                 Ok(Applied::Done)
             }
             (Event::Resumed, _) => match &mut thread.turn {

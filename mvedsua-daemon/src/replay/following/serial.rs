@@ -101,6 +101,7 @@ impl Following {
             }
         }
         if found {
+            self.unordered = true;
             self.relaxed();
         }
         found
@@ -119,6 +120,7 @@ impl Following {
         {
             return Ok(None);
         }
+        self.unordered = true;
         match (recorded, asked) {
             (_, Some(Role::Wakes | Role::Yields)) if recorded != asked => {
                 self.relaxed();

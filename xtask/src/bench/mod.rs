@@ -5,6 +5,7 @@ mod followers;
 mod pause;
 mod report;
 mod steady;
+mod threads;
 
 use clap::Subcommand;
 
@@ -24,6 +25,8 @@ enum What {
     Pause(pause::Args),
     /// Redis, Memcached and a guest while they are observed, against each alone and other tools
     Steady(steady::Args),
+    /// A server with up to 500 threads: how long it stands still for the fork and the promotion
+    Threads(threads::Args),
 }
 
 pub(crate) use steady::run_guest;
@@ -34,5 +37,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         What::Followers(args) => followers::run(args),
         What::Pause(args) => pause::run(args),
         What::Steady(args) => steady::run(args),
+        What::Threads(args) => threads::run(args),
     }
 }

@@ -491,6 +491,26 @@ fn only_a_matter_of_timing_is_tried_again_and_not_for_ever() {
 }
 
 #[test]
+fn a_difference_after_a_race_is_believed_when_it_comes_each_time() {
+    let mut world = run_to_validating(Policy::default());
+    let mut attempts = 0;
+    while world.finished.is_empty() {
+        attempts += 1;
+        let mut failure = order_divergence(DivergenceKind::Call);
+        if let FailureKind::Diverged(divergence) = &mut failure {
+            divergence.raced = true;
+        }
+        world.happen(Event::Session(SessionEvent::Failed(failure)));
+        world.happen(Event::Session(SessionEvent::RolledBack { leader: OLD }));
+        if matches!(world.state, State::Pausing { .. }) {
+            world.happen(Event::Timer(Timer::Retry));
+            world.happen(Event::Session(SessionEvent::Forked { leader: OLD, follower: 9, threads: 2, pause_us: 1 }));
+        }
+    }
+    assert_eq!(attempts, 4);
+}
+
+#[test]
 fn a_promotion_on_too_little_evidence_is_refused_unless_forced() {
     let policy = Policy::default();
     let world = run_to_validating(policy);

@@ -300,6 +300,15 @@ impl Follower {
         self.ended.get_or_insert(FollowerEnd::Failed(reason));
     }
 
+    /// A child whose birth nobody is left to tell of will never have a twin.
+    fn look_for_strays(&mut self) {
+        if self.members.is_empty() && self.nursery.has_stopped() && self.ended.is_none() {
+            self.fail("a process of it was made by one that has ended, and no record says which its twin is".to_owned());
+            let result = self.kill();
+            self.check(result);
+        }
+    }
+
     fn kill(&mut self) -> Result<()> {
         self.ways.streams.abandon(self.ways.number);
         self.nursery.take_stopped().into_iter().try_for_each(|tid| tree::end(Pid(tid.0)))?;
@@ -339,6 +348,7 @@ impl Tree for Follower {
                 self.check(result.and(heard));
             }
         }
+        self.look_for_strays();
     }
 
     fn on_order(&mut self, order: Order) {

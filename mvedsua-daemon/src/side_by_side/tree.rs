@@ -209,6 +209,11 @@ impl<B> Nursery<B> {
         self.born.remove(&tid)
     }
 
+    /// Says whether a child waits for its birth to be known.
+    pub(super) fn has_stopped(&self) -> bool {
+        !self.stopped.is_empty()
+    }
+
     /// Gives up the children that have stopped and whose birth is not known.
     pub(super) fn take_stopped(&mut self) -> BTreeSet<Tid> {
         std::mem::take(&mut self.stopped)

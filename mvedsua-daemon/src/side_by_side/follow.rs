@@ -303,7 +303,9 @@ impl Follower {
     /// A child whose birth nobody is left to tell of will never have a twin.
     fn look_for_strays(&mut self) {
         if self.members.is_empty() && self.nursery.has_stopped() && self.ended.is_none() {
-            self.fail("a process of it was made by one that has ended, and no record says which its twin is".to_owned());
+            self.fail(
+                "a process of it was made by one that has ended, and no record says which its twin is".to_owned(),
+            );
             let result = self.kill();
             self.check(result);
         }

@@ -14,8 +14,9 @@ use mvedsua_common::syscalls::Ordering as Role;
 use super::*;
 use crate::record::interleaving::Interleaving;
 
-/// How often a wait that the leader does not know may end for no reason before it counts as a difference.
+/// How often a wait that the leader does not know ends at once, for no reason, and how long it lasts from then on.
 const MOST_WAKES: u32 = 100;
+const WAKES_AGAIN: Duration = Duration::from_millis(2);
 
 /// Where a thread stands when its process begins to follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,11 +135,15 @@ impl Following {
                 self.state(tid, State::AtCall(Box::new(call.clone())));
                 Ok(Some(Applied::Done))
             }
-            // All that came before in the leader has been done: what it waits for is there, or else it waits again.
-            (None, Some(Role::Waits)) if self.threads.get(&tid).is_some_and(|thread| thread.woken < MOST_WAKES) => {
-                if let Some(thread) = self.threads.get_mut(&tid) {
-                    thread.woken += 1;
+            // All that came before in the leader has been done: what it waits for is there, or else it waits again. One that
+            // waits for ever is found out as others are that come to no call.
+            (None, Some(Role::Waits)) => {
+                let Some(thread) = self.threads.get_mut(&tid) else { return Ok(None) };
+                if thread.woken >= MOST_WAKES && call.since.elapsed() < WAKES_AGAIN {
+                    self.state(tid, State::AtCall(Box::new(call.clone())));
+                    return Ok(Some(Applied::NotReady));
                 }
+                thread.woken += 1;
                 self.relaxed();
                 sys::set_result(tid, 0)?;
                 self.go(tid, Resume::Sysemu, State::Running { local: None })?;

@@ -61,6 +61,11 @@ impl Following {
                     asking.push((tid, call.clone()));
                     ready = false;
                 }
+                (Some(State::AtCall(call)), Some(expected)) if self.is_ahead_of_lock(call, expected) => {}
+                (Some(State::AtCall(call)), Some(expected)) if self.is_behind_lock(call, expected) => {
+                    asking.push((tid, call.clone()));
+                    ready = false;
+                }
                 // What the leader would have done next does not count any more.
                 (Some(State::AtCall(_)), Some(_)) if self.parted.is_some() => {}
                 (Some(State::AtCall(call)), Some(expected)) => {
@@ -84,8 +89,13 @@ impl Following {
         }
         disturbed.into_iter().for_each(|tid| self.disturb(tid));
         for (tid, call) in asking {
-            if !self.begin_counting(tid, &call)? && elastic::is_elastic(call.nr, &call.args) {
+            if self.begin_counting(tid, &call)? {
+                continue;
+            }
+            if elastic::is_elastic(call.nr, &call.args) {
                 self.improvise(process, tid, &call)?;
+            } else if self.is_one_by_one() && self.ordered(call.nr, &call.args).is_some() {
+                self.answer_alone(tid)?;
             }
         }
         let mut diverged = None;

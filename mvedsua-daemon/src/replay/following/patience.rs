@@ -69,6 +69,7 @@ impl Following {
     /// runs or can be let go on, and those that sleep in the kernel sleep without an end. Called where nothing could be
     /// answered, nor the order relaxed.
     fn stands_for_good(&mut self, process: &Process) -> bool {
+        while self.fetch() {}
         if !self.reader.is_finished() || self.drain.is_some() {
             return false;
         }

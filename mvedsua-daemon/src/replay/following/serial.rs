@@ -108,6 +108,29 @@ impl Following {
         found
     }
 
+    /// Says whether a thread that is held waits for a lock which its twin in the follower has got already: that one is ahead by
+    /// that, and may be.
+    pub(super) fn is_ahead_of_lock(&self, call: &Call, held: &CallEntry) -> bool {
+        self.is_one_by_one()
+            && self.ordered(held.nr, &held.args).is_some()
+            && self.ordered(call.nr, &call.args).is_none()
+    }
+
+    /// Says whether a thread makes a call that orders threads where the leader's is held at another.
+    pub(super) fn is_behind_lock(&self, call: &Call, held: &CallEntry) -> bool {
+        self.is_one_by_one()
+            && self.ordered(call.nr, &call.args).is_some()
+            && self.ordered(held.nr, &held.args).is_none()
+    }
+
+    /// Answers a call that orders threads and that the leader did not make.
+    pub(super) fn answer_alone(&mut self, tid: Tid) -> Result<()> {
+        self.unordered = true;
+        self.relaxed();
+        sys::set_result(tid, 0)?;
+        self.go(tid, Resume::Sysemu, State::Running { local: None })
+    }
+
     /// Decides about a record and a call of which one or both order threads and that are not the same call. Returns nothing
     /// where they are to be compared like all others.
     pub(super) fn reorder(&mut self, tid: Tid, call: &Call, entry: &CallEntry) -> Result<Option<Applied>> {
@@ -124,9 +147,7 @@ impl Following {
         self.unordered = true;
         match (recorded, asked) {
             (_, Some(Role::Wakes | Role::Yields)) if recorded != asked => {
-                self.relaxed();
-                sys::set_result(tid, 0)?;
-                self.go(tid, Resume::Sysemu, State::Running { local: None })?;
+                self.answer_alone(tid)?;
                 Ok(Some(Applied::NotReady))
             }
             // It has woken others, or let them go first, or waited for a lock that the follower got at once.
@@ -138,15 +159,16 @@ impl Following {
             // All that came before in the leader has been done: what it waits for is there, or else it waits again. One that
             // waits for ever is found out as others are that come to no call.
             (None, Some(Role::Waits)) => {
+                // Nobody but a thread that computes can change what it looks at.
+                let computes = |(other, thread): (&Tid, &Thread)| *other != tid && thread.is_busy();
+                let may_change = call.since.elapsed() >= WAKES_AGAIN && self.threads.iter().any(computes);
                 let Some(thread) = self.threads.get_mut(&tid) else { return Ok(None) };
-                if thread.woken >= MOST_WAKES && call.since.elapsed() < WAKES_AGAIN {
+                if thread.woken >= MOST_WAKES && !may_change {
                     self.state(tid, State::AtCall(Box::new(call.clone())));
                     return Ok(Some(Applied::NotReady));
                 }
                 thread.woken += 1;
-                self.relaxed();
-                sys::set_result(tid, 0)?;
-                self.go(tid, Resume::Sysemu, State::Running { local: None })?;
+                self.answer_alone(tid)?;
                 Ok(Some(Applied::NotReady))
             }
             (None, _) => Ok(None),

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::daemon::{Daemon, Status};
-use harness::server::{self, Server};
+use harness::server;
 use harness::stand::{SINGLE, STEP_LIMIT, UPDATED, VALIDATING};
 use harness::wait::try_wait_for;
 use nix::errno::Errno;
@@ -104,7 +104,7 @@ fn measure(binary: &Path, threads: usize, runs: usize) -> Result<Vec<Row>> {
     let mut serving = server.pid();
     for _ in 0..runs {
         freezes.push(asking.watch(|| Ok(freeze(serving)?.as_micros() as u64))?);
-        let (fork, promotion, now_serving) = update(&daemon, &server, serving, &asking)?;
+        let (fork, promotion, now_serving) = update(&daemon, serving, &asking)?;
         forks.push(fork);
         promotions.push(promotion);
         serving = now_serving;
@@ -172,31 +172,33 @@ fn freeze(pid: i32) -> Result<Duration> {
 }
 
 /// Updates the server to itself; returns both pauses and the process that serves then.
-fn update(daemon: &Daemon, server: &Server, serving: i32, asking: &Asking) -> Result<(Pause, Pause, i32)> {
+fn update(daemon: &Daemon, serving: i32, asking: &Asking) -> Result<(Pause, Pause, i32)> {
     let pid = serving.to_string();
     let expect = |args: &[&str]| -> Result<()> {
         let output = daemon.run(args)?;
         ensure!(output.code == 0, "{args:?} exited with {}: {}", output.code, output.stderr);
         Ok(())
     };
-    let reach = |stage: &str| -> Result<Status> {
-        let there = || daemon.status(server.pid()).ok().flatten().filter(|status| status.stage == stage);
+    let reach = |pid: i32, stage: &str| -> Result<Status> {
+        let there = || daemon.status(pid).ok().flatten().filter(|status| status.stage == stage);
         try_wait_for(STEP_LIMIT, there).with_context(|| format!("stage {stage} was not reached: {}", daemon.output()))
     };
-    expect(&["attach", &pid])?;
+    if daemon.status(serving).ok().flatten().is_none() {
+        expect(&["attach", &pid])?;
+    }
     let fork = asking.watch(|| {
         expect(&["update", &pid, "--to", "self", "--promote", "manual", "--soak", "100ms"])?;
-        reach(VALIDATING)?.fork_pause_us.context("no pause of the fork is told")
+        reach(serving, VALIDATING)?.fork_pause_us.context("no pause of the fork is told")
     })?;
     let mut serves = serving;
     let promotion = asking.watch(|| {
         expect(&["promote", &pid, "--force"])?;
-        let updated = reach(UPDATED)?;
+        let updated = reach(serving, UPDATED)?;
         serves = updated.leader;
         updated.promotion_pause_us.context("no pause of the promotion is told")
     })?;
     expect(&["confirm", &pid])?;
-    reach(SINGLE)?;
+    reach(serves, SINGLE)?;
     Ok((fork, promotion, serves))
 }
 

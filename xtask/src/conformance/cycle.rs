@@ -16,6 +16,9 @@ const UPDATE_LIMIT: Duration = Duration::from_secs(240);
 /// How long any other command may take.
 const STEP_LIMIT: Duration = Duration::from_secs(90);
 
+/// How often an update that is to be tried again may be found not to be under way, until it counts as ended.
+const PAUSES: u32 = 500;
+
 /// What became of the updates of one server.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Updates {
@@ -90,7 +93,7 @@ pub(super) fn update(
     if course == Course::Rehearsed {
         return went_back(daemon, pid);
     }
-    let promoted = daemon.run_for(&["promote", &text], STEP_LIMIT)?;
+    let promoted = promote(daemon, &text)?;
     if promoted.code != code::DONE {
         return undone(daemon, pid, &promoted);
     }
@@ -107,6 +110,23 @@ pub(super) fn update(
         return Ok(Ended::Undone(status.result.map_or_else(|| words(&confirmed), |(_, text)| text)));
     }
     Ok(Ended::Updated(status.leader))
+}
+
+/// Asks for the promotion, and once more where the versions part meanwhile and the daemon tries the update again.
+fn promote(daemon: &Daemon, pid: &str) -> Result<Output> {
+    let mut promoted = daemon.run_for(&["promote", pid], STEP_LIMIT)?;
+    if promoted.code != code::DONE && promoted.stderr.contains("about to be tried again") {
+        // Refused until there is a follower again, and enough of what it does was compared.
+        let mut refused = 0;
+        let again = try_wait_for(UPDATE_LIMIT, || {
+            let again = daemon.run_for(&["promote", pid], STEP_LIMIT).ok()?;
+            refused += u32::from(again.code == code::USAGE);
+            let not_yet = matches!(again.code, code::USAGE | code::INCONCLUSIVE | code::REFUSED);
+            (!not_yet || refused > PAUSES).then_some(again)
+        });
+        promoted = again.unwrap_or(promoted);
+    }
+    Ok(promoted)
 }
 
 /// Undoes an update that is under way; the process that was there first serves again.

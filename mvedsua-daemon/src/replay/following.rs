@@ -58,7 +58,7 @@ use crate::ptrace::wait::{Bell, Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid, procfs};
 use crate::record::interleaving::Interleaving;
 use crate::record::leading::{HeldAt, HeldThread, capture_inputs, lets_in, now};
-use crate::record::{CallEntry, CallReturn, Delivery, Ending, Event, Piece, PieceDir, Record, SignalRecord, Slot};
+use crate::record::{CallEntry, CallReturn, Delivery, Ending, Event, Piece, PieceDir, Record, Seq, SignalRecord, Slot};
 use crate::rules::Pace;
 use crate::symbols::Registers;
 use crate::update::process::{self, Process, Rewinding};
@@ -279,6 +279,8 @@ pub(crate) struct Following {
     /// When the leader had the last result that was given to the follower, nanoseconds of its `CLOCK_MONOTONIC`.
     lived_until: u64,
     caught_up: bool,
+    /// The record that is due first, and since when.
+    first_due: Option<(Seq, Instant)>,
     /// Threads have run one by one, but for some that ran beside each other.
     unordered: bool,
     drain: Option<Drain>,
@@ -337,6 +339,7 @@ impl Following {
             over: None,
             lived_until: now().0,
             caught_up: false,
+            first_due: None,
             unordered: false,
             drain: None,
             orphans: Vec::new(),

@@ -25,7 +25,7 @@ impl Following {
             }
             return Ok(());
         }
-        let waited = self.moved.elapsed();
+        let waited = if self.is_one_by_one() { self.due_since() } else { self.moved.elapsed() };
         // Many threads that have their turns one after the other take long, and somebody moves all the time.
         let still_since = self.moved.max(self.turn_given);
         let stands = still_since.elapsed() >= RELAX_AT_LAST || self.computes_since(process, still_since) >= RELAX_AFTER;

@@ -77,6 +77,45 @@ impl Following {
         Ok(self.threads.iter().any(runs) && !self.is_somebody_overdue())
     }
 
+    /// Called when no record can be answered and nobody is in user code. The thread that is due waits for something that it need
+    /// not have waited for (a new version takes a lock more often, or two threads ran beside each other): others go on whose
+    /// calls have nothing to do with its own. Says whether a record was answered.
+    pub(super) fn settle_standstill(&mut self, process: &mut Process) -> Result<bool> {
+        if !self.due.has_ordered() || self.threads.values().any(Thread::is_busy) {
+            return Ok(false);
+        }
+        if self.improvise_for_waiting(process)? {
+            return Ok(true);
+        }
+        let waits_alone = |thread: &Thread| match &thread.state {
+            State::AtCall(call) => thread.woken >= MOST_WAKES && self.ordered(call.nr, &call.args).is_some(),
+            _ => false,
+        };
+        let front = self.due.front();
+        if !self.threads.values().any(|thread| Some(thread.slot) == front && waits_alone(thread)) {
+            return Ok(false);
+        }
+        self.unordered = true;
+        let relaxed = self.relax(process)?;
+        if relaxed && let Some(thread) = self.threads.values_mut().find(|thread| Some(thread.slot) == front) {
+            // It may look once more.
+            thread.woken = MOST_WAKES - 1;
+        }
+        Ok(relaxed)
+    }
+
+    /// Returns how long the same record is due already, which others may have overtaken.
+    pub(super) fn due_since(&mut self) -> Duration {
+        let first = self.due.front().and_then(|slot| self.due.first_ordered_of(slot)).map(|record| record.seq);
+        match (first, self.first_due) {
+            (Some(seq), Some((since, instant))) if seq == since => instant.elapsed(),
+            (seq, _) => {
+                self.first_due = seq.map(|seq| (seq, Instant::now()));
+                Duration::ZERO
+            }
+        }
+    }
+
     /// Says whether the next record says that others go on beside a thread which computes.
     fn is_somebody_overdue(&self) -> bool {
         let first = self.due.front().and_then(|slot| self.due.first_of(slot));

@@ -258,7 +258,7 @@ impl Following {
     /// a record was answered.
     pub(super) fn give_turn(&mut self, process: &mut Process) -> Result<bool> {
         if self.is_one_by_one() {
-            return if self.due.has_ordered() { self.improvise_for_waiting(process) } else { Ok(false) };
+            return self.settle_standstill(process);
         }
         if self.threads.values().any(|thread| thread.is_busy() || self.is_giving_birth(thread)) {
             return Ok(false);

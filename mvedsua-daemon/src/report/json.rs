@@ -29,6 +29,7 @@ pub fn divergence_to_json(divergence: &Divergence, payloads: Payloads) -> Value 
             "args": call.args, "ret": call.ret,
         })).collect::<Vec<_>>(),
         "backtrace": divergence.backtrace,
+        "raced": divergence.raced,
         "nearest_rule": divergence.nearest_rule,
     })
 }

@@ -85,6 +85,9 @@ pub fn render(divergence: &Divergence) -> String {
         }
     }
     write_payload(&mut out, divergence);
+    if divergence.raced {
+        wrap(&mut out, "  order: ", "threads had run beside each other before this, and it may come of that");
+    }
     if let Some(rule) = &divergence.nearest_rule {
         wrap(&mut out, "  nearest rule: ", rule);
     }

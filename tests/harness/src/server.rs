@@ -206,7 +206,7 @@ pub fn lighttpd() -> Result<Server> {
         let config = dir.join("lighttpd.conf");
         let text = format!(
             "server.document-root = \"{root}\"\nserver.port = {port}\nserver.bind = \"127.0.0.1\"\n\
-             server.max-keep-alive-requests = 65535\nmimetype.assign = (\".txt\" => \"text/plain\")\n"
+             server.max-keep-alive-requests = 65535\nserver.max-keep-alive-idle = 600\nmimetype.assign = (\".txt\" => \"text/plain\")\n"
         );
         fs::write(&config, text)?;
         Ok(strings(&["-D", "-f", &config.display().to_string()]))

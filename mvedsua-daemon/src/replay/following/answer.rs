@@ -233,7 +233,7 @@ impl Following {
         if same.is_err() && names::chosen(&call, entry).is_some() {
             same = Ok(Evidence { calls: 1, ..Evidence::default() });
         }
-        match filled.as_ref().map_err(Clone::clone).and_then(|_| same) {
+        match filled.as_ref().map_err(Clone::clone).and(same) {
             // What a rule leaves open was not compared in full.
             Ok(evidence) if matches!(filled, Ok(None)) => self.count(evidence),
             Ok(_) => {}

@@ -15,7 +15,8 @@
 //! nothing moves, that is a divergence of kind `order`.
 //!
 //! This file drives the threads; [`answer`] answers one record, [`ahead`] tells the time before it is asked, [`counting`]
-//! lets either version count the processors, [`letting_in`] is for signals that were blocked, [`turns`] says which thread goes on, [`patience`] is for when none can,
+//! lets either version count the processors, [`letting_in`] is for signals that were blocked, [`serial`] keeps the order in which
+//! the leader's threads ran one by one, [`turns`] guesses it where they run freely, [`patience`] is for when none can go on,
 //! [`drain`] for a change of roles.
 
 mod ahead;

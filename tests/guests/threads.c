@@ -7,6 +7,8 @@
  * rows: sched_getscheduler sched_setscheduler sched_setscheduler/SELF sched_get_priority_max sched_get_priority_min
  * rows: sched_rr_get_interval getpriority setpriority setpriority/SELF gettid sched_getattr sched_setattr sched_setattr/SELF
  * rows: ioprio_get ioprio_set ioprio_set/SELF get_robust_list/SELF futex_wake futex_wait futex_requeue
+ * rows: futex/IN_ORDER futex/WAKE_OP_IN_ORDER futex_waitv/IN_ORDER futex_wake/IN_ORDER futex_wait/IN_ORDER
+ * rows: futex_requeue/IN_ORDER sched_yield/IN_ORDER
  */
 #include "guest.h"
 
@@ -176,6 +178,10 @@ static void futexes(void)
 	CHECK(SYS(futex, &word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0) == 0);
 	struct timespec little = { 0, 1000000 };
 	FAILS(ETIMEDOUT, syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 1, &little, NULL, 0));
+	/* It adds to the second word, and wakes who waits there if that was 5. */
+	uint32_t second = 5;
+	CHECK(SYS(futex, &word, FUTEX_WAKE_OP_PRIVATE, 1, 1, &second, FUTEX_OP(FUTEX_OP_ADD, 3, FUTEX_OP_CMP_EQ, 5)) == 0);
+	CHECK(second == 8);
 	struct {
 		uint64_t val, uaddr;
 		uint32_t flags, reserved;

@@ -478,7 +478,8 @@ impl Following {
                 if elastic::lets_in(original) {
                     self.send_incoming(tid);
                 }
-                if !turns::waits(original, &args) {
+                // In an update's own time threads take no turns, and their waits end as they are asked to.
+                if !turns::waits(original, &args) || self.is_on_its_own() {
                     self.wake_by(process, original, &args);
                     self.tell_ahead(process, tid);
                     return self.go(tid, Resume::Sysemu, state);

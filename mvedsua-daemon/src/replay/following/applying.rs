@@ -8,9 +8,12 @@
 //! ```
 //!
 //! A thread that waits in a call which the leader has not returned from would come to its update point only then. While
-//! nothing moves such a call is answered with `EINTR`, as by a signal; the thread makes it again after the update.
+//! nothing moves such a call is answered with `EINTR`, as by a signal; the thread makes it again after the update. By then
+//! threads that are at their update points wait for the others and wake each other, which the leader's do not: where the order
+//! of threads is recorded (`super::serial`) such calls are answered as well.
 
 use mvedsua_common::cooperation::{BEGIN, DONE, FAILED, LASTING, MARKER, TIMING};
+use mvedsua_common::syscalls::Ordering as Role;
 
 use super::super::own::{self, FIRST, Identity, Own};
 use super::*;
@@ -20,6 +23,8 @@ use crate::ptrace::{Pid, procfs, query};
 const INTERRUPT_AFTER: Duration = Duration::from_millis(20);
 /// How long stopping a thread for the report may take.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
+/// What an interrupted call returns.
+const EINTR: i64 = -(libc::EINTR as i64);
 /// The longest reason that is read.
 const MOST_REASON: u64 = 1024;
 
@@ -233,6 +238,8 @@ impl Following {
         match args[1] {
             BEGIN => {
                 applying.phase = Phase::Own;
+                // From here on they wait for each other in the kernel.
+                self.let_ordered_go(|_, _| true)?;
                 self.answer_own(tid, 0)
             }
             DONE => {
@@ -271,11 +278,10 @@ impl Following {
     pub(super) fn check_applying(&mut self, process: &mut Process) -> Result<bool> {
         let Some(applying) = &self.applying else { return Ok(false) };
         let (phase, limit) = (applying.phase, applying.limit);
-        let interrupts = phase == Phase::Waiting && applying.blocking == Blocking::IsInterrupted;
         if Instant::now() > applying.deadline {
             self.overdue(process, phase, limit);
-        } else if interrupts && self.moved.elapsed() >= INTERRUPT_AFTER {
-            self.interrupt(process)?;
+        } else if phase == Phase::Waiting && self.moved.elapsed() >= INTERRUPT_AFTER {
+            self.interrupt(process, applying.blocking)?;
         }
         Ok(phase != Phase::Waiting)
     }
@@ -327,8 +333,8 @@ impl Following {
         stuck
     }
 
-    /// Threads that wait in a call of which nothing is known yet leave it.
-    fn interrupt(&mut self, process: &mut Process) -> Result<()> {
+    /// Threads that are in a call of which nothing is known yet leave it.
+    fn interrupt(&mut self, process: &mut Process, blocking: Blocking) -> Result<()> {
         while self.fetch() {}
         let waits = |(tid, thread): (&Tid, &Thread)| match &thread.state {
             State::AtCall(call) if own::is_interruptible(call.nr) && self.due.first_of(thread.slot).is_none() => {
@@ -336,11 +342,31 @@ impl Following {
             }
             _ => None,
         };
-        let waiting: Vec<Tid> = self.threads.iter().filter_map(waits).collect();
+        let waiting: Vec<Tid> = match blocking {
+            Blocking::IsInterrupted => self.threads.iter().filter_map(waits).collect(),
+            Blocking::Waits => Vec::new(),
+        };
         for tid in waiting {
-            self.answer_own(tid, -i64::from(libc::EINTR))?;
+            self.answer_own(tid, EINTR)?;
             self.moved = Instant::now();
         }
+        self.let_ordered_go(|following, slot| following.due.first_of(slot).is_none())?;
         self.advance(process)
+    }
+
+    /// Answers the calls that order threads ([`super::serial`]), of those threads that `whom` is true for.
+    fn let_ordered_go(&mut self, whom: impl Fn(&Following, Slot) -> bool) -> Result<()> {
+        let answer = |(tid, thread): (&Tid, &Thread)| {
+            let State::AtCall(call) = &thread.state else { return None };
+            let (_, role) = self.ordered(call.nr, &call.args).filter(|_| whom(self, thread.slot))?;
+            // Nobody has to be woken: who waits is here, too.
+            Some((*tid, if role == Role::Waits { EINTR } else { 0 }))
+        };
+        let answers: Vec<(Tid, i64)> = self.threads.iter().filter_map(answer).collect();
+        for (tid, ret) in answers {
+            self.answer_own(tid, ret)?;
+            self.moved = Instant::now();
+        }
+        Ok(())
     }
 }

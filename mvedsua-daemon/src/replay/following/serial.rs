@@ -147,19 +147,21 @@ impl Following {
         found
     }
 
-    /// Says whether a thread that is held waits for a lock which its twin in the follower has got already: that one is ahead by
-    /// that, and may be.
+    /// Says whether a thread may stay at a call for a change of roles although the leader's is held before another: that one
+    /// orders threads, and the follower has got what it waits for already, or needs not wake anybody, or waits as well.
     pub(super) fn is_ahead_of_lock(&self, call: &Call, held: &CallEntry) -> bool {
+        let role = |nr, args| self.ordered(nr, args).map(|(_, role)| role);
         self.is_one_by_one()
-            && self.ordered(held.nr, &held.args).is_some()
-            && self.ordered(call.nr, &call.args).is_none()
+            && role(held.nr, &held.args).is_some()
+            && matches!(role(call.nr, &call.args), None | Some(Role::Waits))
     }
 
-    /// Says whether a thread makes a call that orders threads where the leader's is held at another.
+    /// Says whether a thread makes a call that orders threads where the leader's is held before one that does not, or that waits.
     pub(super) fn is_behind_lock(&self, call: &Call, held: &CallEntry) -> bool {
+        let role = |nr, args| self.ordered(nr, args).map(|(_, role)| role);
         self.is_one_by_one()
-            && self.ordered(call.nr, &call.args).is_some()
-            && self.ordered(held.nr, &held.args).is_none()
+            && role(call.nr, &call.args).is_some()
+            && matches!(role(held.nr, &held.args), None | Some(Role::Waits))
     }
 
     /// Answers a call that orders threads and that the leader did not make.

@@ -361,6 +361,10 @@ impl Following {
         if let Some(limit) = limit {
             sys::set_time_arg(tid, limit.arg, limit.addr)?;
         }
+        if self.is_on_its_own() {
+            self.turn(tid, Turn::Going);
+            return sys::resume(tid, Resume::Sysemu, 0);
+        }
         if !regs::is_interrupted(ret) {
             let why = if ret == -i64::from(libc::ETIMEDOUT) { Why::RanOut } else { Why::Moved };
             self.hold(tid, 0, why);

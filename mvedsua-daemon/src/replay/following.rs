@@ -488,7 +488,8 @@ impl Following {
                 // How much is left of the time that is given to `restart_syscall` is known to the kernel alone.
                 let limit = turns::limit(nr, &args, self.lived_until, &process.memory);
                 // Nor is it known what it waits at.
-                let place = if nr == original { turns::place(nr, &args) } else { turns::Place::Unknown };
+                let pairing = self.settings.pairing;
+                let place = if nr == original { turns::place(nr, &args, pairing) } else { turns::Place::Unknown };
                 let seen = self.will_sleep(process, tid, nr, &args);
                 self.fall_asleep(tid, limit, place, seen)?;
                 return self.advance(process);

@@ -1,7 +1,7 @@
 //! What happens when nothing moves: the order is relaxed, and in the end the follower is given up.
 
 use super::super::objects::Touched;
-use super::turns::Ending as Wait;
+use super::turns::{Ending as Wait, Place};
 use super::*;
 
 /// How often threads whose waits run out may look again, once the leader has ended, before it is believed that they wait for
@@ -75,11 +75,14 @@ impl Following {
         }
         let over = *self.over.get_or_insert_with(|| now().0);
         let looks = self.looks < LOOKS;
+        let has_relatives = self.settings.pairing == Pairing::Processes;
         let can_move = |thread: &Thread| match thread.turn {
             Turn::Going => thread.is_busy() || self.is_giving_birth(thread),
             Turn::Held { why: Why::Moved, .. } | Turn::Asleep { ending: Wait::Expires, .. } => true,
             Turn::Held { why: Why::RanOut, .. } => looks,
             Turn::Held { why: Why::NotTold, .. } => false,
+            // Another process of the program's may wake it, which has a stream of its own.
+            Turn::Asleep { place: Place::Unknown, .. } if has_relatives => true,
             Turn::Asleep { limit, .. } => looks && limit.is_some_and(|limit| self.is_over(limit, thread.slot, over)),
         };
         // A call that may wait can return at once all the same: an address that is no place to wait at, say.

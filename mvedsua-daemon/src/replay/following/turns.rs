@@ -69,7 +69,7 @@ pub(super) struct Limit {
 pub(super) enum Place {
     /// The word at this address.
     Word(u64),
-    /// More than one word, or another one by now, or a signal.
+    /// More than one word, or another one by now, or one that other processes know, or a signal.
     Unknown,
 }
 
@@ -152,10 +152,13 @@ pub(crate) fn waits(nr: u32, args: &[u64; 6]) -> bool {
     }
 }
 
-/// Returns what a thread waits at in a call that [`waits`].
-pub(super) fn place(nr: u32, args: &[u64; 6]) -> Place {
+/// Returns what a thread waits at in a call that [`waits`]. Where processes are paired, a word that is not private to one of
+/// them may be another's as well, under another address.
+pub(super) fn place(nr: u32, args: &[u64; 6], pairing: Pairing) -> Place {
     let op = args[1] as i32 & libc::FUTEX_CMD_MASK;
+    let private = args[1] as i32 & libc::FUTEX_PRIVATE_FLAG != 0;
     match i64::from(nr) {
+        libc::SYS_futex if !private && pairing == Pairing::Processes => Place::Unknown,
         libc::SYS_futex if op != libc::FUTEX_WAIT_REQUEUE_PI => Place::Word(args[0]),
         FUTEX_WAIT => Place::Word(args[0]),
         _ => Place::Unknown,

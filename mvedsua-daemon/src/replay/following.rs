@@ -478,8 +478,7 @@ impl Following {
                 if elastic::lets_in(original) {
                     self.send_incoming(tid);
                 }
-                // In an update's own time threads take no turns, and their waits end as they are asked to.
-                if !turns::waits(original, &args) || self.is_on_its_own() {
+                if !turns::waits(original, &args) {
                     self.wake_by(process, original, &args);
                     self.tell_ahead(process, tid);
                     return self.go(tid, Resume::Sysemu, state);

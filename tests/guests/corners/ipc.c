@@ -289,6 +289,20 @@ corner(unnamed_semaphore_shared)
 	say("%d", reap(c));
 }
 
+corner(unnamed_semaphore_shared_too_late)
+{
+	sem_t *s = mmap(NULL, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	DO(sem_init(s, 1, 0));
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME, &t);
+	t.tv_nsec += 30000000;
+	t.tv_sec += t.tv_nsec / 1000000000;
+	t.tv_nsec %= 1000000000;
+	say("%s", told(sem_timedwait(s, &t)));
+	DO(sem_post(s));
+	DO(sem_wait(s));
+}
+
 corner(unnamed_semaphore)
 {
 	sem_t s;

@@ -99,6 +99,8 @@ impl Following {
         let treatment = syscalls::treatment(nr, &args, &process.memory);
         let call = OwnCall { nr, args, opens: false, entered: false };
         match own::decide(nr, &args, &treatment) {
+            // No thread takes turns here, and a wait ends as it was asked to, be that after the update.
+            Own::Local if turns::waits(nr, &args) => self.execute(tid, call, None)?,
             Own::Local => return Ok(false),
             Own::Real => self.execute(tid, call, None)?,
             Own::OnFile(arg) => self.execute(tid, call, Some(arg))?,

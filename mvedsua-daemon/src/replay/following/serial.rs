@@ -87,11 +87,15 @@ impl Following {
         if self.improvise_for_waiting(process)? {
             return Ok(true);
         }
+        let front = self.due.front();
+        // It waits for another process, and did so for too long.
+        if self.expire(|thread, _| Some(thread.slot) == front)? {
+            return Ok(false);
+        }
         let waits_alone = |thread: &Thread| match &thread.state {
             State::AtCall(call) => thread.woken >= MOST_WAKES && self.ordered(call.nr, &call.args).is_some(),
             _ => false,
         };
-        let front = self.due.front();
         if !self.threads.values().any(|thread| Some(thread.slot) == front && waits_alone(thread)) {
             return Ok(false);
         }

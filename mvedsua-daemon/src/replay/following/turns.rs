@@ -313,7 +313,7 @@ impl Following {
 
     /// Ends a wait whose limit was over in the leader, once for each time that others have moved; `whom` is told whether the
     /// thread's next record is known. Says whether there was one.
-    fn expire(&mut self, whom: impl Fn(&Thread, bool) -> bool) -> Result<bool> {
+    pub(super) fn expire(&mut self, whom: impl Fn(&Thread, bool) -> bool) -> Result<bool> {
         let moved = Some((self.turns, self.applied));
         // The leader's time ends with it.
         let (due, present) = (&self.due, self.over.unwrap_or_else(|| now().0));

@@ -1,15 +1,21 @@
 //! A follower all of whose threads wait for each other, when the leader has ended: nothing will wake them, so it is dropped
-//! then and there, however long a hang may last otherwise.
+//! then and there, however long a hang may last otherwise. One that computes may come to its end yet; a signal ends it.
 
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use harness::side_by_side::Run;
+use harness::process;
+use harness::side_by_side::{Finished, Run};
+use harness::wait::wait_for;
+use nix::sys::signal::Signal;
 
 /// Says a word and ends; what the follower does instead is told by `STUCK`.
 const PROGRAM: &str = r#"
 #define _GNU_SOURCE
 #include <linux/futex.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,6 +30,9 @@ static void *work(void *done)
 	static int word;
 	for (;;)
 		syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &(struct timespec){ 0, 1000 }, NULL, 0);
+#elif STUCK == 3
+	for (;;)
+		__asm__ volatile("");
 #endif
 	pthread_mutex_unlock(&lock);
 	return done;
@@ -31,27 +40,39 @@ static void *work(void *done)
 int main(void)
 {
 	pthread_t thread;
-	if (write(1, "one\n", 4) != 4 || pthread_create(&thread, NULL, work, NULL))
+	dprintf(1, "one\n");
+	FILE *names = fopen("names", "w");
+	fprintf(names, "%d %d\n", getpid(), getppid());
+	if (fclose(names) || pthread_create(&thread, NULL, work, NULL))
 		return 1;
 	pthread_join(thread, NULL);
 	return write(1, "two\n", 4) == 4 ? 5 : 1;
 }
 "#;
 
-fn is_dropped_with_the_leaders_end(stuck: u32) {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("program.c"), PROGRAM).unwrap();
-    let compile = |name: &str, stuck: u32| {
-        let program = dir.path().join(name);
+/// The program that leads and the one that follows, in a folder.
+fn compile(dir: &Path, stuck: u32) -> [String; 2] {
+    std::fs::write(dir.join("program.c"), PROGRAM).unwrap();
+    [("leader", 0), ("follower", stuck)].map(|(name, stuck)| {
+        let program = dir.join(name);
         let mut gcc = Command::new("gcc");
-        gcc.arg(format!("-DSTUCK={stuck}")).arg("-o").arg(&program).arg(dir.path().join("program.c"));
+        gcc.arg(format!("-DSTUCK={stuck}")).arg("-o").arg(&program).arg(dir.join("program.c"));
         assert!(gcc.arg("-lpthread").status().unwrap().success());
         program.to_str().unwrap().to_owned()
-    };
-    let (leader, follower) = (compile("leader", 0), compile("follower", stuck));
-    let run = Run { dir: dir.path(), input: b"" };
-    let finished = run.with(&["--hang-timeout", "1h", "--follower", &follower], &[&leader]);
-    assert_eq!((finished.code, &*finished.stdout), (5, "one\ntwo\n"), "{}", finished.stderr);
+    })
+}
+
+fn run(dir: &Path, [leader, follower]: &[String; 2]) -> Finished {
+    let run = Run { dir, input: b"" };
+    let finished = run.with(&["--hang-timeout", "1h", "--follower", follower], &[leader]);
+    assert_eq!(finished.code, 5, "{}", finished.stderr);
+    assert!(finished.stdout.ends_with("two\n"), "{}", finished.stdout);
+    finished
+}
+
+fn is_dropped_with_the_leaders_end(stuck: u32) {
+    let dir = tempfile::tempdir().unwrap();
+    let finished = run(dir.path(), &compile(dir.path(), stuck));
     assert_eq!(finished.outcomes(), ["parted"], "{}", finished.stderr);
     let reason = finished.report["followers"][0]["reason"].as_str().unwrap();
     assert!(reason.contains("none of them can move, and the leader has ended"), "{reason}");
@@ -65,4 +86,25 @@ fn threads_that_wait_for_each_other() {
 #[test]
 fn a_thread_that_looks_again_and_again() {
     is_dropped_with_the_leaders_end(2);
+}
+
+#[test]
+fn a_thread_that_computes_on_is_ended_by_a_signal() {
+    let dir = tempfile::tempdir().unwrap();
+    let programs = compile(dir.path(), 3);
+    let finished = std::thread::scope(|scope| {
+        let run = scope.spawn(|| run(dir.path(), &programs));
+        let names = wait_for("the leader's name", Duration::from_secs(60), || {
+            let text = std::fs::read_to_string(dir.path().join("names")).ok()?;
+            let (leader, run) = text.strip_suffix('\n')?.split_once(' ')?;
+            Some((leader.parse().unwrap(), run.parse().unwrap()))
+        });
+        let (leader, above): (i32, i32) = names;
+        process::wait_gone(leader, Duration::from_secs(60));
+        process::signal(above, Signal::SIGTERM);
+        run.join().unwrap()
+    });
+    assert_eq!(finished.outcomes(), ["failed"], "{}", finished.stderr);
+    let reason = finished.report["followers"][0]["reason"].as_str().unwrap();
+    assert_eq!(reason, "SIGTERM ended the run after the leader's end");
 }

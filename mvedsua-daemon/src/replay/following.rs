@@ -14,7 +14,7 @@
 //! relaxed: the first waiting record of another thread may go first, unless both concern the same object ([`super::objects`]). If still
 //! nothing moves, that is a divergence of kind `order`.
 //!
-//! This file drives the threads; [`answer`] answers one record, [`ahead`] tells the time before it is asked, [`counting`]
+//! This file takes records to threads; [`stops`] is what is done where a thread has stopped, [`answer`] answers one record, [`ahead`] tells the time before it is asked, [`counting`]
 //! lets either version count the processors, [`letting_in`] is for signals that were blocked, [`serial`] keeps the order in which
 //! the leader's threads ran one by one, [`turns`] guesses it where they run freely, [`patience`] is for when none can go on,
 //! [`drain`] for a change of roles.
@@ -32,6 +32,8 @@ mod patience;
 pub(crate) mod processes;
 pub(crate) mod reconcile;
 mod serial;
+mod stops;
+mod thread;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +46,7 @@ use mvedsua_common::syscalls::{self, Class, Order, Pairing, Row, Treatment, regi
 
 use self::parted::Parted;
 use self::reconcile::{Reconcile, Rules};
+use self::thread::{Call, State, Thread, describe_state};
 use super::due::Due;
 use super::elastic::{self, Counting, LastTimes};
 use super::epoll::{Pair, Registrations};
@@ -118,114 +121,6 @@ pub(crate) struct Settings {
     pub(crate) pairing: Pairing,
     /// How the leader's threads run beside each other.
     pub(crate) interleaving: Interleaving,
-}
-
-#[derive(Clone, Debug)]
-struct Call {
-    nr: u32,
-    args: [u64; 6],
-    row: Option<&'static Row>,
-    inputs: Vec<Piece>,
-    /// When the thread came to it.
-    since: Instant,
-}
-
-#[derive(Debug)]
-enum State {
-    /// In user code, or in a call of its own (its number).
-    Running {
-        local: Option<u32>,
-    },
-    /// Was rewound to make a call of its own; its entry comes next.
-    Local {
-        nr: u32,
-    },
-    AtCall(Box<Call>),
-    Entered(Box<Call>),
-    /// Makes a thread.
-    Cloning {
-        call: Box<Call>,
-        born: Option<Tid>,
-        returned: bool,
-    },
-    Exiting,
-    /// Waits for a signal that it lets in for the time of one call.
-    Suspending(Box<letting_in::Suspending>),
-    /// Makes a process.
-    Forking(Box<processes::Forking>),
-    /// Executes another program.
-    Executing(Box<processes::Executing>),
-    /// Makes a call whose result is the leader's.
-    Alike {
-        call: Box<Call>,
-        ret: Box<CallReturn>,
-        entered: bool,
-    },
-    /// Has come upon a fault that ends it, which may be what ends the leader too.
-    Faulted(Box<DivergenceKind>),
-    /// Maps memory of its own where the leader mapped a file.
-    Mapping {
-        contents: bytes::Bytes,
-        restore: [u64; 3],
-        entered: bool,
-    },
-    /// Makes a call of the update's own.
-    Own(applying::OwnCall),
-    /// Stopped inside a call of its own, rewound, for a promotion.
-    Parked(Rewound),
-}
-
-#[derive(Debug)]
-struct Thread {
-    slot: Slot,
-    state: State,
-    /// Where it stood at first.
-    standing: Standing,
-    turn: Turn,
-    /// How often a wait of its own was ended since it lived through a record.
-    woken: u32,
-    /// It computes, and others do not wait for it any more.
-    overdue: bool,
-    /// How far the others were when the thread went on last after a wait that had run out.
-    looked: Option<(u64, u64)>,
-    /// A signal that the leader's thread was given on the return from its present call.
-    at_return: Option<Box<SignalRecord>>,
-    /// A signal that was sent to the thread; its delivery is still to come.
-    incoming: Option<Box<SignalRecord>>,
-    /// Signals that were sent to it to be delivered right after that one.
-    nested: Vec<SignalRecord>,
-    /// It stands at the delivery of this signal, and it is not known yet whether another follows at once.
-    signalled: Option<Box<SignalRecord>>,
-    /// A fault of its own that it has handled since its last call that was the leader's.
-    fault: Option<Box<DivergenceKind>>,
-    /// Whether the record of its end was answered.
-    last_record_seen: bool,
-    /// Whether it counts the processors, or its twin does.
-    counting: Counting,
-    /// How many of its next records lie in its ring too.
-    ahead: u64,
-}
-
-impl Thread {
-    fn running(slot: Slot) -> Thread {
-        Thread {
-            slot,
-            state: State::Running { local: None },
-            standing: Standing::AtCall,
-            turn: Turn::Going,
-            overdue: false,
-            woken: 0,
-            looked: None,
-            at_return: None,
-            incoming: None,
-            nested: Vec::new(),
-            signalled: None,
-            fault: None,
-            last_record_seen: false,
-            counting: Counting::Neither,
-            ahead: 0,
-        }
-    }
 }
 
 /// What a promotion waits for.
@@ -405,286 +300,6 @@ impl Following {
         self.state(tid, state);
         self.turn(tid, Turn::Going);
         sys::resume(tid, how, 0)
-    }
-
-    pub(crate) fn on_stop(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, stop: Stop) -> Result<()> {
-        if stop == Stop::Event(libc::PTRACE_EVENT_EXEC) && self.settings.pairing == Pairing::Processes {
-            return self.on_exec(process, tid);
-        }
-        if !self.threads.contains_key(&tid) {
-            if !stop.is_end() {
-                self.orphans.push(tid);
-                return self.advance(process);
-            }
-            return Ok(());
-        }
-        self.count_told(process, tid);
-        if let Some(drain) = &mut self.drain {
-            drain.interrupted.remove(&tid);
-        }
-        match stop {
-            Stop::Syscall => match sys::syscall_info(tid)? {
-                SyscallStop::Entry { nr, args } => self.on_entry(process, tid, nr, args),
-                SyscallStop::Undone => sys::resume(tid, Resume::Sysemu, 0),
-                SyscallStop::Foreign => {
-                    let Some(slot) = process.slot(tid) else { return Ok(()) };
-                    let reason = "only 64-bit calls are known".to_owned();
-                    let kind = DivergenceKind::Refused { call: "a 32-bit call".into(), reason };
-                    let divergence = self.describe(slot, kind, self.due.first_of(slot), None);
-                    self.diverge(process, divergence);
-                    Ok(())
-                }
-                SyscallStop::Exit { ret } => self.on_exit(inbox, process, tid, ret),
-                SyscallStop::Neither => self.on_exit(inbox, process, tid, 0),
-            },
-            Stop::Signal(signo) => self.on_signal(process, tid, signo),
-            Stop::Interrupted | Stop::Group(_) => self.on_interrupted(process, tid),
-            Stop::Event(libc::PTRACE_EVENT_CLONE | libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK) => {
-                let child = Tid(sys::event_message(tid)? as i32);
-                if let Some(Thread { state: State::Forking(forking), .. }) = self.threads.get_mut(&tid) {
-                    forking.born = Some(child);
-                }
-                if let Some(Thread { state: State::Cloning { born, .. }, .. }) = self.threads.get_mut(&tid) {
-                    *born = Some(child);
-                }
-                sys::resume(tid, Resume::Syscall, 0)?;
-                self.advance(process)
-            }
-            Stop::Event(_) => sys::resume(tid, Resume::Sysemu, 0),
-            Stop::Exited(_) | Stop::Killed(_) => {
-                self.on_end(process, tid, stop);
-                self.advance(process)
-            }
-        }
-    }
-
-    pub(crate) fn on_bell(&mut self, process: &mut Process) -> Result<()> {
-        if self.ended {
-            return Ok(());
-        }
-        self.advance(process)?;
-        self.check_progress(process)
-    }
-
-    fn on_entry(&mut self, process: &mut Process, tid: Tid, nr: u32, args: [u64; 6]) -> Result<()> {
-        self.turn(tid, Turn::Going);
-        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
-        thread.overdue = false;
-        let Some(thread) = self.threads.get(&tid) else { return Ok(()) };
-        match &thread.state {
-            // Second visit: from here the call is executed, and the next one is stopped before it is.
-            State::Local { nr: original } => {
-                let (original, state) = (*original, State::Running { local: Some(*original) });
-                if elastic::lets_in(original) {
-                    self.send_incoming(tid);
-                }
-                if !turns::waits(original, &args) {
-                    self.wake_by(process, original, &args);
-                    self.tell_ahead(process, tid);
-                    return self.go(tid, Resume::Sysemu, state);
-                }
-                self.state(tid, state);
-                // How much is left of the time that is given to `restart_syscall` is known to the kernel alone.
-                let limit = turns::limit(nr, &args, self.lived_until, &process.memory);
-                // Nor is it known what it waits at.
-                let pairing = self.settings.pairing;
-                let place = if nr == original { turns::place(nr, &args, pairing) } else { turns::Place::Unknown };
-                let seen = self.will_sleep(process, tid, nr, &args);
-                self.fall_asleep(tid, limit, place, seen)?;
-                return self.advance(process);
-            }
-            State::Cloning { .. } => return sys::resume(tid, Resume::Syscall, 0),
-            State::Forking(_) | State::Executing(_) | State::Alike { .. } => return self.enter_paired(tid),
-            State::Exiting => {
-                self.wake_by(process, nr, &args);
-                return sys::resume(tid, Resume::Cont, 0);
-            }
-            State::Mapping { .. } => {
-                if let Some(Thread { state: State::Mapping { entered, .. }, .. }) = self.threads.get_mut(&tid) {
-                    *entered = true;
-                }
-                return sys::resume(tid, Resume::Syscall, 0);
-            }
-            State::Own(_) => return self.begin_own(tid),
-            State::Suspending(_) => return self.on_suspended(tid),
-            State::Running { .. } | State::AtCall(_) | State::Entered(_) | State::Parked(_) | State::Faulted(_) => {}
-        }
-        let counts = matches!(thread.counting, Counting::Follower(_));
-        if self.on_own_entry(process, tid, nr, args)? || (counts && self.count_on(process, tid, nr, &args)?) {
-            return Ok(());
-        }
-        let Some(thread) = self.threads.get(&tid) else { return Ok(()) };
-        let treatment = match self.ordered(nr, &args).filter(|_| !self.is_on_its_own()) {
-            Some((row, _)) => Treatment::Row(row),
-            None => syscalls::treatment_of(self.settings.pairing, nr, &args, &process.memory),
-        };
-        match treatment {
-            Treatment::Absent(_) => {
-                sys::set_result(tid, -i64::from(libc::ENOSYS))?;
-                return self.go(tid, Resume::Sysemu, State::Running { local: None });
-            }
-            Treatment::Row(row)
-                if row.class == Class::Local
-                    && (self.is_on_its_own() || !lets_in(self.settings.pairing, tid, nr, &args, &process.memory)?) =>
-            {
-                return self.make(tid, nr, State::Local { nr });
-            }
-            // A timed call of its own goes on, with what is left of its time.
-            Treatment::Restart(_) => {
-                let original = match thread.state {
-                    State::Running { local: Some(original) } => original,
-                    _ => nr,
-                };
-                return self.make(tid, nr, State::Local { nr: original });
-            }
-            _ => {}
-        }
-        if self.own_files.is_read_by(nr, &args) {
-            return self.read_own(process, tid, nr, &args);
-        }
-        let row = treatment.row();
-        let inputs = row.map(|row| capture_inputs(row, &args, &process.memory)).unwrap_or_default();
-        self.state(tid, State::AtCall(Box::new(Call { nr, args, row, inputs, since: Instant::now() })));
-        self.advance(process)
-    }
-
-    /// Rewinds a thread so that it makes its call for real.
-    fn make(&mut self, tid: Tid, nr: u32, state: State) -> Result<()> {
-        let mut regs = sys::get_regs(tid)?;
-        regs::undo_entry(&mut regs, nr);
-        sys::set_regs(tid, &regs)?;
-        self.go(tid, Resume::Syscall, state)
-    }
-
-    fn on_exit(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, ret: i64) -> Result<()> {
-        if self.leave_paired(inbox, process, tid, ret)? {
-            return Ok(());
-        }
-        if let Some(Thread { turn: Turn::Asleep { limit, ending, .. }, .. }) = self.threads.get(&tid) {
-            let wait = (*limit, *ending);
-            return self.on_waited(process, tid, ret, wait);
-        }
-        if let Some(Thread { state: State::Cloning { returned, born, .. }, .. }) = self.threads.get_mut(&tid) {
-            // The first exit is that of the undone entry; the real one comes after the birth.
-            if born.is_some() {
-                *returned = true;
-                return self.advance(process);
-            }
-            return sys::resume(tid, Resume::Syscall, 0);
-        }
-        if let Some(Thread { state: State::Mapping { entered: true, .. }, .. }) = self.threads.get(&tid) {
-            return self.fill_copy(process, tid);
-        }
-        if let Some(Thread { state: State::Own(_), .. }) = self.threads.get(&tid) {
-            return self.finish_own(tid);
-        }
-        let how = match self.threads.get(&tid).map(|thread| &thread.state) {
-            // The exit of the undone entry.
-            Some(State::Local { .. } | State::Exiting | State::Mapping { .. } | State::Suspending(_)) => {
-                Resume::Syscall
-            }
-            _ => Resume::Sysemu,
-        };
-        sys::resume(tid, how, 0)
-    }
-
-    fn on_signal(&mut self, process: &mut Process, tid: Tid, signo: i32) -> Result<()> {
-        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
-        let slot = thread.slot;
-        if let Some(nr) = tsc::trapped(tid, signo, &process.memory)? {
-            let call = Call { nr, args: [0; 6], row: None, inputs: Vec::new(), since: Instant::now() };
-            self.turn(tid, Turn::Going);
-            self.state(tid, State::AtCall(Box::new(call)));
-            return self.advance(process);
-        }
-        if self.on_incoming(process, tid, signo)? {
-            return Ok(());
-        }
-        let Some(thread) = self.threads.get(&tid) else { return Ok(()) };
-        let info = sys::get_siginfo(tid)?;
-        if !sys::is_fault(signo, &info) {
-            // From outside, to a process that nobody knows: the leader got its own.
-            let own = matches!(
-                thread.state,
-                State::Own(_) | State::Suspending(_) | State::Forking(_) | State::Executing(_) | State::Alike { .. }
-            );
-            return sys::resume(tid, if own { Resume::Syscall } else { Resume::Sysemu }, 0);
-        }
-        let mut address = [0; 8];
-        address.copy_from_slice(&info[16..24]);
-        let kind = DivergenceKind::Crash { signo, address: u64::from_ne_bytes(address) };
-        if signo == libc::SIGBUS {
-            while self.due.first_of(slot).is_none() && self.fetch() {}
-            let same = |record: &Record| matches!(&record.event, Event::Signal(due) if due.signo == signo);
-            if self.due.first_of(slot).is_some_and(same) {
-                self.consume(slot);
-                self.state(tid, State::Running { local: None });
-                process.make_room_for_signal(tid)?;
-                return sys::resume(tid, Resume::Sysemu, signo);
-            }
-        }
-        if procfs::signals(process.pid, tid)?.caught & procfs::signal_bit(signo) != 0 {
-            // What a program has a handler for is its own business. (A virtual machine stops its threads so, each at the place
-            // where it happens to be.) If it was a crash all the same, the next call tells.
-            if let Some(thread) = self.threads.get_mut(&tid) {
-                thread.fault = Some(Box::new(kind));
-            }
-            process.make_room_for_signal(tid)?;
-            return sys::resume(tid, Resume::Sysemu, signo);
-        }
-        if self.settings.pairing == Pairing::Processes {
-            // Perhaps the leader ends by the same fault: its next record tells.
-            self.state(tid, State::Faulted(Box::new(kind)));
-            return self.advance(process);
-        }
-        let divergence = self.describe(slot, kind, self.due.first_of(slot), None);
-        self.diverge(process, divergence);
-        Ok(())
-    }
-
-    fn on_interrupted(&mut self, process: &mut Process, tid: Tid) -> Result<()> {
-        if self.on_stuck(process, tid) {
-            return Ok(());
-        }
-        let draining = self.drain.is_some();
-        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
-        if let State::Running { local: Some(_) } = thread.state
-            && draining
-            && let Rewinding::Rewound(rewound) = process::rewind(process.pid, tid)?
-        {
-            thread.state = State::Parked(rewound);
-            return self.advance(process);
-        }
-        match thread.state {
-            State::Local { .. }
-            | State::Cloning { .. }
-            | State::Suspending(_)
-            | State::Forking(_)
-            | State::Executing(_)
-            | State::Alike { .. }
-            | State::Exiting
-            | State::Mapping { .. }
-            | State::Own(_) => sys::resume(tid, Resume::Syscall, 0),
-            _ => {
-                thread.turn = Turn::Going;
-                sys::resume(tid, Resume::Sysemu, 0)
-            }
-        }
-    }
-
-    fn on_end(&mut self, process: &mut Process, tid: Tid, stop: Stop) {
-        let Some(thread) = self.threads.remove(&tid) else { return };
-        process.forget(tid);
-        if !thread.last_record_seen {
-            self.gone.insert(thread.slot);
-        }
-        let expected = matches!(thread.state, State::Exiting) || self.leaving;
-        if expected || self.finished.is_some() || self.is_executing() {
-            return;
-        }
-        let kind = DivergenceKind::Gone { status: stop.to_string() };
-        let divergence = self.describe(thread.slot, kind, None, None);
-        self.diverge(process, divergence);
     }
 
     fn describe(&self, slot: Slot, kind: DivergenceKind, due: Option<&Record>, actual: Option<&Call>) -> Divergence {
@@ -871,28 +486,6 @@ fn compare_call(call: &Call, expected: &CallEntry) -> std::result::Result<Eviden
         return Err(DivergenceKind::Refused { call: name, reason: "the table has no row for it".into() });
     };
     compare::entry(row, expected, &Actual { nr: call.nr, args: call.args, inputs: &inputs_of(call) })
-}
-
-fn describe_state(tid: Tid, thread: &Thread) -> String {
-    let name = |nr: u32| syscalls::name(nr).unwrap_or("an unknown call");
-    let what = match &thread.state {
-        State::Running { .. } if thread.is_held() => "stands after its call until its turn comes".to_owned(),
-        State::Running { local: None } => "computes".to_owned(),
-        State::Running { local: Some(nr) } | State::Local { nr } => format!("is in or after its own {}", name(*nr)),
-        State::AtCall(call) => format!("waits at {}({:#x}, …)", name(call.nr), call.args[0]),
-        State::Entered(call) => format!("waits in {}({:#x}, …)", name(call.nr), call.args[0]),
-        State::Cloning { .. } => "makes a thread".to_owned(),
-        State::Exiting => "ends".to_owned(),
-        State::Suspending(_) => "waits for a signal".to_owned(),
-        State::Forking(_) => "makes a process".to_owned(),
-        State::Executing(_) => "executes another program".to_owned(),
-        State::Alike { call, .. } => format!("makes its {}", name(call.nr)),
-        State::Faulted(kind) => format!("came upon a fault: {kind:?}"),
-        State::Mapping { .. } => "maps memory".to_owned(),
-        State::Own(_) => "makes a call of the update's own".to_owned(),
-        State::Parked(call) => format!("is parked in {}", name(call.nr)),
-    };
-    format!("thread {} ({tid}) {what}", thread.slot.0)
 }
 
 /// Returns the addresses of a stopped thread's frames, innermost first.

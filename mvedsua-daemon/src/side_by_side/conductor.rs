@@ -3,25 +3,26 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 
 use super::failover::{Fallen, Legacy};
-use super::follow::{Follower, Says, Successor, Ways};
-use super::lead::{Heard, Leader, settings};
-use super::program::{first, secrets, share_secrets};
+use super::follow::{Says, Ways};
+use super::lead::Heard;
 use super::recorder::{self, Recorder};
 use super::report::{Followed, FollowerEnd, FollowerReport, Report};
+use super::start::{Beginning, Ready, pass_signals_on, start_follower, start_leader};
 use super::streams::Streams;
-use super::tree::{Handle, Order, drive};
-use super::{OnDivergence, Plan, Version};
-use crate::ptrace::launch::{self, Layout, Program, Side, Source};
-use crate::ptrace::ring::Mode;
+use super::tree::{Handle, Order};
+use super::{OnDivergence, Plan};
+use crate::ptrace::launch::{self, Program, Source};
 use crate::ptrace::{Error, Pid, Result, sys};
-use crate::record::leading::processes::Streams as _;
-use crate::record::stream::Stream;
-use crate::record::{Ending, StreamId};
 use crate::record::interleaving::Interleaving;
+use crate::record::leading::processes::Streams as _;
+use crate::record::{Ending, StreamId};
 use crate::rules::recording::{Header, Start};
+
+/// Signals that ask a program to end.
+const ENDS: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
 /// How often the tracer threads look at their deadlines.
 pub(super) const CLOCK: Duration = Duration::from_millis(2);
@@ -33,20 +34,8 @@ pub(super) enum Told {
     Signal(i32, Source),
 }
 
-/// A leader that stands before its first instruction.
-pub(super) struct Ready {
-    pub(super) pid: Pid,
-    pub(super) secrets: [u8; 16],
-}
-
-/// What a leader begins with.
-struct Beginning {
-    streams: Arc<Streams>,
-    stream: Stream,
-}
-
-/// Runs the versions to their ends. Signals that come meanwhile are passed on to the leader; the calling thread and the
-/// threads that it starts keep them from now on.
+/// Runs the versions to their ends. Signals that come meanwhile are passed on to the leader, and one that asks for an end ends
+/// the followers after it; the calling thread and the threads that it starts keep them from now on.
 pub fn run(plan: Plan) -> Result<Report> {
     let mask = launch::signal_mask();
     let file = plan.record.as_deref().map(recorder::create).transpose()?;
@@ -69,6 +58,7 @@ pub fn run(plan: Plan) -> Result<Report> {
         pid: ready.pid,
         recorder,
         ending: None,
+        to_end: None,
         stopped: false,
         followers: Vec::new(),
         crash: None,
@@ -115,123 +105,6 @@ pub fn run(plan: Plan) -> Result<Report> {
     run.hear(&told)
 }
 
-fn start_leader(
-    plan: &Plan,
-    mask: libc::sigset_t,
-    beginning: Receiver<Beginning>,
-    tell: Sender<Told>,
-) -> Result<(Handle, Ready)> {
-    let (send, receive) = bounded(1);
-    let (program, layout, on_full) = (plan.leader.clone(), plan.layout, plan.on_full);
-    let handle = Handle::spawn("mvedsua-lead".into(), move |inbox, orders| {
-        let started = begin_program(&inbox, &program, (Side::Leader, layout), &mask)
-            .and_then(|process| secrets(process.pid).map(|secrets| (process, secrets)));
-        let process = match started {
-            Ok((process, secrets)) => {
-                let ready = Ready { pid: process.pid, secrets };
-                drop(send.send(Ok(ready)));
-                process
-            }
-            Err(error) => return drop(send.send(Err(error))),
-        };
-        let Ok(Beginning { streams, stream }) = beginning.recv() else { return };
-        let hear = tell.clone();
-        let heard = Box::new(move |heard| drop(hear.send(Told::Leader(heard))));
-        let driven = Leader::start(inbox, process, stream, settings(on_full, streams), heard)
-            .and_then(|mut leader| drive(&mut leader, &orders));
-        if let Err(error) = driven {
-            drop(tell.send(Told::Leader(Heard::Broken(error.to_string()))));
-            drop(tell.send(Told::Leader(Heard::Over)));
-        }
-    })?;
-    let ready = receive.recv().map_err(|_| Error::Unsupported("the leader's tracer thread has ended".into()))??;
-    Ok((handle, ready))
-}
-
-/// Starts a follower, which stands before its first instruction until it is told its ways.
-pub(super) fn start_follower(
-    number: usize,
-    version: &Version,
-    (layout, mask): (Layout, libc::sigset_t),
-    leader: &Ready,
-    ways: Receiver<Ways>,
-    tell: Sender<Told>,
-) -> Result<Handle> {
-    let (send, receive) = bounded(1);
-    let program = version.program.clone();
-    let (twin, secrets) = (leader.pid, leader.secrets);
-    let handle = Handle::spawn(format!("mvedsua-follow{}", number + 1), move |inbox, orders| {
-        let started = begin_program(&inbox, &program, (Side::Follower, layout), &mask)
-            .and_then(|process| share_secrets(process.pid, &process.memory, &secrets).map(|()| process));
-        let process = match started {
-            Ok(process) => {
-                drop(send.send(Ok(())));
-                process
-            }
-            Err(error) => return drop(send.send(Err(error))),
-        };
-        let Ok(ways) = ways.recv() else { return };
-        let driven = Follower::start(inbox, process, twin, ways).and_then(|mut follower| {
-            drive(&mut follower, &orders)?;
-            Ok(follower.into_successor())
-        });
-        let led = match driven {
-            Ok(None) => return,
-            Ok(Some(Successor { inbox, process, role, notices, settings })) => {
-                let hear = tell.clone();
-                let heard = Box::new(move |heard| drop(hear.send(Told::Leader(heard))));
-                Leader::resume(inbox, process, role, notices, settings, heard)
-                    .and_then(|mut leader| drive(&mut leader, &orders))
-            }
-            Err(error) => {
-                let end = FollowerEnd::Failed(error.to_string());
-                return drop(tell.send(Told::Follower(number, Says::Ended(end, Followed::default()))));
-            }
-        };
-        if let Err(error) = led {
-            drop(tell.send(Told::Leader(Heard::Broken(error.to_string()))));
-            drop(tell.send(Told::Leader(Heard::Over)));
-        }
-    })?;
-    receive.recv().map_err(|_| Error::Unsupported("a follower's tracer thread has ended".into()))??;
-    Ok(handle)
-}
-
-fn begin_program(
-    inbox: &crate::ptrace::wait::Inbox,
-    program: &Program,
-    (side, layout): (Side, Layout),
-    mask: &libc::sigset_t,
-) -> Result<crate::update::process::Process> {
-    let mode = match side {
-        Side::Leader => Mode::Note,
-        Side::Follower => Mode::Answer,
-    };
-    let pid = launch::launch(inbox, program, side, layout, mask)?;
-    first(inbox, pid, mode).inspect_err(|_| {
-        // Nobody will trace it.
-        if let Err(error) = crate::ptrace::sys::kill(pid, libc::SIGKILL) {
-            tracing::debug!(%error, "ending a program that could not begin");
-        }
-    })
-}
-
-fn pass_signals_on(tell: Sender<Told>) -> Result<()> {
-    // It ends with the process: nobody can wake it without a signal.
-    std::thread::Builder::new()
-        .name("mvedsua-signals".into())
-        .spawn(move || {
-            loop {
-                let (signo, source) = launch::next_signal();
-                if tell.send(Told::Signal(signo, source)).is_err() {
-                    break;
-                }
-            }
-        })
-        .map(drop)
-        .map_err(|source| Error::Proc { path: "starting thread mvedsua-signals".into(), source })
-}
-
 struct Tracked {
     name: String,
     handle: Option<Handle>,
@@ -264,6 +137,10 @@ struct Crash {
 /// How long a follower may take to live through what is recorded, for a leader that has crashed.
 const TAKE_OVER_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long followers may still follow when a signal asks the run to end: whoever sends one to a whole group of processes means
+/// the leader, which has ended by it then.
+const GRACE: Duration = Duration::from_secs(1);
+
 struct Run {
     plan: Plan,
     recorder: Option<Recorder>,
@@ -274,6 +151,8 @@ struct Run {
     crash: Option<Crash>,
     pid: Pid,
     ending: Option<Ending>,
+    /// A signal that came after the leader's end, and when.
+    to_end: Option<(i32, Instant)>,
     stopped: bool,
     followers: Vec<Tracked>,
 }
@@ -325,12 +204,8 @@ impl Run {
                     self.react();
                 }
                 // What the terminal sends goes to the program by itself; one that has taken over has a session of its own.
-                Ok(Told::Signal(_, Source::Terminal)) if self.leading.is_none() => {}
-                Ok(Told::Signal(signo, _)) => {
-                    if let Err(error) = crate::ptrace::sys::kill(self.pid, signo) {
-                        tracing::debug!(%error, "a signal came after the end");
-                    }
-                }
+                Ok(Told::Signal(_, Source::Terminal)) if self.leading.is_none() && self.ending.is_none() => {}
+                Ok(Told::Signal(signo, _)) => self.pass_on(signo),
                 Err(RecvTimeoutError::Timeout) => {
                     let followers = self.followers.iter().filter_map(|one| one.handle.as_ref());
                     followers.chain([&self.first]).for_each(|handle| handle.bell.ring());
@@ -351,6 +226,15 @@ impl Run {
         let not_recorded = self.recorder.and_then(Recorder::finish);
         let leader = self.ending.ok_or_else(|| Error::Unsupported("nobody has seen the leader's end".into()))?;
         Ok(Report { leader, stopped: self.stopped, not_recorded, followers })
+    }
+
+    /// Passes a signal on to the program, or notes that the rest of the run is to end where the program has.
+    fn pass_on(&mut self, signo: i32) {
+        let gone =
+            self.ending.is_some() || crate::ptrace::sys::kill(self.pid, signo).is_err_and(|error| error.is_gone());
+        if gone && self.crash.is_none() && ENDS.contains(&signo) {
+            self.to_end.get_or_insert((signo, Instant::now()));
+        }
     }
 
     fn leader(&self) -> &Handle {
@@ -397,8 +281,12 @@ impl Run {
         true
     }
 
-    /// Gives up waiting for a follower that does not come to where the leader has crashed.
+    /// Gives up waiting for a follower that does not come to where the leader has crashed, and for all where the run is to end.
     fn look_at_the_time(&mut self) {
+        if let Some((signo, _)) = self.to_end.take_if(|(_, since)| since.elapsed() >= GRACE) {
+            let name = nix::sys::signal::Signal::try_from(signo).map_or("a signal", |signal| signal.as_str());
+            self.drop_all(&format!("{name} ended the run after the leader's end"));
+        }
         let late = self.crash.as_ref().and_then(|crash| crash.asked).filter(|(_, until)| Instant::now() > *until);
         if let Some((number, _)) = late {
             if let Some(handle) = &self.followers[number].handle {

@@ -16,7 +16,7 @@
 //!
 //! - [`lead`] drives the leader's processes, [`follow`] those of one follower; [`tree`] is what they share;
 //! - [`streams`] brings the records from the one to the others;
-//! - [`run`] starts everything, hears what happens and says how it ended.
+//! - [`start`] starts the versions, [`run`] hears what happens and says how it ended.
 
 mod conductor;
 mod failover;
@@ -26,6 +26,7 @@ mod offline;
 pub(crate) mod program;
 mod recorder;
 mod report;
+mod start;
 mod streams;
 mod tree;
 
@@ -36,9 +37,9 @@ use std::time::Duration;
 pub use self::conductor::run;
 pub use self::offline::{NotReplayed, Offline, Replayed, replay};
 pub use self::report::{Followed, FollowerEnd, FollowerReport, Report};
-use crate::record::interleaving::Interleaving;
 use crate::ptrace::launch::{Layout, Program};
 pub use crate::record::agreement::Quorum;
+use crate::record::interleaving::Interleaving;
 use crate::rules::Counts;
 use crate::update::OnFull;
 

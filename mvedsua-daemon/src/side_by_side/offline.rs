@@ -14,9 +14,10 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use serde_json::{Value, json};
 
-use super::conductor::{CLOCK, Ready, Told, start_follower};
+use super::conductor::{CLOCK, Told};
 use super::follow::{Says, Ways};
 use super::report::{Followed, FollowerEnd, FollowerReport};
+use super::start::{Ready, start_follower};
 use super::streams::Streams;
 use super::tree::Handle;
 use super::{Layout, OnDivergence, Version};

@@ -62,7 +62,16 @@ impl Streams {
         };
         let takers = followers.into_iter().map(taker).collect();
         let leader = Arc::clone(&leader);
-        Streams { next: AtomicU32::new(0), config, quorum, on_divergence, leader, takers, recorder: None, interleaving: Interleaving::default() }
+        Streams {
+            next: AtomicU32::new(0),
+            config,
+            quorum,
+            on_divergence,
+            leader,
+            takers,
+            recorder: None,
+            interleaving: Interleaving::default(),
+        }
     }
 
     /// The same streams, recorded too.

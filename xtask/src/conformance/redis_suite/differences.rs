@@ -7,10 +7,12 @@ pub(super) const LEFT_OUT: &[(&str, &str)] = &[
 ];
 
 /// Units that take longest: they are begun first, so that no runner is left with one at the end.
-pub(super) const LONGEST: [&str; 8] = [
+pub(super) const LONGEST: [&str; 10] = [
     "integration/replication",
     "integration/replication-psync",
     "unit/memefficiency",
+    "unit/type/list-3",
+    "unit/type/list-2",
     "unit/hyperloglog",
     "integration/replication-4",
     "integration/psync2",

@@ -1,0 +1,424 @@
+//! What is done where a thread of the leader has stopped: at the entry of a call, at its exit, before a signal, at its birth and
+//! its end.
+
+use super::*;
+
+impl Leading {
+    pub(crate) fn on_stop(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, stop: Stop) -> Result<()> {
+        if self.settings.pairing == Pairing::Processes && stop == Stop::Event(libc::PTRACE_EVENT_EXEC) {
+            return self.on_exec(process, tid);
+        }
+        if !self.threads.contains_key(&tid) {
+            return self.on_stranger(process, tid, stop);
+        }
+        if !self.has_to_wait(tid, stop)? {
+            self.handle(inbox, process, tid, stop)?;
+        }
+        self.pass_turn(inbox, process, Some(tid))
+    }
+
+    /// Deals with the stop of a thread that may go on.
+    pub(super) fn handle(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, stop: Stop) -> Result<()> {
+        self.note_times(process, tid);
+        if !matches!(stop, Stop::Signal(_))
+            && let Some(thread) = self.threads.get_mut(&tid)
+        {
+            thread.deliverable = 0;
+        }
+        match stop {
+            Stop::Syscall => match sys::syscall_info(tid)? {
+                SyscallStop::Entry { nr, args } => self.on_entry(process, tid, nr, args),
+                SyscallStop::Exit { ret } => self.on_exit(inbox, process, tid, ret),
+                SyscallStop::Undone | SyscallStop::Neither => self.go(tid, 0),
+                SyscallStop::Foreign => {
+                    self.fail(
+                        Notice::Refused { call: "a 32-bit call".into(), reason: "only 64-bit calls are known".into() },
+                        "",
+                    );
+                    self.go(tid, 0)
+                }
+            },
+            Stop::Signal(signo) => self.on_signal(process, tid, signo),
+            Stop::Group(_) => sys::resume(tid, Resume::Listen, 0),
+            // The thread is new, a group stop ended, or it had left its call before it was interrupted.
+            Stop::Interrupted => {
+                if self.threads.get(&tid).is_some_and(|thread| thread.newborn) {
+                    if self.newborn_has_to_wait(tid) {
+                        return Ok(());
+                    }
+                    self.threads.entry(tid).and_modify(|thread| thread.newborn = false);
+                    process.give_ring(tid)?;
+                } else if self.holding == Some(Hold::Anywhere) && self.hold_stuck(tid) {
+                    self.report_held(process);
+                    return Ok(());
+                }
+                self.go(tid, 0)
+            }
+            Stop::Event(event) => self.on_event(process, tid, event),
+            Stop::Exited(_) | Stop::Killed(_) => {
+                self.on_end(process, tid, stop);
+                Ok(())
+            }
+        }
+    }
+
+    /// A stop of a thread that is not ours yet: newborn, or a forked child.
+    pub(super) fn on_stranger(&mut self, process: &mut Process, tid: Tid, stop: Stop) -> Result<()> {
+        if stop.is_end() {
+            self.orphans.retain(|orphan| *orphan != tid);
+            self.ghosts.retain(|(ghost, _)| *ghost != tid);
+            return Ok(());
+        }
+        match self.ghosts.iter().find(|(ghost, _)| *ghost == tid) {
+            Some((_, kind)) => {
+                let kind = *kind;
+                self.ghosts.retain(|(ghost, _)| *ghost != tid);
+                let_ghost_go(process, tid, kind)
+            }
+            None => {
+                self.orphans.push(tid);
+                Ok(())
+            }
+        }
+    }
+
+    /// Records what a thread was told of the time since its last stop.
+    pub(super) fn note_times(&mut self, process: &Process, tid: Tid) {
+        let (Some(ring), Some(slot)) = (process.ring(tid), process.slot(tid)) else { return };
+        for answer in ring.take_noted() {
+            if !self.failed {
+                self.stream.emit(slot, time_told(&answer));
+            }
+        }
+    }
+
+    pub(super) fn on_entry(&mut self, process: &mut Process, tid: Tid, nr: u32, args: [u64; 6]) -> Result<()> {
+        if process.ring(tid).is_some_and(|ring| ring.is_asking()) {
+            // The original function makes the call for the agent, which notes the answer.
+            return self.go(tid, 0);
+        }
+        self.no_signal_came(process, tid);
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
+        let slot = thread.slot;
+        if self.give_postponed(process, tid, nr, &args)? {
+            return Ok(());
+        }
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
+        let restart = i64::from(nr) == libc::SYS_restart_syscall;
+        let (mut call, written) = match std::mem::replace(&mut thread.state, State::Running) {
+            State::Restarting { call, written: true } if restart || call.entry.nr == nr => (call, true),
+            State::Restarting { call, .. } if restart => {
+                (Box::new(self.begin(call.entry.nr, call.entry.args, &process.memory)), false)
+            }
+            _ => (Box::new(self.begin(nr, args, &process.memory)), false),
+        };
+        call.lets_in = lets_in(self.settings.pairing, tid, nr, &args, &process.memory)?;
+        if let Treatment::Refuse(reason) = call.treatment {
+            let name = syscalls::name(nr).map_or_else(|| format!("system call {nr}"), str::to_owned);
+            self.fail(Notice::Refused { call: name, reason: reason.to_owned() }, reason);
+        }
+        match call.treatment {
+            // The kernel answers a number that it does not know with ENOSYS.
+            Treatment::Absent(_) => sys::set_number(tid, -1)?,
+            Treatment::Exec(_) => {
+                if let Some(thread) = self.threads.get_mut(&tid) {
+                    thread.program = Some(processes::Target::of(process.pid, &call.entry));
+                }
+            }
+            _ => {}
+        }
+        if self.holding.is_some() && call.order().is_some() && !call.lets_in {
+            thread_state(&mut self.threads, tid, State::Held { call: Some(call), at: HeldAt::Entry, written });
+            self.report_held(process);
+            return Ok(());
+        }
+        let output = call.order() == Some(Order::ByEntry) && !written && !self.failed;
+        if output {
+            self.stream.enter(slot, call.entry.clone());
+        }
+        let lockstep =
+            self.agreed().is_some() && matches!(call.treatment, Treatment::Row(row) if row.class == Class::Compare);
+        thread_state(&mut self.threads, tid, State::InCall(call));
+        if self.awaiting.iter().any(|(_, awaiting)| *awaiting == tid) {
+            // Here again, after it was held.
+            return Ok(());
+        }
+        if output
+            && lockstep
+            && let Some(seq) = self.stream.flush()
+        {
+            self.awaiting.push((seq, tid));
+            return Ok(());
+        }
+        self.go(tid, 0)
+    }
+
+    pub(super) fn on_exit(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, ret: i64) -> Result<()> {
+        self.hand_over_blocked(tid)?;
+        let signals = match self.threads.get(&tid).map(|thread| &thread.state) {
+            Some(State::InCall(call)) => self.looks_for_signals(tid, call)?,
+            _ => false,
+        };
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
+        let slot = thread.slot;
+        match std::mem::replace(&mut thread.state, State::Running) {
+            State::InCall(call) if call.lets_in => {
+                if sys::has_open_signal(tid)? && process::has_caught_signal(process.pid, tid)? {
+                    thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
+                } else {
+                    self.finish(process, tid, &call, ret);
+                }
+            }
+            State::InCall(call) if regs::is_interrupted(ret) => match process::rewind(process.pid, tid)? {
+                Rewinding::Rewound(rewound) => {
+                    self.restart(tid, slot, call);
+                    if self.holding.is_some() {
+                        self.hold_rewound(process, tid, rewound);
+                        return Ok(());
+                    }
+                }
+                Rewinding::SignalComes | Rewinding::NotInCall => {
+                    thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
+                }
+            },
+            // It may have signalled itself: then the handler runs before the program sees the result.
+            State::InCall(call) if signals && process::has_caught_signal(process.pid, tid)? => {
+                thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
+            }
+            State::InCall(call) => {
+                self.stop_at_reads(process, &call, ret)?;
+                self.finish(process, tid, &call, ret);
+            }
+            State::Executed => self.begin_program(inbox, process, tid),
+            // The exit of an entry that was undone.
+            other => thread.state = other,
+        }
+        self.go(tid, 0)
+    }
+
+    /// Records the end of a call.
+    pub(super) fn finish(&mut self, process: &Process, tid: Tid, call: &Call, ret: i64) {
+        let (Some(row), Some(order), Some(slot)) = (call.row(), call.order(), process.slot(tid)) else { return };
+        if self.failed {
+            return;
+        }
+        let mut outputs = Vec::new();
+        let after = regions::After::Executed(&call.notes);
+        regions::outputs(row, &call.entry.args, ret, after, &process.memory, &mut |region| {
+            outputs.push(piece(&process.memory, PieceDir::Out, region));
+        });
+        if let Treatment::MmapFile(_) = call.treatment
+            && ret > 0
+        {
+            outputs.push(mapped(&process.memory, ret as u64, call.entry.args[1]));
+        }
+        let ret = CallReturn { ret, outputs, at: now() };
+        match order {
+            Order::ByEntry => self.stream.leave(slot, ret),
+            Order::ByExit => self.stream.emit(slot, Event::Call(call.entry.clone(), ret)),
+        }
+        if self.holding.is_none() {
+            self.settings.pace.keep();
+        }
+    }
+
+    pub(super) fn on_signal(&mut self, process: &mut Process, tid: Tid, signo: i32) -> Result<()> {
+        let Some(slot) = process.slot(tid) else { return Ok(()) };
+        if let Some(nr) = tsc::trapped(tid, signo, &process.memory)? {
+            return self.read_counter(slot, tid, nr);
+        }
+        let caught = procfs::signals(process.pid, tid)?.caught & signal_bit(signo) != 0;
+        if caught && signo != libc::SIGBUS && sys::is_fault(signo, &sys::get_siginfo(tid)?) {
+            // Its own business: the other version has faults of its own, at other places perhaps. Not so behind the end of a
+            // mapped file, of which the follower has a copy that does not end with it.
+            process.make_room_for_signal(tid)?;
+            return self.go(tid, signo);
+        }
+        if caught && self.postpone(tid, signo)? {
+            return self.go(tid, 0);
+        }
+        let state = match self.threads.get_mut(&tid) {
+            Some(thread) => std::mem::replace(&mut thread.state, State::Running),
+            None => return Ok(()),
+        };
+        if !caught && is_crash(signo) && !self.failed && self.is_held_at_crash(tid, signo)? {
+            if self.settings.pairing == Pairing::Processes {
+                // A call by which it sends itself the signal is none that a successor has to make.
+                self.stream.take_back(slot);
+            }
+            thread_state(&mut self.threads, tid, State::Held { call: None, at: HeldAt::Crash(signo), written: false });
+            self.notify(Notice::LeaderCrashed { slot, signo });
+            return Ok(());
+        }
+        match state {
+            State::Interrupted(call, ret) if caught => {
+                // The signal stands before the return, so that the follower knows of it when it is answered.
+                let delivery = if call.order().is_some() { Delivery::AtReturn } else { Delivery::InOwnCall };
+                self.record_signal(process, (tid, slot), signo, delivery)?;
+                self.finish(process, tid, &call, ret);
+            }
+            // One that the program does not notice came first.
+            State::Interrupted(call, ret) if call.lets_in && process::has_caught_signal(process.pid, tid)? => {
+                thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
+            }
+            State::Interrupted(call, ret) if call.lets_in || !regs::is_interrupted(ret) => {
+                self.finish(process, tid, &call, ret);
+            }
+            // It has not gone on with the call that we rewound: the signal interrupts that call, as it would without us.
+            State::Restarting { call, written } if caught && interrupt_again(tid, &call)? => {
+                if call.order() == Some(Order::ByEntry) && !written && !self.failed {
+                    self.stream.enter(slot, call.entry.clone());
+                }
+                let delivery = if call.order().is_some() { Delivery::AtReturn } else { Delivery::InOwnCall };
+                self.record_signal(process, (tid, slot), signo, delivery)?;
+                self.finish(process, tid, &call, regs::ERESTART_RESTARTBLOCK);
+            }
+            State::Interrupted(call, ret) => {
+                if ret == regs::EINTR {
+                    let mut regs = sys::get_regs(tid)?;
+                    regs::rewind(&mut regs, regs::Eintr::Ours);
+                    sys::set_regs(tid, &regs)?;
+                }
+                self.restart(tid, slot, call);
+            }
+            other => {
+                if caught {
+                    let at_once = self.threads.get(&tid).is_some_and(|t| t.deliverable & signal_bit(signo) != 0);
+                    let delivery = if at_once { Delivery::AtOnce } else { Delivery::BeforeNextCall };
+                    self.record_signal(process, (tid, slot), signo, delivery)?;
+                }
+                thread_state(&mut self.threads, tid, other);
+            }
+        }
+        if caught {
+            process.make_room_for_signal(tid)?;
+        }
+        self.go(tid, signo)
+    }
+
+    /// Reads the processor's clock for a thread that may not do so itself.
+    pub(super) fn read_counter(&mut self, slot: Slot, tid: Tid, nr: u32) -> Result<()> {
+        let reading = tsc::read();
+        let mut regs = sys::get_regs(tid)?;
+        tsc::execute(&mut regs, nr, reading);
+        sys::set_regs(tid, &regs)?;
+        if !self.failed {
+            self.stream.emit(slot, counter_read(nr, reading));
+        }
+        self.go(tid, 0)
+    }
+
+    pub(super) fn record_signal(
+        &mut self,
+        process: &Process,
+        (tid, slot): (Tid, Slot),
+        signo: i32,
+        delivery: Delivery,
+    ) -> Result<()> {
+        let siginfo = Bytes::copy_from_slice(&sys::get_siginfo(tid)?);
+        let deliverable = letting_in::deliverable(process, tid)?;
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.deliverable = deliverable;
+        }
+        if !self.failed {
+            let more = deliverable != 0;
+            self.stream.emit(slot, Event::Signal(SignalRecord { delivery, signo, more, siginfo }));
+        }
+        Ok(())
+    }
+
+    /// A thread was to be given a signal, and comes to a call without it: another thread was given it.
+    pub(super) fn no_signal_came(&mut self, process: &Process, tid: Tid) {
+        let Some(thread) = self.threads.get_mut(&tid).filter(|thread| matches!(thread.state, State::Interrupted(..)))
+        else {
+            return;
+        };
+        let slot = thread.slot;
+        if let State::Interrupted(call, ret) = std::mem::replace(&mut thread.state, State::Running) {
+            // A call that lets signals in was left as the kernel ended it.
+            if regs::is_interrupted(ret) && !(call.lets_in && ret == regs::EINTR) {
+                self.restart(tid, slot, call);
+            } else {
+                self.finish(process, tid, &call, ret);
+            }
+        }
+    }
+
+    pub(super) fn restart(&mut self, tid: Tid, slot: Slot, call: Box<Call>) {
+        let written = call.order() == Some(Order::ByEntry) && !self.stream.take_back(slot);
+        thread_state(&mut self.threads, tid, State::Restarting { call, written });
+    }
+
+    pub(super) fn on_event(&mut self, process: &mut Process, tid: Tid, event: i32) -> Result<()> {
+        match event {
+            libc::PTRACE_EVENT_CLONE | libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK => {
+                let child = Tid(sys::event_message(tid)? as i32);
+                self.on_birth(process, tid, child)?;
+            }
+            libc::PTRACE_EVENT_EXEC => {
+                let reason = "the target replaced its program";
+                self.fail(Notice::Refused { call: "execve".into(), reason: reason.into() }, reason);
+            }
+            _ => {}
+        }
+        self.go(tid, 0)
+    }
+
+    pub(super) fn on_birth(&mut self, process: &mut Process, parent: Tid, child: Tid) -> Result<()> {
+        let here = self.orphans.contains(&child);
+        self.orphans.retain(|orphan| *orphan != child);
+        let (thread_born, shares_memory) = match self.threads.get(&parent).map(|thread| &thread.state) {
+            Some(State::InCall(call)) => {
+                let args = call.entry.args;
+                let flags = match i64::from(call.entry.nr) {
+                    libc::SYS_clone => args[0],
+                    libc::SYS_clone3 => process.memory.read_u64(args[0])?,
+                    libc::SYS_vfork => (libc::CLONE_VM | libc::CLONE_VFORK) as u64,
+                    _ => 0,
+                };
+                (matches!(call.treatment, Treatment::ThreadClone(_)), flags & libc::CLONE_VM as u64 != 0)
+            }
+            _ => (false, false),
+        };
+        if thread_born {
+            let slot = process.new_slot(child);
+            self.threads.insert(child, Thread { newborn: true, ..Thread::new(slot, State::Running) });
+            if let Some(parent) = process.slot(parent)
+                && !self.failed
+            {
+                self.stream.emit(parent, Event::ThreadStarted { child: slot, tid: child.0 });
+            }
+            if here && !self.newborn_has_to_wait(child) {
+                self.threads.entry(child).and_modify(|thread| thread.newborn = false);
+                process.give_ring(child)?;
+                self.go(child, 0)?;
+            }
+            return Ok(());
+        }
+        if self.settings.pairing == Pairing::Processes {
+            self.births.push(processes::Birth::of(process, child));
+            return self.emit_birth(process, parent, child);
+        }
+        let kind = if shares_memory { Ghost::SharedMemory } else { Ghost::OwnMemory };
+        if here {
+            return let_ghost_go(process, child, kind);
+        }
+        self.ghosts.push((child, kind));
+        Ok(())
+    }
+
+    pub(super) fn on_end(&mut self, process: &mut Process, tid: Tid, stop: Stop) {
+        let Some(slot) = process.slot(tid) else { return };
+        let thread = self.threads.remove(&tid);
+        process.forget(tid);
+        if self.settings.pairing == Pairing::Processes {
+            return self.on_paired_end(slot, thread, stop);
+        }
+        if tid == process.pid.main() || self.threads.is_empty() {
+            self.fail(Notice::LeaderEnded { status: stop.to_string() }, "the leader ended");
+        } else if !self.failed {
+            self.stream.emit(slot, Event::ThreadEnded);
+        }
+        self.report_held(process);
+    }
+}

@@ -1,0 +1,73 @@
+//! What is known of one of the leader's threads.
+
+use super::*;
+
+/// A call between its entry and its exit.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) treatment: Treatment,
+    pub(super) entry: CallEntry,
+    pub(super) notes: regions::Notes,
+    /// Each version makes it for itself, but a signal may come with it.
+    pub(super) lets_in: bool,
+}
+
+impl Call {
+    pub(super) fn row(&self) -> Option<&'static Row> {
+        self.treatment.row()
+    }
+
+    /// The place of the call in the total order; `None` for what each version does for itself.
+    pub(super) fn order(&self) -> Option<Order> {
+        match self.treatment {
+            Treatment::Row(_) if self.lets_in => Some(Order::ByExit),
+            Treatment::Row(row) => row.class.order(),
+            Treatment::ThreadClone(_)
+            | Treatment::GhostFork(_)
+            | Treatment::Fork(_)
+            | Treatment::Exec(_)
+            | Treatment::MmapFile(_) => Some(Order::ByEntry),
+            Treatment::Alike(_) => Some(Order::ByExit),
+            Treatment::Restart(_) | Treatment::Absent(_) | Treatment::Refuse(_) => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    Running,
+    InCall(Box<Call>),
+    Interrupted(Box<Call>, i64),
+    /// Will enter the call again; `written` says that its entry is in the log already.
+    Restarting {
+        call: Box<Call>,
+        written: bool,
+    },
+    Held {
+        call: Option<Box<Call>>,
+        at: HeldAt,
+        written: bool,
+    },
+    /// About to return from an `execve` into another program.
+    Executed,
+}
+
+#[derive(Debug)]
+pub(super) struct Thread {
+    pub(super) slot: Slot,
+    pub(super) state: State,
+    /// It has not reported its first stop yet, at which it gets a ring.
+    pub(super) newborn: bool,
+    /// At its last stop a signal was delivered, and these could be at once.
+    pub(super) deliverable: u64,
+    /// What the `execve` that it is in will execute.
+    pub(super) program: Option<processes::Target>,
+    /// Signals that it is given at its next call.
+    pub(super) postponed: VecDeque<postponed::Postponed>,
+}
+
+impl Thread {
+    pub(super) fn new(slot: Slot, state: State) -> Thread {
+        Thread { slot, state, newborn: false, deliverable: 0, program: None, postponed: VecDeque::new() }
+    }
+}

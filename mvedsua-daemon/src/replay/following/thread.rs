@@ -1,0 +1,134 @@
+//! What is known of one thread of the follower.
+
+use super::*;
+
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) nr: u32,
+    pub(super) args: [u64; 6],
+    pub(super) row: Option<&'static Row>,
+    pub(super) inputs: Vec<Piece>,
+    /// When the thread came to it.
+    pub(super) since: Instant,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// In user code, or in a call of its own (its number).
+    Running {
+        local: Option<u32>,
+    },
+    /// Was rewound to make a call of its own; its entry comes next.
+    Local {
+        nr: u32,
+    },
+    AtCall(Box<Call>),
+    Entered(Box<Call>),
+    /// Makes a thread.
+    Cloning {
+        call: Box<Call>,
+        born: Option<Tid>,
+        returned: bool,
+    },
+    Exiting,
+    /// Waits for a signal that it lets in for the time of one call.
+    Suspending(Box<letting_in::Suspending>),
+    /// Makes a process.
+    Forking(Box<processes::Forking>),
+    /// Executes another program.
+    Executing(Box<processes::Executing>),
+    /// Makes a call whose result is the leader's.
+    Alike {
+        call: Box<Call>,
+        ret: Box<CallReturn>,
+        entered: bool,
+    },
+    /// Has come upon a fault that ends it, which may be what ends the leader too.
+    Faulted(Box<DivergenceKind>),
+    /// Maps memory of its own where the leader mapped a file.
+    Mapping {
+        contents: bytes::Bytes,
+        restore: [u64; 3],
+        entered: bool,
+    },
+    /// Makes a call of the update's own.
+    Own(applying::OwnCall),
+    /// Stopped inside a call of its own, rewound, for a promotion.
+    Parked(Rewound),
+}
+
+#[derive(Debug)]
+pub(super) struct Thread {
+    pub(super) slot: Slot,
+    pub(super) state: State,
+    /// Where it stood at first.
+    pub(super) standing: Standing,
+    pub(super) turn: Turn,
+    /// How often a wait of its own was ended since it lived through a record.
+    pub(super) woken: u32,
+    /// It computes, and others do not wait for it any more.
+    pub(super) overdue: bool,
+    /// How far the others were when the thread went on last after a wait that had run out.
+    pub(super) looked: Option<(u64, u64)>,
+    /// A signal that the leader's thread was given on the return from its present call.
+    pub(super) at_return: Option<Box<SignalRecord>>,
+    /// A signal that was sent to the thread; its delivery is still to come.
+    pub(super) incoming: Option<Box<SignalRecord>>,
+    /// Signals that were sent to it to be delivered right after that one.
+    pub(super) nested: Vec<SignalRecord>,
+    /// It stands at the delivery of this signal, and it is not known yet whether another follows at once.
+    pub(super) signalled: Option<Box<SignalRecord>>,
+    /// A fault of its own that it has handled since its last call that was the leader's.
+    pub(super) fault: Option<Box<DivergenceKind>>,
+    /// Whether the record of its end was answered.
+    pub(super) last_record_seen: bool,
+    /// Whether it counts the processors, or its twin does.
+    pub(super) counting: Counting,
+    /// How many of its next records lie in its ring too.
+    pub(super) ahead: u64,
+}
+
+impl Thread {
+    pub(super) fn running(slot: Slot) -> Thread {
+        Thread {
+            slot,
+            state: State::Running { local: None },
+            standing: Standing::AtCall,
+            turn: Turn::Going,
+            overdue: false,
+            woken: 0,
+            looked: None,
+            at_return: None,
+            incoming: None,
+            nested: Vec::new(),
+            signalled: None,
+            fault: None,
+            last_record_seen: false,
+            counting: Counting::Neither,
+            ahead: 0,
+        }
+    }
+}
+
+/// Says where a thread stands, for people.
+pub(super) fn describe_state(tid: Tid, thread: &Thread) -> String {
+    let name = |nr: u32| syscalls::name(nr).unwrap_or("an unknown call");
+    let what = match &thread.state {
+        State::Running { .. } if thread.is_held() => "stands after its call until its turn comes".to_owned(),
+        State::Running { local: None } => "computes".to_owned(),
+        State::Running { local: Some(nr) } | State::Local { nr } => format!("is in or after its own {}", name(*nr)),
+        State::AtCall(call) => format!("waits at {}({:#x}, …)", name(call.nr), call.args[0]),
+        State::Entered(call) => format!("waits in {}({:#x}, …)", name(call.nr), call.args[0]),
+        State::Cloning { .. } => "makes a thread".to_owned(),
+        State::Exiting => "ends".to_owned(),
+        State::Suspending(_) => "waits for a signal".to_owned(),
+        State::Forking(_) => "makes a process".to_owned(),
+        State::Executing(_) => "executes another program".to_owned(),
+        State::Alike { call, .. } => format!("makes its {}", name(call.nr)),
+        State::Faulted(kind) => format!("came upon a fault: {kind:?}"),
+        State::Mapping { .. } => "maps memory".to_owned(),
+        State::Own(_) => "makes a call of the update's own".to_owned(),
+        State::Parked(call) => format!("is parked in {}", name(call.nr)),
+    };
+    format!("thread {} ({tid}) {what}", thread.slot.0)
+}

@@ -1,0 +1,149 @@
+//! Starting the versions of a run, each in a tracer thread of its own.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::Plan;
+use super::Version;
+use super::conductor::Told;
+use super::follow::{Follower, Says, Successor, Ways};
+use super::lead::{Heard, Leader, settings};
+use super::program::{first, secrets, share_secrets};
+use super::report::{Followed, FollowerEnd};
+use super::streams::Streams;
+use super::tree::{Handle, drive};
+use crate::ptrace::launch::{self, Layout, Program, Side};
+use crate::ptrace::ring::Mode;
+use crate::ptrace::{Error, Pid, Result};
+use crate::record::stream::Stream;
+
+/// A leader that stands before its first instruction.
+pub(super) struct Ready {
+    pub(super) pid: Pid,
+    pub(super) secrets: [u8; 16],
+}
+
+/// What a leader begins with.
+pub(super) struct Beginning {
+    pub(super) streams: Arc<Streams>,
+    pub(super) stream: Stream,
+}
+
+/// Starts the leader, which stands before its first instruction until it is told its beginning.
+pub(super) fn start_leader(
+    plan: &Plan,
+    mask: libc::sigset_t,
+    beginning: Receiver<Beginning>,
+    tell: Sender<Told>,
+) -> Result<(Handle, Ready)> {
+    let (send, receive) = bounded(1);
+    let (program, layout, on_full) = (plan.leader.clone(), plan.layout, plan.on_full);
+    let handle = Handle::spawn("mvedsua-lead".into(), move |inbox, orders| {
+        let started = begin_program(&inbox, &program, (Side::Leader, layout), &mask)
+            .and_then(|process| secrets(process.pid).map(|secrets| (process, secrets)));
+        let process = match started {
+            Ok((process, secrets)) => {
+                let ready = Ready { pid: process.pid, secrets };
+                drop(send.send(Ok(ready)));
+                process
+            }
+            Err(error) => return drop(send.send(Err(error))),
+        };
+        let Ok(Beginning { streams, stream }) = beginning.recv() else { return };
+        let hear = tell.clone();
+        let heard = Box::new(move |heard| drop(hear.send(Told::Leader(heard))));
+        let driven = Leader::start(inbox, process, stream, settings(on_full, streams), heard)
+            .and_then(|mut leader| drive(&mut leader, &orders));
+        if let Err(error) = driven {
+            drop(tell.send(Told::Leader(Heard::Broken(error.to_string()))));
+            drop(tell.send(Told::Leader(Heard::Over)));
+        }
+    })?;
+    let ready = receive.recv().map_err(|_| Error::Unsupported("the leader's tracer thread has ended".into()))??;
+    Ok((handle, ready))
+}
+
+/// Starts a follower, which stands before its first instruction until it is told its ways.
+pub(super) fn start_follower(
+    number: usize,
+    version: &Version,
+    (layout, mask): (Layout, libc::sigset_t),
+    leader: &Ready,
+    ways: Receiver<Ways>,
+    tell: Sender<Told>,
+) -> Result<Handle> {
+    let (send, receive) = bounded(1);
+    let program = version.program.clone();
+    let (twin, secrets) = (leader.pid, leader.secrets);
+    let handle = Handle::spawn(format!("mvedsua-follow{}", number + 1), move |inbox, orders| {
+        let started = begin_program(&inbox, &program, (Side::Follower, layout), &mask)
+            .and_then(|process| share_secrets(process.pid, &process.memory, &secrets).map(|()| process));
+        let process = match started {
+            Ok(process) => {
+                drop(send.send(Ok(())));
+                process
+            }
+            Err(error) => return drop(send.send(Err(error))),
+        };
+        let Ok(ways) = ways.recv() else { return };
+        let driven = Follower::start(inbox, process, twin, ways).and_then(|mut follower| {
+            drive(&mut follower, &orders)?;
+            Ok(follower.into_successor())
+        });
+        let led = match driven {
+            Ok(None) => return,
+            Ok(Some(Successor { inbox, process, role, notices, settings })) => {
+                let hear = tell.clone();
+                let heard = Box::new(move |heard| drop(hear.send(Told::Leader(heard))));
+                Leader::resume(inbox, process, role, notices, settings, heard)
+                    .and_then(|mut leader| drive(&mut leader, &orders))
+            }
+            Err(error) => {
+                let end = FollowerEnd::Failed(error.to_string());
+                return drop(tell.send(Told::Follower(number, Says::Ended(end, Followed::default()))));
+            }
+        };
+        if let Err(error) = led {
+            drop(tell.send(Told::Leader(Heard::Broken(error.to_string()))));
+            drop(tell.send(Told::Leader(Heard::Over)));
+        }
+    })?;
+    receive.recv().map_err(|_| Error::Unsupported("a follower's tracer thread has ended".into()))??;
+    Ok(handle)
+}
+
+fn begin_program(
+    inbox: &crate::ptrace::wait::Inbox,
+    program: &Program,
+    (side, layout): (Side, Layout),
+    mask: &libc::sigset_t,
+) -> Result<crate::update::process::Process> {
+    let mode = match side {
+        Side::Leader => Mode::Note,
+        Side::Follower => Mode::Answer,
+    };
+    let pid = launch::launch(inbox, program, side, layout, mask)?;
+    first(inbox, pid, mode).inspect_err(|_| {
+        // Nobody will trace it.
+        if let Err(error) = crate::ptrace::sys::kill(pid, libc::SIGKILL) {
+            tracing::debug!(%error, "ending a program that could not begin");
+        }
+    })
+}
+
+pub(super) fn pass_signals_on(tell: Sender<Told>) -> Result<()> {
+    // It ends with the process: nobody can wake it without a signal.
+    std::thread::Builder::new()
+        .name("mvedsua-signals".into())
+        .spawn(move || {
+            loop {
+                let (signo, source) = launch::next_signal();
+                if tell.send(Told::Signal(signo, source)).is_err() {
+                    break;
+                }
+            }
+        })
+        .map(drop)
+        .map_err(|source| Error::Proc { path: "starting thread mvedsua-signals".into(), source })
+}

@@ -63,7 +63,11 @@ impl World {
         let status = self.stand.settled();
         let (result, text) = status.result.expect("the update has ended");
         let report = || self.stand.daemon.run(&["report", &self.stand.serving.to_string()]).map(|output| output.stdout);
-        assert!(result == expected as u64, "ended with {result}, not {expected}: {text}\n{}", report().unwrap_or_default());
+        assert!(
+            result == expected as u64,
+            "ended with {result}, not {expected}: {text}\n{}",
+            report().unwrap_or_default()
+        );
         assert_eq!(self.stand.serving, self.stand.server.pid(), "the old version serves");
         self.stand.expect_restored();
         assert_eq!(fs::read_to_string(&self.file).unwrap(), "untouched");

@@ -254,7 +254,10 @@ mod tests {
     use crate::record::{Event, Seq, Slot};
 
     fn header() -> Header {
-        Header { program: "/bin/x".into(), pid: 7, descriptors: vec![(3, Descriptor::File("/x".into()))],
+        Header {
+            program: "/bin/x".into(),
+            pid: 7,
+            descriptors: vec![(3, Descriptor::File("/x".into()))],
             interleaving: Interleaving::default(),
             start: None,
         }

@@ -222,7 +222,11 @@ proptest! {
         let states = rules.states() as u64;
         let counts = Arc::new(Counts::new(Arc::new(rules)));
         let mut stage = Stage::new(Arc::clone(&counts), Direction::OutdatedLeader, Pace::Free, time, Descriptors::default());
-        let records = story.records.len() as u64;
+        // An output may be recorded in two parts and be handed on in one.
+        let calls = |records: &[Record]| {
+            records.iter().filter(|record| !matches!(record.event, Event::Return(_))).count() as u64
+        };
+        let (records, recorded) = (story.records.len() as u64, calls(&story.records));
         let mut out = Vec::new();
         story.records.into_iter().for_each(|record| stage.push(record, &mut out));
         stage.flush(&mut out);
@@ -231,7 +235,7 @@ proptest! {
         let per_call = 3 * states * stage::WINDOW as u64;
         prop_assert!(stage.work() <= (records + 1) * per_call, "{} of {}", stage.work(), records * per_call);
         let dropped: u64 = counts.read().iter().map(|count| count.dropped).sum();
-        prop_assert!(out.len() as u64 + 2 * dropped >= records);
+        prop_assert!(calls(&out) + dropped >= recorded);
     }
 }
 

@@ -35,6 +35,12 @@ static void *work(void *done)
 		__asm__ volatile("");
 #endif
 	pthread_mutex_unlock(&lock);
+#if STUCK == 4
+	static int last;
+	syscall(SYS_futex, &last, FUTEX_WAKE_PRIVATE, 1);
+	syscall(SYS_futex, &last, FUTEX_WAIT_PRIVATE, 1, NULL);
+	syscall(SYS_sched_yield);
+#endif
 	return done;
 }
 int main(void)
@@ -107,4 +113,12 @@ fn a_thread_that_computes_on_is_ended_by_a_signal() {
     assert_eq!(finished.outcomes(), ["failed"], "{}", finished.stderr);
     let reason = finished.report["followers"][0]["reason"].as_str().unwrap();
     assert_eq!(reason, "SIGTERM ended the run after the leader's end");
+}
+
+/// Nothing stands still here: the leader's thread ends where the follower's looks once more whether somebody waits.
+#[test]
+fn a_thread_that_wakes_nobody_before_its_end_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let finished = run(dir.path(), &compile(dir.path(), 4));
+    assert_eq!(finished.outcomes(), ["complete"], "{}", finished.stderr);
 }

@@ -138,6 +138,9 @@ impl Following {
                 if self.lets_in(slot, record.seq, &call) {
                     return Ok(Applied::NotReady);
                 }
+                if self.order_alone(tid, &call)? {
+                    return Ok(Applied::NotReady);
+                }
                 Ok(self.unexpected(slot, record, Some(&call)))
             }
             _ => Ok(Applied::NotReady),

@@ -191,32 +191,38 @@ impl Following {
         }
         self.unordered = true;
         match (recorded, asked) {
-            (_, Some(Role::Wakes | Role::Yields)) if recorded != asked => {
-                self.answer_alone(tid)?;
-                Ok(Some(Applied::NotReady))
-            }
             // It has woken others, or let them go first, or waited for a lock that the follower got at once.
-            (Some(_), _) => {
+            (Some(_), None | Some(Role::Waits)) => {
                 self.relaxed();
                 self.state(tid, State::AtCall(Box::new(call.clone())));
                 Ok(Some(Applied::Done))
             }
-            // All that came before in the leader has been done: what it waits for is there, or else it waits again. One that
-            // waits for ever is found out as others are that come to no call.
-            (None, Some(Role::Waits)) => {
-                // Nobody but a thread that computes can change what it looks at.
-                let computes = |(other, thread): (&Tid, &Thread)| *other != tid && thread.is_busy();
-                let may_change = call.since.elapsed() >= WAKES_AGAIN && self.threads.iter().any(computes);
-                let Some(thread) = self.threads.get_mut(&tid) else { return Ok(None) };
-                if thread.woken >= MOST_WAKES && !may_change {
-                    self.state(tid, State::AtCall(Box::new(call.clone())));
-                    return Ok(Some(Applied::NotReady));
-                }
-                thread.woken += 1;
-                self.answer_alone(tid)?;
+            (_, Some(_)) => {
+                self.order_alone(tid, call)?;
                 Ok(Some(Applied::NotReady))
             }
-            (None, _) => Ok(None),
+            (None, None) => Ok(None),
         }
+    }
+
+    /// Lives through a call that orders threads and that the leader did not make before its thread's next record; says whether
+    /// it is one.
+    pub(super) fn order_alone(&mut self, tid: Tid, call: &Call) -> Result<bool> {
+        let Some((_, role)) = self.ordered(call.nr, &call.args) else { return Ok(false) };
+        if role == Role::Waits {
+            // All that came before in the leader has been done: what it waits for is there, or else it waits again. One that
+            // waits for ever is found out as others are that come to no call.
+            let computes = |(other, thread): (&Tid, &Thread)| *other != tid && thread.is_busy();
+            // Nobody but a thread that computes can change what it looks at.
+            let may_change = call.since.elapsed() >= WAKES_AGAIN && self.threads.iter().any(computes);
+            let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
+            if thread.woken >= MOST_WAKES && !may_change {
+                self.state(tid, State::AtCall(Box::new(call.clone())));
+                return Ok(true);
+            }
+            thread.woken += 1;
+        }
+        self.answer_alone(tid)?;
+        Ok(true)
     }
 }

@@ -257,11 +257,12 @@ fn round_with(pair: &mut Pair, word: &str) {
     pair.guest.round(pair.round, word).unwrap();
 }
 
-/// Waits until an exchange that was asked for has been tried, and is not done.
+/// Waits until an exchange that was asked for has been tried, and is not done. Nobody is held back for it.
 fn not_exchanged_yet(pair: &mut Pair) {
     let mut reports = 0;
     pair.session()
-        .wait_counters("attempts to exchange the versions", |_| {
+        .wait_counters("attempts to exchange the versions", |counters| {
+            assert_eq!(counters.held_back_us, 0);
             reports += 1;
             reports > 5
         })

@@ -95,6 +95,9 @@ pub struct Divergence {
     /// Threads had run beside each other, and in which order they wrote to memory is not known; so it may come of that.
     #[serde(default)]
     pub raced: bool,
+    /// The program reads the processor's counter (RDTSC), and nobody records what it reads there; so it may come of that.
+    #[serde(default)]
+    pub unrecorded_clock: bool,
     /// The rule that came nearest, where rules were given.
     pub nearest_rule: Option<String>,
 }

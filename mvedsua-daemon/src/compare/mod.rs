@@ -184,6 +184,7 @@ pub fn describe(
         last_matched: trail.last(slot),
         backtrace: Vec::new(),
         raced: false,
+        unrecorded_clock: false,
         nearest_rule: None,
         kind,
     }

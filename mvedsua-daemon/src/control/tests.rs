@@ -148,6 +148,7 @@ fn divergence() -> Divergence {
         last_matched: vec![],
         backtrace: vec![],
         raced: false,
+        unrecorded_clock: false,
         nearest_rule: None,
     }
 }

@@ -122,7 +122,8 @@ impl Default for Policy {
     }
 }
 
-/// How often a difference that may come of a race is tried again; one that comes each time is none.
+/// How often a difference that may come of a race, or of a clock that is not recorded, is tried again; one that comes each time
+/// is none.
 const RACED: u32 = 3;
 
 /// Returns whether trying again can help after so many attempts: the threads met in an unlucky order, or a bounded wait ran
@@ -135,11 +136,11 @@ pub(super) fn is_matter_of_timing(failure: &FailureKind, attempts: u32) -> bool 
         FailureKind::TimedOut(_) => true,
         FailureKind::Diverged(divergence) => match divergence.kind {
             DivergenceKind::Order { .. } => true,
-            DivergenceKind::Call | DivergenceKind::Argument { .. } | DivergenceKind::Payload { .. } => {
-                divergence.raced && attempts <= RACED
-            }
-            DivergenceKind::End
-            | DivergenceKind::Crash { .. }
+            DivergenceKind::Call
+            | DivergenceKind::Argument { .. }
+            | DivergenceKind::Payload { .. }
+            | DivergenceKind::End => (divergence.raced || divergence.unrecorded_clock) && attempts <= RACED,
+            DivergenceKind::Crash { .. }
             | DivergenceKind::Hang { .. }
             | DivergenceKind::Silent { .. }
             | DivergenceKind::Gone { .. }

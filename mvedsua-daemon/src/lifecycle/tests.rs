@@ -59,6 +59,7 @@ fn order_divergence(kind: DivergenceKind) -> FailureKind {
         last_matched: vec![],
         backtrace: vec![],
         raced: false,
+        unrecorded_clock: false,
         nearest_rule: None,
     }))
 }
@@ -492,13 +493,22 @@ fn only_a_matter_of_timing_is_tried_again_and_not_for_ever() {
 
 #[test]
 fn a_difference_after_a_race_is_believed_when_it_comes_each_time() {
+    comes_each_time(|divergence| divergence.raced = true);
+}
+
+#[test]
+fn a_difference_that_may_come_of_a_clock_is_believed_when_it_comes_each_time() {
+    comes_each_time(|divergence| divergence.unrecorded_clock = true);
+}
+
+fn comes_each_time(doubt: impl Fn(&mut Divergence)) {
     let mut world = run_to_validating(Policy::default());
     let mut attempts = 0;
     while world.finished.is_empty() {
         attempts += 1;
         let mut failure = order_divergence(DivergenceKind::Call);
         if let FailureKind::Diverged(divergence) = &mut failure {
-            divergence.raced = true;
+            doubt(divergence);
         }
         world.happen(Event::Session(SessionEvent::Failed(failure)));
         world.happen(Event::Session(SessionEvent::RolledBack { leader: OLD }));

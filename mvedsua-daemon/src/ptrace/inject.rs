@@ -8,6 +8,7 @@
 use std::io;
 
 use super::memory::Memory;
+use super::regs;
 use super::stub::{self, Stub};
 use super::sys::{self, Regs, Resume, SyscallStop};
 use super::wait::{Inbox, Stop, Wake};
@@ -76,6 +77,9 @@ pub fn wait_stop(inbox: &Inbox, tid: Tid, doing: &str) -> Result<Stop> {
     }
     Ok(stop)
 }
+
+/// How often a fork is made again that let a stop come first which had been asked for (`copy_process` in kernel/fork.c).
+const FORKS: u32 = 5;
 
 /// How far a thread is that makes a call for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +169,14 @@ impl<'a> Remote<'a> {
     /// (`SEM_UNDO`) both have together, so that it happens when the last of them ends.
     pub fn fork(&mut self) -> Result<i32> {
         sys::set_options(self.tid, libc::PTRACE_O_TRACESYSGOOD)?;
-        let result = self.run(self.stub.fork(), libc::SYS_clone, [libc::CLONE_SYSVSEM as u64, 0, 0, 0, 0, 0]);
+        let args = [libc::CLONE_SYSVSEM as u64, 0, 0, 0, 0, 0];
+        let mut result = self.run(self.stub.fork(), libc::SYS_clone, args);
+        for _ in 0..FORKS {
+            if !matches!(result, Ok((regs::ERESTARTNOINTR, _))) {
+                break;
+            }
+            result = self.run(self.stub.fork(), libc::SYS_clone, args);
+        }
         sys::set_options(self.tid, sys::OPTIONS_LEADER)?;
         let (ret, _) = result?;
         if ret < 0 {

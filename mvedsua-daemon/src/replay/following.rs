@@ -121,6 +121,10 @@ pub(crate) struct Settings {
     pub(crate) pairing: Pairing,
     /// How the leader's threads run beside each other.
     pub(crate) interleaving: Interleaving,
+    /// Threads of these two had run beside each other before, when the other version led.
+    pub(crate) raced: bool,
+    /// The program reads the processor's counter, and what it reads is not recorded.
+    pub(crate) unrecorded_clock: bool,
 }
 
 /// What a promotion waits for.
@@ -223,6 +227,7 @@ impl Following {
             timer_values: BTreeMap::new(),
             own_files: OwnFiles::default(),
             times: LastTimes::default(),
+            unordered: settings.raced,
             settings,
             notices,
             moved: Instant::now(),
@@ -236,7 +241,6 @@ impl Following {
             lived_until: now().0,
             caught_up: false,
             first_due: None,
-            unordered: false,
             drain: None,
             orphans: Vec::new(),
             applying: None,
@@ -273,7 +277,8 @@ impl Following {
             return;
         }
         self.ended = true;
-        divergence.raced = self.unordered || !self.is_one_by_one() && self.threads.len() > 1;
+        divergence.raced = self.has_raced();
+        divergence.unrecorded_clock = self.settings.unrecorded_clock;
         if let Some(tid) = process.tid(divergence.slot) {
             // It does what it does after a fault, and the leader had none here.
             if let Some(fault) = self.threads.get_mut(&tid).and_then(|thread| thread.fault.take()) {
@@ -282,6 +287,11 @@ impl Following {
             divergence.backtrace = crate::symbols::symbolize(process.pid.0, &stack(process, tid));
         }
         self.notify(Notice::Diverged(Box::new(divergence)));
+    }
+
+    /// Says whether the order in which threads wrote to memory was ever not the leader's, as far as that is known.
+    pub(crate) fn has_raced(&self) -> bool {
+        self.unordered || !self.is_one_by_one() && self.threads.len() > 1
     }
 
     fn state(&mut self, tid: Tid, state: State) {

@@ -30,6 +30,7 @@ pub fn divergence_to_json(divergence: &Divergence, payloads: Payloads) -> Value 
         })).collect::<Vec<_>>(),
         "backtrace": divergence.backtrace,
         "raced": divergence.raced,
+        "unrecorded_clock": divergence.unrecorded_clock,
         "nearest_rule": divergence.nearest_rule,
     })
 }

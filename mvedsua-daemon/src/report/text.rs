@@ -88,6 +88,10 @@ pub fn render(divergence: &Divergence) -> String {
     if divergence.raced {
         wrap(&mut out, "  order: ", "threads had run beside each other before this, and it may come of that");
     }
+    if divergence.unrecorded_clock {
+        let what = "the program reads the processor's counter (RDTSC), which is not recorded, and it may come of that";
+        wrap(&mut out, "  clock: ", what);
+    }
     if let Some(rule) = &divergence.nearest_rule {
         wrap(&mut out, "  nearest rule: ", rule);
     }
@@ -213,6 +217,7 @@ pub(super) mod tests {
                 Frame { address: 0x5555_5555_0000, symbol: None },
             ],
             raced: false,
+            unrecorded_clock: false,
             nearest_rule: None,
         }
     }

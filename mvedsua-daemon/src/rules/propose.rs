@@ -160,6 +160,7 @@ mod tests {
             last_matched: Vec::new(),
             backtrace: Vec::new(),
             raced: false,
+            unrecorded_clock: false,
             nearest_rule: None,
         }
     }

@@ -137,6 +137,9 @@ impl Follower {
             },
             pairing: Pairing::Processes,
             interleaving: self.ways.streams.interleaving,
+            raced: false,
+            // These are trapped from the start.
+            unrecorded_clock: false,
         };
         let mut role = Following::new([(tid, Slot(0), Standing::InUserCode)], branch.reader, settings, sender);
         prepare(&mut role);

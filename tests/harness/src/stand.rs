@@ -17,6 +17,7 @@ pub const UPDATING: &str = "outdated-leader/updating";
 pub const CATCHING_UP: &str = "outdated-leader/catching-up";
 pub const VALIDATING: &str = "outdated-leader/validating";
 pub const UPDATED: &str = "updated-leader";
+pub const ROLLING_BACK: &str = "rolling-back";
 
 /// Exit codes of the client.
 pub mod code {

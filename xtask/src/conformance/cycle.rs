@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use harness::daemon::{Daemon, Output};
-use harness::stand::{SINGLE, code};
+use harness::stand::{ROLLING_BACK, SINGLE, code};
 use harness::wait::try_wait_for;
 use serde::Serialize;
 use serde_json::Value;
@@ -15,6 +15,9 @@ use serde_json::Value;
 const UPDATE_LIMIT: Duration = Duration::from_secs(240);
 /// How long any other command may take.
 const STEP_LIMIT: Duration = Duration::from_secs(90);
+
+/// How often the versions may part after a promotion, as far as that may come of a race.
+const PARTED: u32 = 3;
 
 /// How often an update that is to be tried again may be found not to be under way, until it counts as ended.
 const PAUSES: u32 = 500;
@@ -76,7 +79,7 @@ pub(super) fn update(
     pid: i32,
     wishes: Wishes<'_>,
     course: Course,
-    between: impl FnOnce() -> Result<()>,
+    between: impl Fn() -> Result<()>,
 ) -> Result<Ended> {
     let text = pid.to_string();
     let asked = ["update", &text, "--to", "self", "--promote", "manual", "--confirm", "manual", "--soak", wishes.soak];
@@ -93,29 +96,46 @@ pub(super) fn update(
     if course == Course::Rehearsed {
         return went_back(daemon, pid);
     }
-    let promoted = promote(daemon, &text)?;
-    if promoted.code != code::DONE {
-        return undone(daemon, pid, &promoted);
+    for again in 0..=PARTED {
+        let promoted = promote(daemon, &text, again > 0)?;
+        if promoted.code != code::DONE {
+            return undone(daemon, pid, &promoted);
+        }
+        between()?;
+        if course == Course::ThereAndBack {
+            return went_back(daemon, pid);
+        }
+        let confirmed = daemon.run_for(&["confirm", &text], STEP_LIMIT)?;
+        if confirmed.code == code::DONE {
+            let status = daemon.status(pid)?.context("the daemon forgot the process")?;
+            if status.leader == pid {
+                return Ok(Ended::Undone(status.result.map_or_else(|| words(&confirmed), |(_, text)| text)));
+            }
+            return Ok(Ended::Updated(status.leader));
+        }
+        // They parted after the promotion, perhaps by a race: then the daemon goes back and tries the update again.
+        if again == PARTED || !is_tried_again(daemon, pid)? {
+            return undone(daemon, pid, &confirmed);
+        }
     }
-    between()?;
-    if course == Course::ThereAndBack {
-        return went_back(daemon, pid);
-    }
-    let confirmed = daemon.run_for(&["confirm", &text], STEP_LIMIT)?;
-    if confirmed.code != code::DONE {
-        return undone(daemon, pid, &confirmed);
-    }
-    let status = daemon.status(pid)?.context("the daemon forgot the process")?;
-    if status.leader == pid {
-        return Ok(Ended::Undone(status.result.map_or_else(|| words(&confirmed), |(_, text)| text)));
-    }
-    Ok(Ended::Updated(status.leader))
+    bail!("an update has no end")
 }
 
-/// Asks for the promotion, and once more where the versions part meanwhile and the daemon tries the update again.
-fn promote(daemon: &Daemon, pid: &str) -> Result<Output> {
+/// Says whether an update that was undone is under way again.
+fn is_tried_again(daemon: &Daemon, pid: i32) -> Result<bool> {
+    let settled = try_wait_for(STEP_LIMIT, || {
+        let status = daemon.status(pid).ok().flatten()?;
+        (status.stage != ROLLING_BACK).then_some(status)
+    });
+    let status = settled.with_context(|| format!("process {pid} did not come to rest; {}", daemon.output()))?;
+    Ok(status.stage != SINGLE)
+}
+
+/// Asks for the promotion, and once more where the versions part meanwhile and the daemon tries the update again, or has
+/// `parted` before.
+fn promote(daemon: &Daemon, pid: &str, parted: bool) -> Result<Output> {
     let mut promoted = daemon.run_for(&["promote", pid], STEP_LIMIT)?;
-    if promoted.code != code::DONE && promoted.stderr.contains("about to be tried again") {
+    if promoted.code != code::DONE && (parted || promoted.stderr.contains("about to be tried again")) {
         // Refused until there is a follower again, and enough of what it does was compared.
         let mut refused = 0;
         let again = try_wait_for(UPDATE_LIMIT, || {
@@ -137,7 +157,8 @@ fn went_back(daemon: &Daemon, pid: i32) -> Result<Ended> {
     Ok(Ended::WentBack)
 }
 
-/// After a promotion or a confirmation that failed: the update is undone where it goes on, and the process is single again.
+/// After a promotion or a confirmation that failed: the update is undone where it goes on, and the process is single again. The
+/// new version serves where the old one could not take the service back.
 fn undone(daemon: &Daemon, pid: i32, output: &Output) -> Result<Ended> {
     // Where it was undone already there is nothing to roll back.
     let _ = daemon.run_for(&["rollback", &pid.to_string()], STEP_LIMIT)?;
@@ -146,6 +167,10 @@ fn undone(daemon: &Daemon, pid: i32, output: &Output) -> Result<Ended> {
         (status.stage == SINGLE && status.result.is_some()).then_some(status)
     });
     let status = settled.with_context(|| format!("process {pid} did not come to rest; {}", daemon.output()))?;
+    if status.leader != pid {
+        // Only the way back was lost; the history says why.
+        return Ok(Ended::Updated(status.leader));
+    }
     let said = status.result.map_or_else(String::new, |(_, text)| format!("; {text}"));
     Ok(Ended::Undone(format!("{}{said}", words(output))))
 }

@@ -24,9 +24,17 @@ impl Following {
                 // It is still to be born.
                 return Ok(Applied::NotReady);
             }
-            let gone = matches!(&record.event, Event::ThreadEnded)
-                || matches!(&record.event, Event::Call(entry, _) if elastic::of_one_thread(entry.nr));
-            return Ok(if gone { Applied::Done } else { self.unexpected(slot, record, None) });
+            return Ok(match &record.event {
+                Event::ThreadEnded => Applied::Done,
+                Event::Call(entry, _) if elastic::of_one_thread(entry.nr) => Applied::Done,
+                // It need not have waited for anybody, nor woken anybody.
+                Event::Call(entry, _) if self.ordered(entry.nr, &entry.args).is_some() => {
+                    self.unordered = true;
+                    self.relaxed();
+                    Applied::Done
+                }
+                _ => self.unexpected(slot, record, None),
+            });
         };
         if matches!(record.event, Event::Return(_)) && self.end_counting(tid) {
             return Ok(Applied::Done);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ptrace::memory::Memory;
+use crate::ptrace::tsc;
 use crate::replay::following::applying::{Applying, Blocking};
 use crate::replay::objects::Objects;
 use crate::update::inplace::Cooperation;
@@ -80,6 +81,8 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         reconcile,
         pairing: Pairing::Threads,
         interleaving: options.interleaving,
+        raced: false,
+        unrecorded_clock: reads_counter(pid),
     };
     let new_version = cooperation.zip(options.new_version.clone());
     let apply_timeout = options.apply_timeout;
@@ -152,4 +155,10 @@ fn undo_fork(inbox: &Inbox, process: Process, error: Error, limit: Duration) -> 
             error
         }
     }
+}
+
+/// Says whether a version reads the processor's counter: in a process that was there before its tracer nobody sees what it reads
+/// (`update/preflight.rs`).
+pub(super) fn reads_counter(pid: Pid) -> bool {
+    tsc::is_read_by(std::path::Path::new(&format!("/proc/{pid}/exe"))).unwrap_or(false)
 }

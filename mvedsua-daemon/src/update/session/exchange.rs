@@ -87,12 +87,19 @@ impl Running<'_> {
                 Children::AwaitedFor(time) if asked.elapsed() >= time => Children::Abandoned,
                 other => other,
             };
-            let attempt = if behind > close {
-                Err(Exchange::Abandoned(format!("the follower is {behind} records behind; {close} are close enough")))
-            } else {
-                // Nobody is stopped for what can be seen without.
-                self.without_children(children)
-                    .and_then(|()| self.exchange(Hold::AtCalls, self.options.pause_limit, children))
+            // Nobody is stopped or held back for what can be seen without: a child may live for long.
+            let children_left = self.without_children(children).err();
+            let waits = children_left.is_some();
+            if waits {
+                self.pace.release();
+                close = MAX_BACKLOG;
+            }
+            let attempt = match children_left {
+                Some(why) => Err(why),
+                None if behind > close => Err(Exchange::Abandoned(format!(
+                    "the follower is {behind} records behind; {close} are close enough"
+                ))),
+                None => self.exchange(Hold::AtCalls, self.options.pause_limit, children),
             };
             match attempt {
                 Ok(descriptors) => break Ok((descriptors, begun.elapsed())),
@@ -101,11 +108,11 @@ impl Running<'_> {
                 }
                 Err(other) => break Err(other),
             }
-            if self.behind() <= close {
+            if !waits && self.behind() <= close {
                 // Close, and still not worked off within the pause.
                 close = (close / 2).max(MIN_BACKLOG);
             }
-            if let Some(end) = self.breathe(close) {
+            if let Some(end) = self.breathe(if waits { u64::MAX } else { close }) {
                 break Err(Exchange::Over(end));
             }
         };

@@ -1,5 +1,6 @@
 //! The change of roles itself: the kernel's state moves, one store commits, leader and follower are exchanged.
 
+use super::begin::reads_counter;
 use super::*;
 use crate::ptrace::ring::Mode;
 use crate::replay::objects::Objects;
@@ -23,6 +24,8 @@ pub(super) struct Moved {
 struct Ready {
     /// What the epoll sets call by different values in the two.
     registrations: Vec<(i32, i32, Pair)>,
+    /// Threads had run beside each other while the old version led.
+    raced: bool,
     /// See [`Moved::epoll`].
     epoll: Vec<(i32, i32, u32, u64)>,
     /// The threads of either version, at their gates.
@@ -140,7 +143,14 @@ impl Running<'_> {
         // Before it goes on: a thread that it makes has what its maker has.
         twins.iter().for_each(|(old, new)| scheduling::copy(*old, *new));
         let agreed = self.options.lockstep.then(|| Arc::new(AtomicU64::new(0)));
-        let demoted = self.demote(ready.old, reader, &ready.registrations, timers.clone(), new_tids, agreed.clone());
+        let demoted = self.demote(
+            ready.old,
+            reader,
+            (&ready.registrations, ready.raced),
+            timers.clone(),
+            new_tids,
+            agreed.clone(),
+        );
         // Whatever failed: nobody but the new version will lead.
         let (timers, pending, demoted) = match demoted {
             Ok((timers, pending)) => (timers, Some(pending), Ok(())),
@@ -181,7 +191,7 @@ impl Running<'_> {
         old_tids: BTreeMap<Slot, Tid>,
     ) -> Result<Ready> {
         let above = procfs::descriptors(old)?.last().map_or(0, |descriptor| descriptor.fd as u64 + 1);
-        let registrations = self.follow.ask(move |core| {
+        let (registrations, raced) = self.follow.ask(move |core| {
             let (inbox, process, role) = parts(core)?;
             let Role::Following(following) = role else { return Err(wrong_role()) };
             let (tid, slot) = any_thread(process)?;
@@ -195,7 +205,7 @@ impl Running<'_> {
             state::copy_memory_locks(old, &mut remote)?;
             timers.create(&mut remote, &process.memory, place, &old_tids, &new_tids)?;
             remote.finish()?;
-            Ok(following.registrations().differing().collect::<Vec<_>>())
+            Ok((following.registrations().differing().collect::<Vec<_>>(), following.has_raced()))
         })?;
         let epoll = epoll_changes(old, &registrations)?;
         let lives_at = self.generation;
@@ -213,7 +223,7 @@ impl Running<'_> {
             swap::set_options(&gated, sys::OPTIONS_LEADER)?;
             Ok(gated)
         })?;
-        Ok(Ready { registrations, epoll, old, new })
+        Ok(Ready { registrations, raced, epoll, old, new })
     }
 
     /// The old leader becomes a follower: isolated, ending with its tracer. Returns its timers and the signals that waited for it.
@@ -221,7 +231,7 @@ impl Running<'_> {
         &mut self,
         gated: Vec<swap::Gated>,
         reader: log::Reader,
-        registrations: &[(i32, i32, Pair)],
+        (registrations, raced): (&[(i32, i32, Pair)], bool),
         mut timers: Timers,
         new_tids: BTreeMap<Slot, Tid>,
         agreed: Option<Arc<AtomicU64>>,
@@ -243,6 +253,8 @@ impl Running<'_> {
             reconcile: reconcile(self.follower, self.options, self.recording.as_ref(), direction),
             pairing: Pairing::Threads,
             interleaving: self.options.interleaving,
+            raced,
+            unrecorded_clock: [self.leader, self.follower].into_iter().any(reads_counter),
         };
         let swapped: Vec<_> = registrations
             .iter()

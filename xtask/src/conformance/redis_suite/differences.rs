@@ -21,10 +21,13 @@ pub(super) const LONGEST: [&str; 10] = [
 ];
 
 /// Units whose tests are not the same ones each time, and why: there what counts is that all of those pass that are run.
-const BY_LOT: &[(&str, &str)] = &[(
-    "integration/psync2",
-    "it draws layouts of masters and replicas by lot, for as many rounds as 20 s give, and names its tests by them",
-)];
+const BY_LOT: &[(&str, &str)] = &[
+    (
+        "integration/psync2",
+        "it draws layouts of masters and replicas by lot, for as many rounds as 20 s give, and names its tests by them",
+    ),
+    ("integration/psync2-reg", "it kills a replica again and again for 20 s"),
+];
 
 /// Tests that are about the process itself or its speed: unit, how the test's name begins, and why.
 const EXPECTED: &[(&str, &str, &str)] = &[

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use harness::daemon::{Daemon, Output};
 use harness::process::{self, Stat};
 use harness::stand::{SINGLE, code};
@@ -27,6 +27,8 @@ const PROMOTION_LIMIT: Duration = Duration::from_secs(10);
 const CHILDREN_LIMIT: Duration = Duration::from_secs(2);
 /// How long a server has run when it is updated for the first time: until it listens.
 const FIRST_AFTER: Duration = Duration::from_millis(100);
+/// How long a promotion that is under way waits for a child.
+const CHILD_LIMIT: Duration = Duration::from_millis(300);
 /// How often the session is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The exit code of an update that had too little to compare.
@@ -172,12 +174,7 @@ impl Watch<'_> {
             return self.go_back(pid);
         }
         let changing = self.changing(first)?;
-        let promoted = self.daemon.run_for(&["promote", &text], PROMOTION_LIMIT);
-        let promoted = promoted.unwrap_or_else(|_| Output {
-            code: code::TIMED_OUT,
-            stdout: String::new(),
-            stderr: format!("no promotion within {PROMOTION_LIMIT:?}"),
-        });
+        let Some(promoted) = self.promote(pid)? else { return self.go_back(pid) };
         if promoted.code != code::DONE {
             let _ = self.daemon.run_for(&["rollback", &text], COMMAND_LIMIT)?;
             return self.not_updated(pid, &cycle::words(&promoted));
@@ -204,6 +201,30 @@ impl Watch<'_> {
             }
             _ => Ok(Ended::Gone),
         }
+    }
+
+    /// Asks for a promotion; `None` if it is not to be waited for. The tests wait for it too where they look for a server's
+    /// process, and some want to end a child of it that lives long, for whose end the promotion would wait.
+    fn promote(&self, pid: i32) -> Result<Option<Output>> {
+        let text = pid.to_string();
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| self.daemon.run_for(&["promote", &text], COMMAND_LIMIT));
+            let deadline = Instant::now() + PROMOTION_LIMIT;
+            let mut parent_since = None;
+            while !asked.is_finished() {
+                let since = has_children(pid).then(|| parent_since.unwrap_or_else(Instant::now));
+                parent_since = since;
+                let too_long = since.is_some_and(|since| since.elapsed() > CHILD_LIMIT);
+                if too_long || Instant::now() > deadline {
+                    // The command ends with the update.
+                    self.daemon.run_for(&["rollback", &text], COMMAND_LIMIT)?;
+                    asked.join().map_err(|_| anyhow!("asking for a promotion panicked"))??;
+                    return Ok(None);
+                }
+                std::thread::sleep(LOOK_EVERY);
+            }
+            Ok(Some(asked.join().map_err(|_| anyhow!("asking for a promotion panicked"))??))
+        })
     }
 
     /// Undoes an update; the process that was there first serves again.

@@ -69,9 +69,9 @@ impl Following {
                 match &mut self.parted {
                     Some(parted) => {
                         let own = parted.own_return(slot, ret);
-                        self.supply(process, tid, &call, &own)
+                        self.complete(process, tid, &call, &own)
                     }
-                    None => self.supply(process, tid, &call, ret),
+                    None => self.complete(process, tid, &call, ret),
                 }
             }
             (Event::Return(_), State::AtCall(_))
@@ -299,12 +299,19 @@ impl Following {
                 self.make(tid, call.nr, State::Exiting)?;
                 Ok(Applied::Done)
             }
-            (Treatment::MmapFile(_), Some(ret)) if ret.ret > 0 => self.map_copy(tid, &call, ret),
             (_, None) => {
                 self.state(tid, State::Entered(call));
                 Ok(Applied::Done)
             }
-            (_, Some(ret)) => self.supply(process, tid, &call, ret),
+            (_, Some(ret)) => self.complete(process, tid, &call, ret),
+        }
+    }
+
+    /// Lets a call return that was compared, be that with its entry's record or later.
+    fn complete(&mut self, process: &mut Process, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
+        match syscalls::treatment_of(self.settings.pairing, call.nr, &call.args, &process.memory) {
+            Treatment::MmapFile(_) if ret.ret > 0 => self.map_copy(tid, call, ret),
+            _ => self.supply(process, tid, call, ret),
         }
     }
 

@@ -9,7 +9,7 @@ use harness::load::resp::{RedisClient, RespClient};
 use harness::load::{Dialogue, Load, Plan};
 use harness::process;
 use harness::server;
-use harness::stand::{CATCHING_UP, SINGLE, STEP_LIMIT, Stand, UPDATED, UPDATING, VALIDATING};
+use harness::stand::{CATCHING_UP, SINGLE, STEP_LIMIT, Stand, UPDATED, UPDATING, VALIDATING, code};
 use harness::wait::{try_wait_for, wait_for};
 use nix::sys::signal::Signal;
 use rand::rngs::StdRng;
@@ -154,6 +154,31 @@ fn memcached_crashes_and_its_follower_takes_over() {
     let stand = Stand::new(server::memcached().unwrap());
     let load = Load::start(Plan::busy(stand.server.address, 20), |index| MemcachedClient::new(&format!("c{index}")));
     leader_crashes(stand, load, Signal::SIGSEGV);
+}
+
+/// The leader is killed from outside. Its threads end one after another, while those of the follower still make calls: that is
+/// no difference.
+#[test]
+fn a_target_that_is_killed_has_ended_and_did_not_part() {
+    for _ in 0..5 {
+        let stand = Stand::new(server::memcached().unwrap());
+        let load =
+            Load::start(Plan::busy(stand.server.address, 20), |index| MemcachedClient::new(&format!("c{index}")));
+        stand.validate(&[]);
+        stand.wait_compared(100);
+        process::signal(stand.serving, Signal::SIGKILL);
+        let session = stand.server.pid();
+        wait_for("both versions to end", STEP_LIMIT, || {
+            process::reap(session);
+            process::session(session).is_empty().then_some(())
+        });
+        let past = wait_for("the end of the update to be told", STEP_LIMIT, || {
+            let past = stand.daemon.run(&["history", "--json"]).and_then(|output| output.json()).ok()?;
+            past.get(0).cloned()
+        });
+        assert_eq!((&past["code"], &past["failures"]), (&code::TARGET_GONE.into(), &serde_json::json!([])), "{past:#}");
+        drop(load);
+    }
 }
 
 /// The target is told to exit by itself when an update is in the given stage: nothing is left of either version.

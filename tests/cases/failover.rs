@@ -173,6 +173,20 @@ fn in_lockstep_too() {
 }
 
 #[test]
+fn one_that_took_over_does_not_wait_for_itself() {
+    let mut service = Service::start(&["-DFRAGILE"], &[("steady", &[]), ("third", &[])], &["--lockstep"]);
+    service.clients[7].round("boom");
+    service.check();
+    assert_eq!(outcomes(&service.end()), ["took-over", "complete"]);
+
+    let recorded = ["--lockstep", "--record", "recording"];
+    let mut service = Service::start(&["-DFRAGILE"], &[("steady", &[])], &recorded);
+    service.clients[7].round("boom");
+    service.check();
+    assert_eq!(outcomes(&service.end()), ["took-over"]);
+}
+
+#[test]
 fn signals_that_waited_for_the_leader_wait_for_its_successor() {
     let mut service = Service::start(&["-DFRAGILE"], &[("steady", &[]), ("third", &[])], &[]);
     service.clients[1].round("send");

@@ -319,6 +319,30 @@ fn with_stop_the_leader_ends_with_the_first_that_parts() {
 }
 
 #[test]
+fn with_stop_what_the_first_process_has_left_behind_ends_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ["--on-divergence", "stop", "--follower", "sh -c '(sleep 1; echo x; exec sleep 1000) &'"];
+    let finished = in_dir(dir.path()).with(&options, &["sh", "-c", "(sleep 1; echo a; exec sleep 1000) &"]);
+    assert_eq!((finished.code, finished.outcomes()), (10, vec!["parted"]), "{}", finished.stderr);
+    assert_eq!(finished.report["leader"]["exited"], 0);
+}
+
+#[test]
+fn what_the_system_cannot_execute_leaves_no_recording() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script");
+    std::fs::write(&script, "#!/nowhere/interpreter\n").unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let finished = in_dir(dir.path()).with(&["--record", "recording"], &["./script"]);
+    assert_eq!(finished.code, 126, "{}", finished.stderr);
+    assert!(!dir.path().join("recording").exists());
+    let options = ["--lockstep", "--follower", "./script"];
+    let finished = in_dir(dir.path()).with(&options, &["/bin/echo", "hello"]);
+    assert_eq!((finished.code, &*finished.stdout), (10, ""), "{}", finished.stderr);
+}
+
+#[test]
 fn in_lockstep_nothing_gets_out_that_the_others_have_not_produced() {
     let dir = tempfile::tempdir().unwrap();
     let leader = ["sh", "-c", "echo a; echo b; echo c"];

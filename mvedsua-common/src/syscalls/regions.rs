@@ -89,6 +89,10 @@ const ARG_MAX: u64 = 32 * 4096;
 const IOV_MAX: u64 = 1024;
 const PAGE: u64 = 4096;
 const XATTR_SIZE_MAX: u64 = 65536;
+/// `sizeof(struct sockaddr_storage)`: the kernel cuts a longer `msg_namelen`.
+const NAME_MAX: u32 = 128;
+/// `INT_MAX`: the kernel refuses more control data than that.
+const CONTROL_MAX: u64 = 0x7fff_ffff;
 const AT_HANDLE_MNT_ID_UNIQUE: u64 = 1;
 
 /// Sizes and places in structures of `include/uapi/linux`.
@@ -193,7 +197,8 @@ fn iovecs<M: Memory + ?Sized, S: FnMut(Region)>(
 /// call failed in the end.
 fn before_fault<M: Memory + ?Sized, S: FnMut(Region)>(mem: &M, addr: u64, count: u64, emit: &mut Emit<'_, S>) {
     for i in 0..if count > IOV_MAX { 0 } else { count } {
-        let (Some(base), Some(len)) = (read_u64(mem, addr + i * 16), read_u64(mem, addr + i * 16 + 8)) else { return };
+        let entry = addr.wrapping_add(i * 16);
+        let (Some(base), Some(len)) = (read_u64(mem, entry), read_u64(mem, entry.wrapping_add(8))) else { return };
         let last = base.wrapping_add(len).wrapping_sub(1);
         if len > MAX_RW || len > 0 && mem.read(last, &mut [0]) == 0 {
             return;
@@ -274,8 +279,10 @@ impl MsgHdr {
 
     /// What a sender reads.
     fn sent<M: Memory + ?Sized, S: FnMut(Region)>(&self, mem: &M, first: u16, emit: &mut Emit<'_, S>) {
-        emit.put(first, self.name, u64::from(self.namelen));
-        emit.put(first + 1, self.control, self.controllen);
+        emit.put(first, self.name, u64::from(self.namelen.min(NAME_MAX)));
+        if self.controllen <= CONTROL_MAX {
+            emit.put(first + 1, self.control, self.controllen);
+        }
         iovecs(mem, self.iov, MAX_RW, first + 5, emit);
     }
 
@@ -291,10 +298,10 @@ impl MsgHdr {
         emit.put(first, self.name, u64::from(self.namelen.min(room)));
         emit.put(first + 1, self.control, self.controllen);
         if self.name != 0 {
-            emit.put(first + 2, self.addr + layout::MSG_NAMELEN, 4);
+            emit.put(first + 2, self.addr.wrapping_add(layout::MSG_NAMELEN), 4);
         }
-        emit.put(first + 3, self.addr + layout::MSG_CONTROLLEN, 8);
-        emit.put(first + 4, self.addr + layout::MSG_FLAGS, 4);
+        emit.put(first + 3, self.addr.wrapping_add(layout::MSG_CONTROLLEN), 8);
+        emit.put(first + 4, self.addr.wrapping_add(layout::MSG_FLAGS), 4);
         iovecs(mem, self.iov, bytes, first + 5, emit);
     }
 }
@@ -340,29 +347,29 @@ where
         Extent::PollFds { count } => {
             // The entry's last field, `revents`, is only written.
             for i in 0..(args[count as usize] & 0xffff) {
-                emit.put(i as u16, addr + i * layout::POLLFD, layout::POLLFD_ASKED);
+                emit.put(i as u16, addr.wrapping_add(i * layout::POLLFD), layout::POLLFD_ASKED);
             }
         }
         Extent::FdSet { nfds } => emit.put(0, addr, set_bytes(args[nfds as usize])),
         Extent::EpollEvent if args[1] as u32 as u64 != EPOLL_CTL_DEL => {
             emit.put(0, addr, 4);
-            emit.put_checked(1, addr + 4, 8, Check::Opaque);
+            emit.put_checked(1, addr.wrapping_add(4), 8, Check::Opaque);
         }
         Extent::SigEvent => {
-            emit.put(0, addr + 8, 8);
+            emit.put(0, addr.wrapping_add(8), 8);
             emit.put_checked(1, addr, 8, Check::Opaque);
         }
         Extent::Flock => {
             emit.put(0, addr, 4);
-            emit.put(1, addr + 8, 16);
+            emit.put(1, addr.wrapping_add(8), 16);
         }
         Extent::IfReq => emit.put(0, addr, layout::IFREQ_NAME),
-        Extent::IfReqIndex => emit.put(0, addr + layout::IFREQ_NAME, 4),
+        Extent::IfReqIndex => emit.put(0, addr.wrapping_add(layout::IFREQ_NAME), 4),
         Extent::IfConf => emit.put(0, addr, 4),
         Extent::Strings => strings(mem, addr, emit),
         Extent::CloneArgs => {
             emit.put(0, addr, 8);
-            emit.put(1, addr + 32, 8);
+            emit.put(1, addr.wrapping_add(32), 8);
         }
         Extent::MsgBuf { size } => emit.put(0, addr, args[size as usize].min(MAX_RW) + layout::MSGBUF_TYPE),
         Extent::Semaphores { id } => emit.put(0, addr, semaphores(mem, args[id as usize])),
@@ -374,9 +381,9 @@ where
         Extent::FileHandle if dir != Dir::In => emit.put(0, addr, 4),
         Extent::FileHandle => emit.put(0, addr, handle_len(mem, addr)),
         Extent::XattrArgs => {
-            emit.put(0, addr + 8, 8);
+            emit.put(0, addr.wrapping_add(8), 8);
             if dir == Dir::In
-                && let (Some(value), Some(size)) = (read_u64(mem, addr), read_u32(mem, addr + 8))
+                && let (Some(value), Some(size)) = (read_u64(mem, addr), read_u32(mem, addr.wrapping_add(8)))
             {
                 emit.put(1, value, u64::from(size).min(XATTR_SIZE_MAX));
             }
@@ -412,7 +419,7 @@ fn set_bytes(nfds: u64) -> u64 {
 fn messages<M: Memory + ?Sized>(mem: &M, addr: u64, count: u64, mut each: impl FnMut(usize, &MsgHdr, u16)) {
     let mut first = 0u16;
     for i in 0..count.min(ROOMS as u64) {
-        let Some(header) = MsgHdr::read(mem, addr + i * layout::MMSGHDR) else { return };
+        let Some(header) = MsgHdr::read(mem, addr.wrapping_add(i * layout::MMSGHDR)) else { return };
         each(i as usize, &header, first);
         first += 1 + header.parts();
     }
@@ -529,7 +536,7 @@ where
         Extent::IfConf => {
             let full = read_u32(mem, addr).unwrap_or(0);
             emit.put(0, addr, 4);
-            if let Some(buf) = read_u64(mem, addr + layout::IFCONF_BUF) {
+            if let Some(buf) = read_u64(mem, addr.wrapping_add(layout::IFCONF_BUF)) {
                 emit.put(1, buf, u64::from(full.min(call.room)));
             }
         }
@@ -553,7 +560,7 @@ where
             emit.put(0, addr, if args[flags as usize] & AT_HANDLE_MNT_ID_UNIQUE != 0 { 8 } else { 4 });
         }
         Extent::XattrArgs => {
-            if let (Some(value), Some(size)) = (read_u64(mem, addr), read_u32(mem, addr + 8)) {
+            if let (Some(value), Some(size)) = (read_u64(mem, addr), read_u32(mem, addr.wrapping_add(8))) {
                 emit.put(1, value, call.ret.min(u64::from(size)));
             }
         }
@@ -577,7 +584,7 @@ where
     S: FnMut(Region),
 {
     messages(mem, addr, call.ret, |i, header, first| {
-        let len_addr = header.addr + layout::MSG_LEN;
+        let len_addr = header.addr.wrapping_add(layout::MSG_LEN);
         emit.put(first, len_addr, 4);
         if dir == Dir::Out {
             let (room, bytes) = match call.after {

@@ -1,7 +1,9 @@
 //! `replay`: a version lives through a recording. It needs no daemon.
 
+use std::io::Write as _;
+
 use super::args::{Cli, ReplayArgs};
-use super::run::{FAILED, PARTED, USAGE, complain, read_rules};
+use super::run::{PARTED, USAGE, code_of, complain, read_rules};
 use crate::compare::DivergenceKind;
 use crate::ptrace::launch::{Layout, Program};
 use crate::report::Payloads;
@@ -14,11 +16,9 @@ pub(super) fn replay(cli: &Cli, args: &ReplayArgs) -> u8 {
     match replayed(args) {
         Ok(replayed) => {
             let payloads = if args.payloads { Payloads::Shown } else { Payloads::Redacted };
-            if cli.json {
-                println!("{}", replayed.to_json(payloads));
-            } else {
-                print!("{}", replayed.text());
-            }
+            let text = if cli.json { format!("{}\n", replayed.to_json(payloads)) } else { replayed.text() };
+            // Where nobody reads it the exit code says it still.
+            drop(std::io::stdout().write_all(text.as_bytes()));
             match &replayed.follower.end {
                 FollowerEnd::Parted { divergence, .. } if !matches!(divergence.kind, DivergenceKind::Gap { .. }) => {
                     PARTED
@@ -51,7 +51,7 @@ fn replayed(args: &ReplayArgs) -> Result<Replayed, (String, u8)> {
     side_by_side::replay(plan).map_err(|error| {
         let code = match &error {
             NotReplayed::Open { .. } | NotReplayed::Recording { .. } | NotReplayed::FromTheMiddle(_) => USAGE,
-            NotReplayed::Engine(_) => FAILED,
+            NotReplayed::Engine(error) => code_of(error),
         };
         (error.to_string(), code)
     })

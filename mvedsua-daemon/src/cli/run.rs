@@ -1,6 +1,8 @@
 //! `run`: several versions side by side from the start. It needs no daemon.
 
+use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use super::args::{Cli, OnFullLog, RunArgs};
 use super::{rules, words};
 use crate::ptrace::launch::{Layout, Program};
+use crate::ptrace::wait::Stop;
 use crate::record::Ending;
 use crate::report::Payloads;
 use crate::rules::Counts;
@@ -19,6 +22,8 @@ use crate::update::OnFull;
 /// What `timeout(1)`, `env(1)` and the like exit with when they fail themselves.
 pub(super) const FAILED: u8 = 125;
 pub(super) const USAGE: u8 = 2;
+/// What a shell exits with for a program that cannot be executed.
+const NOT_EXECUTABLE: u8 = 126;
 /// That of an update that was rolled back because the versions differed.
 pub(super) const PARTED: u8 = 10;
 /// What a shell adds to the number of a signal.
@@ -37,7 +42,7 @@ pub(super) fn run(cli: &Cli, args: &RunArgs) -> u8 {
     }
     let done = plan(args).and_then(|plan| {
         let report = side_by_side::run(plan);
-        report.map_err(|error| NotRun { why: format!("running side by side: {error}"), code: FAILED })
+        report.map_err(|error| NotRun { why: format!("running side by side: {error}"), code: code_of(&error) })
     });
     match done {
         Ok(report) => tell(cli, args, &report),
@@ -45,6 +50,16 @@ pub(super) fn run(cli: &Cli, args: &RunArgs) -> u8 {
             complain(&why);
             code
         }
+    }
+}
+
+/// Returns the exit code for what kept a program from being started. A child whose `execve` has failed ends with that of
+/// a shell.
+pub(super) fn code_of(error: &crate::ptrace::Error) -> u8 {
+    let not_executed = Stop::Exited(NOT_EXECUTABLE.into()).to_string();
+    match error {
+        crate::ptrace::Error::Ended { status, .. } if *status == not_executed => NOT_EXECUTABLE,
+        _ => FAILED,
     }
 }
 
@@ -111,7 +126,7 @@ pub(super) fn read_rules(file: &Path) -> Result<Option<Arc<Counts>>, String> {
 fn tell(cli: &Cli, args: &RunArgs, report: &Report) -> u8 {
     let payloads = if args.payloads { Payloads::Shown } else { Payloads::Redacted };
     if let Some(path) = &args.report
-        && let Err(error) = write(path, &report.to_json(payloads))
+        && let Err(error) = write(path, &report.to_json(payloads), payloads)
     {
         complain(&format!("writing the report {}: {error}", path.display()));
     }
@@ -130,8 +145,14 @@ fn tell(cli: &Cli, args: &RunArgs, report: &Report) -> u8 {
     }
 }
 
-fn write(path: &Path, report: &Value) -> std::io::Result<()> {
-    std::fs::write(path, format!("{report:#}\n"))
+/// Writes a report. A new one that shows payloads, which may be secrets, is its owner's alone.
+fn write(path: &Path, report: &Value, payloads: Payloads) -> std::io::Result<()> {
+    let mode = match payloads {
+        Payloads::Shown => 0o600,
+        Payloads::Redacted => 0o666,
+    };
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    file.write_all(format!("{report:#}\n").as_bytes())
 }
 
 pub(super) fn complain(why: &str) {

@@ -94,7 +94,7 @@ impl std::fmt::Display for Outcome {
             Outcome::Kept { leader, cause } => {
                 write!(f, "updated without a way back: process {leader} serves, the old version has ended; {cause}")
             }
-            Outcome::TargetEnded { status } => write!(f, "the process ended by itself: {status}"),
+            Outcome::TargetEnded { status } => write!(f, "the process ended: {status}"),
             Outcome::Unsure { leader, what } => write!(f, "process {leader} may be harmed: {what}"),
         }
     }

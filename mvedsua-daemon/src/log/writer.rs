@@ -108,7 +108,13 @@ impl Writer {
     /// Writes the record to the spill file. Only this thread moves the end of the file, so it may write outside the lock.
     fn spill(&mut self, record: &Record) -> Result<(), FullReason> {
         let shared = Arc::clone(&self.shared);
-        spill::encode(record, &mut self.frame).map_err(|error| FullReason::Disk { error })?;
+        if let Err(error) = spill::encode(record, &mut self.frame) {
+            // A frame cannot be that long: only memory can take it.
+            self.wanted.disk = None;
+            let bytes = self.wanted.memory;
+            let oversized = bytes > shared.memory_budget;
+            return Err(if oversized { FullReason::Oversized { bytes } } else { FullReason::Disk { error } });
+        }
         let length = self.frame.len() as u64;
         self.wanted.disk = Some(length);
         if length > shared.disk_budget {

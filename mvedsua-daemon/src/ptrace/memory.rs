@@ -8,6 +8,9 @@ use mvedsua_common::syscalls::regions;
 
 use super::{Error, Pid, Result};
 
+/// `MAX_RW_COUNT`: the kernel moves no more bytes at once.
+const MAX_RW: usize = 0x7fff_f000;
+
 /// Reads and writes the memory of one process.
 ///
 /// Ordinary accesses respect the target's page protection (`process_vm_readv(2)`); [`Memory::force`] does not, and
@@ -15,7 +18,8 @@ use super::{Error, Pid, Result};
 #[derive(Debug)]
 pub struct Memory {
     pid: Pid,
-    /// `/proc/<pid>/mem`; it pins the address space, so it must not outlive the session.
+    /// `/proc/<pid>/mem`; it pins the address space, so it must not outlive the session. Where the process id leads to
+    /// no memory any more, since the main thread has ended, this does.
     file: File,
 }
 
@@ -33,14 +37,30 @@ impl Memory {
 
     /// Reads up to `buf.len()` bytes and returns how many were there before the first unmapped page.
     pub fn read_some(&self, addr: u64, buf: &mut [u8]) -> usize {
-        if buf.is_empty() {
-            return 0;
+        let mut done = 0;
+        while done < buf.len() {
+            let end = buf.len().min(done + MAX_RW);
+            let some = &mut buf[done..end];
+            let from = addr.wrapping_add(done as u64);
+            let got = match self.read_once(from, some) {
+                Ok(got) => got,
+                Err(error) if is_without_main(&error) => self.file.read_at(some, from).unwrap_or(0),
+                Err(_) => 0,
+            };
+            done += got;
+            if got == 0 {
+                break;
+            }
         }
+        done
+    }
+
+    fn read_once(&self, addr: u64, buf: &mut [u8]) -> io::Result<usize> {
         let local = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
         let remote = libc::iovec { iov_base: addr as *mut libc::c_void, iov_len: buf.len() };
         // SAFETY: `local` describes `buf`, which outlives the call; the remote side is checked by the kernel.
         let got = unsafe { libc::process_vm_readv(self.pid.0, &raw const local, 1, &raw const remote, 1, 0) };
-        usize::try_from(got).unwrap_or(0)
+        usize::try_from(got).map_err(|_| io::Error::last_os_error())
     }
 
     pub fn read(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
@@ -70,18 +90,27 @@ impl Memory {
 
     /// Writes where the process itself could write.
     pub fn write(&self, addr: u64, bytes: &[u8]) -> Result<()> {
-        if bytes.is_empty() {
-            return Ok(());
+        for (done, some) in bytes.chunks(MAX_RW).enumerate() {
+            let to = addr.wrapping_add((done * MAX_RW) as u64);
+            match self.write_once(to, some) {
+                Err(error) if is_without_main(&error) => self.file.write_all_at(some, to),
+                other => other,
+            }
+            .map_err(|source| self.error("write", addr, bytes.len(), source))?;
         }
+        Ok(())
+    }
+
+    fn write_once(&self, addr: u64, bytes: &[u8]) -> io::Result<()> {
         let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
         let remote = libc::iovec { iov_base: addr as *mut libc::c_void, iov_len: bytes.len() };
         // SAFETY: `local` describes `bytes`, which is only read; the remote side is checked by the kernel.
         let put = unsafe { libc::process_vm_writev(self.pid.0, &raw const local, 1, &raw const remote, 1, 0) };
-        if put == bytes.len() as isize {
-            return Ok(());
+        match put {
+            put if put == bytes.len() as isize => Ok(()),
+            put if put < 0 => Err(io::Error::last_os_error()),
+            _ => Err(io::Error::from_raw_os_error(libc::EFAULT)),
         }
-        let source = if put < 0 { io::Error::last_os_error() } else { io::Error::from_raw_os_error(libc::EFAULT) };
-        Err(self.error("write", addr, bytes.len(), source))
     }
 
     /// Writes whatever the page protection says.
@@ -92,6 +121,11 @@ impl Memory {
     fn error(&self, op: &'static str, addr: u64, len: usize, source: io::Error) -> Error {
         Error::Memory { op, pid: self.pid, addr, len, source }
     }
+}
+
+/// Says whether the process id leads to no memory: perhaps the main thread alone has ended.
+fn is_without_main(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ESRCH)
 }
 
 impl regions::Memory for Memory {

@@ -17,6 +17,13 @@ pub fn is_interrupted(ret: i64) -> bool {
     matches!(ret, ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND | ERESTART_RESTARTBLOCK | EINTR)
 }
 
+/// Says whether a call is over although its result says that it was interrupted: `close` has given its descriptor up
+/// by then (close(2), "Dealing with error returns from close()"), and another thread may have got the number.
+#[must_use]
+pub fn is_over(nr: u32, ret: i64) -> bool {
+    ret == EINTR && i64::from(nr) == libc::SYS_close
+}
+
 /// The call that a thread was in when it was stopped, undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rewound {
@@ -55,7 +62,7 @@ pub fn rewind(regs: &mut Regs, eintr: Eintr) -> Option<Rewound> {
     let again = match regs.rax as i64 {
         ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND => Some(nr),
         ERESTART_RESTARTBLOCK => Some(libc::SYS_restart_syscall),
-        EINTR if eintr == Eintr::Ours => Some(nr),
+        EINTR if eintr == Eintr::Ours && nr != libc::SYS_close => Some(nr),
         _ => None,
     };
     regs.orig_rax = u64::MAX;
@@ -133,6 +140,14 @@ mod tests {
         assert_eq!((regs.rip, regs.rax as i64), (0x1002, EINTR));
         let mut regs = at(libc::SYS_epoll_wait, EINTR);
         assert!(rewind(&mut regs, Eintr::Ours).is_some());
+    }
+
+    #[test]
+    fn a_close_is_never_made_again() {
+        let mut regs = at(libc::SYS_close, EINTR);
+        assert_eq!(rewind(&mut regs, Eintr::Ours), None);
+        assert_eq!((regs.rip, regs.rax as i64), (0x1002, EINTR));
+        assert!(is_over(libc::SYS_close as u32, EINTR) && !is_over(libc::SYS_read as u32, EINTR));
     }
 
     #[test]

@@ -44,7 +44,7 @@ use self::thread::{Call, State, Thread};
 use super::interleaving::Interleaving;
 use super::pace::Pace;
 use super::stream::Stream;
-use super::{CallEntry, CallReturn, Delivery, Event, LeaderAddr, Nanos, Piece, PieceDir, Seq, SignalRecord, Slot};
+use super::{CallEntry, CallReturn, Delivery, Event, Gap, LeaderAddr, Nanos, Piece, PieceDir, Seq, SignalRecord, Slot};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::procfs::{self, signal_bit};
 use crate::ptrace::regs::{self, Rewound};
@@ -118,26 +118,75 @@ pub(crate) fn now() -> Nanos {
     Nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
-/// Reads the memory that a call's row names as input.
+/// Bytes of memory that one call may be recorded with.
+const MOST_CAPTURED: usize = 1 << 31;
+/// How much is read at once: a program may name far more than it has, so memory is taken for what is there only.
+const CAPTURED_AT_ONCE: usize = 1 << 20;
+const TOO_MUCH: &str = "it moves more memory at once than can be recorded (2 GiB)";
+
+/// The memory of one call, read piece by piece.
+struct Capture<'a> {
+    memory: &'a Memory,
+    dir: PieceDir,
+    pieces: Vec<Piece>,
+    /// Bytes that may still be read.
+    left: usize,
+    /// It is more than can be recorded; what was read is not all.
+    cut: bool,
+}
+
+impl<'a> Capture<'a> {
+    fn new(memory: &'a Memory, dir: PieceDir) -> Capture<'a> {
+        Capture { memory, dir, pieces: Vec::new(), left: MOST_CAPTURED, cut: false }
+    }
+
+    fn piece(&mut self, region: regions::Region) {
+        let bytes = self.read(region.addr, region.len);
+        let (arg, part, dir) = (region.arg, region.part, self.dir);
+        self.pieces.push(Piece { arg, part, dir, addr: LeaderAddr(region.addr), bytes });
+    }
+
+    /// The contents of a file's mapping, from which the follower makes a private copy. It ends where the file does.
+    fn mapped(&mut self, addr: u64, len: u64) {
+        let bytes = self.read(addr, len);
+        self.pieces.push(Piece { arg: 0, part: 0, dir: self.dir, addr: LeaderAddr(addr), bytes });
+    }
+
+    /// Reads what is there; at most one byte more than may be recorded, so that it equals nothing that was recorded.
+    fn read(&mut self, addr: u64, len: u64) -> Bytes {
+        let wanted = usize::try_from(len).unwrap_or(usize::MAX);
+        let most = wanted.min(self.left.saturating_add(1));
+        let mut bytes = vec![0; most.min(CAPTURED_AT_ONCE)];
+        let mut got = self.memory.read_some(addr, &mut bytes);
+        while got == bytes.len() && got < most {
+            let more = CAPTURED_AT_ONCE.min(most - got);
+            if bytes.try_reserve(more).is_err() {
+                self.cut = true;
+                break;
+            }
+            bytes.resize(got + more, 0);
+            got += self.memory.read_some(addr.wrapping_add(got as u64), &mut bytes[got..]);
+        }
+        bytes.truncate(got);
+        if got > CAPTURED_AT_ONCE {
+            bytes.shrink_to_fit();
+        }
+        self.cut |= got > self.left;
+        self.left = self.left.saturating_sub(got);
+        Bytes::from(bytes)
+    }
+}
+
+fn captured_inputs<'a>(row: &Row, args: &[u64; 6], memory: &'a Memory) -> Capture<'a> {
+    let mut capture = Capture::new(memory, PieceDir::In);
+    regions::inputs(row, args, memory, &mut |region| capture.piece(region));
+    capture
+}
+
+/// Reads the memory that a call's row names as input. Of what is more than any record holds only a part is returned,
+/// which is more than a record holds, too.
 pub(crate) fn capture_inputs(row: &Row, args: &[u64; 6], memory: &Memory) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    regions::inputs(row, args, memory, &mut |region| pieces.push(piece(memory, PieceDir::In, region)));
-    pieces
-}
-
-fn piece(memory: &Memory, dir: PieceDir, region: regions::Region) -> Piece {
-    let mut bytes = vec![0; region.len as usize];
-    let got = memory.read_some(region.addr, &mut bytes);
-    bytes.truncate(got);
-    Piece { arg: region.arg, part: region.part, dir, addr: LeaderAddr(region.addr), bytes: Bytes::from(bytes) }
-}
-
-/// The contents of a file's mapping, from which the follower makes a private copy. It ends where the file does.
-fn mapped(memory: &Memory, addr: u64, len: u64) -> Piece {
-    let mut bytes = vec![0; len as usize];
-    let got = memory.read_some(addr, &mut bytes);
-    bytes.truncate(got);
-    Piece { arg: 0, part: 0, dir: PieceDir::Out, addr: LeaderAddr(addr), bytes: Bytes::from(bytes) }
+    captured_inputs(row, args, memory).pieces
 }
 
 /// Returns the record of an answer that the agent noted.
@@ -157,6 +206,11 @@ fn counter_read(nr: u32, reading: Reading) -> Event {
     let told = Piece { arg: 0, part: 0, dir: PieceDir::Out, addr: LeaderAddr(0), bytes: aux };
     let ret = CallReturn { ret: reading.stamp as i64, outputs: vec![told], at };
     Event::Call(CallEntry { nr, args: [0; 6], inputs: Vec::new(), at }, ret)
+}
+
+/// What is said of a call of the leader that ends the recording.
+pub(crate) fn refusal(call: &str, reason: &str) -> String {
+    format!("the leader called {call}, which cannot be followed: {reason}")
 }
 
 /// Says whether a call sends signals, perhaps to its own thread.
@@ -239,6 +293,12 @@ impl Leading {
     fn fail(&mut self, notice: Notice, reason: &str) {
         if !self.failed {
             self.failed = true;
+            if let Notice::Refused { call, reason } = &notice
+                && self.settings.pairing == Pairing::Processes
+            {
+                // A recording says it too.
+                self.stream.emit(Slot(0), Event::Gap(Gap { reason: refusal(call, reason) }));
+            }
             self.stream.close(reason.to_owned());
             self.notify(notice);
         }
@@ -256,6 +316,11 @@ impl Leading {
                 _ if self.settings.pairing == Pairing::Processes => self.give_up_full(),
                 _ => self.fail(Notice::LogFull, "the log is full"),
             }
+        }
+        if self.settings.pairing == Pairing::Threads && !self.failed && self.stream.is_deserted() {
+            // At the end of a session nobody listens to this; before it the follower's thread has gone.
+            let error = "nobody reads the records any more".to_owned();
+            self.fail(Notice::Broken { tid, error }, "nobody reads it any more");
         }
         sys::resume(tid, Resume::Syscall, signo)
     }
@@ -331,7 +396,12 @@ fn begin(settings: &Settings, nr: u32, args: [u64; 6], memory: &Memory, is_threa
         lets_in: false,
     };
     if let (Some(row), Some(_)) = (call.row(), call.order()) {
-        call.entry.inputs = capture_inputs(row, &args, memory);
+        let capture = captured_inputs(row, &args, memory);
+        if capture.cut {
+            call.treatment = Treatment::Refuse(TOO_MUCH);
+        } else {
+            call.entry.inputs = capture.pieces;
+        }
         call.notes = regions::notes(row, &args, memory);
     }
     call

@@ -76,6 +76,8 @@ pub(crate) struct Stream {
     next: u64,
     /// Why nothing more is written: no reader is left or the stream was given up.
     closed: Option<String>,
+    /// It is closed because no reader is left.
+    deserted: bool,
     /// Set where outputs wait for those who read.
     agreement: Option<Agreement>,
 }
@@ -94,6 +96,7 @@ impl Stream {
             open: None,
             next: 0,
             closed: None,
+            deserted: false,
             agreement: None,
         }
     }
@@ -162,7 +165,13 @@ impl Stream {
         }
         if self.branches.iter().all(|branch| branch.abandoned) {
             self.closed = Some(FullReason::ReaderGone.to_string());
+            self.deserted = true;
         }
+    }
+
+    /// Says whether the stream has closed itself since nobody reads it any more.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.deserted
     }
 
     /// Tries to write what the logs had no room for.

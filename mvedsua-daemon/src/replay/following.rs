@@ -36,7 +36,7 @@ mod stops;
 mod thread;
 mod turns;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -62,7 +62,7 @@ use crate::ptrace::wait::{Bell, Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid, procfs};
 use crate::record::interleaving::Interleaving;
 use crate::record::leading::{HeldAt, HeldThread, capture_inputs, lets_in, now};
-use crate::record::{CallEntry, CallReturn, Delivery, Ending, Event, Piece, PieceDir, Record, Seq, SignalRecord, Slot};
+use crate::record::{CallEntry, CallReturn, Delivery, Ending, Event, Piece, Record, Seq, SignalRecord, Slot};
 use crate::rules::Pace;
 use crate::symbols::Registers;
 use crate::update::process::{self, Process, Rewinding};
@@ -159,6 +159,8 @@ pub(crate) struct Following {
     registrations: Registrations,
     /// What the follower wants to be told with the signals of a timer, by its id.
     timer_values: BTreeMap<i32, u64>,
+    /// Timers that were deleted last; a signal of theirs may still wait.
+    deleted_timers: VecDeque<i32>,
     own_files: OwnFiles,
     times: LastTimes,
     settings: Settings,
@@ -225,6 +227,7 @@ impl Following {
             objects: std::mem::take(&mut settings.objects),
             registrations: Registrations::default(),
             timer_values: BTreeMap::new(),
+            deleted_timers: VecDeque::new(),
             own_files: OwnFiles::default(),
             times: LastTimes::default(),
             unordered: settings.raced,
@@ -382,7 +385,7 @@ impl Following {
         self.check_drained(process)
     }
 
-    /// Says whether a thread asks for the time and nothing is known of what the leader did there.
+    /// Says whether one more record may be taken from the log ahead of those that can be answered.
     fn may_fetch(&self) -> bool {
         self.due.len() < LOOK_AHEAD && self.due.bytes() < LOOK_AHEAD_BYTES
     }

@@ -2,8 +2,8 @@
 //!
 //! [`following`] drives the follower's threads under `PTRACE_SYSEMU`: each call stops before it is executed, and then is
 //! answered from the log, or made for real where the table says `Local`. [`epoll`] translates what each version registered
-//! with its epoll sets; [`objects`] knows which calls concern the same thing; [`elastic`] names the calls that may differ in number; [`proc_self`] is about
-//! what a process reads of itself; [`own`] says what a follower may do while it applies a new version.
+//! with its epoll sets; [`pouring`] finds the place for what the leader got; [`objects`] knows which calls
+//! concern the same thing; [`elastic`] names the calls that may differ in number; [`proc_self`] is about what a process reads of itself; [`own`] says what a follower may do while it applies a new version.
 
 mod due;
 pub(crate) mod elastic;
@@ -11,5 +11,6 @@ pub(crate) mod epoll;
 pub(crate) mod following;
 pub(crate) mod objects;
 mod own;
+mod pouring;
 mod proc_self;
 mod sockets;

@@ -281,7 +281,34 @@ impl Objects {
         // Of what nobody will ask for any more the last still holds.
         let over = history.iter().rposition(|meaning| meaning.since <= agreed).unwrap_or(0);
         history.drain(..over);
+        let former = history.last().copied();
         history.push(meaning);
+        if let Some(former) = former.filter(|former| former.touch.object != meaning.touch.object) {
+            self.end_watches(former.touch.object, meaning.since, agreed);
+        }
+    }
+
+    /// A number no longer stands for an object. Once none does, no epoll set watches it, and it watches nothing.
+    fn end_watches(&mut self, object: Object, at: u64, agreed: u64) {
+        let concerned = |(set, watched): (&Object, &Vec<Watched>)| {
+            *set == object || watched.iter().any(|one| one.touch.object == object && one.until.is_none())
+        };
+        if !self.watched.iter().any(concerned) {
+            return;
+        }
+        let named = |history: &Vec<Meaning>| history.last().is_some_and(|last| last.touch.object == object);
+        if self.by_number.values().any(named) {
+            return;
+        }
+        self.watched.retain(|set, watched| {
+            watched.retain(|one| one.until.is_none_or(|until| until >= agreed));
+            for one in watched.iter_mut().filter(|one| one.until.is_none()) {
+                if *set == object || one.touch.object == object {
+                    one.until = Some(at);
+                }
+            }
+            !watched.is_empty()
+        });
     }
 
     /// A call begins by which numbers lose their meaning.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 
 use super::failover::{Fallen, Legacy};
-use super::follow::{Says, Ways};
+use super::follow::{Open, Says, Ways};
 use super::lead::Heard;
 use super::recorder::{self, Recorder};
 use super::report::{Followed, FollowerEnd, FollowerReport, Report};
@@ -18,7 +18,7 @@ use crate::ptrace::launch::{self, Program, Source};
 use crate::ptrace::{Error, Pid, Result, sys};
 use crate::record::interleaving::Interleaving;
 use crate::record::leading::processes::Streams as _;
-use crate::record::{Ending, StreamId};
+use crate::record::{Ending, StreamId, leading};
 use crate::rules::recording::{Header, Start};
 
 /// Signals that ask a program to end.
@@ -42,7 +42,9 @@ pub fn run(plan: Plan) -> Result<Report> {
     launch::hold_signals();
     let (tell, told) = unbounded();
     let (begin, beginning) = bounded(1);
-    let (leader, ready) = start_leader(&plan, mask, beginning, tell.clone())?;
+    // A program that could not be started leaves no recording.
+    let unrecorded = || plan.record.as_deref().filter(|_| file.is_some()).map_or((), recorder::discard);
+    let (leader, ready) = start_leader(&plan, mask, beginning, tell.clone()).inspect_err(|_| unrecorded())?;
     let recording = file.map(|file| Recorder::begin(file, &header(&plan.leader, plan.interleaving, &ready)));
     let (recorder, entrance) = match recording.transpose() {
         Ok(recording) => recording.unzip(),
@@ -58,6 +60,7 @@ pub fn run(plan: Plan) -> Result<Report> {
         pid: ready.pid,
         recorder,
         ending: None,
+        over: false,
         to_end: None,
         stopped: false,
         followers: Vec::new(),
@@ -93,11 +96,14 @@ pub fn run(plan: Plan) -> Result<Report> {
             rules: version.rules.clone(),
             // The run hears everything to its end.
             on_full: run.plan.on_full,
+            open: Open::Live,
             tell: Box::new(move |says| drop(tell.send(Told::Follower(number, says)))),
         };
         // A follower that could not be started does not wait for it.
         let _ = way.send(ways);
     }
+    // Where one that could not be started stops the run, the leader does nothing.
+    run.react();
     if begin.send(Beginning { streams, stream }).is_err() {
         return Err(Error::Unsupported("the leader's tracer thread has ended".into()));
     }
@@ -121,6 +127,12 @@ fn header(program: &Program, interleaving: Interleaving, ready: &Ready) -> Heade
         interleaving,
         start: Some(Start { random: ready.secrets, arguments, environment }),
     }
+}
+
+/// Says whether a signal of the terminal has reached nobody else: when it hangs up only the leader of the session is
+/// told (`tty_signal_session_leader` of drivers/tty/tty_jobctrl.c).
+fn is_for_us_alone(signo: i32) -> bool {
+    signo == libc::SIGHUP && rustix::process::getsid(None).is_ok_and(|session| session == rustix::process::getpid())
 }
 
 /// A leader that has crashed, while somebody is looked for who goes on.
@@ -151,6 +163,8 @@ struct Run {
     crash: Option<Crash>,
     pid: Pid,
     ending: Option<Ending>,
+    /// All processes of the leader are over.
+    over: bool,
     /// A signal that came after the leader's end, and when.
     to_end: Option<(i32, Instant)>,
     stopped: bool,
@@ -160,16 +174,15 @@ struct Run {
 impl Run {
     /// Hears of everything until all versions have ended.
     fn hear(mut self, told: &Receiver<Told>) -> Result<Report> {
-        let mut over = false;
-        self.react();
-        while !over || self.followers.iter().any(|one| one.end.is_none()) {
+        while !self.over || self.followers.iter().any(|one| one.end.is_none()) {
             self.look_at_the_time();
             match told.recv_timeout(CLOCK) {
-                Ok(Told::Leader(Heard::Over)) => over = true,
+                Ok(Told::Leader(Heard::Over)) => self.over = true,
+                Ok(Told::Leader(Heard::Stopped)) => self.stopped = true,
                 // A daemon that another has taken over from ends after the program that was started.
                 Ok(Told::Leader(Heard::Ended(ending))) => drop(self.ending.get_or_insert(ending)),
                 Ok(Told::Leader(Heard::Refused { call, reason })) => {
-                    self.drop_all(&format!("the leader called {call}, which cannot be followed: {reason}"));
+                    self.drop_all(&leading::refusal(&call, &reason));
                 }
                 Ok(Told::Leader(Heard::Broken(error))) => self.drop_all(&error),
                 Ok(Told::Leader(Heard::Crashed(fallen))) => {
@@ -178,7 +191,7 @@ impl Run {
                     self.crash = Some(Crash { fallen, left, asked: None, faulted: Vec::new() });
                     self.ask_next();
                 }
-                Ok(Told::Leader(Heard::Surrendered(legacy))) => over |= !self.hand_over(legacy),
+                Ok(Told::Leader(Heard::Surrendered(legacy))) => self.over |= !self.hand_over(legacy),
                 Ok(Told::Follower(number, Says::Prepared(pid))) => {
                     if self.crash.as_ref().is_some_and(|crash| crash.asked.is_some_and(|(one, _)| one == number)) {
                         self.pid = pid;
@@ -195,7 +208,7 @@ impl Run {
                     if self.leading == Some(number) && !matches!(end, FollowerEnd::TookOver { .. }) {
                         // It was to lead, and the old leader is dead.
                         self.ending.get_or_insert(Ending::Killed(libc::SIGKILL));
-                        over = true;
+                        self.over = true;
                     }
                     let one = &mut self.followers[number];
                     let end = one.end.take().map_or(end, |(first, _)| first);
@@ -204,7 +217,8 @@ impl Run {
                     self.react();
                 }
                 // What the terminal sends goes to the program by itself; one that has taken over has a session of its own.
-                Ok(Told::Signal(_, Source::Terminal)) if self.leading.is_none() && self.ending.is_none() => {}
+                Ok(Told::Signal(signo, Source::Terminal))
+                    if self.leading.is_none() && self.ending.is_none() && !is_for_us_alone(signo) => {}
                 Ok(Told::Signal(signo, _)) => self.pass_on(signo),
                 Err(RecvTimeoutError::Timeout) => {
                     let followers = self.followers.iter().filter_map(|one| one.handle.as_ref());
@@ -317,8 +331,7 @@ impl Run {
         if self.crash.is_some() || !(dropped || self.leading.is_some()) {
             return;
         }
-        if dropped && self.ending.is_none() && self.plan.on_divergence == OnDivergence::Stop {
-            self.stopped = true;
+        if dropped && !self.over && self.plan.on_divergence == OnDivergence::Stop {
             self.leader().order(Order::Kill);
         } else if self.recorder.is_none() && self.followers.iter().all(|one| one.end.is_some()) {
             self.leader().order(Order::Release);

@@ -11,7 +11,7 @@ use super::failover::{self, Fallen, Legacy, Prepared};
 use super::report::{Followed, FollowerEnd};
 use super::streams::{Branch, Streams};
 use super::tree::{self, Members, Nursery, Order, Part, Tracees, Tree, leave_ring};
-use crate::compare::Divergence;
+use crate::compare::{Divergence, DivergenceKind};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::wait::{Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid};
@@ -21,11 +21,35 @@ use crate::replay::following::processes::Birth;
 use crate::replay::following::reconcile::Reconcile;
 use crate::replay::following::{Following, Settings, Silence, Standing, Tally};
 use crate::replay::objects::Objects;
-use crate::rules::{Counts, Descriptors};
+use crate::rules::{Counts, Descriptor, Descriptors};
 use crate::update::OnFull;
 use crate::update::process::{Half, Process};
 use crate::update::session::Notice;
 use crate::update::slots::Slots;
+
+/// What is known of what a process of the leader has open when its stream begins.
+pub(super) enum Open {
+    /// It lives: `/proc` tells.
+    Live,
+    /// A recording tells it of the first process. That is taken for its children too, as far as the kinds go.
+    Recorded(Vec<(i32, Descriptor)>),
+}
+
+impl Open {
+    fn descriptors(&self, twin: Pid) -> Descriptors {
+        match self {
+            Open::Live => Descriptors::new(crate::update::descriptors::open_in(twin)),
+            Open::Recorded(known) => Descriptors::new(known.iter().cloned()),
+        }
+    }
+
+    fn objects(&self, twin: Pid) -> Objects {
+        match self {
+            Open::Live => Objects::of_process(twin),
+            Open::Recorded(_) => Objects::default(),
+        }
+    }
+}
 
 /// What a follower needs beside its processes.
 pub(super) struct Ways {
@@ -34,6 +58,7 @@ pub(super) struct Ways {
     pub(super) hang_timeout: Duration,
     pub(super) rules: Option<Arc<Counts>>,
     pub(super) on_full: OnFull,
+    pub(super) open: Open,
     pub(super) tell: Box<dyn Fn(Says) + Send>,
 }
 
@@ -123,10 +148,10 @@ impl Follower {
         let (sender, notices) = unbounded();
         let stream = branch.id;
         let tally = Arc::new(Tally::default());
-        let descriptors = || Descriptors::new(crate::update::descriptors::open_in(twin));
+        let descriptors = || self.ways.open.descriptors(twin);
         let settings = Settings {
             leaders: BTreeMap::from([(Slot(0), twin.main())]),
-            objects: Objects::of_process(twin),
+            objects: self.ways.open.objects(twin),
             hang_timeout: self.ways.hang_timeout,
             silence: Silence::Accepted,
             tally: Arc::clone(&tally),
@@ -275,11 +300,20 @@ impl Follower {
         let Some((pid, mut member)) = self.members.pop_first() else { return Ok(()) };
         let Legacy { mut stream, pending } = legacy;
         let (process, role) = (&mut member.process, &mut member.role);
-        let (threads, succession) = failover::succeed(&self.inbox, process, role, (&fallen, &prepared), &pending)?;
+        let succeeded = failover::succeed(&self.inbox, process, role, (&fallen, &prepared), &pending);
+        let (threads, succession) = match succeeded {
+            Ok(succeeded) => succeeded,
+            Err(error) => {
+                self.fail(format!("it could not take over: {error}"));
+                // It may have been set already to live on without us.
+                tree::end(pid)?;
+                return self.kill();
+            }
+        };
         tracing::info!(%pid, signo = fallen.signo, "goes on in place of the leader");
         self.followed.add(&member.tally);
         self.ended = Some(FollowerEnd::TookOver { signo: fallen.signo });
-        self.ways.streams.abandon(self.ways.number);
+        self.leave();
         let (sender, notices) = unbounded();
         let settings = super::lead::settings(self.ways.on_full, Arc::clone(&self.ways.streams));
         stream.emit(Slot(0), Event::Succession(succession));
@@ -296,7 +330,11 @@ impl Follower {
     }
 
     fn part(&mut self, process: Pid, divergence: Box<Divergence>) {
-        self.ended.get_or_insert(FollowerEnd::Parted { process: process.0, divergence });
+        match &divergence.kind {
+            // The records end early: that shows nothing about the version.
+            DivergenceKind::Gap { reason } if divergence.actual.is_none() => self.fail(reason.clone()),
+            _ => drop(self.ended.get_or_insert(FollowerEnd::Parted { process: process.0, divergence })),
+        }
     }
 
     fn fail(&mut self, reason: String) {
@@ -314,8 +352,14 @@ impl Follower {
         }
     }
 
+    /// Takes no more streams.
+    fn leave(&self) {
+        let end = self.ended.as_ref().unwrap_or(&FollowerEnd::Followed);
+        self.ways.streams.abandon(self.ways.number, end);
+    }
+
     fn kill(&mut self) -> Result<()> {
-        self.ways.streams.abandon(self.ways.number);
+        self.leave();
         self.nursery.take_stopped().into_iter().try_for_each(|tid| tree::end(Pid(tid.0)))?;
         self.members.end()
     }
@@ -391,8 +435,8 @@ impl Tree for Follower {
             for member in self.members.values() {
                 self.followed.add(&member.tally);
             }
+            self.leave();
             let end = self.ended.take().unwrap_or(FollowerEnd::Followed);
-            self.ways.streams.abandon(self.ways.number);
             (self.ways.tell)(Says::Ended(end, self.followed));
         }
         over

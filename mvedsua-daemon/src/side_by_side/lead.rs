@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::failover::{self, Fallen, Legacy};
-use super::tree::{Members, Nursery, Order, Part, Tracees, Tree, ending, leave_ring};
+use super::tree::{self, Members, Nursery, Order, Part, Tracees, Tree, ending, leave_ring};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::ring::Area;
 use crate::ptrace::tsc;
@@ -25,6 +25,9 @@ use crate::update::slots::Slots;
 /// How long stopping the threads of a leader that has crashed may take.
 const HOLD_LIMIT: Duration = Duration::from_secs(10);
 
+/// Of how many processes that have ended it is kept where their rings were, for children that come to light later.
+const AREAS: usize = 64;
+
 /// What is heard of the leader.
 #[derive(Debug)]
 pub(super) enum Heard {
@@ -34,6 +37,8 @@ pub(super) enum Heard {
     Refused { call: String, reason: String },
     /// A request to the kernel failed.
     Broken(String),
+    /// It was told to end, and some of it still lived.
+    Stopped,
     /// All of its processes have ended.
     Over,
     /// It is held before a signal that would end it.
@@ -66,6 +71,8 @@ pub(super) struct Leader {
     settings: Settings,
     tell: Box<dyn Fn(Heard) + Send>,
     released: bool,
+    /// It was told to end: whatever comes to light yet is ended too.
+    killed: bool,
     /// Where the rings of the processes are that are not recorded any more.
     areas: Vec<Area>,
     /// Set when it crashed: the signal, and since when its threads are being held.
@@ -101,6 +108,7 @@ impl Leader {
             settings,
             tell,
             released: false,
+            killed: false,
             areas: Vec::new(),
             crashed: None,
             told: false,
@@ -177,10 +185,18 @@ impl Leader {
                 }
                 return Ok(());
             }
+            if self.killed {
+                return tree::end(Pid(tid.0));
+            }
             self.gone.remove(&tid);
             return self.nursery.stopped(tid).map_or(Ok(()), |birth| self.adopt(birth));
         };
         let Some(member) = self.members.get_mut(&pid) else { return Ok(()) };
+        if stop.is_end() && tid == pid.main() {
+            // It may leave a child that it could not tell of any more.
+            self.areas.extend(member.process.rings.as_ref().map(Rings::area));
+            self.areas.drain(..self.areas.len().saturating_sub(AREAS));
+        }
         let result = member.role.on_stop(&self.inbox, &mut member.process, tid, stop);
         let births = member.role.take_births();
         self.listen(pid);
@@ -271,6 +287,26 @@ impl Leader {
         }
     }
 
+    /// Ends every process; says so if there was any left.
+    fn kill(&mut self) -> Result<()> {
+        self.killed = true;
+        let living = self.members.iter().filter(|(_, member)| member.process.threads.first().is_some());
+        let mut living: Vec<Pid> = living.map(|(pid, _)| *pid).collect();
+        living.extend(self.nursery.take_stopped().into_iter().map(|tid| Pid(tid.0)));
+        if !living.is_empty() {
+            (self.tell)(Heard::Stopped);
+        }
+        living.into_iter().try_for_each(tree::end)
+    }
+
+    /// A child whose maker was killed before it could tell of it has no stream: it runs on by itself.
+    fn look_for_strays(&mut self) {
+        if self.members.is_empty() && self.nursery.has_stopped() && !self.released {
+            let result = self.release();
+            self.check(result);
+        }
+    }
+
     fn release(&mut self) -> Result<()> {
         self.released = true;
         for member in self.members.values_mut() {
@@ -338,11 +374,12 @@ impl Tree for Leader {
                 self.listen(pid);
             }
         }
+        self.look_for_strays();
     }
 
     fn on_order(&mut self, order: Order) {
         let result = match order {
-            Order::Kill => self.members.end(),
+            Order::Kill => self.kill(),
             Order::Release => self.release(),
             Order::LetDie => self.let_die(),
             Order::Surrender => self.surrender(),

@@ -4,7 +4,7 @@
 //! each process gets its stream back, and the follower lives through them as it would beside a leader. When a log has no room
 //! the reading waits: nothing is lost, and nobody is kept from anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, bounded, unbounded};
 use serde_json::{Value, json};
 
 use super::conductor::{CLOCK, Told};
-use super::follow::{Says, Ways};
+use super::follow::{Open, Says, Ways};
 use super::report::{Followed, FollowerEnd, FollowerReport};
 use super::start::{Ready, start_follower};
 use super::streams::Streams;
@@ -76,6 +76,7 @@ pub fn replay(plan: Offline) -> Result<Replayed, NotReplayed> {
     let header = recording.header();
     let start = header.start.clone().ok_or(NotReplayed::FromTheMiddle(path))?;
     let interleaving = header.interleaving;
+    let open = Open::Recorded(header.descriptors.clone());
     let ready = Ready { pid: Pid(header.pid), secrets: start.random };
     let name = plan.version.name.clone();
     let rules = plan.version.rules.clone();
@@ -94,6 +95,7 @@ pub fn replay(plan: Offline) -> Result<Replayed, NotReplayed> {
         hang_timeout: plan.hang_timeout,
         rules,
         on_full: OnFull::Block,
+        open,
         // It is heard to the end.
         tell: Box::new(move |says| drop(tell.send(Told::Follower(0, says)))),
     };
@@ -110,6 +112,10 @@ struct Feeder {
     streams: Arc<Streams>,
     recording: Reader<BufReader<File>>,
     writers: HashMap<StreamId, Writer>,
+    /// Those that were opened, though they may have ended.
+    born: HashSet<StreamId>,
+    /// Records of processes whose births come later in the recording.
+    early: HashMap<StreamId, VecDeque<Record>>,
     /// Whose records come next.
     current: StreamId,
     room: Receiver<()>,
@@ -132,6 +138,8 @@ impl Feeder {
             streams,
             recording,
             writers: HashMap::new(),
+            born: HashSet::new(),
+            early: HashMap::new(),
             current: StreamId(0),
             room,
             wake,
@@ -143,7 +151,9 @@ impl Feeder {
     }
 
     fn open(&mut self, id: StreamId) {
-        if let Some(writer) = self.streams.feed(id, Arc::clone(&self.wake)) {
+        if self.born.insert(id)
+            && let Some(writer) = self.streams.feed(id, Arc::clone(&self.wake))
+        {
             self.writers.insert(id, writer);
         }
     }
@@ -190,16 +200,32 @@ impl Feeder {
         Ok(())
     }
 
+    /// Feeds a record, and what was kept of the processes that it gives birth to.
     fn put(&mut self, record: Record, handle: &Handle, told: &Receiver<Told>) -> Result<(), Over> {
+        if !self.born.contains(&self.current) {
+            self.early.entry(self.current).or_default().push_back(record);
+            return Ok(());
+        }
+        let mut due = VecDeque::from([(self.current, record)]);
+        while let Some((of, record)) = due.pop_front() {
+            if let Event::ProcessStarted { stream, .. } = record.event {
+                // Its reader must be there when the follower comes to the birth.
+                self.open(stream);
+                due.extend(self.early.remove(&stream).into_iter().flatten().map(|early| (stream, early)));
+            }
+            self.append(of, record, handle, told)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, of: StreamId, record: Record, handle: &Handle, told: &Receiver<Told>) -> Result<(), Over> {
         match &record.event {
-            // Its reader must be there when the follower comes to the birth.
-            Event::ProcessStarted { stream, .. } => self.open(*stream),
-            Event::ProcessEnded(ending) if self.current == StreamId(0) => self.ending = Some(*ending),
+            Event::ProcessEnded(ending) if of == StreamId(0) => self.ending = Some(*ending),
             Event::Gap(gap) => self.torn = Some(gap.reason.clone()),
             _ => {}
         }
         let ends = matches!(record.event, Event::ProcessEnded(_));
-        let Some(writer) = self.writers.get_mut(&self.current) else { return Ok(()) };
+        let Some(writer) = self.writers.get_mut(&of) else { return Ok(()) };
         let (mut slot, mut event) = (record.slot, record.event);
         loop {
             match writer.append(slot, event) {
@@ -207,7 +233,7 @@ impl Feeder {
                 Err(full) if matches!(full.reason, FullReason::ReaderGone) => break,
                 Err(full) if matches!(full.reason, FullReason::Oversized { .. }) => {
                     self.torn = Some(full.reason.to_string());
-                    self.writers.remove(&self.current);
+                    self.writers.remove(&of);
                     return Ok(());
                 }
                 Err(full) => {
@@ -223,7 +249,7 @@ impl Feeder {
             }
         }
         if ends {
-            self.writers.remove(&self.current);
+            self.writers.remove(&of);
         }
         Ok(())
     }

@@ -25,6 +25,13 @@ pub(super) fn create(path: &Path) -> Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)
 }
 
+/// Removes the file of a recording that never began.
+pub(super) fn discard(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::warn!(%error, path = %path.display(), "removing a recording that never began");
+    }
+}
+
 /// How the streams reach the recorder.
 #[derive(Clone, Debug)]
 pub(super) struct Entrance {
@@ -75,8 +82,8 @@ impl Recorder {
 struct Source {
     reader: Reader,
     next: u64,
-    /// The record of its process's end was written.
-    whole: bool,
+    /// The last record was written: of its process's end, or of why there are no more.
+    ended: bool,
 }
 
 struct Recording {
@@ -128,26 +135,31 @@ impl Recording {
     }
 
     fn admit(&mut self, id: StreamId, reader: Reader) {
-        self.sources.insert(id, Source { reader, next: 0, whole: false });
+        self.sources.insert(id, Source { reader, next: 0, ended: false });
     }
 
     /// Writes what is there; says whether there was anything.
     fn write_all(&mut self) -> bool {
         let mut moved = false;
         for (id, source) in &mut self.sources {
-            while let Some(record) = source.reader.next() {
+            while !source.ended
+                && let Some(record) = source.reader.next()
+            {
                 moved = true;
-                source.whole = matches!(record.event, Event::ProcessEnded(_));
+                source.ended = matches!(record.event, Event::ProcessEnded(_) | Event::Gap(_));
+                if let Event::Gap(gap) = &record.event {
+                    self.torn.get_or_insert_with(|| gap.reason.clone());
+                }
                 source.next = record.seq.0 + 1;
                 put(&mut self.writer, &mut self.current, *id, record);
             }
         }
-        let ended = |source: &Source| source.whole || source.reader.is_finished();
+        let ended = |source: &Source| source.ended || source.reader.is_finished();
         let over: Vec<StreamId> = self.sources.iter().filter(|(_, one)| ended(one)).map(|(id, _)| *id).collect();
         for id in over {
             moved = true;
             let Some(source) = self.sources.remove(&id) else { continue };
-            if !source.whole {
+            if !source.ended {
                 let reason = "the log had no room for more of this process".to_owned();
                 self.torn.get_or_insert_with(|| reason.clone());
                 let gap = Record { seq: Seq(source.next), slot: Slot(0), event: Event::Gap(Gap { reason }) };

@@ -12,7 +12,7 @@ use super::lead::{Heard, Leader, settings};
 use super::program::{first, secrets, share_secrets};
 use super::report::{Followed, FollowerEnd};
 use super::streams::Streams;
-use super::tree::{Handle, drive};
+use super::tree::{Handle, Order, drive};
 use crate::ptrace::launch::{self, Layout, Program, Side};
 use crate::ptrace::ring::Mode;
 use crate::ptrace::{Error, Pid, Result};
@@ -22,6 +22,38 @@ use crate::record::stream::Stream;
 pub(super) struct Ready {
     pub(super) pid: Pid,
     pub(super) secrets: [u8; 16],
+}
+
+/// Tells of it when the thread that it lives in panics: those who wait would wait for ever.
+struct OnPanic<F: Fn()>(F);
+
+impl<F: Fn()> Drop for OnPanic<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)();
+        }
+    }
+}
+
+/// What is told of a tracer thread that has panicked.
+const PANICKED: &str = "its tracer thread panicked";
+
+/// Drives a leader to its end; an end before that is told.
+fn lead(
+    tell: &Sender<Told>,
+    orders: &Receiver<Order>,
+    begin: impl FnOnce(Box<dyn Fn(Heard) + Send>) -> Result<Leader>,
+) {
+    let broken = |why: String| {
+        drop(tell.send(Told::Leader(Heard::Broken(why))));
+        drop(tell.send(Told::Leader(Heard::Over)));
+    };
+    let _alarm = OnPanic(|| broken(PANICKED.to_owned()));
+    let hear = tell.clone();
+    let heard = Box::new(move |heard| drop(hear.send(Told::Leader(heard))));
+    if let Err(error) = begin(heard).and_then(|mut leader| drive(&mut leader, orders)) {
+        broken(error.to_string());
+    }
 }
 
 /// What a leader begins with.
@@ -51,14 +83,7 @@ pub(super) fn start_leader(
             Err(error) => return drop(send.send(Err(error))),
         };
         let Ok(Beginning { streams, stream }) = beginning.recv() else { return };
-        let hear = tell.clone();
-        let heard = Box::new(move |heard| drop(hear.send(Told::Leader(heard))));
-        let driven = Leader::start(inbox, process, stream, settings(on_full, streams), heard)
-            .and_then(|mut leader| drive(&mut leader, &orders));
-        if let Err(error) = driven {
-            drop(tell.send(Told::Leader(Heard::Broken(error.to_string()))));
-            drop(tell.send(Told::Leader(Heard::Over)));
-        }
+        lead(&tell, &orders, |heard| Leader::start(inbox, process, stream, settings(on_full, streams), heard));
     })?;
     let ready = receive.recv().map_err(|_| Error::Unsupported("the leader's tracer thread has ended".into()))??;
     Ok((handle, ready))
@@ -87,26 +112,24 @@ pub(super) fn start_follower(
             Err(error) => return drop(send.send(Err(error))),
         };
         let Ok(ways) = ways.recv() else { return };
+        let streams = Arc::clone(&ways.streams);
+        let failed = |why: String| {
+            let end = FollowerEnd::Failed(why);
+            streams.abandon(number, &end);
+            drop(tell.send(Told::Follower(number, Says::Ended(end, Followed::default()))));
+        };
+        let alarm = OnPanic(|| failed(PANICKED.to_owned()));
         let driven = Follower::start(inbox, process, twin, ways).and_then(|mut follower| {
             drive(&mut follower, &orders)?;
             Ok(follower.into_successor())
         });
-        let led = match driven {
-            Ok(None) => return,
+        drop(alarm);
+        match driven {
+            Ok(None) => {}
             Ok(Some(Successor { inbox, process, role, notices, settings })) => {
-                let hear = tell.clone();
-                let heard = Box::new(move |heard| drop(hear.send(Told::Leader(heard))));
-                Leader::resume(inbox, process, role, notices, settings, heard)
-                    .and_then(|mut leader| drive(&mut leader, &orders))
+                lead(&tell, &orders, |heard| Leader::resume(inbox, process, role, notices, settings, heard));
             }
-            Err(error) => {
-                let end = FollowerEnd::Failed(error.to_string());
-                return drop(tell.send(Told::Follower(number, Says::Ended(end, Followed::default()))));
-            }
-        };
-        if let Err(error) = led {
-            drop(tell.send(Told::Leader(Heard::Broken(error.to_string()))));
-            drop(tell.send(Told::Leader(Heard::Over)));
+            Err(error) => failed(error.to_string()),
         }
     })?;
     receive.recv().map_err(|_| Error::Unsupported("a follower's tracer thread has ended".into()))??;

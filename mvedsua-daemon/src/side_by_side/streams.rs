@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::OnDivergence;
 use super::recorder::Entrance;
+use super::report::FollowerEnd;
 use crate::log::{self, Reader, Writer};
 use crate::ptrace::wait::Bell;
 use crate::record::StreamId;
@@ -108,10 +109,10 @@ impl Streams {
     }
 
     /// A follower takes no more streams.
-    pub(super) fn abandon(&self, follower: usize) {
+    pub(super) fn abandon(&self, follower: usize, end: &FollowerEnd) {
         if let Some(taker) = self.takers.get(follower) {
             // Where one that is dropped stops the run, nothing gets out meanwhile.
-            taker.gone.store(self.on_divergence == OnDivergence::Drop, Ordering::Release);
+            taker.gone.store(end.is_good() || self.on_divergence == OnDivergence::Drop, Ordering::Release);
             *taker.lock() = None;
             // Nobody waits for its agreement any more.
             self.leader.ring();

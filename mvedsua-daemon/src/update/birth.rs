@@ -136,9 +136,12 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
     let mut remote = process.remote(inbox, forking.tid, sys::get_regs(forking.tid)?)?;
     let uncopied = uncopied::copy(&mut remote, uncopied)?;
     let forked = remote.fork();
-    uncopied::advise_again(&mut remote, &uncopied)?;
+    let advised = uncopied::advise_again(&mut remote, &uncopied);
     let child = Pid(forked?);
-    remote.finish()?;
+    if let Err(error) = advised.and_then(|()| remote.finish()) {
+        let _ = sys::kill(child, libc::SIGKILL);
+        return Err(error);
+    }
     let footprint = process.footprint.clone();
     let rings = process.rings.as_ref().map(Rings::area);
     let leader = process.pid;
@@ -334,6 +337,9 @@ fn furnish(inbox: &Inbox, process: &Process, tid: Tid, leader: Pid, thread: &Thr
     remote.finish()
 }
 
+/// How much of a shared mapping is copied at once.
+const CHUNK: u64 = 1 << 20;
+
 /// Replaces shared mappings by private copies, so that nothing the follower writes reaches anybody.
 fn copy_shared(remote: &mut Remote<'_>, process: &Process) -> Result<()> {
     let arena = process.footprint.arena.base;
@@ -344,11 +350,50 @@ fn copy_shared(remote: &mut Remote<'_>, process: &Process) -> Result<()> {
         let protection = bit(mapping.readable, libc::PROT_READ)
             | bit(mapping.writable, libc::PROT_WRITE)
             | bit(mapping.executable, libc::PROT_EXEC);
-        let bytes = if mapping.readable { process.memory.read_vec(mapping.start, len as usize)? } else { Vec::new() };
-        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED) as u64;
-        let args = [mapping.start, len, protection as u64, flags, u64::MAX, 0];
-        remote.call("mmap", libc::SYS_mmap, args)?;
-        process.memory.force(mapping.start, &bytes)?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        if !mapping.readable {
+            let flags = (flags | libc::MAP_FIXED) as u64;
+            remote.call("mmap", libc::SYS_mmap, [mapping.start, len, protection as u64, flags, u64::MAX, 0])?;
+            continue;
+        }
+        // The copy takes the place of the mapping when it is complete. What is not written to takes no memory.
+        let flags = (flags | libc::MAP_NORESERVE) as u64;
+        let writable = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+        let copy = remote.call("mmap", libc::SYS_mmap, [0, len, writable, flags, u64::MAX, 0])?;
+        copy_contents(process, &mapping, copy)?;
+        remote.call("mprotect", libc::SYS_mprotect, [copy, len, protection as u64, 0, 0, 0])?;
+        let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
+        remote.call("mremap", libc::SYS_mremap, [copy, len, len, flags, mapping.start, 0])?;
     }
     Ok(())
+}
+
+/// Copies what is in a mapping; behind the end of its file there is nothing that anybody could read.
+fn copy_contents(process: &Process, mapping: &Mapping, copy: u64) -> Result<()> {
+    let len = mapping.end - mapping.start;
+    let mut chunk = vec![0; CHUNK.min(len) as usize];
+    let mut at = 0;
+    while at < len {
+        let wanted = CHUNK.min(len - at) as usize;
+        let got = process.memory.read_some(mapping.start + at, &mut chunk[..wanted]);
+        if chunk[..got].iter().any(|byte| *byte != 0) {
+            process.memory.write(copy + at, &chunk[..got])?;
+        }
+        at += got as u64;
+        if got < wanted {
+            if is_behind_file(process.pid, mapping, at)? {
+                break;
+            }
+            // It can be read by now, or this says why not.
+            process.memory.read(mapping.start + at, &mut chunk[..1])?;
+        }
+    }
+    Ok(())
+}
+
+/// Says whether a place in a mapping lies behind the end of the file that is mapped there, `mmap(2)`.
+fn is_behind_file(pid: Pid, mapping: &Mapping, at: u64) -> Result<bool> {
+    let path = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
+    let file = std::fs::metadata(&path).map_err(|source| Error::Proc { path, source })?;
+    Ok(file.is_file() && mapping.offset + at >= file.len())
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +70,7 @@ pub enum InspectError {
 /// Where it is gone or may not be looked at.
 pub fn inspect(pid: i32) -> Result<Preflight, InspectError> {
     let proc = Proc { pid };
-    let status = Status::parse(&proc.read("status")?);
+    let status = lasting_status(&proc)?;
     let mut findings = of_status(pid, &status);
     if findings.iter().any(|finding| finding.name == "zombie" || finding.name == "kernel-thread") {
         // There is nothing else to look at.
@@ -179,6 +180,21 @@ impl Status {
     }
 }
 
+/// How long a process may be stopped that somebody is about to continue.
+const STOPPED_FOR: Duration = Duration::from_secs(1);
+
+/// Reads the status of a process, of one that is stopped when it has been so for a while.
+fn lasting_status(proc: &Proc) -> Result<Status, InspectError> {
+    let since = Instant::now();
+    loop {
+        let status = Status::parse(&proc.read("status")?);
+        if status.state != 'T' || since.elapsed() > STOPPED_FOR {
+            return Ok(status);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 fn of_status(pid: i32, status: &Status) -> Vec<Finding> {
     let mut findings = vec![];
     match status.state {
@@ -186,8 +202,8 @@ fn of_status(pid: i32, status: &Status) -> Vec<Finding> {
             findings.push(refuse("zombie", format!("process {pid} has ended"), "its parent has not collected it yet"));
         }
         'T' => {
-            let remedy = "continue it with SIGCONT, or its update waits until somebody does";
-            findings.push(warn("stopped", format!("process {pid} is stopped by a signal"), remedy));
+            let remedy = "send it SIGCONT first; an update would let it run";
+            findings.push(refuse("stopped", format!("process {pid} is stopped by a signal"), remedy));
         }
         _ => {}
     }

@@ -219,9 +219,7 @@ impl Process {
             let arena = self.footprint.arena;
             match zombie {
                 Zombie::None => {}
-                Zombie::Child(child) => {
-                    remote.raw(libc::SYS_wait4, [child.0 as u64, 0, libc::__WALL as u64, 0, 0, 0])?;
-                }
+                Zombie::Child(child) => reap(&mut remote, child)?,
                 // Only our forks signal their end to nobody, which is what __WCLONE selects.
                 Zombie::Any => {
                     let flags = (libc::__WCLONE | libc::WNOHANG) as u64;
@@ -266,6 +264,23 @@ impl Process {
     }
 }
 
+/// How often a process looks for the end of its child, and how long it stands still in between.
+const REAP_TRIES: u32 = 100;
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
+
+/// Collects a child that was killed. One that does not end must not keep its parent from going on.
+fn reap(remote: &mut Remote<'_>, child: Pid) -> Result<()> {
+    let flags = (libc::__WALL | libc::WNOHANG) as u64;
+    for _ in 0..REAP_TRIES {
+        if remote.raw(libc::SYS_wait4, [child.0 as u64, 0, flags, 0, 0, 0])? != 0 {
+            return Ok(());
+        }
+        std::thread::sleep(BETWEEN_TRIES);
+    }
+    tracing::warn!(%child, "it was killed and has not ended; its parent goes on without having waited for it");
+    Ok(())
+}
+
 /// Returns a place for a context block on a thread's own stack, below its red zone.
 pub(crate) fn stack_block(regs: &Regs) -> u64 {
     (regs.rsp - 128 - 512) & !63
@@ -296,13 +311,14 @@ pub(crate) enum Rewinding {
 /// Rewinds an interrupted thread, see [`regs::rewind`]. It stands at the exit of the call, or at a stop after it.
 pub(crate) fn rewind(pid: Pid, tid: Tid) -> Result<Rewinding> {
     let mut regs = sys::get_regs(tid)?;
-    if (regs.orig_rax as i64) < 0 || !regs::is_interrupted(regs.rax as i64) {
+    let ret = regs.rax as i64;
+    if (regs.orig_rax as i64) < 0 || !regs::is_interrupted(ret) || regs::is_over(regs.orig_rax as u32, ret) {
         return Ok(Rewinding::NotInCall);
     }
     if has_caught_signal(pid, tid)? {
         // Another thread may be given it instead. Then nothing has interrupted this one but us, and the kernel makes its call
         // again; with a handler this becomes EINTR.
-        if regs.rax as i64 == regs::EINTR {
+        if ret == regs::EINTR {
             regs.rax = regs::ERESTARTNOHAND as u64;
             sys::set_regs(tid, &regs)?;
         }
@@ -365,29 +381,73 @@ fn tracer(pid: Pid, tid: Tid) -> Option<i32> {
 }
 
 /// Stops every thread of a process at a place from which it can go on, those included that are born meanwhile, and returns
-/// how each stands. `known` are threads that are attached to.
-pub(crate) fn park_all(
-    inbox: &Inbox,
-    pid: Pid,
-    known: impl IntoIterator<Item = Tid>,
-    limit: Duration,
-) -> Result<BTreeMap<Tid, Parked>> {
+/// how each stands. Threads that stand at a stop which nobody has dealt with are among them.
+pub(crate) fn park_all(inbox: &Inbox, process: &Process, limit: Duration) -> Result<BTreeMap<Tid, Parked>> {
     let mut parked = BTreeMap::new();
     let mut looked_at: BTreeSet<Tid> = BTreeSet::new();
-    let mut next: Vec<Tid> = known.into_iter().collect();
+    let mut next: Vec<Tid> = process.threads.tids().collect();
     while !next.is_empty() {
         looked_at.extend(&next);
-        parked.append(&mut park(inbox, pid, &next, limit).inspect_err(|_| drop(unpark(&parked)))?);
-        next = procfs::tasks(pid)?.into_iter().filter(|tid| !looked_at.contains(tid)).collect();
+        let more = wake(inbox, process, &next)
+            .and_then(|stops| park_each(inbox, process.pid, &next, stops, Some(process), limit));
+        parked.append(&mut more.inspect_err(|_| drop(unpark(&parked)))?);
+        next = procfs::tasks(process.pid)?.into_iter().filter(|tid| !looked_at.contains(tid)).collect();
     }
     Ok(parked)
 }
 
+/// Lets threads go on whose stop was taken from the inbox and not dealt with to its end: they would not tell of it again.
+/// Returns the stops that were not taken.
+fn wake(inbox: &Inbox, process: &Process, tids: &[Tid]) -> Result<BTreeMap<Tid, Stop>> {
+    let mut stops = BTreeMap::new();
+    for tid in tids {
+        // Only a thread that stands at a stop has this.
+        let Ok(info) = sys::get_siginfo(*tid) else { continue };
+        if let Some((_, stop)) = inbox.poll(tid.0) {
+            stops.insert(*tid, stop);
+            continue;
+        }
+        let signo = delivered(&info);
+        let woken = match signo {
+            0 => Ok(()),
+            _ => process.make_room_for_signal(*tid),
+        };
+        match woken.and_then(|()| sys::resume(*tid, Resume::Syscall, signo)) {
+            Err(error) if !error.is_gone() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(stops)
+}
+
+/// Returns the signal that a stopped thread is about to be given, 0 for none. At any other stop the code is what `wait(2)`
+/// tells of it, which is more than the code of any signal.
+fn delivered(info: &sys::SigInfo) -> i32 {
+    const AT_CALL: i32 = libc::SIGTRAP | 0x80;
+    let word = |at: usize| i32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
+    let (signo, code) = (word(0), word(8));
+    let is_signal = code < 0x100 && !(signo == libc::SIGTRAP && code == AT_CALL);
+    if is_signal { signo } else { 0 }
+}
+
 /// Stops every thread of `tids` at a place from which it can go on, and returns how each stands; one that has ended is
-/// missing. The session's clock rings the inbox, so that the deadline is seen.
+/// missing. The session's clock rings the inbox, so that the deadline is seen. Nothing of the process is patched yet.
+pub(crate) fn park(inbox: &Inbox, pid: Pid, tids: &[Tid], limit: Duration) -> Result<BTreeMap<Tid, Parked>> {
+    park_each(inbox, pid, tids, BTreeMap::new(), None, limit)
+}
+
+/// Does the work of [`park`]. `stops` were taken from the inbox already; `patched` is where handlers of signals must not
+/// return to.
 ///
 /// Each is waited for by its own id, which the kernel finds at once; waiting for any of them makes it look through all.
-pub(crate) fn park(inbox: &Inbox, pid: Pid, tids: &[Tid], limit: Duration) -> Result<BTreeMap<Tid, Parked>> {
+fn park_each(
+    inbox: &Inbox,
+    pid: Pid,
+    tids: &[Tid],
+    mut stops: BTreeMap<Tid, Stop>,
+    patched: Option<&Process>,
+    limit: Duration,
+) -> Result<BTreeMap<Tid, Parked>> {
     let mut parked = BTreeMap::new();
     for tid in tids {
         match sys::interrupt(*tid) {
@@ -405,13 +465,17 @@ pub(crate) fn park(inbox: &Inbox, pid: Pid, tids: &[Tid], limit: Duration) -> Re
             false => Ok(()),
         };
         loop {
-            match inbox.wait_for(tid.0)? {
+            let wake = match stops.remove(tid) {
+                Some(stop) => Wake::Stop(*tid, stop),
+                None => inbox.wait_for(tid.0)?,
+            };
+            match wake {
                 Wake::Stop(_, stop) if stop.is_end() => {
                     gone(stop.to_string())?;
                     break;
                 }
                 Wake::Stop(_, stop) => {
-                    if let Some(how) = settle(pid, *tid, stop)? {
+                    if let Some(how) = settle(pid, *tid, stop, patched)? {
                         parked.insert(*tid, how);
                         break;
                     }
@@ -440,7 +504,7 @@ pub(crate) fn park(inbox: &Inbox, pid: Pid, tids: &[Tid], limit: Duration) -> Re
 /// Decides whether a thread may stay where it stopped; lets it go on to a better place otherwise.
 ///
 /// Any stop takes back an interruption that is still on its way, so a thread that goes on is interrupted anew.
-fn settle(pid: Pid, tid: Tid, stop: Stop) -> Result<Option<Parked>> {
+fn settle(pid: Pid, tid: Tid, stop: Stop, patched: Option<&Process>) -> Result<Option<Parked>> {
     let mut signo = 0;
     match stop {
         Stop::Interrupted | Stop::Group(_) => match rewind(pid, tid)? {
@@ -449,7 +513,12 @@ fn settle(pid: Pid, tid: Tid, stop: Stop) -> Result<Option<Parked>> {
             // The delivery is a stop, and so is the call that is made again; stopped before, it would not come to either.
             Rewinding::SignalComes => return sys::resume(tid, Resume::Syscall, 0).map(|()| None),
         },
-        Stop::Signal(number) => signo = number,
+        Stop::Signal(number) => {
+            if let Some(process) = patched {
+                process.make_room_for_signal(tid)?;
+            }
+            signo = number;
+        }
         Stop::Syscall => match sys::syscall_info(tid)? {
             SyscallStop::Entry { nr, args } => return Ok(Some(Parked::Entry { nr, args })),
             SyscallStop::Exit { .. } => match rewind(pid, tid)? {
@@ -480,9 +549,11 @@ pub(crate) fn unpark(parked: &BTreeMap<Tid, Parked>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::fs;
+    use std::process::{Child, Command};
 
     use super::*;
+    use crate::update::birth;
 
     const LIMIT: Duration = Duration::from_secs(10);
 
@@ -500,6 +571,45 @@ mod tests {
         let tids = seize_all(pid, sys::OPTIONS_LEADER).expect("it can be traced");
         child.kill().expect("it can be killed");
         let error = park(&inbox, pid, &tids, LIMIT).expect_err("nobody stops any more");
+        assert!(matches!(error, Error::Ended { .. }), "{error}");
+        // Whoever traces a child has waited for it.
+        let _ = child.wait();
+    }
+
+    /// A process that has been started as far as its one long wait.
+    fn sleeper() -> Child {
+        let child = Command::new("sleep").arg("60").spawn().expect("sleep starts");
+        let waits = format!("{} ", libc::SYS_clock_nanosleep);
+        while !fs::read_to_string(format!("/proc/{}/syscall", child.id())).expect("it runs").starts_with(&waits) {
+            std::thread::yield_now();
+        }
+        child
+    }
+
+    #[test]
+    fn a_thread_whose_stop_was_taken_and_not_dealt_with_is_parked() {
+        let mut child = sleeper();
+        let pid = Pid(child.id() as i32);
+        let inbox = Inbox::new();
+        let process = birth::prepare(&inbox, pid, LIMIT).expect("it can be prepared");
+        park(&inbox, pid, &[pid.main()], LIMIT).expect("it stops");
+        let parked = park_all(&inbox, &process, LIMIT).expect("it stops again");
+        assert_eq!(parked.keys().copied().collect::<Vec<_>>(), [pid.main()]);
+        process.release(&inbox, parked, Zombie::None).expect("it is put back");
+        child.kill().expect("it can be killed");
+        let _ = child.wait();
+    }
+
+    #[test]
+    fn a_signal_whose_stop_was_taken_is_delivered() {
+        let mut child = sleeper();
+        let pid = Pid(child.id() as i32);
+        let inbox = Inbox::new();
+        let process = birth::prepare(&inbox, pid, LIMIT).expect("it can be prepared");
+        sys::kill(pid, libc::SIGTERM).expect("it runs");
+        let wake = inbox.wait_for(pid.0).expect("it stops");
+        assert_eq!(wake, Wake::Stop(pid.main(), Stop::Signal(libc::SIGTERM)));
+        let error = park_all(&inbox, &process, LIMIT).expect_err("it ends by the signal");
         assert!(matches!(error, Error::Ended { .. }), "{error}");
         // Whoever traces a child has waited for it.
         let _ = child.wait();

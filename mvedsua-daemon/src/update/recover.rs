@@ -54,15 +54,15 @@ pub(crate) fn undo_leftovers(inbox: &Inbox, pid: Pid, limit: Duration) -> Result
     }
     let stub = Stub::install(&memory, vdso.end, vdso.tail)?;
     let tids = process::seize_all(pid, sys::OPTIONS_LEADER)?;
-    let parked = park_all(inbox, pid, tids, limit)?;
     let mut threads = Slots::default();
-    for tid in parked.keys() {
-        threads.create(*tid);
+    for tid in tids {
+        threads.create(tid);
     }
     let footprint = Footprint { vdso, stub, arena: arena.unwrap_or(Arena { base: 0, blocks: 0 }) };
     let rings = area.map(|area| Rings::find(pid, area, Mode::Note)).transpose()?;
     let restarted = BTreeMap::new();
     let process = Process { pid, memory, footprint, threads, restarted, half: Half::First, rings };
+    let parked = park_all(inbox, &process, limit)?;
     process.release(inbox, parked, process::Zombie::Any)?;
     Ok(Recovered::Cleaned)
 }

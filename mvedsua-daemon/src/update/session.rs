@@ -93,6 +93,8 @@ pub(crate) enum Notice {
 const CLOCK: Duration = Duration::from_millis(2);
 /// How long stopping every thread for the fork may take; the service stands still meanwhile.
 const FORK_LIMIT: Duration = Duration::from_millis(500);
+/// The same for a leader that the session could not put back at its end.
+const PUT_BACK_LIMIT: Duration = Duration::from_secs(5);
 /// How long the service goes on between two attempts to promote.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(100);
 /// How long the follower of a crashed leader may take to live through what is recorded. Nobody else can serve meanwhile, and
@@ -224,17 +226,43 @@ fn engine(error: &Error) -> FailureKind {
 fn run(pid: Pid, options: Options, commands: &Receiver<Command>, events: &Sender<SessionEvent>) {
     // Whoever started the session may have gone; the session ends properly all the same.
     let tell = |event| drop(events.send(event));
-    match begin(pid, &options, events) {
-        Ok(mut running) => running.serve(commands),
+    let mut told = None;
+    let (leader, stage) = match begin(pid, &options, events) {
+        Ok(mut running) => match running.serve(commands) {
+            Ok(event) => return tell(event),
+            Err(error) => {
+                tracing::error!(%error, "ending the session");
+                (running.leader, running.stage)
+            }
+        },
         Err(error) => {
             tell(SessionEvent::Failed(engine(&error)));
-            tell(if procfs::lives(pid) {
-                SessionEvent::RolledBack { leader: pid.0 }
-            } else {
-                SessionEvent::TargetEnded { status: "the process is gone".into() }
-            });
+            told = Some(error.to_string());
+            (pid, Stage::Outdated)
         }
+    };
+    // Nobody traces it any more.
+    match put_back(leader) {
+        // A process that cannot even be looked at is as it was.
+        Err(error) if told != Some(error.to_string()) && procfs::lives(leader) => {
+            let what = format!("process {leader} could not be put back as it was: {error}");
+            tell(SessionEvent::Failed(FailureKind::Engine(what)));
+        }
+        _ => {}
     }
+    tell(match stage {
+        _ if !procfs::lives(leader) => SessionEvent::TargetEnded { status: "the process is gone".into() },
+        Stage::Outdated => SessionEvent::RolledBack { leader: leader.0 },
+        Stage::Updated => SessionEvent::Confirmed { leader: leader.0 },
+    });
+}
+
+/// Undoes in a process what a session left there that failed while it did so itself.
+fn put_back(leader: Pid) -> Result<()> {
+    let (notices, _ignored) = unbounded();
+    let tracer = Tracer::spawn("mvedsua-recover", notices)?;
+    let _clock = Clock::start(&[&tracer]);
+    tracer.ask(move |core| recover::undo_leftovers(&core.inbox, leader, PUT_BACK_LIMIT)).map(drop)
 }
 
 impl Running<'_> {
@@ -265,8 +293,8 @@ impl Running<'_> {
         }
     }
 
-    /// The event loop, t1 to the end.
-    fn serve(&mut self, commands: &Receiver<Command>) {
+    /// The event loop, t1 to the end; returns the last event.
+    fn serve(&mut self, commands: &Receiver<Command>) -> Result<SessionEvent> {
         let clock = Clock::start(&[&self.lead, &self.follow]);
         let end = self.watch(commands);
         self.tell(SessionEvent::Progress(self.counters()));
@@ -287,17 +315,8 @@ impl Running<'_> {
             end_recording(recording, self.options.record.as_deref());
         }
         match last {
-            Ok(event) => self.tell(event),
-            Err(error) if error.is_gone() => self.tell(SessionEvent::TargetEnded { status: error.to_string() }),
-            Err(error) => {
-                tracing::error!(%error, "ending the session");
-                self.tell(SessionEvent::Failed(FailureKind::Engine(error.to_string())));
-                self.tell(if procfs::lives(self.leader) {
-                    SessionEvent::RolledBack { leader: self.leader.0 }
-                } else {
-                    SessionEvent::TargetEnded { status: "the process is gone".into() }
-                });
-            }
+            Err(error) if error.is_gone() => Ok(SessionEvent::TargetEnded { status: error.to_string() }),
+            last => last,
         }
     }
 
@@ -508,6 +527,8 @@ impl Running<'_> {
         });
         if let Err(error) = ended {
             tracing::warn!(%error, "ending the follower");
+            // Its tracer may wait for it, and the leader is about to.
+            let _ = sys::kill(self.follower, libc::SIGKILL);
         }
     }
 
@@ -529,12 +550,15 @@ impl Running<'_> {
         let zombie = if self.leader == self.original { Zombie::Child(self.follower) } else { Zombie::None };
         self.lead.ask(move |core| {
             let Some(process) = core.process.as_mut() else { return Ok(()) };
-            if let Role::Leading(leading) = &mut core.role {
-                leading.stop(process, reason)?;
+            if let Role::Leading(leading) = &mut core.role
+                && let Err(error) = leading.stop(process, reason)
+            {
+                // Whoever was not let go is found when all are parked.
+                tracing::warn!(%error, "ending the recording");
             }
             core.role = Role::Idle;
             let Some(process) = core.process.take() else { return Ok(()) };
-            let parked = park_all(&core.inbox, process.pid, process.threads.tids(), limit)?;
+            let parked = park_all(&core.inbox, &process, limit)?;
             process.release(&core.inbox, parked, zombie)
         })
     }

@@ -43,6 +43,20 @@ pub(crate) struct Core {
     pub(crate) notices: Sender<Notice>,
 }
 
+/// Tells the session when the tracer thread panics: it holds an end of the channel itself, which so never closes.
+struct Fall {
+    name: &'static str,
+    notices: Sender<Notice>,
+}
+
+impl Drop for Fall {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.notices.send(Notice::Broken { tid: Tid(0), error: format!("thread {} panicked", self.name) });
+        }
+    }
+}
+
 type Request = Box<dyn FnOnce(&mut Core) + Send>;
 
 /// The handle by which the session reaches a tracer thread.
@@ -62,6 +76,7 @@ impl Tracer {
         let join = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
+                let _fall = Fall { name, notices: notices.clone() };
                 let inbox = Inbox::new();
                 if ready.send(inbox.bell()).is_ok() {
                     run(Core { inbox, process: None, role: Role::Idle, notices }, &inbox_requests);
@@ -132,6 +147,8 @@ fn run(mut core: Core, requests: &Receiver<Request>) {
             },
             Err(error) => {
                 tracing::error!(%error, "waiting for tracees failed");
+                let error = format!("waiting for tracees failed: {error}");
+                let _ = core.notices.send(Notice::Broken { tid: Tid(0), error });
                 return;
             }
         }

@@ -692,7 +692,19 @@ corner(thread_barrier)
 static void *main_ends(void *arg)
 {
 	pthread_join(*(pthread_t *)arg, NULL);
-	say("after main");
+	/* What a process without its first thread reads and writes is looked at like before. */
+	int ends[2];
+	char text[32] = "";
+	DO(pipe(ends));
+	CHECK(write(ends[1], "through a pipe", 14) == 14);
+	CHECK(read(ends[0], text, sizeof text) == 14);
+	struct timespec moment = { .tv_nsec = 20000000 };
+	/* The join is over before the first thread has left the kernel. */
+	nanosleep(&moment, NULL);
+	CHECK(write(ends[1], "and another", 11) == 11);
+	char other[32] = "";
+	CHECK(read(ends[0], other, sizeof other) == 11);
+	say("after main %s %s", text, other);
 	_exit(17);
 	return NULL;
 }

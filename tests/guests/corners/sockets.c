@@ -54,6 +54,33 @@ corner(socket_errors)
 	say("%s", told(socketpair(AF_INET, SOCK_STREAM, 0, e)));
 }
 
+/* Lengths that the kernel refuses before it reads anything. */
+corner(absurd_lengths)
+{
+	int e[2];
+	unix_pair(e, SOCK_DGRAM);
+	char byte = 'x', control[256] = { 0 };
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control };
+	size_t lengths[] = { (size_t)-1, (size_t)1 << 46, (size_t)1 << 31 };
+	for (int i = 0; i < 3; i++) {
+		msg.msg_controllen = lengths[i];
+		say("%s", told(sendmsg(e[0], &msg, 0)));
+	}
+	msg.msg_controllen = 0;
+	msg.msg_name = control;
+	for (int i = 0; i < 3; i++) {
+		msg.msg_namelen = (socklen_t[]){ (socklen_t)-1, 1 << 30, 200 }[i];
+		say("%s", told(sendmsg(e[0], &msg, 0)));
+	}
+	msg.msg_name = NULL;
+	msg.msg_iovlen = (size_t)-1;
+	say("%s", told(sendmsg(e[0], &msg, 0)));
+	say("%s", told(syscall(SYS_poll, (char *)-8L, 3, 0)));
+	close(e[0]);
+	close(e[1]);
+}
+
 corner(socket_flags)
 {
 	int fd = DO(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));

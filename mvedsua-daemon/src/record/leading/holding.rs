@@ -155,17 +155,8 @@ impl Leading {
                     thread.state = State::Restarting { call, written };
                     self.go(tid, 0)?;
                 }
-                State::Held { call: Some(call), at: HeldAt::Entry, .. }
-                    if self.awaiting.iter().any(|(_, awaiting)| *awaiting == tid) =>
-                {
-                    thread.state = State::InCall(call);
-                }
                 State::Held { call: Some(call), at: HeldAt::Entry, written } => {
-                    if call.order() == Some(Order::ByEntry) && !written && !self.failed {
-                        self.stream.enter(slot, call.entry.clone());
-                    }
-                    thread.state = State::InCall(call);
-                    self.go(tid, 0)?;
+                    self.make_call(tid, slot, call, written)?;
                 }
                 State::Held { call: Some(call), at: HeldAt::Rewound(_), written } => {
                     thread.state = State::Restarting { call, written };

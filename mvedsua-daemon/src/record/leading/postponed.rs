@@ -38,6 +38,23 @@ fn send(tid: Tid, signo: i32) {
     unsafe { libc::syscall(libc::SYS_tkill, tid.0, signo) };
 }
 
+/// Queues a signal with the particulars that it came with, where somebody else may do so: not for what the kernel, `kill(2)`
+/// or `tkill(2)` has sent (`rt_tgsigqueueinfo(2)`).
+fn queue(tid: Tid, signo: i32, info: &sys::SigInfo) {
+    const SI_TKILL: i32 = -6;
+    let code = i32::from_ne_bytes([info[8], info[9], info[10], info[11]]);
+    if code < 0
+        && code != SI_TKILL
+        && let Some(pid) = procfs::process_of(tid)
+    {
+        // SAFETY: `info` is a whole siginfo that outlives the call, which only reads it.
+        if unsafe { libc::syscall(libc::SYS_rt_tgsigqueueinfo, pid.0, tid.0, signo, info.as_ptr()) } == 0 {
+            return;
+        }
+    }
+    send(tid, signo);
+}
+
 impl Leading {
     /// Says whether a signal may wait for a thread that returns from a call.
     pub(super) fn looks_for_signals(&self, tid: Tid, call: &Call) -> Result<bool> {
@@ -49,14 +66,14 @@ impl Leading {
     /// particulars that it came with first.
     pub(super) fn postpone(&mut self, tid: Tid, signo: i32) -> Result<bool> {
         let alone = self.settings.interleaving == Interleaving::Free || self.threads.len() == 1;
-        if self.settings.pairing == Pairing::Threads && alone || self.failed {
-            return Ok(false);
-        }
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
         if let Some(at) = thread.postponed.iter().position(|one| one.sent && one.signo == signo) {
             if let Some(one) = thread.postponed.remove(at) {
                 sys::set_siginfo(tid, &one.info)?;
             }
+            return Ok(false);
+        }
+        if self.settings.pairing == Pairing::Threads && alone || self.failed {
             return Ok(false);
         }
         let info = sys::get_siginfo(tid)?;
@@ -125,12 +142,12 @@ impl Leading {
         self.threads.values().map(move |thread| (thread.slot, kept(thread)))
     }
 
-    /// Sends all that wait: no call will be looked at for them.
+    /// Sends all that wait: no call will be looked at for them, and nobody looks when they come.
     pub(super) fn send_all_postponed(&mut self) {
         for (tid, thread) in &mut self.threads {
             for one in thread.postponed.iter_mut().filter(|one| !one.sent) {
                 one.sent = true;
-                send(*tid, one.signo);
+                queue(*tid, one.signo, &one.info);
             }
         }
     }

@@ -192,14 +192,12 @@ impl Leading {
         }
     }
 
-    /// A thread ended, by itself or with its process.
-    pub(super) fn on_paired_end(&mut self, slot: Slot, thread: Option<Thread>, stop: Stop) {
-        let leaves = |call: &Call| i64::from(call.entry.nr) == libc::SYS_exit;
-        let alone = matches!(thread.map(|thread| thread.state), Some(State::InCall(call)) if leaves(&call));
+    /// A thread ended, by itself where it has `left`, or with its process.
+    pub(super) fn on_paired_end(&mut self, slot: Slot, left: bool, stop: Stop) {
         if !self.threads.is_empty() {
             // All others end by an exit of the whole, by a signal or because one executes another program; that is a record of
             // its own.
-            if alone && !self.failed {
+            if left && !self.failed {
                 self.stream.emit(slot, Event::ThreadEnded);
             }
             return;

@@ -126,7 +126,7 @@ impl Leading {
     }
 
     /// Keeps a stopped thread where it is while others have the turn; says whether it has to wait.
-    pub(super) fn has_to_wait(&mut self, tid: Tid, stop: Stop) -> Result<bool> {
+    pub(super) fn has_to_wait(&mut self, process: &Process, tid: Tid, stop: Stop) -> Result<bool> {
         if !self.serial.is_on() || self.failed || self.serial.is_in_user_code(tid) {
             return Ok(false);
         }
@@ -136,6 +136,10 @@ impl Leading {
             _ => false,
         };
         if goes_on {
+            if let Stop::Signal(_) = stop {
+                // It may be let go with the signal when nothing is recorded any more ([`Leading::end_turns`]).
+                process.make_room_for_signal(tid)?;
+            }
             self.serial.waiting.push_back(Waiting::Stopped(tid, stop));
         }
         Ok(goes_on)

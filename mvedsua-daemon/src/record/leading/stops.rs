@@ -11,7 +11,7 @@ impl Leading {
         if !self.threads.contains_key(&tid) {
             return self.on_stranger(process, tid, stop);
         }
-        if !self.has_to_wait(tid, stop)? {
+        if !self.has_to_wait(process, tid, stop)? {
             self.handle(inbox, process, tid, stop)?;
         }
         self.pass_turn(inbox, process, Some(tid))
@@ -73,7 +73,8 @@ impl Leading {
             Some((_, kind)) => {
                 let kind = *kind;
                 self.ghosts.retain(|(ghost, _)| *ghost != tid);
-                let_ghost_go(process, tid, kind)
+                let_child_go(process, tid, kind);
+                Ok(())
             }
             None => {
                 self.orphans.push(tid);
@@ -132,20 +133,26 @@ impl Leading {
             self.report_held(process);
             return Ok(());
         }
-        let output = call.order() == Some(Order::ByEntry) && !written && !self.failed;
-        if output {
+        self.make_call(tid, slot, call, written)
+    }
+
+    /// Lets a thread make the call that it stands before. In lockstep an output stays there until the followers have agreed to
+    /// all that was written; so does one that is in the stream already, of which nobody knows here whether they have.
+    pub(super) fn make_call(&mut self, tid: Tid, slot: Slot, call: Box<Call>, written: bool) -> Result<()> {
+        if call.order() == Some(Order::ByEntry) && !written && !self.failed {
             self.stream.enter(slot, call.entry.clone());
         }
-        let lockstep =
-            self.agreed().is_some() && matches!(call.treatment, Treatment::Row(row) if row.class == Class::Compare);
+        let output = matches!(call.treatment, Treatment::Row(row) if row.class == Class::Compare);
         thread_state(&mut self.threads, tid, State::InCall(call));
         if self.awaiting.iter().any(|(_, awaiting)| *awaiting == tid) {
             // Here again, after it was held.
             return Ok(());
         }
         if output
-            && lockstep
+            && !self.failed
+            && let Some(agreed) = self.agreed()
             && let Some(seq) = self.stream.flush()
+            && seq.0 >= agreed
         {
             self.awaiting.push((seq, tid));
             return Ok(());
@@ -169,18 +176,20 @@ impl Leading {
                     self.finish(process, tid, &call, ret);
                 }
             }
-            State::InCall(call) if regs::is_interrupted(ret) => match process::rewind(process.pid, tid)? {
-                Rewinding::Rewound(rewound) => {
-                    self.restart(tid, slot, call);
-                    if self.holding.is_some() {
-                        self.hold_rewound(process, tid, rewound);
-                        return Ok(());
+            State::InCall(call) if regs::is_interrupted(ret) && !regs::is_over(call.entry.nr, ret) => {
+                match process::rewind(process.pid, tid)? {
+                    Rewinding::Rewound(rewound) => {
+                        self.restart(tid, slot, call);
+                        if self.holding.is_some() {
+                            self.hold_rewound(process, tid, rewound);
+                            return Ok(());
+                        }
+                    }
+                    Rewinding::SignalComes | Rewinding::NotInCall => {
+                        thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
                     }
                 }
-                Rewinding::SignalComes | Rewinding::NotInCall => {
-                    thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
-                }
-            },
+            }
             // It may have signalled itself: then the handler runs before the program sees the result.
             State::InCall(call) if signals && process::has_caught_signal(process.pid, tid)? => {
                 thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
@@ -202,17 +211,19 @@ impl Leading {
         if self.failed {
             return;
         }
-        let mut outputs = Vec::new();
+        let mut capture = Capture::new(&process.memory, PieceDir::Out);
         let after = regions::After::Executed(&call.notes);
-        regions::outputs(row, &call.entry.args, ret, after, &process.memory, &mut |region| {
-            outputs.push(piece(&process.memory, PieceDir::Out, region));
-        });
+        regions::outputs(row, &call.entry.args, ret, after, &process.memory, &mut |region| capture.piece(region));
         if let Treatment::MmapFile(_) = call.treatment
             && ret > 0
         {
-            outputs.push(mapped(&process.memory, ret as u64, call.entry.args[1]));
+            capture.mapped(ret as u64, call.entry.args[1]);
         }
-        let ret = CallReturn { ret, outputs, at: now() };
+        if capture.cut {
+            let name = syscalls::name(call.entry.nr).unwrap_or("a call").to_owned();
+            return self.fail(Notice::Refused { call: name, reason: TOO_MUCH.to_owned() }, TOO_MUCH);
+        }
+        let ret = CallReturn { ret, outputs: capture.pieces, at: now() };
         match order {
             Order::ByEntry => self.stream.leave(slot, ret),
             Order::ByExit => self.stream.emit(slot, Event::Call(call.entry.clone(), ret)),
@@ -353,7 +364,10 @@ impl Leading {
         match event {
             libc::PTRACE_EVENT_CLONE | libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK => {
                 let child = Tid(sys::event_message(tid)? as i32);
-                self.on_birth(process, tid, child)?;
+                let born = self.on_birth(process, tid, child);
+                // The parent goes on whatever became of the child.
+                self.go(tid, 0)?;
+                return born;
             }
             libc::PTRACE_EVENT_EXEC => {
                 let reason = "the target replaced its program";
@@ -372,7 +386,8 @@ impl Leading {
                 let args = call.entry.args;
                 let flags = match i64::from(call.entry.nr) {
                     libc::SYS_clone => args[0],
-                    libc::SYS_clone3 => process.memory.read_u64(args[0])?,
+                    // What cannot be read any more is taken for the parent's memory, which is to stay as it is.
+                    libc::SYS_clone3 => process.memory.read_u64(args[0]).unwrap_or(libc::CLONE_VM as u64),
                     libc::SYS_vfork => (libc::CLONE_VM | libc::CLONE_VFORK) as u64,
                     _ => 0,
                 };
@@ -401,24 +416,37 @@ impl Leading {
         }
         let kind = if shares_memory { Ghost::SharedMemory } else { Ghost::OwnMemory };
         if here {
-            return let_ghost_go(process, child, kind);
+            let_child_go(process, child, kind);
+        } else {
+            self.ghosts.push((child, kind));
         }
-        self.ghosts.push((child, kind));
         Ok(())
     }
 
     pub(super) fn on_end(&mut self, process: &mut Process, tid: Tid, stop: Stop) {
         let Some(slot) = process.slot(tid) else { return };
-        let thread = self.threads.remove(&tid);
+        let left = self.threads.remove(&tid).is_some_and(|thread| thread.is_leaving());
         process.forget(tid);
         if self.settings.pairing == Pairing::Processes {
-            return self.on_paired_end(slot, thread, stop);
+            return self.on_paired_end(slot, left, stop);
         }
         if tid == process.pid.main() || self.threads.is_empty() {
             self.fail(Notice::LeaderEnded { status: stop.to_string() }, "the leader ended");
-        } else if !self.failed {
+        } else if left && !self.failed {
+            // One that did not leave ends with its process, of which the last thread tells.
             self.stream.emit(slot, Event::ThreadEnded);
         }
         self.report_held(process);
+    }
+}
+
+/// Lets a forked child go. It may have been killed meanwhile; whatever is wrong with it is none of its parent's business.
+fn let_child_go(process: &Process, child: Tid, kind: Ghost) {
+    if let Err(error) = let_ghost_go(process, child, kind) {
+        if !error.is_gone() {
+            tracing::warn!(tid = child.0, %error, "a forked child was not put back as it should be");
+        }
+        // Gone, or to run as it is.
+        let _ = sys::detach(child, 0);
     }
 }

@@ -70,4 +70,9 @@ impl Thread {
     pub(super) fn new(slot: Slot, state: State) -> Thread {
         Thread { slot, state, newborn: false, deliverable: 0, program: None, postponed: VecDeque::new() }
     }
+
+    /// Says whether it is ending by itself: not with its process, and not by a signal.
+    pub(super) fn is_leaving(&self) -> bool {
+        matches!(&self.state, State::InCall(call) if i64::from(call.entry.nr) == libc::SYS_exit)
+    }
 }

@@ -2,6 +2,7 @@
 
 use mvedsua_common::syscalls::instructions;
 
+use super::super::pouring;
 use super::*;
 use crate::ptrace::tsc::Reading;
 
@@ -25,7 +26,13 @@ impl Following {
                 return Ok(Applied::NotReady);
             }
             return Ok(match &record.event {
-                Event::ThreadEnded => Applied::Done,
+                // Nothing follows of this thread.
+                Event::ThreadEnded => {
+                    self.gone.remove(&slot);
+                    self.settings.leaders.remove(&slot);
+                    self.trail.forget(slot);
+                    Applied::Done
+                }
                 Event::Call(entry, _) if elastic::of_one_thread(entry.nr) => Applied::Done,
                 // It need not have waited for anybody, nor woken anybody.
                 Event::Call(entry, _) if self.ordered(entry.nr, &entry.args).is_some() => {
@@ -303,7 +310,12 @@ impl Following {
                 self.state(tid, State::Entered(call));
                 Ok(Applied::Done)
             }
-            (_, Some(ret)) => self.complete(process, tid, &call, ret),
+            (_, Some(ret)) => Ok(match self.complete(process, tid, &call, ret)? {
+                Applied::Diverged(found) => {
+                    Applied::Diverged(Box::new(self.describe(record.slot, found.kind, Some(record), Some(&call))))
+                }
+                done => done,
+            }),
         }
     }
 
@@ -397,21 +409,21 @@ impl Following {
             let mut places = Vec::new();
             let after = regions::After::Emulated;
             regions::outputs(row, &call.args, ret.ret, after, &process.memory, &mut |region| places.push(region));
-            for piece in ret.outputs.iter().filter(|piece| piece.dir == PieceDir::Out) {
-                let Some(place) = places.iter().find(|place| place.arg == piece.arg && place.part == piece.part) else {
-                    continue;
-                };
-                let len = piece.bytes.len().min(place.len as usize);
+            let writes = match pouring::writes(row, &call.args, ret, &places) {
+                Ok(writes) => writes,
+                Err(kind) => return Ok(self.has_no_room(tid, call, kind)),
+            };
+            for (addr, bytes) in writes {
                 if is_epoll_wait(call.nr) {
-                    let mut events = piece.bytes[..len].to_vec();
+                    let mut events = bytes.to_vec();
                     self.registrations.translate(call.args[0] as i32, &mut events);
-                    process.memory.write(place.addr, &events)?;
+                    process.memory.write(addr, &events)?;
                 } else if i64::from(call.nr) == libc::SYS_rt_sigtimedwait {
-                    let mut info = piece.bytes[..len].to_vec();
+                    let mut info = bytes.to_vec();
                     self.own_value(&mut info);
-                    process.memory.write(place.addr, &info)?;
+                    process.memory.write(addr, &info)?;
                 } else {
-                    process.memory.write(place.addr, &piece.bytes[..len])?;
+                    process.memory.write(addr, &bytes)?;
                 }
             }
         }
@@ -431,6 +443,16 @@ impl Following {
         let signo = thread.incoming.as_ref().map_or(0, |signal| signal.signo);
         self.hold(tid, signo, Why::Moved);
         Ok(Applied::Done)
+    }
+
+    /// The follower's buffers are not such that it would have got what the leader got.
+    fn has_no_room(&mut self, tid: Tid, call: &Call, kind: DivergenceKind) -> Applied {
+        let Some(thread) = self.threads.get_mut(&tid) else { return Applied::NotReady };
+        let slot = thread.slot;
+        if let State::Running { .. } = thread.state {
+            thread.state = State::AtCall(Box::new(call.clone()));
+        }
+        Applied::Diverged(Box::new(self.describe(slot, kind, None, Some(call))))
     }
 
     pub(super) fn note_registration(&mut self, call: &Call, expected: &CallEntry) {

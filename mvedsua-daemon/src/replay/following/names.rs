@@ -2,8 +2,8 @@
 //!
 //! glibc's `mkstemp` and its kin mix the address of a variable into the name, which is another one in each version. So a call
 //! that makes a file or directory which must not be there yet, under a name that differs from the leader's in six letters and
-//! digits alone, is taken for equal; the follower finds the leader's name where it keeps its own. The name is the last that it
-//! looked at there: such functions write it into the caller's memory and pass that on.
+//! digits alone, not only in digits, is taken for equal; the follower finds the leader's name where it keeps its own. The
+//! name is the last that it looked at there: such functions write it into the caller's memory and pass that on.
 
 use bytes::Bytes;
 
@@ -84,7 +84,10 @@ fn differ_in_a_choice(own: &[u8], leaders: &[u8]) -> bool {
             .iter()
             .all(|name| name.get(range.clone()).is_some_and(|part| part.iter().all(u8::is_ascii_alphanumeric)))
     };
-    last - first < CHOSEN && (last.saturating_sub(CHOSEN - 1)..=first).any(is_choice)
+    // A number that counts something, or a date, is none; a choice without a letter is made once in 55,000 times.
+    let has_letter = |name: &[u8]| (first..=last).any(|at| differ(&at) && name[at].is_ascii_alphabetic());
+    let is_random = has_letter(own) && has_letter(leaders);
+    is_random && last - first < CHOSEN && (last.saturating_sub(CHOSEN - 1)..=first).any(is_choice)
 }
 
 #[cfg(test)]
@@ -100,5 +103,14 @@ mod tests {
         assert!(!differ("/tmp/abcdefg\0", "/tmp/tuvwxyz\0"), "too much differs");
         assert!(!differ("/tmp/a\0", "/tmp/ab\0"));
         assert!(!differ("a/b/c/d\0", "x/b/c/d\0"));
+    }
+
+    #[test]
+    fn a_number_is_no_choice() {
+        let differ = |own: &str, leaders: &str| differ_in_a_choice(own.as_bytes(), leaders.as_bytes());
+        assert!(!differ("/data/segment000124\0", "/data/segment000123\0"));
+        assert!(!differ("/data/segment00124\0", "/data/segment00123\0"), "what is equal in both is not chosen");
+        assert!(!differ("/data/backup20240102\0", "/data/backup20240131\0"));
+        assert!(!differ("/tmp/tmp.123456\0", "/tmp/tmp.Ab3dEf\0"), "both must be such a name");
     }
 }

@@ -11,10 +11,21 @@ const VALUE: usize = 24;
 /// `FUTEX_TID_MASK` and `ROBUST_LIST_LIMIT`, `include/uapi/linux/futex.h`.
 const TID_MASK: u32 = 0x3fff_ffff;
 const ROBUST_LIST_LIMIT: usize = 2048;
+/// Of how many deleted timers the values are kept.
+const DELETED_TIMERS: usize = 64;
 
 impl Following {
     /// Remembers the value that the follower gave to a timer; the leader's is another where their addresses differ.
     pub(super) fn note_timer(&mut self, call: &Call, ret: &CallReturn) {
+        if i64::from(call.nr) == libc::SYS_timer_delete && ret.ret == 0 {
+            self.deleted_timers.push_back(call.args[0] as i32);
+            if self.deleted_timers.len() > DELETED_TIMERS
+                && let Some(oldest) = self.deleted_timers.pop_front()
+            {
+                self.timer_values.remove(&oldest);
+            }
+            return;
+        }
         if i64::from(call.nr) != libc::SYS_timer_create || ret.ret != 0 {
             return;
         }
@@ -23,7 +34,10 @@ impl Following {
         if let (Some(value), Some(id)) = (value, id)
             && let (Ok(value), Ok(id)) = (value.bytes[..].try_into(), id.bytes[..].try_into())
         {
-            self.timer_values.insert(i32::from_ne_bytes(id), u64::from_ne_bytes(value));
+            let id = i32::from_ne_bytes(id);
+            // The kernel may give a number again.
+            self.deleted_timers.retain(|deleted| *deleted != id);
+            self.timer_values.insert(id, u64::from_ne_bytes(value));
         }
     }
 

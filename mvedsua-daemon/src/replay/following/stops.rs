@@ -276,6 +276,9 @@ impl Following {
         }
         let expected = matches!(thread.state, State::Exiting) || self.leaving;
         if expected || self.finished.is_some() || self.is_executing() {
+            if thread.last_record_seen {
+                self.trail.forget(thread.slot);
+            }
             return;
         }
         let kind = DivergenceKind::Gone { status: stop.to_string() };

@@ -109,6 +109,23 @@ fn record_locks_and_timers_are_told() {
 }
 
 #[test]
+fn a_process_that_stays_stopped_is_refused() {
+    let guest = Guest::start("");
+    let send = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(guest.child.id().cast_signed()), signal);
+    send(nix::sys::signal::Signal::SIGSTOP).expect("it runs");
+    // It may be looked at before it has stopped.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let found = loop {
+        let found = guest.inspect();
+        if severity_of(&found, "stopped").is_some() || Instant::now() > deadline {
+            break found;
+        }
+    };
+    send(nix::sys::signal::Signal::SIGCONT).expect("it is there");
+    assert_eq!(severity_of(&found, "stopped"), Some(Severity::Refuse), "{found:?}");
+}
+
+#[test]
 fn a_traced_process_is_refused_and_its_tracer_named() {
     let guest = Guest::start("");
     let pid = guest.child.id().cast_signed();

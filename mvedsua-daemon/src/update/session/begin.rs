@@ -50,7 +50,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         let forked = birth::fork(&core.inbox, &mut process, limit);
         let (mut birth, begun) = match forked {
             Ok(forked) => forked,
-            Err(error) => return Err(undo_fork(&core.inbox, process, error, limit)),
+            Err(error) => return Err(undo_fork(&core.inbox, process, Zombie::Any, error, limit)),
         };
         if let Some(cooperation) = told
             && let Err(error) = cooperation.tell_leader(&process.memory)
@@ -59,7 +59,10 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         }
         let threads = birth.threads.iter().map(|thread| (thread.tid, thread.slot, thread.parked.rewound()));
         let mut leading = Leading::new(threads, &process.memory, Stream::new(writer), settings, core.notices.clone());
-        leading.start()?;
+        if let Err(error) = leading.start() {
+            let _ = sys::kill(birth.child, libc::SIGKILL);
+            return Err(undo_fork(&core.inbox, process, Zombie::Child(birth.child), error, limit));
+        }
         birth.pause = begun.elapsed();
         core.process = Some(process);
         core.role = Role::Leading(Box::new(leading));
@@ -86,7 +89,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     };
     let new_version = cooperation.zip(options.new_version.clone());
     let apply_timeout = options.apply_timeout;
-    let adopted = follow.ask(move |core| {
+    let adopt = move |core: &mut Core| {
         let process = birth::adopt(&core.inbox, &birth)?;
         let place = |slot| {
             let twin = birth.threads.iter().find(|thread| thread.slot == slot);
@@ -104,6 +107,14 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         core.process = Some(process);
         core.role = Role::Following(Box::new(following));
         Ok(())
+    };
+    let adopted = follow.ask(move |core| {
+        adopt(core).inspect_err(|_| {
+            // The leader waits for it when it is put back.
+            if let Err(error) = swap::kill(&core.inbox, follower) {
+                tracing::error!(%error, "ending a child that did not become a follower");
+            }
+        })
     });
     let mut running = Running {
         options,
@@ -143,11 +154,9 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     }
 }
 
-/// A leader that was prepared but not forked is put back.
-fn undo_fork(inbox: &Inbox, process: Process, error: Error, limit: Duration) -> Error {
-    match park_all(inbox, process.pid, process.threads.tids(), limit)
-        .and_then(|parked| process.release(inbox, parked, Zombie::None))
-    {
+/// A leader that was prepared and has no follower is put back. Its threads may be parked.
+fn undo_fork(inbox: &Inbox, process: Process, zombie: Zombie, error: Error, limit: Duration) -> Error {
+    match park_all(inbox, &process, limit).and_then(|parked| process.release(inbox, parked, zombie)) {
         Ok(()) => error,
         Err(second) if second.is_gone() => error,
         Err(second) => {

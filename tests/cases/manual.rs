@@ -25,6 +25,10 @@ value holds a pointer; limits and capabilities of a process named by its id; mor
 `recvmmsg`; more than 65,535 descriptors in one `poll`; `mq_notify` with an event; `semctl` of all values of a set in another
 IPC namespace.
 
+Under `mvedsuad run` children are paired too: `execve` and `execveat` replace the program in both versions, memory may be shared
+with future children, and `rseq` does not exist. Where threads run one by one, which is the default, the results of `futex` and
+`sched_yield` are the leader's.
+
 Made by `UPDATE=1 cargo test -p harness --test manual` from
 `mvedsua-common/src/syscalls`.
 

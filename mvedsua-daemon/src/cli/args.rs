@@ -329,7 +329,7 @@ pub struct RulesArgs {
 pub enum RulesVerb {
     /// Say everything that is wrong with a file of rules, and what is suspicious
     Check(RulesCheckArgs),
-    /// Run rules over a recording that `update --record` wrote, and say what each rule matched
+    /// Run rules over a recording that `update --record` or `run --record` wrote, and say what each rule matched
     Test(RulesTestArgs),
 }
 
@@ -514,6 +514,7 @@ Exit codes of replay:
 const RUN_CODES: &str = "\
 Exit codes of run:
   The leader's, or 128 and the number of the signal that ended it; and
+    2  usage
    10  with --on-divergence stop: a follower parted or failed, and the leader was ended
   125  mvedsuad itself failed
   126  the program cannot be executed

@@ -27,7 +27,7 @@ use super::terms::{Lockstep, Wishes};
 pub(super) const FILE: &str = "update.toml";
 
 const KEYS: &[&str] = &["name", "description", "method", "from", "to", "object", "entry", "rules", "policy"];
-const POLICY_KEYS: &[&str] = &[
+pub(super) const POLICY_KEYS: &[&str] = &[
     "promote",
     "confirm",
     "soak",
@@ -40,6 +40,7 @@ const POLICY_KEYS: &[&str] = &[
     "log-memory",
     "log-disk",
     "on-full",
+    "threads",
     "on-parting",
     "lockstep",
     "memory-limit",

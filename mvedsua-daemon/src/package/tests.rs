@@ -1,5 +1,6 @@
 //! Packages that are wrong, one way at a time, and what is said of each.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::{Command, Stdio};
@@ -101,6 +102,19 @@ fn a_sound_package_says_what_it_changes() {
     assert_eq!((terms.policy.promote, terms.policy.soak), (Promotion::Auto, Duration::from_secs(30)));
     assert_eq!((terms.on_full, terms.log_memory), (OnFull::Block, 1 << 20));
     assert!(package.updates([NEW, OLD]) && !package.updates([NEW]) && !package.updates([]));
+}
+
+#[test]
+fn the_policy_that_the_readme_shows_is_taken() {
+    let readme = include_str!("../../../README.md");
+    let shown = readme.split("```toml\n").find_map(|block| block.split("```").next()?.split_once("[policy]"));
+    let policy = shown.expect("the README shows a manifest").1;
+    let draft = Draft::new();
+    draft.write("update.toml", &format!("name = \"shown\"\nmethod = \"self\"\n[policy]{policy}"));
+    draft.open().expect("nothing is wrong");
+    let keys = policy.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key);
+    let known = manifest::POLICY_KEYS.iter().copied();
+    assert_eq!(keys.collect::<BTreeSet<_>>(), known.collect(), "every key is shown");
 }
 
 #[test]
@@ -291,7 +305,8 @@ update.toml:3:1: unknown key `metod` in the package
   12 | min_calls = 30
      | ^^^^^^^^^
   expected: one of `promote`, `confirm`, `soak`, `min-calls`, `min-outputs`, `retries`, `retry-after`, `timeout`, \
-`hang-timeout`, `log-memory`, `log-disk`, `on-full`, `on-parting`, `lockstep`, `memory-limit`, `latency-budget`
+`hang-timeout`, `log-memory`, `log-disk`, `on-full`, `threads`, `on-parting`, `lockstep`, `memory-limit`, \
+`latency-budget`
   hint: did you mean `min-calls`?",
         ),
         (

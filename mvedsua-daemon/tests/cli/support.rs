@@ -1,6 +1,7 @@
 //! A daemon with directories of its own, and processes to try it on; both end with the test.
 
 use std::fs;
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -118,7 +119,8 @@ impl Server {
         let mut command = Command::new("redis-server");
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).current_dir(dir);
         let child = quiet(&mut command);
-        wait_for("redis to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
+        // Connecting alone proves nothing: where nobody listens, a connection may be given that very port and meet itself.
+        wait_for("redis to answer", || ping(port).ok().filter(|answer| answer == PONG));
         Server { child, port }
     }
 
@@ -138,11 +140,16 @@ impl Drop for Server {
     }
 }
 
-pub(crate) fn redis_ping(port: u16) {
-    use std::io::{BufRead as _, BufReader, Write as _};
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("redis listens");
-    stream.write_all(b"PING\r\n").expect("redis reads");
+const PONG: &str = "+PONG\r\n";
+
+fn ping(port: u16) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.write_all(b"PING\r\n")?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).expect("redis answers");
-    assert_eq!(answer, "+PONG\r\n");
+    BufReader::new(stream).read_line(&mut answer)?;
+    Ok(answer)
+}
+
+pub(crate) fn redis_ping(port: u16) {
+    assert_eq!(ping(port).expect("redis answers"), PONG);
 }

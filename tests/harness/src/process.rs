@@ -32,10 +32,17 @@ pub struct Stat {
     pub session: i32,
 }
 
-/// Reads `/proc/<pid>/stat`; `None` when there is no such process.
+/// Reads `/proc/<pid>/stat`; `None` when there is no such process. One whose main thread has ended is no zombie as long as
+/// others of its threads have not: it holds what it has open until then.
 #[must_use]
 pub fn stat(pid: i32) -> Option<Stat> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    let mut stat = parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    if stat.state == 'Z'
+        && let Some((_, state)) = thread_states(pid).into_iter().find(|(_, state)| !matches!(state, 'Z' | 'X'))
+    {
+        stat.state = state;
+    }
+    Some(stat)
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {

@@ -7,6 +7,7 @@
 #include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/utsname.h>
 
 extern char **environ;
@@ -112,6 +113,31 @@ corner(fork_many)
 	for (int i = 0; i < 20; i++)
 		sum += reap(c[i]);
 	say("%d", sum);
+}
+
+/* A signal that waits has a fork made again. */
+corner(fork_while_signalled)
+{
+	int sum = 0;
+	on(SIGALRM, SA_RESTART);
+	for (int i = 0; i < 40; i++) {
+		/* Soon: before, in or behind the fork. */
+		struct itimerval soon = { { 0, 0 }, { 0, 1 + 15 * i } };
+		DO(setitimer(ITIMER_REAL, &soon, NULL));
+		sum += reap(CHILD(_exit(i)));
+	}
+	say("%d %d", sum, hits[SIGALRM] > 0);
+}
+
+/* One that fails makes nothing. */
+corner(fork_refused)
+{
+	struct rlimit none = { 0, 0 };
+	if (getuid() == 0)
+		DO(setuid(65534));
+	DO(setrlimit(RLIMIT_NPROC, &none));
+	FAILS(EAGAIN, fork());
+	say("on");
 }
 
 corner(fork_closes_nothing)

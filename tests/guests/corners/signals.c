@@ -818,3 +818,26 @@ corner(io_signal)
 		sigsuspend(&none);
 	say("%d", hits[SIGRTMIN + 2] >= 1);
 }
+
+/* A handler sets a flag that the program looks at before it sleeps: computing in between makes nobody miss it. */
+corner(flag_looked_at_before_sleep)
+{
+	int e[2], missed = 0;
+	char b;
+	DO(pipe(e));
+	on(SIGUSR2, 0);
+	pid_t parent = getpid();
+	for (int round = 0; round < 20; round++) {
+		hits[SIGUSR2] = 0;
+		pid_t c = CHILD(CHECK(read(e[0], &b, 1) == 1); kill(parent, SIGUSR2));
+		CHECK(write(e[1], "x", 1) == 1);
+		for (volatile int i = 0; i < 1000000; i++)
+			;
+		/* The signal may come just here, without anybody's fault. */
+		if (hits[SIGUSR2] == 0 && poll(NULL, 0, 2000) == 0)
+			missed++;
+		CHECK(reap(c) == 0);
+		CHECK(hits[SIGUSR2] == 1);
+	}
+	say("%d", missed < 2);
+}

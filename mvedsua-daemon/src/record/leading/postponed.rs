@@ -5,6 +5,9 @@
 //! the program is ours from its start, the leader's thread is given a signal at its next call too. One that computes for
 //! [`LONGEST`] is given it where it is.
 //!
+//! At a call that [sleeps] it is given the signal *in* the call, and not before it: the program may have looked at the flag
+//! that its handler sets, and would sleep although the signal came before it did.
+//!
 //! A signal that waits when a call returns is no such case: it is delivered before the program sees the result, and recorded
 //! with the call.
 
@@ -13,8 +16,10 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::replay::following::waits;
 
-/// How long a signal waits for the next call of its thread.
+/// How long the process may compute while a signal waits for the next call of one of its threads.
 const LONGEST: Duration = Duration::from_millis(20);
+/// The same by the clock: on a busy machine the thread may have to wait for a processor.
+const LONGEST_BY_CLOCK: Duration = Duration::from_millis(200);
 
 /// A signal that waits.
 #[derive(Debug)]
@@ -22,15 +27,65 @@ pub(super) struct Postponed {
     signo: i32,
     info: sys::SigInfo,
     since: Instant,
+    /// The processor time that the process had used then.
+    used: Duration,
     /// It is on its way to the thread, for the second time.
     sent: bool,
 }
 
-/// Says whether a signal is the thread's own fault.
-fn is_fault(info: &sys::SigInfo, signo: i32) -> bool {
-    let code = i32::from_ne_bytes([info[8], info[9], info[10], info[11]]);
-    let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
-    code > 0 && faults.contains(&signo)
+impl Postponed {
+    /// Says whether it has waited long enough, in a process that has used so much processor time.
+    fn is_overdue(&self, used: Duration) -> bool {
+        let waited = self.since.elapsed();
+        waited >= LONGEST_BY_CLOCK || waited >= LONGEST && used.saturating_sub(self.used) >= LONGEST
+    }
+}
+
+/// Says whether a thread may sleep in a call until a signal ends that, signal(7).
+fn sleeps(nr: u32, args: &[u64; 6]) -> bool {
+    match i64::from(nr) {
+        libc::SYS_fcntl => [libc::F_SETLKW, libc::F_OFD_SETLKW].contains(&(args[1] as i32)),
+        libc::SYS_read
+        | libc::SYS_readv
+        | libc::SYS_recvfrom
+        | libc::SYS_recvmsg
+        | libc::SYS_recvmmsg
+        | libc::SYS_write
+        | libc::SYS_writev
+        | libc::SYS_sendto
+        | libc::SYS_sendmsg
+        | libc::SYS_sendmmsg
+        | libc::SYS_sendfile
+        | libc::SYS_splice
+        | libc::SYS_tee
+        | libc::SYS_vmsplice
+        | libc::SYS_accept
+        | libc::SYS_accept4
+        | libc::SYS_connect
+        | libc::SYS_poll
+        | libc::SYS_ppoll
+        | libc::SYS_select
+        | libc::SYS_pselect6
+        | libc::SYS_epoll_wait
+        | libc::SYS_epoll_pwait
+        | libc::SYS_epoll_pwait2
+        | libc::SYS_nanosleep
+        | libc::SYS_clock_nanosleep
+        | libc::SYS_wait4
+        | libc::SYS_waitid
+        | libc::SYS_flock
+        // A FIFO waits for its other end.
+        | libc::SYS_open
+        | libc::SYS_openat
+        | libc::SYS_openat2
+        | libc::SYS_semop
+        | libc::SYS_semtimedop
+        | libc::SYS_msgsnd
+        | libc::SYS_msgrcv
+        | libc::SYS_mq_timedsend
+        | libc::SYS_mq_timedreceive => true,
+        _ => waits(nr, args),
+    }
 }
 
 fn send(tid: Tid, signo: i32) {
@@ -58,13 +113,14 @@ fn queue(tid: Tid, signo: i32, info: &sys::SigInfo) {
 impl Leading {
     /// Says whether a signal may wait for a thread that returns from a call.
     pub(super) fn looks_for_signals(&self, tid: Tid, call: &Call) -> Result<bool> {
-        let paired = self.settings.pairing == Pairing::Processes && call.order().is_some();
-        Ok(sends_signals(call.entry.nr) || paired && sys::has_open_signal(tid)?)
+        let sent = self.threads.get(&tid).is_some_and(|thread| thread.postponed.iter().any(|one| one.sent));
+        let looks = (sent || self.settings.pairing == Pairing::Processes) && call.order().is_some();
+        Ok(sends_signals(call.entry.nr) || looks && sys::has_open_signal(tid)?)
     }
 
     /// Keeps a signal for the thread's next call, if it is one that can wait. One that comes for the second time is given the
     /// particulars that it came with first.
-    pub(super) fn postpone(&mut self, tid: Tid, signo: i32) -> Result<bool> {
+    pub(super) fn postpone(&mut self, pid: Pid, tid: Tid, signo: i32) -> Result<bool> {
         let alone = self.settings.interleaving == Interleaving::Free || self.threads.len() == 1;
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
         if let Some(at) = thread.postponed.iter().position(|one| one.sent && one.signo == signo) {
@@ -78,16 +134,17 @@ impl Leading {
         }
         let info = sys::get_siginfo(tid)?;
         let at_once = thread.deliverable & signal_bit(signo) != 0;
-        if !matches!(thread.state, State::Running) || is_fault(&info, signo) || at_once {
+        if !matches!(thread.state, State::Running) || sys::is_fault(signo, &info) || at_once {
             return Ok(false);
         }
-        thread.postponed.push_back(Postponed { signo, info, since: Instant::now(), sent: false });
+        let used = sys::cpu_time(pid).unwrap_or_default();
+        thread.postponed.push_back(Postponed { signo, info, since: Instant::now(), used, sent: false });
         Ok(true)
     }
 
-    /// Gives a thread that is about to make a call the signal that waits for it; says whether the call is made afterwards. In a
-    /// call of its own that waits it is given the signal where it waits. Other calls of its own are no place that the follower
-    /// could be found at.
+    /// Gives a thread that is about to make a call the signal that waits for it; says whether the call is made afterwards. One
+    /// that sleeps is made at once, and the signal waits for it there. Other calls of its own are no place that the follower could
+    /// be found at.
     pub(super) fn give_postponed(&mut self, process: &Process, tid: Tid, nr: u32, args: &[u64; 6]) -> Result<bool> {
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
         let Some(one) = thread.postponed.iter_mut().find(|one| !one.sent) else { return Ok(false) };
@@ -95,6 +152,11 @@ impl Leading {
             return Ok(false);
         }
         let signo = one.signo;
+        if sleeps(nr, args) {
+            one.sent = true;
+            send(tid, signo);
+            return Ok(false);
+        }
         let Settings { interleaving, pairing, .. } = self.settings;
         let is_thread = |tid| self.threads.contains_key(&Tid(tid));
         let own = interleaving.ordered(pairing, nr, args, is_thread).is_none()
@@ -102,16 +164,11 @@ impl Leading {
                 syscalls::treatment_of(pairing, nr, args, &process.memory),
                 Treatment::Row(row) if row.class == Class::Local
             );
+        if own && !lets_in(pairing, tid, nr, args, &process.memory)? {
+            return Ok(false);
+        }
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
         let Some(one) = thread.postponed.iter_mut().find(|one| !one.sent) else { return Ok(false) };
-        if own && waits(nr, args) {
-            one.sent = true;
-            send(tid, signo);
-            return Ok(false);
-        }
-        if own && !lets_in(self.settings.pairing, tid, nr, args, &process.memory)? {
-            return Ok(false);
-        }
         one.sent = true;
         let mut regs = sys::get_regs(tid)?;
         regs::undo_entry(&mut regs, nr);
@@ -153,11 +210,16 @@ impl Leading {
     }
 
     /// Sends the signals that have waited long enough.
-    pub(super) fn send_postponed(&mut self) {
-        for (tid, thread) in &mut self.threads {
-            for one in thread.postponed.iter_mut().filter(|one| !one.sent && one.since.elapsed() > LONGEST) {
+    pub(super) fn send_postponed(&mut self, pid: Pid) {
+        let waiting =
+            self.threads.iter_mut().flat_map(|(tid, thread)| thread.postponed.iter_mut().map(|one| (*tid, one)));
+        let mut used = None;
+        for (tid, one) in waiting.filter(|(_, one)| !one.sent) {
+            // Of a process that is gone nobody waits for it.
+            let used = *used.get_or_insert_with(|| sys::cpu_time(pid).unwrap_or(Duration::MAX));
+            if one.is_overdue(used) {
                 one.sent = true;
-                send(*tid, one.signo);
+                send(tid, one.signo);
             }
         }
     }

@@ -245,7 +245,7 @@ impl Leading {
             process.make_room_for_signal(tid)?;
             return self.go(tid, signo);
         }
-        if caught && self.postpone(tid, signo)? {
+        if caught && self.postpone(process.pid, tid, signo)? {
             return self.go(tid, 0);
         }
         let state = match self.threads.get_mut(&tid) {

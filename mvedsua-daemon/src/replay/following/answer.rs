@@ -61,6 +61,12 @@ impl Following {
                 let kind = (**kind).clone();
                 Ok(Applied::Diverged(Box::new(self.describe(slot, kind, Some(record), None))))
             }
+            // Made when it is known that the leader's was: it may have failed, or be made again after a signal.
+            (Event::ProcessStarted { .. }, State::Entered(call)) => {
+                let call = call.clone();
+                self.fork(process, tid, call)?;
+                Ok(Applied::NotReady)
+            }
             (Event::ProcessStarted { stream, pid }, State::Forking(_)) => self.bear(process, tid, *stream, *pid),
             (Event::Return(ret), State::Forking(forking)) if forking.returned => {
                 let call = forking.call.clone();
@@ -91,6 +97,11 @@ impl Following {
                 self.state(tid, State::Running { local: None });
                 self.hold(tid, 0, Why::Moved);
                 Ok(Applied::Done)
+            }
+            (Event::ThreadStarted { .. }, State::Entered(call)) => {
+                let call = call.clone();
+                self.make(tid, call.nr, State::Cloning { call, born: None, returned: false })?;
+                Ok(Applied::NotReady)
             }
             (Event::ThreadStarted { child, tid: leader_tid }, State::Cloning { call, born: Some(born), .. }) => {
                 let (born, call) = (*born, call.clone());
@@ -282,7 +293,6 @@ impl Following {
         self.note_registration(&call, entry);
         let treatment = syscalls::treatment_of(self.settings.pairing, call.nr, &call.args, &process.memory);
         match (treatment, ret) {
-            (Treatment::Fork(_), None) => self.fork(process, tid, call),
             (Treatment::Alike(_), Some(ret)) => {
                 let (nr, ret) = (call.nr, Box::new(ret.clone()));
                 self.make(tid, nr, State::Alike { call, ret, entered: false })?;
@@ -293,11 +303,6 @@ impl Following {
                 if self.settings.pairing == Pairing::Processes && i64::from(row.nr) == libc::SYS_exit_group =>
             {
                 self.state(tid, State::Entered(call));
-                Ok(Applied::Done)
-            }
-            (Treatment::ThreadClone(_), None) => {
-                let nr = call.nr;
-                self.make(tid, nr, State::Cloning { call, born: None, returned: false })?;
                 Ok(Applied::Done)
             }
             (Treatment::Row(row), None) if row.class == Class::Both => {

@@ -113,7 +113,7 @@ impl Following {
     }
 
     /// Makes a process where the leader has made one.
-    pub(super) fn fork(&mut self, process: &Process, tid: Tid, call: Box<Call>) -> Result<Applied> {
+    pub(super) fn fork(&mut self, process: &Process, tid: Tid, call: Box<Call>) -> Result<()> {
         let mut regs = sys::get_regs(tid)?;
         regs::undo_entry(&mut regs, call.nr);
         let mut child_tid = None;
@@ -151,8 +151,7 @@ impl Following {
         }
         sys::set_regs(tid, &regs)?;
         let forking = Forking { call, born: None, returned: false, entered: false, child_tid };
-        self.go(tid, Resume::Syscall, State::Forking(Box::new(forking)))?;
-        Ok(Applied::Done)
+        self.go(tid, Resume::Syscall, State::Forking(Box::new(forking)))
     }
 
     /// Returns memory that nothing uses while the thread is stopped, room for a path.

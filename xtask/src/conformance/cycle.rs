@@ -128,7 +128,8 @@ fn is_tried_again(daemon: &Daemon, pid: i32) -> Result<bool> {
         (status.stage != ROLLING_BACK).then_some(status)
     });
     let status = settled.with_context(|| format!("process {pid} did not come to rest; {}", daemon.output()))?;
-    Ok(status.stage != SINGLE)
+    // In the pause before it the leader runs alone.
+    Ok(status.stage != SINGLE || status.next.starts_with("attempt "))
 }
 
 /// Asks for the promotion, and once more where the versions part meanwhile and the daemon tries the update again, or has

@@ -189,6 +189,10 @@ impl Watch<'_> {
         }
         drop(changing);
         let confirmed = self.daemon.run_for(&["confirm", &text], COMMAND_LIMIT)?;
+        if confirmed.code != code::DONE {
+            // The daemon may be about to try the update again, and the next one here would be refused.
+            let _ = self.daemon.run_for(&["rollback", &text], COMMAND_LIMIT)?;
+        }
         let status = self.daemon.status(pid)?;
         match status {
             Some(status) if status.stage == SINGLE && status.leader == leader && leader != pid => {

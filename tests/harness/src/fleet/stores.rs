@@ -29,7 +29,8 @@ pub(super) const MEMCACHED: Kind = Kind {
 
 pub(super) const MARIADB: Kind = Kind {
     name: "mariadbd",
-    packages: &["mariadb-server-core"],
+    // The second has `my_print_defaults`, which `mariadb-install-db` of the first runs.
+    packages: &["mariadb-server-core", "mariadb-client-core"],
     start: mariadb,
     clients: |server| stayers_and_visitors(server, (6, 2), |name| MysqlClient::new(&name)),
     standing: Standing::WorksWith(SALT),
@@ -51,7 +52,9 @@ fn mariadb() -> Result<Server> {
             .stdin(Stdio::null())
             .output()
             .context("running mariadb-install-db")?;
-        ensure!(installed.status.success(), "mariadb-install-db: {}", String::from_utf8_lossy(&installed.stderr));
+        // It tells of its errors on the output.
+        let told = [installed.stdout, installed.stderr].concat();
+        ensure!(installed.status.success(), "mariadb-install-db: {}", String::from_utf8_lossy(&told));
         let socket = dir.join("socket");
         Ok(vec![
             "--no-defaults".into(),

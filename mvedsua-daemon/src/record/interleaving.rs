@@ -15,6 +15,8 @@
 use mvedsua_common::syscalls::{Ordering, Pairing, Row, in_order};
 use serde::{Deserialize, Serialize};
 
+use crate::replay::elastic;
+
 /// How threads run beside each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -43,4 +45,10 @@ impl Interleaving {
         let within = pairing == Pairing::Threads || !shared || is_thread(args[2] as i32);
         within.then_some(found)
     }
+}
+
+/// Says whether a thread that makes this recorded call keeps its turn. One that asks for the time may come to no stop at all
+/// and be in user code again.
+pub(crate) fn keeps_turn(nr: u32) -> bool {
+    elastic::asks_time(nr) || elastic::lets_in(nr)
 }

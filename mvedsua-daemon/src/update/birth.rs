@@ -22,8 +22,10 @@ use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Error, Pid, Result, Tid};
 use crate::record::Slot;
 
-/// How often a thread that is found inside the vDSO is given the chance to leave it.
-const VDSO_TRIES: u32 = 200;
+/// How long threads that are found inside the vDSO are given the chance to leave it, and how long each time. They need some
+/// nanoseconds, but on a busy machine they wait for a processor.
+const VDSO_PATIENCE: Duration = Duration::from_millis(20);
+const VDSO_CHANCE: Duration = Duration::from_micros(50);
 
 /// All of a thread that its twin needs.
 #[derive(Clone, Debug)]
@@ -174,7 +176,8 @@ fn name_restarted(tid: Tid, how: &mut Parked, memory: &Memory, restarted: &BTree
 fn park_outside_vdso(inbox: &Inbox, process: &Process, limit: Duration) -> Result<BTreeMap<Tid, Parked>> {
     let mut known: Vec<Tid> = process.threads.tids().collect();
     let mut parked: BTreeMap<Tid, Parked> = BTreeMap::new();
-    for _ in 0..VDSO_TRIES {
+    let begun = Instant::now();
+    loop {
         parked.append(&mut park(inbox, process.pid, &known, limit)?);
         let mut inside = Vec::new();
         for tid in parked.keys() {
@@ -188,13 +191,17 @@ fn park_outside_vdso(inbox: &Inbox, process: &Process, limit: Duration) -> Resul
         if known.is_empty() {
             return Ok(parked);
         }
+        if begun.elapsed() >= VDSO_PATIENCE {
+            unpark(&parked)?;
+            let seconds = begun.elapsed().as_secs_f64();
+            return Err(Error::TimedOut { what: "every thread to be outside of the vDSO".into(), seconds });
+        }
         for tid in inside {
             parked.remove(&tid);
             sys::resume(tid, Resume::Cont, 0)?;
         }
+        std::thread::sleep(VDSO_CHANCE);
     }
-    unpark(&parked)?;
-    Err(Error::TimedOut { what: "every thread to be outside of the vDSO".into(), seconds: 0.0 })
 }
 
 /// Reads all of every thread that its twin needs.

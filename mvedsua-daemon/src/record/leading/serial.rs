@@ -16,13 +16,17 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::replay::elastic;
+use crate::record::interleaving::keeps_turn;
 use crate::replay::following::waits;
 
 /// How long the process may compute while one thread has the turn and others wait for it.
 const LONGEST: Duration = Duration::from_millis(20);
 /// The same by the clock: on a busy machine who has the turn may have to wait for a processor.
 const LONGEST_BY_CLOCK: Duration = Duration::from_millis(200);
+/// How much of either counts that has gone by since it was looked at last, which is done with every ring of the session's
+/// clock. If more has, the machine stood still for us too: a virtual one that its host has stopped for a while believes that
+/// its threads have computed all that time.
+const MOST_AT_ONCE: Duration = Duration::from_millis(4);
 
 /// A thread that waits for its turn.
 #[derive(Clone, Copy, Debug)]
@@ -33,14 +37,32 @@ enum Waiting {
     Parked(Tid),
 }
 
+/// How long the turn was kept since it was given last, while others waited for it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kept {
+    /// In processor time, and by the clock.
+    used: Duration,
+    waited: Duration,
+    /// What the process had used when it was looked at last, and when that was.
+    looked: Option<(Duration, Instant)>,
+}
+
+impl Kept {
+    /// Looks once more; says whether it was too long.
+    fn is_too_long(&mut self, used: Duration, now: Instant) -> bool {
+        let (before, then) = self.looked.replace((used, now)).unwrap_or((used, now));
+        self.used += used.saturating_sub(before).min(MOST_AT_ONCE);
+        self.waited += now.saturating_duration_since(then).min(MOST_AT_ONCE);
+        self.used >= LONGEST || self.waited >= LONGEST_BY_CLOCK
+    }
+}
+
 /// Who runs, and who waits.
 #[derive(Debug)]
 pub(super) struct Serial {
     interleaving: Interleaving,
     running: BTreeSet<Tid>,
-    /// When one of them was given the turn last, and the processor time that had been used when that was first looked at.
-    given: Instant,
-    used: Option<Duration>,
+    kept: Kept,
     waiting: VecDeque<Waiting>,
     /// In user code, and no longer waited for.
     overdue: BTreeSet<Tid>,
@@ -51,8 +73,7 @@ impl Serial {
         Serial {
             interleaving,
             running: BTreeSet::new(),
-            given: Instant::now(),
-            used: None,
+            kept: Kept::default(),
             waiting: VecDeque::new(),
             overdue: BTreeSet::new(),
         }
@@ -67,16 +88,8 @@ impl Serial {
     }
 
     fn give(&mut self, tid: Tid) {
-        self.given = Instant::now();
-        self.used = None;
+        self.kept = Kept::default();
         self.running.insert(tid);
-    }
-
-    /// Says whether the turn was kept for too long.
-    fn has_had_enough(&mut self, pid: Pid) -> bool {
-        let Some(now) = sys::cpu_time(pid) else { return true };
-        let used = now.saturating_sub(*self.used.get_or_insert(now));
-        used >= LONGEST || self.given.elapsed() >= LONGEST_BY_CLOCK
     }
 
     fn take(&mut self, tid: Tid) {
@@ -96,21 +109,25 @@ impl Call {
             // with that of its process.
             Treatment::Row(row) if i64::from(row.nr) == libc::SYS_exit => main,
             _ if waits(nr, args) => true,
-            _ => self.order().is_some() && !elastic::asks_time(nr) && !elastic::lets_in(nr),
+            _ => self.order().is_some() && !keeps_turn(nr),
         }
     }
 }
 
 impl Leading {
-    /// Lets every parked thread go, recorded from here on. Of those that are in user code the first goes on by itself, in
-    /// both versions.
+    /// Lets every parked thread go, recorded from here on. Of those that are in user code, or before a call in which they
+    /// keep their turn, the first goes on by itself, in both versions.
     pub(crate) fn start(&mut self) -> Result<()> {
-        let first = self.threads.iter().filter(|(_, thread)| matches!(thread.state, State::Running));
+        let needs_turn = |thread: &Thread| match &thread.state {
+            State::Running => true,
+            State::Restarting { call, .. } => keeps_turn(call.entry.nr),
+            _ => false,
+        };
+        let first = self.threads.iter().filter(|(_, thread)| needs_turn(thread));
         let first = first.min_by_key(|(_, thread)| thread.slot).map(|(tid, _)| *tid);
         let tids: Vec<Tid> = self.threads.keys().copied().collect();
         for tid in tids {
-            let in_user_code = self.threads.get(&tid).is_some_and(|thread| matches!(thread.state, State::Running));
-            if self.serial.is_on() && in_user_code {
+            if self.serial.is_on() && self.threads.get(&tid).is_some_and(needs_turn) {
                 if first != Some(tid) {
                     self.serial.waiting.push_back(Waiting::Parked(tid));
                     continue;
@@ -205,7 +222,11 @@ impl Leading {
 
     /// Waits no longer for threads that have kept the turn for too long; called with every ring of the session's clock.
     pub(super) fn look_for_overdue(&mut self, inbox: &Inbox, process: &mut Process) -> Result<()> {
-        if !self.serial.waiting.is_empty() && self.serial.has_had_enough(process.pid) {
+        let mut had_enough = || match sys::cpu_time(process.pid) {
+            Some(used) => self.serial.kept.is_too_long(used, Instant::now()),
+            None => true,
+        };
+        if !self.serial.waiting.is_empty() && had_enough() {
             for tid in std::mem::take(&mut self.serial.running) {
                 if let Some(slot) = process.slot(tid).filter(|_| !self.failed) {
                     self.stream.emit(slot, Event::Overdue);
@@ -226,5 +247,31 @@ impl Leading {
             sys::resume(tid, Resume::Syscall, signo)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks at a turn every `between`, in which as much is used; says after how many looks it was too long.
+    fn looks(between: Duration, uses: bool) -> u32 {
+        let (mut kept, begun) = (Kept::default(), Instant::now());
+        let too_long =
+            |look: &u32| kept.is_too_long(if uses { between * *look } else { Duration::ZERO }, begun + between * *look);
+        (0..1000).find(too_long).expect("every turn is too long in the end")
+    }
+
+    #[test]
+    fn a_turn_is_too_long_when_it_was_kept_for_long() {
+        assert_eq!(looks(Duration::from_millis(2), true), 10);
+        assert_eq!(looks(Duration::from_millis(2), false), 100);
+    }
+
+    #[test]
+    fn a_machine_that_stood_still_does_not_count() {
+        // As if its host had stopped it between two looks.
+        assert_eq!(looks(Duration::from_secs(1), true), 5);
+        assert_eq!(looks(Duration::from_secs(1), false), 50);
     }
 }

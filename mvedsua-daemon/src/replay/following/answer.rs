@@ -123,13 +123,25 @@ impl Following {
                 self.unordered = true;
                 Ok(Applied::Done)
             }
-            (Event::Resumed, _) => match &mut thread.turn {
-                Turn::Held { why, .. } if *why == Why::NotTold => {
-                    *why = Why::Moved;
-                    Ok(Applied::Done)
+            (Event::Resumed, _) => {
+                let busy = thread.is_busy();
+                match &mut thread.turn {
+                    Turn::Held { why, .. } if *why == Why::NotTold => {
+                        *why = Why::Moved;
+                        Ok(Applied::Done)
+                    }
+                    // When the roles changed it stood at a call that orders threads, the leader's before or behind it.
+                    _ => Ok(if busy { Applied::NotReady } else { Applied::Done }),
                 }
-                _ => Ok(Applied::NotReady),
-            },
+            }
+            // The same the other way round: the leader's needed no turn.
+            _ if let Turn::Held { why, .. } = &mut thread.turn
+                && *why == Why::NotTold =>
+            {
+                *why = Why::Moved;
+                self.unordered = true;
+                Ok(Applied::NotReady)
+            }
             // It belongs to the call behind the one that is being made.
             (Event::Signal(_), State::Alike { .. } | State::Mapping { .. }) => Ok(Applied::NotReady),
             (Event::Signal(signal), _) if signal.delivery == Delivery::AtReturn => {

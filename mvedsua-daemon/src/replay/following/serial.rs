@@ -12,7 +12,7 @@
 use mvedsua_common::syscalls::Ordering as Role;
 
 use super::*;
-use crate::record::interleaving::Interleaving;
+use crate::record::interleaving::{Interleaving, keeps_turn};
 
 /// How often a wait that the leader does not know ends at once, for no reason, and how long it lasts from then on.
 const MOST_WAKES: u32 = 100;
@@ -23,14 +23,14 @@ const WAKES_AGAIN: Duration = Duration::from_millis(2);
 pub(crate) enum Standing {
     /// Before a call, rewound.
     AtCall,
-    /// Somewhere else, where it is not known what it does next.
+    /// Somewhere else, where it is not known what it does next, or before a call in which it keeps its turn.
     InUserCode,
 }
 
 impl Standing {
-    /// Says where a thread stands that was rewound, or was not.
-    pub(crate) fn of(rewound: bool) -> Standing {
-        if rewound { Standing::AtCall } else { Standing::InUserCode }
+    /// Says where a thread stands that was rewound out of a call, or was not.
+    pub(crate) fn of(rewound: Option<Rewound>) -> Standing {
+        if rewound.is_some_and(|call| !keeps_turn(call.nr)) { Standing::AtCall } else { Standing::InUserCode }
     }
 }
 

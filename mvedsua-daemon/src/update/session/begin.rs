@@ -93,7 +93,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         let process = birth::adopt(&core.inbox, &birth)?;
         let place = |slot| {
             let twin = birth.threads.iter().find(|thread| thread.slot == slot);
-            Standing::of(twin.is_some_and(|thread| thread.parked.rewound().is_some()))
+            Standing::of(twin.and_then(|thread| thread.parked.rewound()))
         };
         let threads: Vec<_> = process.threads.iter().map(|(tid, slot)| (tid, slot, place(slot))).collect();
         let mut following = Following::new(threads, reader, settings, core.notices.clone());

@@ -280,7 +280,7 @@ impl Running<'_> {
             swap::close_all(inbox, process)?;
             let new = |thread: &swap::Gated| new_tids.get(&thread.slot).copied();
             swap::replace_cached_tids(&process.memory, &gated, |thread| Some(thread.tid), new);
-            let threads = gated.iter().map(|thread| (thread.tid, thread.slot, Standing::of(thread.rewound.is_some())));
+            let threads = gated.iter().map(|thread| (thread.tid, thread.slot, Standing::of(thread.rewound)));
             let mut following = Following::new(threads, reader, settings, notices);
             following.adopt_registrations(swapped);
             *role = Role::Following(Box::new(following));

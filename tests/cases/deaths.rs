@@ -91,7 +91,7 @@ fn a_follower_that_outgrows_its_memory_limit_ends_the_update() {
     let score = fs::read_to_string(format!("/proc/{follower}/oom_score_adj")).unwrap();
     assert_eq!(score.trim(), "1000", "the follower is the first to be killed");
     group.limit(24 << 20);
-    // Every page that both share is copied now, until the kernel kills one of them.
+    // Every page that both share is copied now, until the update is given up.
     for number in 0..100_000 {
         direct.command(&["SETRANGE", &format!("key:{number}"), "400", "x"]).unwrap();
         if number % 500 == 0 && !process::alive(follower) {
@@ -99,8 +99,11 @@ fn a_follower_that_outgrows_its_memory_limit_ends_the_update() {
         }
     }
     wait_for("the follower to be killed", STEP_LIMIT, || (!process::alive(follower)).then_some(()));
-    stand.settled();
+    let status = stand.settled();
     assert_eq!(stand.serving, stand.server.pid());
+    let (ended_with, reason) = status.result.expect("the update has ended");
+    assert_eq!(ended_with, u64::from(code::TIMED_OUT.cast_unsigned()), "{reason}");
+    assert!(reason.contains("its memory cgroup") && reason.contains("is nearly full"), "{reason}");
     stand.expect_restored();
     stand.expect_clean(load);
     drop(stand);

@@ -110,6 +110,7 @@ fn divergences(past: &Past) -> impl Iterator<Item = &Divergence> {
         FailureKind::Diverged(divergence) => Some(&**divergence),
         FailureKind::Refused(_)
         | FailureKind::LogFull(_)
+        | FailureKind::MemoryShort(_)
         | FailureKind::TimedOut(_)
         | FailureKind::TargetGone(_)
         | FailureKind::NotApplied(_)

@@ -51,7 +51,7 @@ impl Code {
             Code::Diverged => "rolled back: the versions differed, or somebody asked for it",
             Code::Crashed => "rolled back: the new version crashed, hung, was killed or took more than its limits",
             Code::Inconclusive => "inconclusive: too little was compared, or the recording has a hole",
-            Code::TimedOut => "undone because time, or the room for the log, ran out",
+            Code::TimedOut => "undone because time, memory, or the room for the log, ran out",
             Code::Refused => "refused before anything was touched (preflight, package, permission, another update)",
             Code::Kernel => "the kernel lacks a feature or refuses a right; see `mvedsuad doctor`",
             Code::TargetGone => "the process is gone",
@@ -101,7 +101,7 @@ impl Code {
                 | DivergenceKind::Order { .. }
                 | DivergenceKind::Refused { .. } => Code::Diverged,
             },
-            FailureKind::LogFull(_) | FailureKind::TimedOut(_) => Code::TimedOut,
+            FailureKind::LogFull(_) | FailureKind::MemoryShort(_) | FailureKind::TimedOut(_) => Code::TimedOut,
             FailureKind::TargetGone(_) => Code::TargetGone,
             FailureKind::NotApplied(_) | FailureKind::Asked(_) => Code::Diverged,
             FailureKind::Engine(_) => Code::Inconclusive,

@@ -149,6 +149,7 @@ pub(super) fn is_matter_of_timing(failure: &FailureKind, attempts: u32) -> bool 
         },
         FailureKind::Refused(_)
         | FailureKind::LogFull(_)
+        | FailureKind::MemoryShort(_)
         | FailureKind::TargetGone(_)
         | FailureKind::NotApplied(_)
         | FailureKind::Asked(_)

@@ -225,6 +225,7 @@ impl World {
                 events.push(failed(order_divergence(DivergenceKind::Call)));
                 events.push(failed(FailureKind::TimedOut("threads".to_owned())));
                 events.push(failed(FailureKind::LogFull("disk".to_owned())));
+                events.push(failed(FailureKind::MemoryShort("cgroup".to_owned())));
             }
             if matches!(phase, P::Forked | P::Applied | P::Paired | P::Promoting) {
                 events.push(session(SessionEvent::TookOver { leader: self.follower, signo: 11 }));

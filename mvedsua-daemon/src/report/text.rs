@@ -59,6 +59,7 @@ pub fn write_failure(f: &mut fmt::Formatter<'_>, kind: &FailureKind) -> fmt::Res
         FailureKind::Refused(reasons) => write!(f, "refused: {}", reasons.join("; ")),
         FailureKind::Diverged(divergence) => f.write_str(&headline(divergence)),
         FailureKind::LogFull(how) => write!(f, "the log is full: {how}"),
+        FailureKind::MemoryShort(how) => write!(f, "memory runs short: {how}"),
         FailureKind::TimedOut(what) => write!(f, "time ran out: {what}"),
         FailureKind::TargetGone(how) => write!(f, "the process is gone: {how}"),
         FailureKind::NotApplied(why) => write!(f, "the new version could not be applied: {why}"),

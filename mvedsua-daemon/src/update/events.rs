@@ -148,6 +148,8 @@ pub enum FailureKind {
     Diverged(Box<Divergence>),
     /// The log's budgets are used up under [`OnFull::Rollback`].
     LogFull(String),
+    /// The memory that both versions share runs short; the text says whose.
+    MemoryShort(String),
     /// A bounded wait ran out; the text says what was waited for.
     TimedOut(String),
     /// The target ended by itself; the text says how.

@@ -8,6 +8,7 @@ pub(crate) mod birth;
 pub(crate) mod descriptors;
 mod events;
 pub(crate) mod inplace;
+mod memory_limit;
 pub mod preflight;
 pub(crate) mod process;
 mod recover;

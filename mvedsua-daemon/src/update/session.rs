@@ -5,7 +5,8 @@
 //! way: the follower is killed, the leader is put back as it was.
 //!
 //! This file is the session's loop; [`begin`] makes the two versions, [`exchange`] brings both to the same call, [`roles`]
-//! exchanges them there, [`clock`] lets the tracer threads see their deadlines.
+//! exchanges them there, [`clock`] lets the tracer threads see their deadlines, and looks whether memory runs
+//! short.
 
 mod begin;
 mod clock;
@@ -23,6 +24,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select, unbounded};
 use mvedsua_common::syscalls::Pairing;
 
 use super::birth;
+use super::memory_limit;
 use super::process::{Process, Zombie, park_all};
 use super::recover;
 use super::tracer::{Core, Role, Tracer};
@@ -69,6 +71,8 @@ pub(crate) enum Notice {
     Diverged(Box<Divergence>),
     /// The log has no room, and the leader does not wait for any.
     LogFull,
+    /// The memory that both versions share runs short; said again as long as it does.
+    MemoryShort(String),
     /// The leader made a call that cannot be recorded.
     Refused {
         call: String,
@@ -295,7 +299,8 @@ impl Running<'_> {
 
     /// The event loop, t1 to the end; returns the last event.
     fn serve(&mut self, commands: &Receiver<Command>) -> Result<SessionEvent> {
-        let clock = Clock::start(&[&self.lead, &self.follow]);
+        let watch = memory_limit::Watch::of(self.leader);
+        let clock = Clock::start_watching(&[&self.lead, &self.follow], watch, self.notice_sender.clone());
         let end = self.watch(commands);
         self.tell(SessionEvent::Progress(self.counters()));
         let last = match end {
@@ -443,6 +448,10 @@ impl Running<'_> {
                     reading.disk
                 );
                 self.tell(SessionEvent::Failed(FailureKind::LogFull(text)));
+                Some(self.fall_back_without_follower())
+            }
+            Notice::MemoryShort(how) => {
+                self.tell(SessionEvent::Failed(FailureKind::MemoryShort(how)));
                 Some(self.fall_back_without_follower())
             }
             Notice::Refused { call, reason } => {

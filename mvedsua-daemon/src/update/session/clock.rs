@@ -1,4 +1,4 @@
-//! The clock of a session: rings the tracer threads' bells, so that they see their deadlines.
+//! The clock of a session: rings the tracer threads' bells, so that they see their deadlines, and watches the memory.
 
 use super::*;
 
@@ -10,6 +10,24 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn start(tracers: &[&Tracer]) -> Clock {
+        Clock::start_with(tracers, || {})
+    }
+
+    /// Starts a clock that says as well when memory runs short.
+    pub(super) fn start_watching(
+        tracers: &[&Tracer],
+        mut watch: memory_limit::Watch,
+        notices: Sender<Notice>,
+    ) -> Clock {
+        Clock::start_with(tracers, move || {
+            if let Some(how) = watch.look() {
+                // Nobody listens to this once the session has ended.
+                let _ = notices.send(Notice::MemoryShort(how));
+            }
+        })
+    }
+
+    fn start_with(tracers: &[&Tracer], mut also: impl FnMut() + Send + 'static) -> Clock {
         let stop = Arc::new(AtomicBool::new(false));
         let bells: Vec<_> = tracers.iter().map(|tracer| tracer.bell()).collect();
         let stopped = Arc::clone(&stop);
@@ -19,6 +37,7 @@ impl Clock {
                 while !stopped.load(Ordering::Relaxed) {
                     std::thread::park_timeout(CLOCK);
                     bells.iter().for_each(|bell| bell.ring());
+                    also();
                 }
             })
             .ok();

@@ -57,7 +57,8 @@ impl Running<'_> {
             match self.notices.recv_deadline(deadline) {
                 Ok(notice) if wanted(&notice) => return Ok(()),
                 Ok(Notice::CaughtUp) => self.on_caught_up(),
-                Ok(Notice::Held | Notice::Drained) => {}
+                // An exchange is over soon, and the service may depend on it. If memory is still short then, that is said again.
+                Ok(Notice::Held | Notice::Drained | Notice::MemoryShort(_)) => {}
                 Ok(notice) => return Err(Waited::Interrupted(notice)),
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(Waited::TimedOut(format!(

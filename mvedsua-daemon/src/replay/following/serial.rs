@@ -226,3 +226,21 @@ impl Following {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_before_a_question_for_the_time_needs_its_turn() {
+        let before = |nr: i64| Standing::of(Some(Rewound { nr: nr as u32, args: [0; 6] }));
+        assert_eq!(
+            before(libc::SYS_clock_gettime),
+            Standing::InUserCode,
+            "it may come to no stop before it is answered"
+        );
+        assert_eq!(before(libc::SYS_rt_sigprocmask), Standing::InUserCode);
+        assert_eq!(before(libc::SYS_epoll_wait), Standing::AtCall);
+        assert_eq!(Standing::of(None), Standing::InUserCode);
+    }
+}

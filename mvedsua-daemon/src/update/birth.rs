@@ -196,11 +196,14 @@ fn park_outside_vdso(inbox: &Inbox, process: &Process, limit: Duration) -> Resul
             let seconds = begun.elapsed().as_secs_f64();
             return Err(Error::TimedOut { what: "every thread to be outside of the vDSO".into(), seconds });
         }
-        for tid in inside {
-            parked.remove(&tid);
-            sys::resume(tid, Resume::Cont, 0)?;
+        for tid in &inside {
+            parked.remove(tid);
+            sys::resume(*tid, Resume::Cont, 0)?;
         }
-        std::thread::sleep(VDSO_CHANCE);
+        if !inside.is_empty() {
+            // No stop tells that a thread has left it.
+            std::thread::sleep(VDSO_CHANCE);
+        }
     }
 }
 

@@ -6,11 +6,12 @@
 //!
 //! This file is the session's loop; [`begin`] makes the two versions, [`exchange`] brings both to the same call, [`roles`]
 //! exchanges them there, [`clock`] lets the tracer threads see their deadlines, and looks whether memory runs
-//! short.
+//! short; [`notice`] is what the tracer threads report.
 
 mod begin;
 mod clock;
 mod exchange;
+mod notice;
 mod reconciling;
 pub(crate) mod roles;
 
@@ -48,50 +49,8 @@ use crate::rules::Direction;
 use begin::{begin, log_config};
 use clock::Clock;
 use exchange::{Children, Exchange};
+pub(crate) use notice::Notice;
 use reconciling::{end_recording, reconcile, record};
-
-/// What tracer threads report to their session.
-#[derive(Debug)]
-pub(crate) enum Notice {
-    /// Every thread of the leader stands where versions can be changed.
-    Held,
-    /// Every thread of the follower stands where its twin is held.
-    Drained,
-    /// The follower cannot take over from a leader that has crashed: it is about to end like it.
-    Faulted,
-    /// The follower is close behind for the first time.
-    CaughtUp,
-    /// The follower has applied the new version.
-    Applied,
-    /// The follower says why it cannot apply the new version.
-    NotApplied {
-        reason: String,
-        may_help_to_retry: bool,
-    },
-    Diverged(Box<Divergence>),
-    /// The log has no room, and the leader does not wait for any.
-    LogFull,
-    /// The memory that both versions share runs short; said again as long as it does.
-    MemoryShort(String),
-    /// The leader made a call that cannot be recorded.
-    Refused {
-        call: String,
-        reason: String,
-    },
-    /// A thread of the leader is held before a signal that would end it.
-    LeaderCrashed {
-        slot: Slot,
-        signo: i32,
-    },
-    LeaderEnded {
-        status: String,
-    },
-    /// A request to the kernel failed.
-    Broken {
-        tid: Tid,
-        error: String,
-    },
-}
 
 /// How often tracer threads look at their deadlines.
 const CLOCK: Duration = Duration::from_millis(2);

@@ -140,6 +140,7 @@ impl Following {
             {
                 *why = Why::Moved;
                 self.unordered = true;
+                self.let_next_go(process)?;
                 Ok(Applied::NotReady)
             }
             // It belongs to the call behind the one that is being made.

@@ -1,0 +1,46 @@
+//! What is reported to a session.
+
+use super::*;
+
+/// What tracer threads report to their session.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// Every thread of the leader stands where versions can be changed.
+    Held,
+    /// Every thread of the follower stands where its twin is held.
+    Drained,
+    /// The follower cannot take over from a leader that has crashed: it is about to end like it.
+    Faulted,
+    /// The follower is close behind for the first time.
+    CaughtUp,
+    /// The follower has applied the new version.
+    Applied,
+    /// The follower says why it cannot apply the new version.
+    NotApplied {
+        reason: String,
+        may_help_to_retry: bool,
+    },
+    Diverged(Box<Divergence>),
+    /// The log has no room, and the leader does not wait for any.
+    LogFull,
+    /// The memory that both versions share runs short; said again as long as it does.
+    MemoryShort(String),
+    /// The leader made a call that cannot be recorded.
+    Refused {
+        call: String,
+        reason: String,
+    },
+    /// A thread of the leader is held before a signal that would end it.
+    LeaderCrashed {
+        slot: Slot,
+        signo: i32,
+    },
+    LeaderEnded {
+        status: String,
+    },
+    /// A request to the kernel failed.
+    Broken {
+        tid: Tid,
+        error: String,
+    },
+}

@@ -164,12 +164,14 @@ impl<'a> Remote<'a> {
         }
     }
 
-    /// Forks through the stub's `fork` entry. The child is not traced, has no descriptors, and ends after 20 s unless
-    /// somebody attaches; it signals its end to nobody. What System V semaphores are to take back at the end of the program
+    /// Forks through the stub's `fork` entry. The child is not traced, has soon no descriptors, and ends after 20 s unless
+    /// somebody attaches; it signals its end to nobody. Up to then it shares the parent's table instead of having copies: a copy
+    /// would have to be closed, and until then nothing that the parent closes would be closed. So the number of descriptors
+    /// costs nothing. What System V semaphores are to take back at the end of the program
     /// (`SEM_UNDO`) both have together, so that it happens when the last of them ends.
     pub fn fork(&mut self) -> Result<i32> {
         sys::set_options(self.tid, libc::PTRACE_O_TRACESYSGOOD)?;
-        let args = [libc::CLONE_SYSVSEM as u64, 0, 0, 0, 0, 0];
+        let args = [(libc::CLONE_SYSVSEM | libc::CLONE_FILES) as u64, 0, 0, 0, 0, 0];
         let mut result = self.run(self.stub.fork(), libc::SYS_clone, args);
         for _ in 0..FORKS {
             if !matches!(result, Ok((regs::ERESTARTNOINTR, _))) {

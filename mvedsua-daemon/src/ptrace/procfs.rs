@@ -111,6 +111,15 @@ pub fn descriptors(pid: Pid) -> Result<Vec<Descriptor>> {
     Ok(list)
 }
 
+/// Says whether a process has anything open.
+pub fn has_descriptors(pid: Pid) -> Result<bool> {
+    let path = format!("/proc/{pid}/fd");
+    match fs::read_dir(&path) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(source) => Err(Error::Proc { path, source }),
+    }
+}
+
 /// One registration of an epoll set, from the `tfd:` lines of its fdinfo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpollEntry {

@@ -8,7 +8,7 @@
 //! | entry | what a thread does there |
 //! |---|---|
 //! | `call` | one system call; `rsp` points at the context block |
-//! | `fork` | one `clone`; the parent resumes, the child closes everything, sleeps for its tracer, ends if none comes |
+//! | `fork` | one `clone`; the parent resumes, the child leaves its descriptors, sleeps for its tracer, ends if none comes |
 //! | `gate` | looks at a shared word; lives on when it holds the expected value, ends the process otherwise |
 //!
 //! The gate makes a promotion atomic: with both versions at their gates, one store decides which of them would live if
@@ -61,11 +61,13 @@ std::arch::global_asm!(
     "syscall",
     "test rax, rax",
     "jnz 2b",
-    "xor edi, edi", // close_range(0, ~0, 0)
+    "xor edi, edi", // close_range(0, ~0, CLOSE_RANGE_UNSHARE)
     "mov esi, 0xffffffff",
-    "xor edx, edx",
+    "mov edx, 2",
     "mov eax, 436",
     "syscall",
+    "test rax, rax",
+    "jnz 3f",
     "lea rdi, [rip + 4f]", // nanosleep(20 s, NULL)
     "xor esi, esi",
     "mov eax, 35",

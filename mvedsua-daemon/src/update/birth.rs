@@ -1,7 +1,9 @@
 //! The follower's birth: the leader forks, the child becomes an isolated copy with every thread.
 //!
-//! The leader's part ([`prepare`], [`fork`]) is kept short, since it stands still for the second half of it. The child
-//! closes its descriptors by itself; everything else ([`adopt`]) happens in the child while the leader serves again.
+//! The leader's part ([`prepare`], [`fork`]) is kept short, since it stands still for the second half of it. The child gets
+//! rid of its descriptors by itself, and the leader waits for that: an epoll set forgets a closed descriptor only when the last
+//! copy is closed, and tells of it until then, under a number that the program may have for another connection by now
+//! (epoll(7), questions and answers). Everything else ([`adopt`]) happens in the child while the leader serves again.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -26,6 +28,9 @@ use crate::record::Slot;
 /// nanoseconds, but on a busy machine they wait for a processor.
 const VDSO_PATIENCE: Duration = Duration::from_millis(20);
 const VDSO_CHANCE: Duration = Duration::from_micros(50);
+
+/// How long the child is left alone before it is looked at again.
+const CLOSING_CHANCE: Duration = Duration::from_micros(20);
 
 /// All of a thread that its twin needs.
 #[derive(Clone, Debug)]
@@ -140,7 +145,8 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
     let forked = remote.fork();
     let advised = uncopied::advise_again(&mut remote, &uncopied);
     let child = Pid(forked?);
-    if let Err(error) = advised.and_then(|()| remote.finish()) {
+    let finished = advised.and_then(|()| remote.finish());
+    if let Err(error) = finished.and_then(|()| await_no_descriptors(child, limit)) {
         let _ = sys::kill(child, libc::SIGKILL);
         return Err(error);
     }
@@ -149,6 +155,19 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
     let leader = process.pid;
     let birth = Birth { leader, child, forked_slot, threads, footprint, uncopied, rings, pause: begun.elapsed() };
     Ok((birth, begun))
+}
+
+/// Waits until a child that was forked has no descriptors, neither its own nor together with its parent.
+fn await_no_descriptors(child: Pid, limit: Duration) -> Result<()> {
+    let begun = Instant::now();
+    while procfs::has_descriptors(child)? {
+        if begun.elapsed() >= limit {
+            let seconds = begun.elapsed().as_secs_f64();
+            return Err(Error::TimedOut { what: "the child to close its descriptors".into(), seconds });
+        }
+        std::thread::sleep(CLOSING_CHANCE);
+    }
+    Ok(())
 }
 
 /// Gives a rewound call its own number where the kernel calls it `restart_syscall`. A thread that was rewound by us and
@@ -280,7 +299,9 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<Process> {
     };
     let mut remote = process.remote(inbox, main, forked.regs)?;
     remote.set_saved(forked.regs, forked.mask);
-    remote.call("close_range", libc::SYS_close_range, [0, u64::from(u32::MAX), 0, 0, 0, 0])?;
+    // It has done so already; if it had not, these would be the leader's.
+    let unshare = u64::from(libc::CLOSE_RANGE_UNSHARE);
+    remote.call("close_range", libc::SYS_close_range, [0, u64::from(u32::MAX), unshare, 0, 0, 0])?;
     uncopied::advise_again(&mut remote, &birth.uncopied)?;
     copy_shared(&mut remote, &process)?;
     if let Some(area) = birth.rings {
@@ -406,4 +427,39 @@ fn is_behind_file(pid: Pid, mapping: &Mapping, at: u64) -> Result<bool> {
     let path = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
     let file = std::fs::metadata(&path).map_err(|source| Error::Proc { path, source })?;
     Ok(file.is_file() && mapping.offset + at >= file.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::update::process::{Zombie, park_all};
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_child_has_no_descriptors_when_the_leader_goes_on() {
+        let open = "import os, sys; [os.dup(0) for _ in range(500)]; print(flush=True); sys.stdin.read()";
+        let mut command = Command::new("python3");
+        let mut leader =
+            command.args(["-c", open]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3 starts");
+        let said = leader.stdout.as_mut().expect("it is piped");
+        std::io::Read::read_exact(said, &mut [0]).expect("it has opened them");
+        let pid = Pid(leader.id() as i32);
+        let inbox = Inbox::new();
+        for _ in 0..20 {
+            let before = procfs::descriptors(pid).expect("it runs").len();
+            assert!(before > 500);
+            let mut process = prepare(&inbox, pid, LIMIT).expect("it can be prepared");
+            let (birth, _) = fork(&inbox, &mut process, LIMIT).expect("it can be forked");
+            assert_eq!(procfs::descriptors(birth.child).expect("it is there"), []);
+            assert_eq!(procfs::descriptors(pid).expect("it runs").len(), before, "the leader has kept all of its own");
+            sys::kill(birth.child, libc::SIGKILL).expect("it is there");
+            let parked = park_all(&inbox, &process, LIMIT).expect("it is parked");
+            process.release(&inbox, parked, Zombie::Child(birth.child)).expect("it is put back");
+        }
+        leader.kill().expect("it runs");
+        let _ = leader.wait();
+    }
 }

@@ -31,6 +31,11 @@ enum Object {
     Made(u64),
     /// The names in all file systems.
     Names,
+    /// A number itself, for those that give it away and take it: whatever stands behind it, a call that got it was behind the
+    /// one that closed it.
+    Place(i32),
+    /// Numbers that came in a message, SCM_RIGHTS of unix(7): any.
+    SomePlaces,
 }
 
 /// On which side of connections within the program a socket may be.
@@ -66,7 +71,12 @@ impl Touch {
             }
             _ => false,
         };
-        let same = self.object == other.object;
+        let same = match (self.object, other.object) {
+            (Object::SomePlaces, Object::Place(_) | Object::SomePlaces) | (Object::Place(_), Object::SomePlaces) => {
+                true
+            }
+            (one, another) => one == another,
+        };
         meet || same && (self.object != Object::Names || self.changes || other.changes)
     }
 }
@@ -141,6 +151,11 @@ fn output(ret: &CallReturn, arg: u8) -> Option<&[u8]> {
 
 fn number_at(bytes: &[u8], at: usize) -> Option<i32> {
     Some(i32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// Returns the two numbers that `pipe` and `socketpair` write.
+fn numbers(bytes: Option<&[u8]>) -> Vec<i32> {
+    [0, 4].into_iter().filter_map(|at| number_at(bytes?, at)).collect()
 }
 
 /// Says whether the call makes, renames or closes descriptors, or says what they have to do with each other.
@@ -240,10 +255,20 @@ impl Objects {
         let args =
             row.args.iter().zip(entry.args).filter(|(arg, _)| matches!(arg, Arg::Fd)).map(|(_, value)| value as i32);
         let opens = row.outcome == Outcome::Fd || self.duplicates(entry);
-        let opened = ret.filter(|_| opens).map(|ret| ret.ret as i32);
+        let opened: Vec<i32> = ret.map_or_else(Vec::new, |ret| match i64::from(entry.nr) {
+            libc::SYS_pipe | libc::SYS_pipe2 => numbers(output(ret, 0)),
+            libc::SYS_socketpair => numbers(output(ret, 3)),
+            _ if opens => vec![ret.ret as i32],
+            _ => Vec::new(),
+        });
+        let places = opened.iter().copied().chain(self.given_up(entry)).filter(|fd| *fd >= 0);
+        let mut places: Vec<Touch> = places.map(|fd| Touch::of(Object::Place(fd))).collect();
+        if [libc::SYS_recvmsg, libc::SYS_recvmmsg].contains(&i64::from(entry.nr)) {
+            places.push(Touch::of(Object::SomePlaces));
+        }
         // AT_FDCWD and errors are no descriptors.
-        let mut touched: Vec<Touch> =
-            args.chain(opened).chain(ready(entry, ret)).filter(|fd| *fd >= 0).map(|fd| self.meaning(fd, at)).collect();
+        let fds = args.chain(opened).chain(ready(entry, ret)).filter(|fd| *fd >= 0);
+        let mut touched: Vec<Touch> = fds.map(|fd| self.meaning(fd, at)).chain(places).collect();
         if row.args.iter().any(|arg| matches!(arg, Arg::Mem(Dir::In, Extent::CStr))) {
             touched.push(Touch { changes: row.class == Class::Compare || creates(entry), ..Touch::of(Object::Names) });
         }
@@ -261,6 +286,25 @@ impl Objects {
             _ => {}
         }
         Touched(touched)
+    }
+
+    /// Returns the numbers that a call closes.
+    fn given_up(&self, entry: &CallEntry) -> Vec<i32> {
+        match i64::from(entry.nr) {
+            libc::SYS_close => vec![entry.args[0] as i32],
+            libc::SYS_dup2 | libc::SYS_dup3 => vec![entry.args[1] as i32],
+            libc::SYS_close_range => {
+                let range = entry.args[0] as u32..=entry.args[1] as u32;
+                self.by_number.keys().copied().filter(|fd| range.contains(&(*fd as u32))).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns what a call has to do with when it returns that was entered by another record: the number that it is given.
+    pub(super) fn touched_by_return(nr: u32, ret: &CallReturn) -> Touched {
+        let opens = syscalls::row(nr).is_some_and(|row| row.outcome == Outcome::Fd);
+        Touched((opens && ret.ret >= 0).then(|| Touch::of(Object::Place(ret.ret as i32))).into_iter().collect())
     }
 
     fn duplicates(&self, entry: &CallEntry) -> bool {
@@ -371,11 +415,9 @@ impl Objects {
         }
     }
 
-    fn pair(&mut self, numbers: Option<&[u8]>, made: Meaning, agreed: u64) {
-        for at in [0, 4] {
-            if let Some(fd) = numbers.and_then(|numbers| number_at(numbers, at)) {
-                self.set(fd, Meaning { inward: true, ..made }, agreed);
-            }
+    fn pair(&mut self, bytes: Option<&[u8]>, made: Meaning, agreed: u64) {
+        for fd in numbers(bytes) {
+            self.set(fd, Meaning { inward: true, ..made }, agreed);
         }
     }
 

@@ -114,7 +114,7 @@ impl Following {
                 continue;
             }
             let Some(record) = self.due.pop(slot) else { continue };
-            let touched = self.objects.touched(&record);
+            let touched = self.touched(&record);
             let conflict = overtaken.iter().any(|(_, others)| touched.concerns(others));
             if !conflict && !overtaken.is_empty() {
                 // Out of order a difference proves nothing; in order the record will be looked at again.
@@ -130,6 +130,15 @@ impl Following {
             overtaken.push((slot, touched));
         }
         if self.due.has_ordered() { self.improvise_for_waiting(process) } else { Ok(false) }
+    }
+
+    /// Returns what a record that is its thread's next has to do with.
+    fn touched(&self, record: &Record) -> Touched {
+        let state = self.threads.values().find(|thread| thread.slot == record.slot).map(|thread| &thread.state);
+        match (&record.event, state) {
+            (Event::Return(ret), Some(State::Entered(call))) => Objects::touched_by_return(call.nr, ret),
+            _ => self.objects.touched(record),
+        }
     }
 
     /// Says whether the leader's thread is on its way to a call, and will tell what it was told of the time. One that sleeps has

@@ -100,6 +100,34 @@ fn a_duplicate_that_another_thread_is_slow_to_make() {
 }
 
 #[test]
+fn a_number_is_not_given_before_it_was_given_up() {
+    let mut program = Program::default();
+    program.call(libc::SYS_socket, &[2, 1, 0], 12);
+    let closed = program.call(libc::SYS_close, &[12], 0);
+    let accepted = program.call(libc::SYS_accept4, &[3], 12);
+    let elsewhere = program.call(libc::SYS_accept4, &[3], 13);
+    assert!(program.concerned(&closed, &accepted));
+    assert!(!program.concerned(&closed, &elsewhere));
+    program.pair(libc::SYS_pipe2, 0, 14, 15);
+    let closed = program.call(libc::SYS_close, &[15], 0);
+    let (one, other) = ([15i32, 16], [17i32, 18]);
+    let mut pipe = |ends: [i32; 2]| {
+        let numbers: Vec<u8> = ends.iter().flat_map(|fd| fd.to_ne_bytes()).collect();
+        program.call_with(libc::SYS_pipe, &[], Vec::new(), 0, vec![piece(0, PieceDir::Out, &numbers)])
+    };
+    let (one, other) = (pipe(one), pipe(other));
+    assert!(program.concerned(&closed, &one));
+    assert!(!program.concerned(&closed, &other));
+    // Opened by a call of which the entry is known already.
+    let number = |fd| Objects::touched_by_return(libc::SYS_openat as u32, &returned(fd, Vec::new()));
+    assert!(number(15).concerns(&program.objects.touched(&closed)));
+    assert!(!number(16).concerns(&program.objects.touched(&closed)));
+    // One that came in a message can be any.
+    let message = program.call(libc::SYS_recvmsg, &[4], 1);
+    assert!(program.concerned(&closed, &message));
+}
+
+#[test]
 fn a_number_that_is_used_again_is_another_object() {
     let mut program = Program::default();
     program.pair(libc::SYS_pipe, 0, 5, 6);

@@ -332,7 +332,7 @@ impl Leading {
 
     /// Lets those go on who have waited for something that may be there now.
     fn look_again(&mut self, process: &mut Process) -> Result<()> {
-        self.send_postponed(process.pid);
+        self.send_postponed(process);
         if !self.blocked.is_empty() {
             self.stream.retry();
             if !self.stream.is_stuck() || self.stream.is_hopeless() {

@@ -841,3 +841,45 @@ corner(flag_looked_at_before_sleep)
 	}
 	say("%d", missed < 2);
 }
+
+static volatile int spin_lock_held;
+static int spin_go[2], spin_done[2];
+
+static void *spins(void *arg UNUSED)
+{
+	struct sigevent to_me = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR1 };
+	to_me._sigev_un._tid = gettid();
+	timer_t timer;
+	DO(timer_create(CLOCK_THREAD_CPUTIME_ID, &to_me, &timer));
+	struct itimerspec each = { .it_value = { 0, 3000000 }, .it_interval = { 0, 3000000 } };
+	DO(timer_settime(timer, 0, &each, NULL));
+	char b;
+	for (int round = 0; round < 3; round++) {
+		CHECK(read(spin_go[0], &b, 1) == 1);
+		while (spin_lock_held)
+			;
+		CHECK(write(spin_done[1], "d", 1) == 1);
+	}
+	DO(timer_delete(timer));
+	return NULL;
+}
+
+/* A thread computes until another, which sleeps, lets it go on; it is signalled meanwhile. */
+corner(signals_while_spinning)
+{
+	pthread_t t;
+	char b;
+	DO(pipe(spin_go));
+	DO(pipe(spin_done));
+	on(SIGUSR1, SA_RESTART);
+	CHECK(pthread_create(&t, NULL, spins, NULL) == 0);
+	for (int round = 0; round < 3; round++) {
+		spin_lock_held = 1;
+		CHECK(write(spin_go[1], "g", 1) == 1);
+		DO(nanosleep(&(struct timespec){ 0, 60000000 }, NULL));
+		spin_lock_held = 0;
+		CHECK(read(spin_done[0], &b, 1) == 1);
+	}
+	CHECK(pthread_join(t, NULL) == 0);
+	say("over");
+}

@@ -21,6 +21,9 @@ const LONGEST: Duration = Duration::from_millis(20);
 /// The same by the clock: on a busy machine the thread may have to wait for a processor.
 const LONGEST_BY_CLOCK: Duration = Duration::from_millis(200);
 
+/// The first of the signals that wait more than once each, the real-time ones.
+const FIRST_QUEUED: i32 = 32;
+
 /// A signal that waits.
 #[derive(Debug)]
 pub(super) struct Postponed {
@@ -137,6 +140,10 @@ impl Leading {
         if !matches!(thread.state, State::Running) || sys::is_fault(signo, &info) || at_once {
             return Ok(false);
         }
+        if signo < FIRST_QUEUED && thread.postponed.iter().any(|one| one.signo == signo) {
+            // As in the kernel: one that waits already stands for all of them, signal(7). Sent twice it would come once.
+            return Ok(true);
+        }
         let used = sys::cpu_time(pid).unwrap_or_default();
         thread.postponed.push_back(Postponed { signo, info, since: Instant::now(), used, sent: false });
         Ok(true)
@@ -209,18 +216,27 @@ impl Leading {
         }
     }
 
-    /// Sends the signals that have waited long enough.
-    pub(super) fn send_postponed(&mut self, pid: Pid) {
+    /// Sends the signals that have waited long enough. A thread that is given one while it computes, perhaps in a loop that
+    /// another thread is to end, is not waited for from there on: the follower is given the signal at the thread's next call, and
+    /// would wait for that for ever if nobody else could go on.
+    pub(super) fn send_postponed(&mut self, process: &Process) {
         let waiting =
             self.threads.iter_mut().flat_map(|(tid, thread)| thread.postponed.iter_mut().map(|one| (*tid, one)));
         let mut used = None;
+        let mut due = Vec::new();
         for (tid, one) in waiting.filter(|(_, one)| !one.sent) {
             // Of a process that is gone nobody waits for it.
-            let used = *used.get_or_insert_with(|| sys::cpu_time(pid).unwrap_or(Duration::MAX));
+            let used = *used.get_or_insert_with(|| sys::cpu_time(process.pid).unwrap_or(Duration::MAX));
             if one.is_overdue(used) {
                 one.sent = true;
-                send(tid, one.signo);
+                due.push((tid, one.signo));
             }
+        }
+        for (tid, signo) in due {
+            if self.threads.len() > 1 {
+                self.wait_no_longer_for(process, tid);
+            }
+            send(tid, signo);
         }
     }
 }

@@ -227,14 +227,20 @@ impl Leading {
             None => true,
         };
         if !self.serial.waiting.is_empty() && had_enough() {
-            for tid in std::mem::take(&mut self.serial.running) {
-                if let Some(slot) = process.slot(tid).filter(|_| !self.failed) {
-                    self.stream.emit(slot, Event::Overdue);
-                }
-                self.serial.overdue.insert(tid);
-            }
+            let running: Vec<Tid> = self.serial.running.iter().copied().collect();
+            running.into_iter().for_each(|tid| self.wait_no_longer_for(process, tid));
         }
         self.pass_turn(inbox, process, None)
+    }
+
+    /// Lets others go on beside a thread that has the turn, and computes.
+    pub(super) fn wait_no_longer_for(&mut self, process: &Process, tid: Tid) {
+        if self.serial.running.remove(&tid) {
+            if let Some(slot) = process.slot(tid).filter(|_| !self.failed) {
+                self.stream.emit(slot, Event::Overdue);
+            }
+            self.serial.overdue.insert(tid);
+        }
     }
 
     /// Lets everybody go who waits for the turn: nothing is recorded any more.

@@ -292,6 +292,13 @@ impl Following {
         self.notify(Notice::Diverged(Box::new(divergence)));
     }
 
+    /// Takes note that threads did something in an order which is not known to be the leader's.
+    fn note_race(&mut self, how: &'static str) {
+        if !std::mem::replace(&mut self.unordered, true) {
+            tracing::info!(how, "threads ran beside each other");
+        }
+    }
+
     /// Says whether the order in which threads wrote to memory was ever not the leader's, as far as that is known.
     pub(crate) fn has_raced(&self) -> bool {
         self.unordered || !self.is_one_by_one() && self.threads.len() > 1

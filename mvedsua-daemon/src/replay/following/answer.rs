@@ -36,7 +36,7 @@ impl Following {
                 Event::Call(entry, _) if elastic::of_one_thread(entry.nr) => Applied::Done,
                 // It need not have waited for anybody, nor woken anybody.
                 Event::Call(entry, _) if self.ordered(entry.nr, &entry.args).is_some() => {
-                    self.unordered = true;
+                    self.note_race("one had ended that had waited for others or woken them");
                     self.relaxed();
                     Applied::Done
                 }
@@ -120,7 +120,7 @@ impl Following {
             (Event::Overdue, _) => {
                 // It may have come to its next call already.
                 thread.overdue = thread.is_busy();
-                self.unordered = true;
+                self.note_race("one of the leader's computed for long");
                 Ok(Applied::Done)
             }
             (Event::Resumed, _) => {
@@ -139,7 +139,7 @@ impl Following {
                 && *why == Why::NotTold =>
             {
                 *why = Why::Moved;
-                self.unordered = true;
+                self.note_race("one needed a turn that its twin did not");
                 self.let_next_go(process)?;
                 Ok(Applied::NotReady)
             }

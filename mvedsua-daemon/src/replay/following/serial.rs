@@ -99,7 +99,7 @@ impl Following {
         if !self.threads.values().any(|thread| Some(thread.slot) == front && waits_alone(thread)) {
             return Ok(false);
         }
-        self.unordered = true;
+        self.note_race("one waits alone for what need not be waited for");
         let relaxed = self.relax(process)?;
         if relaxed && let Some(thread) = self.threads.values_mut().find(|thread| Some(thread.slot) == front) {
             // It may look once more.
@@ -145,7 +145,7 @@ impl Following {
             }
         }
         if found {
-            self.unordered = true;
+            self.note_race("one of the follower's computed for long");
             self.relaxed();
         }
         found
@@ -170,7 +170,7 @@ impl Following {
 
     /// Answers a call that orders threads and that the leader did not make.
     pub(super) fn answer_alone(&mut self, tid: Tid) -> Result<()> {
-        self.unordered = true;
+        self.note_race("one ordered itself where its twin did not");
         self.relaxed();
         sys::set_result(tid, 0)?;
         self.go(tid, Resume::Sysemu, State::Running { local: None })
@@ -189,7 +189,7 @@ impl Following {
         {
             return Ok(None);
         }
-        self.unordered = true;
+        self.note_race("one ordered itself differently from its twin");
         match (recorded, asked) {
             // It has woken others, or let them go first, or waited for a lock that the follower got at once.
             (Some(_), None | Some(Role::Waits)) => {

@@ -134,11 +134,12 @@ impl Daemon {
         self.dir.path().join("run")
     }
 
-    /// What the daemons have printed, one after the other.
+    /// What the daemons have printed, one after the other; what those that `attach` started have logged comes last.
     #[must_use]
     pub fn output(&self) -> String {
-        let logs = (1..=self.starts).map(|start| fs::read_to_string(self.log(start)).unwrap_or_default());
-        logs.collect::<Vec<_>>().join("\n--- started again ---\n")
+        let started = (1..=self.starts).map(|start| self.log(start));
+        let logs = started.chain([self.state_dir().join("daemon.log")]);
+        logs.filter_map(|log| fs::read_to_string(log).ok()).collect::<Vec<_>>().join("\n--- started again ---\n")
     }
 
     /// The daemon's pid, if it runs: started by us or by `attach`.

@@ -1,6 +1,7 @@
 //! `cargo xtask conformance servers`: each server as Debian ships it, under a load that checks every reply, updated to itself
 //! again and again.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -35,10 +36,14 @@ pub(crate) struct Args {
     /// How long the two versions of a server must agree before the new one is promoted
     #[arg(long, default_value = "500ms")]
     soak: String,
+    /// Update nothing, and let the clients go on for so many seconds: what do they see of the server alone?
+    #[arg(long, value_name = "SECONDS", conflicts_with = "cycles")]
+    natively: Option<u64>,
     /// Print the result as one line of JSON too
     #[arg(long)]
     json: bool,
-    /// Keep the reports of updates that did not go through at once in this folder, by server
+    /// Keep the reports of updates that did not go through at once in this folder, by server; and what daemon and server
+    /// said where one is not as it should be
     #[arg(long, value_name = "DIR")]
     reports: Option<PathBuf>,
     /// Which build of the daemon to try
@@ -112,7 +117,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut rows = Vec::new();
     for kind in wanted {
         println!("{} ...", kind.name);
-        let mut row = Row::new(kind, args.cycles);
+        let mut row = Row::new(kind, if args.natively.is_some() { 0 } else { args.cycles });
         let begun = Instant::now();
         if let Err(error) = try_one(args, kind, &binary, &mut row) {
             row.faults.push(format!("{error:#}"));
@@ -163,14 +168,24 @@ fn try_one(args: &Args, kind: &Kind, binary: &std::path::Path, row: &mut Row) ->
         row.faults.extend(summary.failures.iter().take(3).map(|failure| format!("a client: {failure}")));
     }
     let reports = args.reports.as_ref().map(|dir| dir.join(kind.name));
+    if args.natively.is_some() {
+        return Ok(());
+    }
     row.updates.read_history(&daemon, reports.as_deref())?;
+    if let (Some(dir), false) = (reports, row.faults.is_empty()) {
+        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        for (name, text) in [("daemon.log", daemon.output()), ("server.log", server.output())] {
+            let file = dir.join(name);
+            fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
+        }
+    }
     Ok(())
 }
 
 /// Writes rules where they go with the daemon's own files.
 fn write_rules(daemon: &Daemon, rules: &str) -> Result<PathBuf> {
     let file = daemon.state_dir().with_file_name("conformance.rules");
-    std::fs::write(&file, rules).with_context(|| format!("writing {}", file.display()))?;
+    fs::write(&file, rules).with_context(|| format!("writing {}", file.display()))?;
     Ok(file)
 }
 
@@ -182,6 +197,11 @@ fn cycles(
     row: &mut Row,
 ) -> Result<()> {
     served(clients)?;
+    if let Some(seconds) = args.natively {
+        // Ends early where a client was answered wrongly.
+        try_wait_for(Duration::from_secs(seconds), || clients.iter().any(|load| load.failed() > 0).then_some(()));
+        return served(clients);
+    }
     let mut pid = server.pid();
     let attached = daemon.run(&["attach", &pid.to_string()])?;
     ensure!(attached.code == 0, "attach: {}", cycle::words(&attached));

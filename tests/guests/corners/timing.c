@@ -23,7 +23,7 @@ corner(clocks_do_not_go_back)
 
 corner(clock_errors)
 {
-	struct timespec t;
+	struct timespec t = { 0 };
 	say("%s %s", told(clock_gettime(77, &t)), told(clock_getres(77, &t)));
 	say("%s", told(syscall(SYS_clock_gettime, 1, nowhere())));
 	say("%s", told(clock_settime(CLOCK_MONOTONIC, &t)));

@@ -271,6 +271,15 @@ pub fn state(pid: Pid, tid: Tid) -> Option<char> {
     stat[..len].get(end + 2).map(|byte| char::from(*byte))
 }
 
+/// Says whether a process has ended, signals that to nobody, and was not waited for, `state` and `exit_signal` of proc(5).
+#[must_use]
+pub fn is_silent_zombie(pid: Pid) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let Some((_, fields)) = stat.rsplit_once(')') else { return false };
+    let mut fields = fields.split_whitespace();
+    fields.next() == Some("Z") && fields.nth(34) == Some("0")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,6 +31,8 @@ const VDSO_CHANCE: Duration = Duration::from_micros(50);
 
 /// How long the child is left alone before it is looked at again.
 const CLOSING_CHANCE: Duration = Duration::from_micros(20);
+/// How much of the time between two looks counts. If more has gone by the machine stood still for the child too.
+const MOST_AT_ONCE: Duration = Duration::from_millis(4);
 
 /// All of a thread that its twin needs.
 #[derive(Clone, Debug)]
@@ -64,11 +66,27 @@ pub(crate) struct Birth {
     pub(crate) pause: Duration,
 }
 
+/// There is no follower: why, and the child that was made all the same and has been killed.
+#[derive(Debug)]
+pub(crate) struct Unborn {
+    pub(crate) error: Error,
+    pub(crate) child: Option<Pid>,
+}
+
+impl From<Error> for Unborn {
+    fn from(error: Error) -> Unborn {
+        Unborn { error, child: None }
+    }
+}
+
 /// Attaches to the leader and puts the stub and the arena into it. Stops only its first thread, for a few calls.
 pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Process> {
     let memory = Memory::open(pid)?;
     let maps = procfs::maps(pid)?;
     let vdso = Vdso::find(pid, &memory, &maps)?;
+    // Children of updates that came to nothing, where the leader could not wait until they had ended.
+    let strays: Vec<Pid> =
+        procfs::children(pid)?.into_iter().filter(|child| procfs::is_silent_zombie(*child)).collect();
     let tids = process::seize_all(pid, sys::OPTIONS_LEADER)?;
     let main = pid.main();
     let mut restarted: BTreeMap<Tid, u32> =
@@ -91,6 +109,7 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
     let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
     let flags = (libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
     let base = remote.call("mmap", libc::SYS_mmap, [0, Arena::len(blocks), protection, flags, u64::MAX, 0])?;
+    strays.into_iter().try_for_each(|child| process::reap(&mut remote, child))?;
     let rings = vdso.agent.as_ref().and_then(|agent| {
         let rings = Rings::create(&mut remote, pid, 0, Mode::Note);
         rings.and_then(|rings| agent.install(&memory, rings.area()).map(|()| rings)).inspect_err(no_rings).ok()
@@ -114,7 +133,7 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
 }
 
 /// Stops every thread, copies its state, makes time real calls and forks. The threads stay parked.
-pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Result<(Birth, Instant)> {
+pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Result<(Birth, Instant), Unborn> {
     // Of a thread that is in such a call since before we came, only the function that it sleeps in tells which it is.
     for tid in process.threads.tids() {
         if let Some(nr) = procfs::restarted_call(process.pid, tid, &process.memory) {
@@ -148,7 +167,7 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
     let finished = advised.and_then(|()| remote.finish());
     if let Err(error) = finished.and_then(|()| await_no_descriptors(child, limit)) {
         let _ = sys::kill(child, libc::SIGKILL);
-        return Err(error);
+        return Err(Unborn { error, child: Some(child) });
     }
     let footprint = process.footprint.clone();
     let rings = process.rings.as_ref().map(Rings::area);
@@ -160,11 +179,13 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
 /// Waits until a child that was forked has no descriptors, neither its own nor together with its parent. One that has ended
 /// has none; whoever is to adopt it finds out.
 fn await_no_descriptors(child: Pid, limit: Duration) -> Result<()> {
-    let begun = Instant::now();
+    let (mut waited, mut looked) = (Duration::ZERO, Instant::now());
     while procfs::has_descriptors(child).unwrap_or(false) {
-        if begun.elapsed() >= limit {
-            let seconds = begun.elapsed().as_secs_f64();
-            return Err(Error::TimedOut { what: "the child to close its descriptors".into(), seconds });
+        waited += looked.elapsed().min(MOST_AT_ONCE);
+        looked = Instant::now();
+        if waited >= limit {
+            let seconds = waited.as_secs_f64();
+            return Err(Error::TimedOut { what: "the child to leave its descriptors".into(), seconds });
         }
         std::thread::sleep(CLOSING_CHANCE);
     }
@@ -435,9 +456,32 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::update::process::tests::sleeper;
     use crate::update::process::{Zombie, park_all};
 
     const LIMIT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_child_that_nobody_waited_for_is_collected_before_the_next() {
+        let mut leader = sleeper();
+        let pid = Pid(leader.id() as i32);
+        let inbox = Inbox::new();
+        for _ in 0..2 {
+            let mut process = prepare(&inbox, pid, LIMIT).expect("it can be prepared");
+            assert_eq!(procfs::children(pid).expect("it runs"), []);
+            let (birth, _) = fork(&inbox, &mut process, LIMIT).expect("it can be forked");
+            let parked = park_all(&inbox, &process, LIMIT).expect("it is parked");
+            process.release(&inbox, parked, Zombie::None).expect("it is put back");
+            sys::kill(birth.child, libc::SIGKILL).expect("it is there");
+            let deadline = Instant::now() + LIMIT;
+            while !procfs::is_silent_zombie(birth.child) {
+                assert!(Instant::now() < deadline, "the child has not ended");
+                std::thread::yield_now();
+            }
+        }
+        leader.kill().expect("it runs");
+        let _ = leader.wait();
+    }
 
     #[test]
     fn a_child_has_no_descriptors_when_the_leader_goes_on() {

@@ -269,7 +269,7 @@ const REAP_TRIES: u32 = 100;
 const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
 /// Collects a child that was killed. One that does not end must not keep its parent from going on.
-fn reap(remote: &mut Remote<'_>, child: Pid) -> Result<()> {
+pub(crate) fn reap(remote: &mut Remote<'_>, child: Pid) -> Result<()> {
     let flags = (libc::__WALL | libc::WNOHANG) as u64;
     for _ in 0..REAP_TRIES {
         if remote.raw(libc::SYS_wait4, [child.0 as u64, 0, flags, 0, 0, 0])? != 0 {
@@ -548,7 +548,7 @@ pub(crate) fn unpark(parked: &BTreeMap<Tid, Parked>) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs;
     use std::process::{Child, Command};
 
@@ -577,7 +577,7 @@ mod tests {
     }
 
     /// A process that has been started as far as its one long wait.
-    fn sleeper() -> Child {
+    pub(crate) fn sleeper() -> Child {
         let child = Command::new("sleep").arg("60").spawn().expect("sleep starts");
         let waits = format!("{} ", libc::SYS_clock_nanosleep);
         while !fs::read_to_string(format!("/proc/{}/syscall", child.id())).expect("it runs").starts_with(&waits) {

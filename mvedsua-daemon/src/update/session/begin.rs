@@ -50,7 +50,10 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         let forked = birth::fork(&core.inbox, &mut process, limit);
         let (mut birth, begun) = match forked {
             Ok(forked) => forked,
-            Err(error) => return Err(undo_fork(&core.inbox, process, Zombie::Any, error, limit)),
+            Err(birth::Unborn { error, child }) => {
+                let zombie = child.map_or(Zombie::Any, Zombie::Child);
+                return Err(undo_fork(&core.inbox, process, zombie, error, limit));
+            }
         };
         if let Some(cooperation) = told
             && let Err(error) = cooperation.tell_leader(&process.memory)

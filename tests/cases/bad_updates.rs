@@ -92,8 +92,11 @@ fn it_leaks() {
 
 #[test]
 fn it_writes_where_it_must_not() {
+    let written = Path::new("/tmp/kvstore-was-here-200");
+    // Left by a run that failed.
+    let _ = fs::remove_file(written);
     undone(&["-DBAD_WRITE_AT=200"], "", &[code::DIVERGED], "openat");
-    assert!(!Path::new("/tmp/kvstore-was-here").exists(), "nothing was written");
+    assert!(!written.exists(), "nothing was written");
 }
 
 #[test]
@@ -302,6 +305,6 @@ fn it_waits_for_a_lock_while_it_leads() {
 fn it_writes_where_it_must_not_while_it_leads() {
     let summary = undone_after_promotion("-DBAD_WRITE_AT=6000", "", &[], code::DIVERGED, "openat");
     // What a version that leads does is done; the comparison finds it.
-    let _ = fs::remove_file("/tmp/kvstore-was-here");
+    let _ = fs::remove_file("/tmp/kvstore-was-here-6000");
     summary.expect_clean();
 }

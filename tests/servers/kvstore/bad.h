@@ -6,7 +6,7 @@
  *   BAD_BYTE_EVERY=N       answers one byte wrong, at every Nth get
  *   BAD_SLOW=N             computes N microseconds longer at each command
  *   BAD_LEAK=N             loses N bytes at each command
- *   BAD_WRITE_AT=N         writes a file where it must not, at its Nth command
+ *   BAD_WRITE_AT=N         writes a file where it must not, at its Nth command: /tmp/kvstore-was-here-N
  *   BAD_TRANSFORMER_CRASHES, BAD_TRANSFORMER_LOOPS, BAD_TRANSFORMER_FAILS
  *   BAD_TRANSFORMER_FREES  frees what is in use
  *   BAD_TRANSFORMER_DROPS=N  drops one entry of N
@@ -24,6 +24,10 @@ static volatile int *volatile bad_nowhere = (int *)16;
 #endif
 #if defined(BAD_CRASH_AT) || defined(BAD_HANG_AT) || defined(BAD_LOCK_AT) || defined(BAD_WRITE_AT)
 static unsigned long bad_commands;
+#endif
+#ifdef BAD_WRITE_AT
+#define BAD_TEXT_OF(value) #value
+#define BAD_TEXT(macro) BAD_TEXT_OF(macro)
 #endif
 #ifdef BAD_BYTE_EVERY
 static unsigned long bad_gets;
@@ -61,7 +65,7 @@ static inline void bad_command(void)
 #endif
 #ifdef BAD_WRITE_AT
     if (++bad_commands == BAD_WRITE_AT) {
-        int fd = open("/tmp/kvstore-was-here", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        int fd = open("/tmp/kvstore-was-here-" BAD_TEXT(BAD_WRITE_AT), O_WRONLY | O_CREAT | O_TRUNC, 0600);
         if (write(fd, "x", 1) < 0) {
             abort();
         }

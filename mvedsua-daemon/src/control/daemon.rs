@@ -91,7 +91,11 @@ impl Daemon {
         }
         for entry in entries {
             self.last_update.fetch_max(entry.update, Ordering::Relaxed);
-            let recovery = self.shared.engine.recover(&entry);
+            let recovery = if entry.is_of_an_earlier_boot() {
+                Recovery::Gone { status: "the machine was started anew".to_owned() }
+            } else {
+                self.shared.engine.recover(&entry)
+            };
             tracing::warn!(update = entry.update, stage = %entry.stage, ?recovery, "an earlier daemon died in an update");
             let outcome = outcome_of(&entry, recovery);
             let code = Code::of_outcome(&outcome);
@@ -248,6 +252,14 @@ fn outcome_of(entry: &JournalEntry, recovery: Recovery) -> Outcome {
     }
 }
 
+/// Returns whose process it is, or who asked where it is gone.
+fn owner_of(entry: &JournalEntry) -> u32 {
+    match process::uids_of(entry.leader.pid) {
+        Ok([owner, ..]) if entry.leader.is_alive() && !entry.is_of_an_earlier_boot() => owner,
+        Ok(_) | Err(_) => entry.uid,
+    }
+}
+
 fn past_of(entry: &JournalEntry, outcome: Outcome, code: Code) -> Past {
     let program = match &outcome {
         Outcome::RolledBack { leader, .. } | Outcome::Confirmed { leader } => process::program_of(*leader),
@@ -258,7 +270,7 @@ fn past_of(entry: &JournalEntry, outcome: Outcome, code: Code) -> Past {
     Past {
         update: entry.update,
         pid: entry.target.pid,
-        owner: process::uids_of(entry.leader.pid).map_or(entry.uid, |uids| uids[0]),
+        owner: owner_of(entry),
         program,
         to: entry.to.clone(),
         package: entry.package.clone(),

@@ -1,9 +1,11 @@
 //! The updates that are over, and what each of them showed.
+//!
+//! One JSON object a line. A file that is full is kept beside the next one, and both are read.
 
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
@@ -17,8 +19,8 @@ use crate::update::{Counters, FailureKind};
 
 /// How many updates are kept.
 const KEEP: usize = 200;
-/// The file is rewritten once it holds this many.
-const REWRITE_AT: usize = 2 * KEEP;
+/// A file holds this many, so that two hold all that are kept.
+const ROTATE_AT: usize = KEEP;
 
 /// An update that is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,26 +66,15 @@ struct Kept {
 }
 
 impl History {
-    /// Reads the file; lines that do not parse are skipped and counted in the daemon's log.
+    /// Reads the file and the one before it; lines that do not parse are skipped, and the daemon's log names them.
     ///
     /// # Errors
     ///
-    /// Where the file is there and cannot be read.
+    /// Where one of them is there and cannot be read.
     pub fn open(path: PathBuf) -> io::Result<Self> {
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(e),
-        };
         let mut past = VecDeque::new();
-        let mut lines = 0;
-        for line in text.lines() {
-            lines += 1;
-            match serde_json::from_str(line) {
-                Ok(entry) => past.push_back(entry),
-                Err(e) => tracing::warn!(path = %path.display(), line = lines, error = %e, "history: line skipped"),
-            }
-        }
+        read(&before(&path), &mut past)?;
+        let lines = read(&path, &mut past)?;
         while past.len() > KEEP {
             past.pop_front();
         }
@@ -106,22 +97,17 @@ impl History {
         }
     }
 
+    /// Writes down the newest.
     fn save(&self, kept: &mut Kept) -> io::Result<()> {
-        if kept.lines < REWRITE_AT {
-            let Some(last) = kept.past.back() else { return Ok(()) };
-            let mut line = serde_json::to_string(last)?;
-            line.push('\n');
-            dirs::append(&self.path)?.write_all(line.as_bytes())?;
-            kept.lines += 1;
-            return Ok(());
+        let Some(last) = kept.past.back() else { return Ok(()) };
+        if kept.lines >= ROTATE_AT {
+            fs::rename(&self.path, before(&self.path))?;
+            kept.lines = 0;
         }
-        let mut text = String::new();
-        for entry in &kept.past {
-            text.push_str(&serde_json::to_string(entry)?);
-            text.push('\n');
-        }
-        dirs::replace(&self.path, text.as_bytes())?;
-        kept.lines = kept.past.len();
+        let mut line = serde_json::to_string(last)?;
+        line.push('\n');
+        dirs::append(&self.path)?.write_all(line.as_bytes())?;
+        kept.lines += 1;
         Ok(())
     }
 
@@ -136,6 +122,29 @@ impl History {
     pub fn last_update(&self) -> u64 {
         self.kept().past.iter().map(|past| past.update).max().unwrap_or(0)
     }
+}
+
+/// Returns the file that was full before this one.
+fn before(path: &Path) -> PathBuf {
+    path.with_extension("jsonl.1")
+}
+
+/// Reads what a file holds, and returns how many lines it has; none where there is no file.
+fn read(path: &Path, past: &mut VecDeque<Past>) -> io::Result<usize> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(e) => return Err(e),
+    };
+    let mut lines = 0;
+    for line in text.lines() {
+        lines += 1;
+        match serde_json::from_str(line) {
+            Ok(entry) => past.push_back(entry),
+            Err(e) => tracing::warn!(path = %path.display(), line = lines, error = %e, "history: line skipped"),
+        }
+    }
+    Ok(lines)
 }
 
 #[cfg(test)]
@@ -169,14 +178,19 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("history.jsonl");
         let history = History::open(path.clone()).expect("none is fine");
-        for update in 1..=(REWRITE_AT as u64 + 5) {
+        let last = 3 * KEEP as u64 + 5;
+        for update in 1..=last {
             history.add(past(update));
         }
-        let lines = fs::read_to_string(&path).expect("it was written").lines().count();
-        assert!(lines <= REWRITE_AT, "{lines} lines");
-        let again = History::open(path).expect("it was written");
-        assert_eq!(again.last_update(), REWRITE_AT as u64 + 5);
-        let newest = again.find(|past| past.pid == 7, 2);
-        assert_eq!(newest.iter().map(|past| past.update).collect::<Vec<_>>(), [405, 404]);
+        let lines = |path: &Path| fs::read_to_string(path).expect("it was written").lines().count();
+        assert_eq!((lines(&before(&path)), lines(&path)), (KEEP, 5));
+        assert_eq!(fs::read_dir(dir.path()).expect("it is there").count(), 2, "older ones are gone");
+        let again = History::open(path.clone()).expect("it was written");
+        assert_eq!(again.last_update(), last);
+        let all = again.find(|past| past.pid == 7, usize::MAX);
+        let numbers: Vec<u64> = all.iter().map(|past| past.update).collect();
+        assert_eq!(numbers, (last - KEEP as u64 + 1..=last).rev().collect::<Vec<_>>());
+        again.add(past(last + 1));
+        assert_eq!(lines(&path), 6, "a daemon that starts goes on in the same file");
     }
 }

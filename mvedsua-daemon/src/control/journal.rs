@@ -2,6 +2,10 @@
 //!
 //! One file an update, replaced in one step at each change and removed when the update is over. A daemon that starts
 //! and finds one knows that its predecessor died in the middle, and undoes what was left behind (DESIGN 11).
+//!
+//! Nothing waits until the disk has it: a crash of the machine takes the processes along, so there is nothing to undo
+//! after it, and a disk that is busy must not keep an update that is under way from its next step. What such a crash leaves
+//! is an entry of an earlier boot, or an empty one.
 
 use std::fs;
 use std::io;
@@ -23,6 +27,9 @@ pub struct JournalEntry {
     pub update: u64,
     /// The stage when the entry was written.
     pub stage: Stage,
+    /// The boot in which it was written, as the kernel calls it; empty where that is not known.
+    #[serde(default)]
+    pub boot: String,
     /// The process that was asked to be updated.
     pub target: ProcessId,
     /// Who asked.
@@ -47,6 +54,21 @@ fn itself() -> String {
     Ask::ITSELF.to_owned()
 }
 
+impl JournalEntry {
+    /// Returns whether the machine has been started anew since: then none of its processes is there any more.
+    #[must_use]
+    pub fn is_of_an_earlier_boot(&self) -> bool {
+        let now = boot_id();
+        !self.boot.is_empty() && !now.is_empty() && self.boot != now
+    }
+}
+
+/// Returns the name of this boot, `random(4)`; empty where it cannot be read.
+#[must_use]
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 /// The version of the format that this daemon writes.
 pub const FORMAT: u32 = 1;
 
@@ -66,7 +88,7 @@ impl Journal {
         self.dir.join(format!("{update}.json"))
     }
 
-    /// Writes an entry so that it survives a crash of the machine.
+    /// Writes an entry so that it survives the daemon.
     ///
     /// # Errors
     ///
@@ -87,11 +109,12 @@ impl Journal {
         }
     }
 
-    /// Reads what an earlier daemon left behind, oldest first, and what of it cannot be understood.
+    /// Reads what an earlier daemon left behind, oldest first, and what of it cannot be understood. Entries that never came
+    /// to the disk are removed.
     ///
     /// # Errors
     ///
-    /// Where the directory cannot be read.
+    /// Where the directory cannot be read, or such an entry cannot be removed.
     pub fn read(&self) -> io::Result<(Vec<JournalEntry>, Vec<Unreadable>)> {
         let mut entries = vec![];
         let mut unreadable = vec![];
@@ -101,7 +124,11 @@ impl Journal {
                 continue;
             }
             match read_entry(&path) {
-                Ok(entry) => entries.push(entry),
+                Ok(Some(entry)) => entries.push(entry),
+                Ok(None) => {
+                    tracing::warn!(path = %path.display(), "journal: the machine crashed before this entry was on the disk");
+                    fs::remove_file(&path)?;
+                }
                 Err(reason) => unreadable.push(Unreadable { path, reason }),
             }
         }
@@ -117,10 +144,18 @@ pub struct Unreadable {
     pub reason: String,
 }
 
-fn read_entry(path: &Path) -> Result<JournalEntry, String> {
+/// Reads an entry; `None` where a crash of the machine has left the file without its content, which no other one does.
+fn read_entry(path: &Path) -> Result<Option<JournalEntry>, String> {
     let text = fs::read(path).map_err(|e| e.to_string())?;
+    if text.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
     let entry: JournalEntry = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
-    if entry.v == FORMAT { Ok(entry) } else { Err(format!("its format is {}, this daemon knows {FORMAT}", entry.v)) }
+    if entry.v == FORMAT {
+        Ok(Some(entry))
+    } else {
+        Err(format!("its format is {}, this daemon knows {FORMAT}", entry.v))
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +170,7 @@ mod tests {
             v: FORMAT,
             update,
             stage: Stage::Validating,
+            boot: boot_id(),
             target: ProcessId { pid: 1, start_time: 2 },
             uid: 0,
             leader: ProcessId { pid: 1, start_time: 2 },
@@ -148,10 +184,17 @@ mod tests {
             journal.write(&entry(update)).expect("the directory is writable");
         }
         fs::write(dir.path().join("4.json"), "{}").expect("the directory is writable");
+        // What crashes of the machine leave.
+        fs::write(dir.path().join("5.json"), "").expect("the directory is writable");
+        fs::write(dir.path().join("6.json"), [0; 100]).expect("the directory is writable");
         let (entries, unreadable) = journal.read().expect("the directory is there");
         assert_eq!(entries, [entry(3), entry(12)]);
         assert_eq!(unreadable.len(), 1);
         assert!(unreadable[0].path.ends_with("4.json"));
+        assert!(!dir.path().join("5.json").exists() && !dir.path().join("6.json").exists(), "they say nothing");
+        assert!(!entries[0].is_of_an_earlier_boot());
+        assert!(JournalEntry { boot: "another".to_owned(), ..entry(7) }.is_of_an_earlier_boot());
+        assert!(!JournalEntry { boot: String::new(), ..entry(7) }.is_of_an_earlier_boot(), "nobody knows");
         journal.remove(3).expect("it is there");
         journal.remove(3).expect("that it is gone is no error");
         assert_eq!(journal.read().expect("the directory is there").0, [entry(12)]);

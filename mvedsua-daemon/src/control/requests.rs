@@ -131,6 +131,7 @@ impl Daemon {
 
     async fn update(&self, peer: Peer, pid: i32, ask: Ask) -> Result<Answer, Problem> {
         let tried = format!("updating process {pid}");
+        tracing::info!(pid, to = ask.to, user = peer.uid, "an update is asked for");
         let process = exists(pid, "updating")?;
         // An update that is under way is the better reason than the tracer that it is made with.
         self.is_free(pid, &tried)?;

@@ -20,7 +20,7 @@ use super::daemon::{Daemon, StartError};
 use super::dirs::Dirs;
 use super::engine::{Ability, Engine, SessionHandle};
 use super::history::History;
-use super::journal::{FORMAT, Journal, JournalEntry};
+use super::journal::{FORMAT, Journal, JournalEntry, boot_id};
 use super::observer::Observer;
 use super::process::ProcessId;
 use super::protocol::{MAX_REQUEST, Problem, Request};
@@ -447,6 +447,7 @@ fn a_daemon_that_finds_a_journal_cleans_up_and_goes_on() {
         v: FORMAT,
         update: 41,
         stage: Stage::Validating,
+        boot: boot_id(),
         target: id(site.leader.pid()),
         uid: 0,
         leader: id(site.leader.pid()),
@@ -456,7 +457,11 @@ fn a_daemon_that_finds_a_journal_cleans_up_and_goes_on() {
         to: "self".to_owned(),
         package: None,
     };
-    Journal::new(dirs.journal()).write(&entry).expect("the directory is there");
+    // Processes of another boot are gone, whatever runs under their numbers now.
+    let earlier = JournalEntry { update: 40, boot: "another".to_owned(), ..entry.clone() };
+    for entry in [&earlier, &entry] {
+        Journal::new(dirs.journal()).write(entry).expect("the directory is there");
+    }
     let engine = site.engine(Script::Obedient);
     let observer = Arc::new(FakeObserver::default());
     let daemon = Daemon::start(&dirs, Arc::clone(&engine) as Arc<dyn Engine>, observer).expect("it starts");
@@ -465,6 +470,8 @@ fn a_daemon_that_finds_a_journal_cleans_up_and_goes_on() {
     assert_eq!(daemon.next_update(), 42, "numbers are never used twice");
     let past = daemon.shared.history.find(|past| past.update == 41, 1);
     assert!(matches!(past[0].outcome, Outcome::RolledBack { .. }), "{past:?}");
+    let past = daemon.shared.history.find(|past| past.update == 40, 1);
+    assert!(matches!(past[0].outcome, Outcome::TargetEnded { .. }), "{past:?}");
     let audit = std::fs::read_to_string(dirs.audit()).expect("it was written");
     assert!(audit.contains("cleaned up"), "{audit}");
 }

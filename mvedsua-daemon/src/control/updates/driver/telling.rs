@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Driver;
 use crate::control::Code;
 use crate::control::audit::Line;
-use crate::control::journal::{FORMAT, JournalEntry};
+use crate::control::journal::{FORMAT, JournalEntry, boot_id};
 use crate::control::process::{self, ProcessId};
 use crate::control::status::{LogStatus, TargetStatus, UpdateStatus};
 use crate::control::updates::view::{View, result_of, versions_of};
@@ -58,6 +58,7 @@ impl Driver {
             v: FORMAT,
             update: self.asked.id,
             stage,
+            boot: boot_id(),
             target: self.asked.process,
             uid: self.asked.by.uid,
             leader: identify(leader).unwrap_or(self.asked.process),

@@ -211,9 +211,11 @@ impl Daemon {
                 break status;
             }
             if Instant::now() >= end {
+                let both = [Some(child.id().cast_signed()), self.pid()];
+                let stacks: String = both.into_iter().flatten().map(process::stacks).collect();
                 child.kill()?;
                 child.wait()?;
-                bail!("`mvedsuad {shown}` did not end within {limit:?}; daemon: {}", self.output());
+                bail!("`mvedsuad {shown}` did not end within {limit:?}; threads:{stacks}\ndaemon: {}", self.output());
             }
             std::thread::sleep(Duration::from_millis(1));
         };

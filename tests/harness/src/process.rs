@@ -86,6 +86,19 @@ pub fn thread_states(pid: i32) -> Vec<(i32, char)> {
     .collect()
 }
 
+/// Says where in the kernel each thread of a process stands; for what is printed when something does not end.
+#[must_use]
+pub fn stacks(pid: i32) -> String {
+    let mut text = String::new();
+    for (tid, state) in thread_states(pid) {
+        let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/task/{tid}/{file}")).unwrap_or_default();
+        let stack = read("stack");
+        let frames: Vec<&str> = stack.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+        text.push_str(&format!("\n  {pid}/{tid} {} {state}: {}", read("comm").trim(), frames.join(" < ")));
+    }
+    text
+}
+
 /// Sends a signal; a process that is gone already is no error.
 pub fn signal(pid: i32, signal: Signal) {
     assert!(pid > 1, "no signal to pid {pid}");

@@ -142,13 +142,16 @@ impl Runner<'_> {
         loop {
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(unit) = next else { return Ok(rows) };
-            let row = self.unit(unit).unwrap_or_else(|error| Row {
-                unit: unit.clone(),
-                differences: BTreeMap::from([(
-                    "the whole unit".to_owned(),
-                    format!("{error:#}").lines().next().unwrap_or_default().to_owned(),
-                )]),
-                ..Row::default()
+            let row = self.unit(unit).unwrap_or_else(|error| {
+                let error = format!("{error:#}");
+                // The table has room for its first line; what the daemon said stands in the others.
+                eprintln!("{unit}: {error}");
+                let first = error.lines().next().unwrap_or_default().to_owned();
+                Row {
+                    unit: unit.clone(),
+                    differences: BTreeMap::from([("the whole unit".to_owned(), first)]),
+                    ..Row::default()
+                }
             });
             println!("{}", said(&row));
             rows.push(row);

@@ -172,7 +172,7 @@ impl Inbox {
             self.since.set(self.since.get() + 1);
             if self.since.get() >= TAKE_ALL_AFTER {
                 self.since.set(0);
-                let all = std::iter::from_fn(|| self.take(-1));
+                let all = std::iter::from_fn(|| self.take(-1).ok().flatten());
                 self.taken.borrow_mut().extend(all);
             }
         }
@@ -185,10 +185,30 @@ impl Inbox {
     }
 
     /// Waits for a stop of one tracee or for the bell.
+    ///
+    /// That the first thread of a process has ended is told when all others have been waited for, `ptrace(2)`: who waited for it
+    /// alone would wait for ever. So the wait for it is one for any, and what comes meanwhile is kept. Another thread is waited
+    /// for by its own id, which the kernel finds at once; for any it looks through all.
     pub fn wait_for(&self, tid: i32) -> Result<Wake> {
-        match self.taken_of(tid) {
-            Some((tid, stop)) => Ok(Wake::Stop(tid, stop)),
-            None => self.wait_in_kernel(tid),
+        if let Some((tid, stop)) = self.taken_of(tid) {
+            return Ok(Wake::Stop(tid, stop));
+        }
+        if !is_first(tid) {
+            return self.wait_in_kernel(tid);
+        }
+        loop {
+            match self.take(tid) {
+                Ok(Some((tid, stop))) => return Ok(Wake::Stop(tid, stop)),
+                Ok(None) => {}
+                // There are others perhaps, but this one is none of ours.
+                Err(libc::ECHILD) => return Ok(Wake::NoTracees),
+                Err(errno) => return Err(wait_failed(tid, errno)),
+            }
+            match self.wait_in_kernel(-1)? {
+                Wake::Stop(of, stop) if of.0 == tid => return Ok(Wake::Stop(of, stop)),
+                Wake::Stop(of, stop) => self.taken.borrow_mut().push_back((of, stop)),
+                other => return Ok(other),
+            }
         }
     }
 
@@ -216,13 +236,7 @@ impl Inbox {
             match -ret as i32 {
                 libc::EINTR => {}
                 libc::ECHILD => return Ok(Wake::NoTracees),
-                errno => {
-                    return Err(Error::Request {
-                        op: "wait4",
-                        tid: Tid(tid),
-                        source: std::io::Error::from_raw_os_error(errno),
-                    });
-                }
+                errno => return Err(wait_failed(tid, errno)),
             }
         }
     }
@@ -230,15 +244,29 @@ impl Inbox {
     /// Takes a stop that is there already.
     #[must_use]
     pub fn poll(&self, tid: i32) -> Option<(Tid, Stop)> {
-        self.taken_of(tid).or_else(|| self.take(tid))
+        self.taken_of(tid).or_else(|| self.take(tid).ok().flatten())
     }
 
-    fn take(&self, tid: i32) -> Option<(Tid, Stop)> {
+    /// Asks the kernel for a stop that is there already; fails with the number of the error.
+    fn take(&self, tid: i32) -> std::result::Result<Option<(Tid, Stop)>, i32> {
         let mut status = 0i32;
         // SAFETY: `status` outlives the call.
-        let ret = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG) };
-        (ret > 0).then(|| (Tid(ret), Stop::decode(status)))
+        match unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG) } {
+            0 => Ok(None),
+            ret if ret > 0 => Ok(Some((Tid(ret), Stop::decode(status)))),
+            _ => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
+        }
     }
+}
+
+/// Says whether a thread is the first of its process; one that has ended and was not waited for is, too.
+fn is_first(tid: i32) -> bool {
+    // SAFETY: takes integers only; signal 0 is none.
+    unsafe { libc::syscall(libc::SYS_tgkill, tid, tid, 0) == 0 }
+}
+
+fn wait_failed(tid: i32, errno: i32) -> Error {
+    Error::Request { op: "wait4", tid: Tid(tid), source: std::io::Error::from_raw_os_error(errno) }
 }
 
 fn wake_signal() -> i32 {

@@ -553,20 +553,50 @@ pub(crate) mod tests {
     use std::process::{Child, Command};
 
     use super::*;
+    use crate::ptrace::inject::wait_stop;
     use crate::update::birth;
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    #[test]
-    fn a_process_of_two_threads_that_is_killed_has_ended() {
+    /// A process that has two threads.
+    fn two_threads() -> (Child, Pid) {
         let program = "import threading; threading.Thread(target=threading.Event().wait).start()";
-        let mut child = Command::new("python3").args(["-c", program]).spawn().expect("python3 starts");
+        let child = Command::new("python3").args(["-c", program]).spawn().expect("python3 starts");
         let pid = Pid(child.id() as i32);
         let deadline = Instant::now() + LIMIT;
         while procfs::tasks(pid).expect("it runs").len() < 2 {
             assert!(Instant::now() < deadline, "its second thread did not start");
             std::thread::yield_now();
         }
+        (child, pid)
+    }
+
+    #[test]
+    fn whoever_waits_for_the_first_thread_hears_that_its_process_was_killed() {
+        let (mut child, pid) = two_threads();
+        let (said, heard) = crossbeam_channel::bounded(1);
+        // The wait has no limit of its own.
+        std::thread::spawn(move || {
+            let inbox = Inbox::new();
+            let seized = seize_all(pid, sys::OPTIONS_LEADER);
+            let ended = seized.and_then(|_| sys::kill(pid, libc::SIGKILL)).and_then(|()| {
+                let status = format!("/proc/{pid}/stat");
+                while !fs::read_to_string(&status).is_ok_and(|stat| stat.contains(") Z ")) {
+                    std::thread::yield_now();
+                }
+                wait_stop(&inbox, pid.main(), "making a call")
+            });
+            said.send(ended.map_err(|error| error.to_string()))
+        });
+        let ended = heard.recv_timeout(LIMIT).expect("the wait is over");
+        assert_eq!(ended, Err(format!("thread {pid} ended (killed by signal 9) while making a call")));
+        // Whoever traces a child has waited for it.
+        let _ = child.wait();
+    }
+
+    #[test]
+    fn a_process_of_two_threads_that_is_killed_has_ended() {
+        let (mut child, pid) = two_threads();
         let inbox = Inbox::new();
         let tids = seize_all(pid, sys::OPTIONS_LEADER).expect("it can be traced");
         child.kill().expect("it can be killed");

@@ -184,6 +184,28 @@ fn a_target_that_is_killed_has_ended_and_did_not_part() {
     }
 }
 
+/// The target is killed while its threads are stopped one after the other, given what the engine needs, and forked. Whoever waits
+/// for it has to hear of its end: all its threads are traced by then, and each is to be waited for by its tracer first.
+#[test]
+fn a_target_that_is_killed_when_an_update_has_just_begun_ends() {
+    for ms in 0..30 {
+        let stand = Stand::new(server::redis(&[]).unwrap());
+        stand.update(&[]);
+        std::thread::sleep(Duration::from_millis(ms));
+        let session = stand.server.pid();
+        process::signal(session, Signal::SIGKILL);
+        wait_for(&format!("both versions to end (killed after {ms} ms)"), STEP_LIMIT, || {
+            process::reap(session);
+            process::session(session).is_empty().then_some(())
+        });
+        let past = wait_for("the update's end in the history", STEP_LIMIT, || {
+            let past = stand.daemon.expect(&["history", "--json"], code::DONE).json().unwrap();
+            past.get(0).cloned()
+        });
+        assert_eq!(past["code"], code::TARGET_GONE, "killed after {ms} ms: {past:#}");
+    }
+}
+
 /// The target is told to exit by itself when an update is in the given stage: nothing is left of either version.
 #[test]
 fn a_target_that_exits_takes_its_follower_along_in_every_stage() {

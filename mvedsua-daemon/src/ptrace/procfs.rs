@@ -271,6 +271,21 @@ pub fn state(pid: Pid, tid: Tid) -> Option<char> {
     stat[..len].get(end + 2).map(|byte| char::from(*byte))
 }
 
+/// Says whether no thread of a process will be in user code again, `flags` of proc(5) and `PF_EXITING` of the kernel's sched.h:
+/// it has no memory any more, or soon has none, though it may not have ended.
+#[must_use]
+pub fn is_ending(pid: Pid) -> bool {
+    const PF_EXITING: u64 = 4;
+    let goes_on = |tid: Tid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+        let flags: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(9 - 3)?.parse().ok()?;
+        // All threads of a process that ends have this pending until they are given a processor.
+        let killed = signals(pid, tid).ok()?.pending & signal_bit(libc::SIGKILL) != 0;
+        Some(flags & PF_EXITING == 0 && !killed)
+    };
+    !tasks(pid).unwrap_or_default().into_iter().any(|tid| goes_on(tid).unwrap_or(false))
+}
+
 /// Says whether a process has ended, signals that to nobody, and was not waited for, `state` and `exit_signal` of proc(5).
 #[must_use]
 pub fn is_silent_zombie(pid: Pid) -> bool {
@@ -320,6 +335,7 @@ mod tests {
         assert!(start_time(me).expect("start time") > 0);
         assert!(descriptors(me).expect("descriptors").iter().any(|descriptor| descriptor.fd == 0));
         assert!(signals(me, me.main()).is_ok());
+        assert!(lives(me) && !is_ending(me));
         // SAFETY: gettid has no arguments and cannot fail.
         assert_eq!(state(me, Tid(unsafe { libc::gettid() })), Some('R'));
     }

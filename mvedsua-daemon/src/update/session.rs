@@ -58,6 +58,10 @@ const CLOCK: Duration = Duration::from_millis(2);
 const FORK_LIMIT: Duration = Duration::from_millis(500);
 /// The same for a leader that the session could not put back at its end.
 const PUT_BACK_LIMIT: Duration = Duration::from_secs(5);
+/// How long a process may take to end that will not be in user code again. It gives back its memory meanwhile.
+const ENDING_LIMIT: Duration = Duration::from_secs(5);
+/// The same where only a request has failed as if it had ended: for an instant nothing tells that it is about to.
+const SEEMING_LIMIT: Duration = Duration::from_millis(100);
 /// How long the service goes on between two attempts to promote.
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(100);
 /// How long the follower of a crashed leader may take to live through what is recorded. Nobody else can serve meanwhile, and
@@ -190,16 +194,19 @@ fn run(pid: Pid, options: Options, commands: &Receiver<Command>, events: &Sender
     // Whoever started the session may have gone; the session ends properly all the same.
     let tell = |event| drop(events.send(event));
     let mut told = None;
+    let seems_gone;
     let (leader, stage) = match begin(pid, &options, events) {
         Ok(mut running) => match running.serve(commands) {
             Ok(event) => return tell(event),
             Err(error) => {
                 tracing::error!(%error, "ending the session");
+                seems_gone = error.is_gone();
                 (running.leader, running.stage)
             }
         },
         Err(error) => {
             tell(SessionEvent::Failed(engine(&error)));
+            seems_gone = error.is_gone();
             told = Some(error.to_string());
             (pid, Stage::Outdated)
         }
@@ -213,11 +220,28 @@ fn run(pid: Pid, options: Options, commands: &Receiver<Command>, events: &Sender
         }
         _ => {}
     }
+    await_end(leader, seems_gone);
     tell(match stage {
         _ if !procfs::lives(leader) => SessionEvent::TargetEnded { status: "the process is gone".into() },
         Stage::Outdated => SessionEvent::RolledBack { leader: leader.0 },
         Stage::Updated => SessionEvent::Confirmed { leader: leader.0 },
     });
+}
+
+/// Waits for the end of a process that is about to end: it is not to be told that it serves.
+fn await_end(pid: Pid, seems_gone: bool) {
+    let begun = Instant::now();
+    while procfs::lives(pid) {
+        let limit = match procfs::is_ending(pid) {
+            true => ENDING_LIMIT,
+            false if seems_gone => SEEMING_LIMIT,
+            false => return,
+        };
+        if begun.elapsed() >= limit {
+            return;
+        }
+        std::thread::sleep(CLOCK);
+    }
 }
 
 /// Undoes in a process what a session left there that failed while it did so itself.

@@ -12,6 +12,8 @@ use crate::{setup, sh};
 /// The targets, and the files that each begins with.
 const TARGETS: [(&str, &[&str]); 2] = [("rules", &["tests/servers/kvstore/v1-v2.rules"]), ("stage", &[])];
 const CARGO_FUZZ: &str = "0.13.2";
+/// From how many seconds a target on the time is well spent that a build with every optimisation takes.
+const WORTH_OPTIMISING: u64 = 60;
 /// An input of the target `stage`: a rule, and records.
 const STAGE_SEED: &[u8] = b"rule a read(fd, /^put /) => nothing\nrule b write(1, x), write(1, y) => write(1, \"{x}{y}\")\n\xff\x00\x02\x12\x22\x44\x05\x46";
 
@@ -49,7 +51,11 @@ pub(crate) fn targets(seconds: u64) -> anyhow::Result<()> {
         }
         let mut cargo = Command::new("cargo");
         cargo.current_dir(sh::root().join("mvedsua-daemon")).env("RUSTC_BOOTSTRAP", "1");
-        cargo.args(["fuzz", "run", "--sanitizer", "none", target, "--"]);
+        cargo.args(["fuzz", "run", "--sanitizer", "none"]);
+        if seconds < WORTH_OPTIMISING {
+            cargo.arg("--dev");
+        }
+        cargo.args([target, "--"]);
         cargo.arg(format!("-max_total_time={seconds}")).args(["-max_len=2000", "-print_final_stats=1"]);
         sh::run(&mut cargo)?;
     }

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod compare;
 pub mod control;
 pub mod doctor;
+mod image;
 pub mod lifecycle;
 pub mod log;
 pub mod monitor;

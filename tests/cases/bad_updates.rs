@@ -10,7 +10,6 @@ use harness::kvstore::Store;
 use harness::load::lines::ask;
 use harness::load::store::{Speech, StoreClient};
 use harness::load::{Load, Plan, Summary};
-use harness::process;
 use harness::stand::{SINGLE, STEP_LIMIT, Stand, VALIDATING, code};
 use harness::wait::wait_for;
 
@@ -203,14 +202,9 @@ fn the_old_version_crashes_on_what_the_new_one_has_fixed() {
     let load = load(&stand);
     update(&stand, &package, code::DONE);
     stand.daemon.wait_stage(stand.serving, VALIDATING, STEP_LIMIT);
-    let status = stand.wait_compared(200);
-    let (old, new) = (stand.serving, status.follower.unwrap());
+    stand.wait_compared(200);
     assert_eq!(ask(stand.server.address, "boom", STEP_LIMIT).unwrap(), "ERROR");
-    wait_for("the old version to be gone", STEP_LIMIT, || {
-        process::reap(old);
-        (!process::alive(old)).then_some(())
-    });
-    stand.serving = new;
+    stand.taken_over();
     load.wait_requests(200, STEP_LIMIT);
     assert_eq!(ask(stand.server.address, "type key1", STEP_LIMIT).unwrap(), "string");
     stand.expect_alone();
@@ -227,14 +221,8 @@ fn the_new_version_crashes_while_it_leads() {
     update(&stand, &package, code::DONE);
     stand.daemon.wait_stage(stand.serving, VALIDATING, STEP_LIMIT);
     stand.wait_compared(100);
-    let old = stand.serving;
     stand.promote();
-    let new = stand.serving;
-    wait_for("the new version to be gone", STEP_LIMIT, || {
-        process::reap(new);
-        (!process::alive(new)).then_some(())
-    });
-    stand.serving = old;
+    stand.taken_over();
     load.wait_requests(200, STEP_LIMIT);
     assert_eq!(ask(stand.server.address, "type key1", STEP_LIMIT).unwrap(), "ERROR", "version 1 serves");
     stand.expect_alone();

@@ -116,17 +116,13 @@ fn leader_crashes<D: Dialogue>(stand: Stand, load: Load<D>, signal: Signal) {
 }
 
 fn leader_crashes_by<D: Dialogue>(mut stand: Stand, load: Load<D>, crash: impl FnOnce(i32)) {
-    let status = stand.validate(&[]);
+    stand.validate(&[]);
     stand.wait_compared(100);
-    let follower = status.follower.expect("there is a follower");
     crash(stand.serving);
-    wait_for("the follower to take over", STEP_LIMIT, || {
-        process::reap(stand.server.pid());
-        (stand.server.serving_pid() == Some(follower) && !process::alive(stand.server.pid())).then_some(())
-    });
-    stand.serving = follower;
+    let status = stand.taken_over();
+    let (code, text) = status.result.expect("the update has ended");
+    assert!(code == 0 && text.contains("crashed"), "{code}: {text}");
     load.wait_requests(500, STEP_LIMIT);
-    stand.daemon.wait_stage(follower, SINGLE, STEP_LIMIT);
     stand.expect_alone();
     stand.expect_clean(load);
 }

@@ -17,7 +17,7 @@ fn there_and_back<D: Dialogue>(mut stand: Stand, load: Load<D>) {
 
     let old = stand.serving;
     stand.cycle(200);
-    assert!(!process::alive(old), "the old version has ended");
+    assert_eq!(stand.serving, old, "the process stays");
     load.wait_requests(200, STEP_LIMIT);
 
     stand.validate(&[]);

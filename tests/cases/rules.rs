@@ -113,6 +113,8 @@ fn what_is_meant_goes_through_in_both_directions() {
     assert!(compared >= 60);
     world.wait_matched(["answer", "greeting"]);
     world.stand.promote();
+    // What is shared is the service's, and the old version has a copy.
+    world.mark(0);
     // Now the new version speaks for itself, and the old one still answers as it always did.
     assert_eq!(world.ask("betray answer"), "traitor");
     assert_eq!(world.ask("betray send"), "a message that nobody asked for");

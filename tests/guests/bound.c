@@ -1,5 +1,5 @@
 /*
- * A program that can be rehearsed and not promoted: it is bound to the kernel by what cannot be moved.
+ * A program that is bound to the kernel by what its process is.
  *
  *     go N terminal   take a terminal for the session
  *     go N leave      give it back

@@ -115,7 +115,8 @@ fn divergences(past: &Past) -> impl Iterator<Item = &Divergence> {
         | FailureKind::TargetGone(_)
         | FailureKind::NotApplied(_)
         | FailureKind::Asked(_)
-        | FailureKind::Engine(_) => None,
+        | FailureKind::Engine(_)
+        | FailureKind::Harmed(_) => None,
     })
 }
 

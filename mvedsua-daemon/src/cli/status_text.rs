@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::size::{bytes, count};
 use crate::control::clock::show_ms;
-use crate::control::status::{LogStatus, Role, Status, TargetStatus, UpdateStatus, VersionStatus, Which};
+use crate::control::status::{LogStatus, Role, Status, TargetStatus, UpdateStatus, VersionStatus};
 use crate::report::wrap;
+use crate::update::Which;
 
 /// How many digits of a build-id are shown.
 const BUILD_ID: usize = 16;

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use crate::control::journal::JournalEntry;
+use crate::control::process::ProcessId;
 use crate::control::protocol::Problem;
 use crate::control::{Ability, Code, Engine, Observer, SessionHandle};
-use crate::lifecycle::Recovery;
+use crate::lifecycle::{Recovery, Stage};
 use crate::monitor::{AttachOptions, Mode, Monitor, MonitorError, StatsSnapshot, TargetInfo};
 use crate::ptrace::Pid;
-use crate::update::{self, FailureKind, Options, Session};
+use crate::update::{self, FailureKind, Options, Recovered, Session, Which};
 
 /// How long putting one process back may take.
 const RECOVER_WITHIN: Duration = Duration::from_secs(5);
@@ -34,15 +35,26 @@ impl Engine for ForkEngine {
 
     fn recover(&self, entry: &JournalEntry) -> Recovery {
         let gone = || Recovery::Gone { status: "it ended while no daemon ran".to_owned() };
-        let pid = match who_serves(entry) {
-            Ok(Some(pid)) => pid,
-            Ok(None) => return gone(),
-            Err(what) => return Recovery::Unsure { what },
-        };
+        let pid = entry.leader.pid;
+        if !entry.leader.is_alive() {
+            return gone();
+        }
+        // The kernel ends the follower together with its tracer, which takes a moment.
+        if let Some(follower) = entry.follower
+            && let Err(what) = await_end(follower)
+        {
+            return Recovery::Unsure { what };
+        }
         match update::recover(Pid(pid), RECOVER_WITHIN) {
             Ok(recovered) => {
                 tracing::info!(pid, ?recovered, "put back");
-                Recovery::Serving { leader: pid }
+                let version = match recovered {
+                    Recovered::Cleaned { version } => version,
+                    // It was clean before the daemon died, which had said so.
+                    Recovered::Nothing if entry.stage == Stage::UpdatedLeader => Which::New,
+                    Recovered::Nothing => Which::Old,
+                };
+                Recovery::Serving { leader: pid, version }
             }
             Err(e) if e.is_gone() => gone(),
             Err(e) => Recovery::Unsure { what: format!("process {pid} cannot be put back: {e}") },
@@ -50,22 +62,17 @@ impl Engine for ForkEngine {
     }
 }
 
-/// Finds the version that is left, or none. The kernel ends the other one together with its tracer, which takes a moment.
-fn who_serves(entry: &JournalEntry) -> Result<Option<i32>, String> {
+/// Waits until a follower has ended.
+fn await_end(follower: ProcessId) -> Result<(), String> {
     const LOOK_AGAIN: Duration = Duration::from_millis(10);
     let deadline = Instant::now() + RECOVER_WITHIN;
-    let both = [Some(entry.leader), entry.follower];
-    loop {
-        let alive: Vec<i32> = both.iter().flatten().filter(|one| one.is_alive()).map(|one| one.pid).collect();
-        match alive.as_slice() {
-            [] => return Ok(None),
-            [one] => return Ok(Some(*one)),
-            _ if Instant::now() >= deadline => {
-                return Err(format!("processes {alive:?} both run although their tracer is gone"));
-            }
-            _ => std::thread::sleep(LOOK_AGAIN),
+    while follower.is_alive() {
+        if Instant::now() >= deadline {
+            return Err(format!("process {}, a follower, runs although its tracer is gone", follower.pid));
         }
+        std::thread::sleep(LOOK_AGAIN);
     }
+    Ok(())
 }
 
 /// The monitor in the kernel.

@@ -17,6 +17,7 @@ pub enum Code {
     Crashed = 11,
     Inconclusive = 12,
     TimedOut = 13,
+    Kept = 14,
     Refused = 20,
     Kernel = 21,
     TargetGone = 22,
@@ -27,13 +28,14 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the numbers.
-    pub const ALL: [Code; 12] = [
+    pub const ALL: [Code; 13] = [
         Code::Done,
         Code::Usage,
         Code::Diverged,
         Code::Crashed,
         Code::Inconclusive,
         Code::TimedOut,
+        Code::Kept,
         Code::Refused,
         Code::Kernel,
         Code::TargetGone,
@@ -52,6 +54,7 @@ impl Code {
             Code::Crashed => "rolled back: the new version crashed, hung, was killed or took more than its limits",
             Code::Inconclusive => "inconclusive: too little was compared, or the recording has a hole",
             Code::TimedOut => "undone because time, memory, or the room for the log, ran out",
+            Code::Kept => "updated, but not as asked: the new version serves and there was no way back",
             Code::Refused => "refused before anything was touched (preflight, package, permission, another update)",
             Code::Kernel => "the kernel lacks a feature or refuses a right; see `mvedsuad doctor`",
             Code::TargetGone => "the process is gone",
@@ -65,7 +68,11 @@ impl Code {
     #[must_use]
     pub fn of_outcome(outcome: &Outcome) -> Code {
         match outcome {
-            Outcome::Confirmed { .. } | Outcome::TookOver { .. } | Outcome::Kept { .. } => Code::Done,
+            Outcome::Confirmed { .. } | Outcome::TookOver { .. } => Code::Done,
+            Outcome::Kept { cause, .. } => match Code::of_cause(cause) {
+                Code::Harmed => Code::Harmed,
+                _ => Code::Kept,
+            },
             Outcome::RolledBack { cause, .. } => Code::of_cause(cause),
             Outcome::TargetEnded { .. } => Code::TargetGone,
             Outcome::Unsure { .. } => Code::Harmed,
@@ -105,6 +112,7 @@ impl Code {
             FailureKind::TargetGone(_) => Code::TargetGone,
             FailureKind::NotApplied(_) | FailureKind::Asked(_) => Code::Diverged,
             FailureKind::Engine(_) => Code::Inconclusive,
+            FailureKind::Harmed(_) => Code::Harmed,
         }
     }
 

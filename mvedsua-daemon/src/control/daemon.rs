@@ -17,12 +17,12 @@ use super::observer::Observer;
 use super::packages;
 use super::process::{self, Program};
 use super::protocol::Problem;
-use super::status::{DaemonInfo, Role, Status, TargetStatus, VersionStatus, Which};
+use super::status::{DaemonInfo, Role, Status, TargetStatus, VersionStatus};
 use super::updates::{Asked, Driver, Handle, Shared};
 use super::{Code, Engine, clock};
 use crate::lifecycle::{Cause, Event, Outcome, Recovery, Stage};
 use crate::monitor::{ProcessState, TargetInfo};
-use crate::update::{Counters, FailureKind};
+use crate::update::{Counters, FailureKind, Which};
 
 /// How many updates that are over stay in `status`.
 const KEEP_SETTLED: usize = 32;
@@ -243,10 +243,8 @@ fn take_lock(dirs: &Dirs) -> Result<File, StartError> {
 
 fn outcome_of(entry: &JournalEntry, recovery: Recovery) -> Outcome {
     match recovery {
-        Recovery::Serving { leader } if leader == entry.target.pid => {
-            Outcome::RolledBack { leader, cause: Cause::EngineLost }
-        }
-        Recovery::Serving { leader } => Outcome::Confirmed { leader },
+        Recovery::Serving { leader, version: Which::Old } => Outcome::RolledBack { leader, cause: Cause::EngineLost },
+        Recovery::Serving { leader, version: Which::New } => Outcome::Confirmed { leader },
         Recovery::Gone { status } => Outcome::TargetEnded { status },
         Recovery::Unsure { what } => Outcome::Unsure { leader: entry.leader.pid, what },
     }

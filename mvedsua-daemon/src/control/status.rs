@@ -8,7 +8,7 @@ use crate::lifecycle::{Evidence, Outcome, Plan, Stage};
 use crate::monitor::TargetInfo;
 use crate::package::{PackageInfo, Terms};
 use crate::rules::RuleCount;
-use crate::update::Counters;
+use crate::update::{Counters, Which};
 
 /// Where everything stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,14 +46,6 @@ pub struct TargetStatus {
 pub enum Role {
     Leader,
     Follower,
-}
-
-/// Says which version a process runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Which {
-    Old,
-    New,
 }
 
 /// A process and its version.

@@ -3,9 +3,10 @@
 mod limits;
 mod packages;
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::process::{Child, Command as Program, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command as Program, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use crate::compare::{Divergence, DivergenceKind};
 use crate::lifecycle::{Outcome, Recovery, Stage};
 use crate::monitor::{AttachOptions, Mode, StatsSnapshot, TargetInfo};
 use crate::record::Slot;
-use crate::update::{Command, Counters, FailureKind, Options, SessionEvent};
+use crate::update::{Command, Counters, FailureKind, Options, SessionEvent, Which};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -53,8 +54,43 @@ impl Sleeper {
         sleeper
     }
 
+    /// Starts a program that loads an object when it is told to.
+    fn loader() -> (Self, Loader) {
+        let program = "import ctypes, sys; ctypes.CDLL(sys.stdin.readline().strip()); sys.stdin.read()";
+        let mut command = Program::new("python3");
+        let mut loader = Sleeper::adopt(command.args(["-c", program]).stdin(Stdio::piped()).stdout(Stdio::null()));
+        let maps = || std::fs::read_to_string(format!("/proc/{}/maps", loader.pid())).unwrap_or_default();
+        let deadline = std::time::Instant::now() + LIMIT;
+        while !maps().contains("_ctypes") {
+            assert!(std::time::Instant::now() < deadline, "waited {LIMIT:?} for Python to load its modules");
+            std::thread::yield_now();
+        }
+        let input = loader.0.stdin.take().expect("it is piped");
+        let pid = loader.pid();
+        (loader, Loader { input, pid })
+    }
+
     fn pid(&self) -> i32 {
         self.0.id().cast_signed()
+    }
+}
+
+/// What tells a program to load an object.
+struct Loader {
+    input: ChildStdin,
+    pid: i32,
+}
+
+impl Loader {
+    /// Has the object loaded, as a promotion brings new code into a process.
+    fn load(&mut self, object: &Path) {
+        writeln!(self.input, "{}", object.display()).expect("it listens");
+        let maps = || std::fs::read_to_string(format!("/proc/{}/maps", self.pid)).unwrap_or_default();
+        let deadline = std::time::Instant::now() + LIMIT;
+        while !maps().contains(&*object.to_string_lossy()) {
+            assert!(std::time::Instant::now() < deadline, "waited {LIMIT:?} for {} to be loaded", object.display());
+            std::thread::yield_now();
+        }
     }
 }
 
@@ -84,6 +120,8 @@ enum Script {
 struct ScriptedEngine {
     script: Script,
     follower: i32,
+    /// What a promotion brings into the leader.
+    brings: Mutex<Option<(Loader, PathBuf)>>,
     recovered: Mutex<Vec<JournalEntry>>,
 }
 
@@ -95,6 +133,7 @@ impl Engine for ScriptedEngine {
         let (commands, inbox) = unbounded();
         let (outbox, events) = unbounded();
         let (script, follower) = (self.script, self.follower);
+        let mut brings = self.brings.lock().expect("no test panics in it").take();
         let session = std::thread::spawn(move || {
             let tell = |event| outbox.send(event).expect("the driver listens");
             tell(SessionEvent::Forked { leader: pid, follower, threads: 3, pause_us: 1500 });
@@ -110,14 +149,15 @@ impl Engine for ScriptedEngine {
                 tell(SessionEvent::RolledBack { leader: pid });
                 return;
             }
-            let (mut leader, mut other) = (pid, follower);
             for command in inbox {
                 match command {
                     Command::Promote => {
-                        std::mem::swap(&mut leader, &mut other);
-                        tell(SessionEvent::Promoted { leader, follower: other, descriptors: 9, pause_us: 700 });
+                        if let Some((loader, object)) = &mut brings {
+                            loader.load(object);
+                        }
+                        tell(SessionEvent::Promoted { leader: pid, follower, moved: 9, pause_us: 700 });
                     }
-                    Command::Confirm => return tell(SessionEvent::Confirmed { leader }),
+                    Command::Confirm => return tell(SessionEvent::Confirmed { leader: pid }),
                     Command::Rollback { reason } => {
                         tell(SessionEvent::Failed(FailureKind::Asked(reason)));
                         return tell(SessionEvent::RolledBack { leader: pid });
@@ -134,7 +174,7 @@ impl Engine for ScriptedEngine {
 
     fn recover(&self, entry: &JournalEntry) -> Recovery {
         self.recovered.lock().expect("no test panics in it").push(entry.clone());
-        Recovery::Serving { leader: entry.leader.pid }
+        Recovery::Serving { leader: entry.leader.pid, version: Which::Old }
     }
 }
 
@@ -198,12 +238,13 @@ struct Site {
     dir: TempDir,
     leader: Sleeper,
     follower: Sleeper,
+    brings: Mutex<Option<(Loader, PathBuf)>>,
 }
 
 impl Site {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        Site { dir, leader: Sleeper::start(), follower: Sleeper::start() }
+        Site { dir, leader: Sleeper::start(), follower: Sleeper::start(), brings: Mutex::default() }
     }
 
     fn dirs(&self) -> Dirs {
@@ -212,7 +253,8 @@ impl Site {
     }
 
     fn engine(&self, script: Script) -> Arc<ScriptedEngine> {
-        Arc::new(ScriptedEngine { script, follower: self.follower.pid(), recovered: Mutex::default() })
+        let brings = Mutex::new(self.brings.lock().expect("no test panics in it").take());
+        Arc::new(ScriptedEngine { script, follower: self.follower.pid(), brings, recovered: Mutex::default() })
     }
 
     fn daemon(&self, script: Script) -> Arc<Daemon> {
@@ -339,15 +381,15 @@ fn an_update_goes_from_the_fork_to_the_confirmation() {
 
         let promoted = talk.ask(json!({"promote": {"pid": old, "evidence": "required"}})).await;
         assert!(promoted["ok"].is_object(), "{promoted}");
-        let target = talk.wait(new, |_| true).await;
-        assert_eq!((&target["stage"], &target["pid"]), (&json!("updated-leader"), &json!(new)));
-        assert_eq!(target["versions"][0]["which"], "new");
-        assert!(talk.ask(json!({"confirm": {"pid": new}})).await["ok"].is_object());
-        let target = talk.wait(new, |_| true).await;
+        let target = talk.wait(old, |_| true).await;
+        assert_eq!((&target["stage"], &target["pid"]), (&json!("updated-leader"), &json!(old)));
+        assert_eq!((&target["versions"][0]["which"], &target["versions"][1]["which"]), (&json!("new"), &json!("old")));
+        assert!(talk.ask(json!({"confirm": {"pid": old}})).await["ok"].is_object());
+        let target = talk.wait(old, |_| true).await;
         assert_eq!(target["update"]["result"]["code"], 0, "{target}");
-        assert_eq!(target["monitor"]["pid"], new, "it is observed where it has gone: {target}");
+        assert_eq!(target["monitor"]["pid"], old, "it is observed as before: {target}");
         let past = talk.ask(json!({"history": {"pid": old, "limit": 5}})).await;
-        assert_eq!(past["ok"]["history"][0]["outcome"]["confirmed"]["leader"], new, "{past}");
+        assert_eq!(past["ok"]["history"][0]["outcome"]["confirmed"]["leader"], old, "{past}");
     });
     let (entries, _) = Journal::new(site.dirs().journal()).read().expect("the journal is there");
     assert_eq!(entries, [], "nothing is left in the journal");
@@ -356,7 +398,7 @@ fn an_update_goes_from_the_fork_to_the_confirmation() {
 #[test]
 fn the_policy_promotes_and_confirms_by_itself_and_a_follower_is_told() {
     let site = Site::new();
-    let (old, new) = (site.leader.pid(), site.follower.pid());
+    let old = site.leader.pid();
     site.run(Script::Obedient, |_| async {
         let mut talk = site.connect().await;
         talk.ask(update(old, "auto")).await;
@@ -367,7 +409,7 @@ fn the_policy_promotes_and_confirms_by_itself_and_a_follower_is_told() {
             told = talk.hear().await.expect("the last word comes");
         }
         let target = &told["ok"]["status"]["targets"][0];
-        assert_eq!(target["update"]["result"]["outcome"]["confirmed"]["leader"], new, "{told}");
+        assert_eq!(target["update"]["result"]["outcome"]["confirmed"]["leader"], old, "{told}");
         stages.dedup();
         assert!(stages.contains(&json!("outdated-leader/validating")), "{stages:?}");
     });
@@ -393,8 +435,12 @@ fn a_divergence_rolls_back_and_is_reported() {
 #[test]
 fn a_new_leader_that_runs_something_else_is_never_called_updated() {
     let mut site = Site::new();
-    // `cat` stands for a version that was not announced; it waits for its input.
-    site.follower = Sleeper::adopt(Program::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()));
+    // It stands for a version that was not announced.
+    let library = site.dir.path().join("other.so");
+    std::fs::copy("/usr/lib/x86_64-linux-gnu/libz.so.1", &library).expect("Python needs it");
+    let (leader, loader) = Sleeper::loader();
+    (site.leader, site.follower) = (leader, Sleeper::loader().0);
+    site.brings = Mutex::new(Some((loader, library)));
     let old = site.leader.pid();
     site.run(Script::Obedient, |_| async {
         let mut talk = site.connect().await;
@@ -402,7 +448,7 @@ fn a_new_leader_that_runs_something_else_is_never_called_updated() {
         talk.wait(old, |target| target["update"]["counters"]["compared_calls"] == 500).await;
         let promoted = talk.ask(json!({"promote": {"pid": old, "evidence": "required"}})).await;
         assert_eq!(promoted["error"]["code"], 23, "{promoted}");
-        assert!(promoted["error"]["why"].as_str().is_some_and(|why| why.contains("/cat")), "{promoted}");
+        assert!(promoted["error"]["why"].as_str().is_some_and(|why| why.contains("/other.so")), "{promoted}");
         let target = talk.wait(old, |target| target["stage"] == "single-leader").await;
         assert_eq!(target["pid"], old, "the old version serves: {target}");
     });

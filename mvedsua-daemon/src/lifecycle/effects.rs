@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::{Evidence, Policy};
 use super::state::{Outcome, Stage};
-use crate::update::{Command, FailureKind, SessionEvent};
+use crate::update::{Command, FailureKind, SessionEvent, Which};
 
 /// Says whether the operator insists on the evidence that the policy asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub enum Timer {
 /// What was found after an engine that went away without a last word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recovery {
-    /// This process serves, and nothing of the update is left in it.
-    Serving { leader: i32 },
+    /// This process serves, with this version, and nothing of the update is left in it.
+    Serving { leader: i32, version: Which },
     /// Neither version is there any more.
     Gone { status: String },
     /// It could not be established.

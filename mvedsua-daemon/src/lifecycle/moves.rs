@@ -3,7 +3,7 @@
 use super::effects::{Effect, Refusal, Timer};
 use super::policy::{Evidence, Policy, Promotion, is_matter_of_timing};
 use super::state::{Cause, Ending, Outcome, Overdue, Plan, Run, Soak, Stage, State};
-use crate::update::{Command, FailureKind, SessionEvent};
+use crate::update::{Command, FailureKind, SessionEvent, Which};
 
 /// A state and what is to be done on the way into it.
 pub(super) type Next = (State, Vec<Effect>);
@@ -32,7 +32,7 @@ pub(super) fn interrupted(plan: Plan, leader: i32, run: Option<Run>, stage: Stag
         }
         SessionEvent::TargetEnded { status } => target_ended(status),
         SessionEvent::Promoted { leader, follower, .. } => {
-            let run = run.map(|run| Run { leader, follower, ..run });
+            let run = run.map(|run| Run { leader, leads: Which::New, follower, ..run });
             let protest = unexpected(stage, &event);
             let cause = Cause::Failed(FailureKind::Engine("the engine promoted without being asked".to_owned()));
             let (state, mut effects) = undo(plan, leader, run, cause);
@@ -109,7 +109,7 @@ pub(super) fn lost(plan: Plan, leader: i32, run: Option<Run>) -> Next {
 }
 
 pub(super) fn took_over(plan: Plan, run: Option<Run>, leader: i32, signo: i32) -> Next {
-    let run = Run { leader, ..run.unwrap_or_default() };
+    let run = Run { leader, leads: Which::New, ..run.unwrap_or_default() };
     let effects = vec![
         Effect::StopTimer(Timer::Overall),
         Effect::StopTimer(Timer::PromoteAgain),
@@ -118,7 +118,7 @@ pub(super) fn took_over(plan: Plan, run: Option<Run>, leader: i32, signo: i32) -
         Effect::SetTimer(Timer::Answer, plan.policy.answer_within),
     ];
     let ending = Ending::Crashed { signo };
-    (State::UpdatedLeader { plan, run, descriptors: 0, pause_us: 0, soak: Soak::Over, ending }, effects)
+    (State::UpdatedLeader { plan, run, moved: 0, pause_us: 0, soak: Soak::Over, ending }, effects)
 }
 
 /// Tries again where that can help, and settles otherwise.

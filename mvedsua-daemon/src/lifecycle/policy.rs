@@ -153,6 +153,7 @@ pub(super) fn is_matter_of_timing(failure: &FailureKind, attempts: u32) -> bool 
         | FailureKind::TargetGone(_)
         | FailureKind::NotApplied(_)
         | FailureKind::Asked(_)
-        | FailureKind::Engine(_) => false,
+        | FailureKind::Engine(_)
+        | FailureKind::Harmed(_) => false,
     }
 }

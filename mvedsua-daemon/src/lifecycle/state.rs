@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::policy::{Evidence, Policy};
-use crate::update::{Counters, FailureKind};
+use crate::update::{Counters, FailureKind, Which};
 
 /// The stage as `status` prints it (DESIGN 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -100,11 +100,11 @@ impl Outcome {
 /// Two versions that run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// The process that runs the old version.
-    pub old: i32,
-    /// The process that serves.
+    /// The process that serves. It stays the same whichever version it runs.
     pub leader: i32,
-    /// The process that lives through what the leader does.
+    /// The version that it runs.
+    pub leads: Which,
+    /// The process that lives through what the leader does, with the other version.
     pub follower: i32,
     pub threads: u32,
     /// How long the leader stood still for the fork, microseconds.
@@ -167,7 +167,7 @@ pub enum State {
     /// t4: both versions are being stopped at the same call.
     Promoting { plan: Plan, run: Run, soak: Soak, overdue: Overdue },
     /// t5: the new version leads; `run.follower` is the old one.
-    UpdatedLeader { plan: Plan, run: Run, descriptors: u32, pause_us: u64, soak: Soak, ending: Ending },
+    UpdatedLeader { plan: Plan, run: Run, moved: u64, pause_us: u64, soak: Soak, ending: Ending },
     /// The update is being undone; `leader` serves.
     RollingBack { plan: Plan, leader: i32, run: Option<Run>, cause: Cause, overdue: Overdue },
     /// The leader runs alone until the update is tried again.

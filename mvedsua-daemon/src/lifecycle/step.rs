@@ -7,7 +7,7 @@ use super::moves::{
 };
 use super::policy::{Confirmation, Evidence, Promotion};
 use super::state::{Cause, Ending, Outcome, Overdue, Plan, Run, Soak, Stage, State};
-use crate::update::{Command, FailureKind, SessionEvent};
+use crate::update::{Command, FailureKind, SessionEvent, Which};
 
 /// Returns the state after `event`, and what is to be done.
 #[must_use]
@@ -19,8 +19,8 @@ pub fn step(state: State, event: Event) -> Next {
         State::Validating { plan, run, soak } => validating(plan, run, soak, event),
         State::PromotingAgain { plan, run, soak } => promoting_again(plan, run, soak, event),
         State::Promoting { plan, run, soak, overdue } => promoting(plan, run, soak, overdue, event),
-        State::UpdatedLeader { plan, run, descriptors, pause_us, soak, ending } => {
-            updated_leader(Updated { plan, run, descriptors, pause_us, soak, ending }, event)
+        State::UpdatedLeader { plan, run, moved, pause_us, soak, ending } => {
+            updated_leader(Updated { plan, run, moved, pause_us, soak, ending }, event)
         }
         State::RollingBack { plan, leader, run, cause, overdue } => {
             rolling_back(plan, leader, run, cause, overdue, event)
@@ -49,7 +49,7 @@ fn updating(plan: Plan, leader: i32, run: Option<Run>, event: Event) -> Next {
     let same = |effects| (State::Updating { plan, leader, run: run.clone() }, effects);
     match event {
         Event::Session(SessionEvent::Forked { leader, follower, threads, pause_us }) => {
-            let run = Run { old: leader, leader, follower, threads, fork_pause_us: pause_us, ..Run::default() };
+            let run = Run { leader, follower, threads, fork_pause_us: pause_us, ..Run::default() };
             (State::Updating { plan, leader, run: Some(run) }, vec![])
         }
         Event::Session(SessionEvent::Applied) => match run {
@@ -172,8 +172,8 @@ fn promoting_again(plan: Plan, run: Run, soak: Soak, event: Event) -> Next {
 fn promoting(plan: Plan, run: Run, soak: Soak, overdue: Overdue, event: Event) -> Next {
     let same = |run: Run, effects| (State::Promoting { plan, run, soak, overdue }, effects);
     match event {
-        Event::Session(SessionEvent::Promoted { leader, follower, descriptors, pause_us }) => {
-            let run = Run { leader, follower, ..run };
+        Event::Session(SessionEvent::Promoted { leader, follower, moved, pause_us }) => {
+            let run = Run { leader, leads: Which::New, follower, ..run };
             let effects = vec![
                 Effect::StopTimer(Timer::Answer),
                 Effect::StopTimer(Timer::Overall),
@@ -181,7 +181,7 @@ fn promoting(plan: Plan, run: Run, soak: Soak, overdue: Overdue, event: Event) -
                 Effect::Verify { leader },
             ];
             let ending = Ending::Verifying;
-            (State::UpdatedLeader { plan, run, descriptors, pause_us, soak: Soak::Running, ending }, effects)
+            (State::UpdatedLeader { plan, run, moved, pause_us, soak: Soak::Running, ending }, effects)
         }
         Event::Session(SessionEvent::PromotionAbandoned { reason }) => {
             let plan = Plan { abandoned: plan.abandoned + 1, ..plan };
@@ -223,7 +223,7 @@ fn promoting(plan: Plan, run: Run, soak: Soak, overdue: Overdue, event: Event) -
 struct Updated {
     plan: Plan,
     run: Run,
-    descriptors: u32,
+    moved: u64,
     pause_us: u64,
     soak: Soak,
     ending: Ending,
@@ -231,8 +231,8 @@ struct Updated {
 
 impl Updated {
     fn with(self, effects: Vec<Effect>) -> Next {
-        let Updated { plan, run, descriptors, pause_us, soak, ending } = self;
-        (State::UpdatedLeader { plan, run, descriptors, pause_us, soak, ending }, effects)
+        let Updated { plan, run, moved, pause_us, soak, ending } = self;
+        (State::UpdatedLeader { plan, run, moved, pause_us, soak, ending }, effects)
     }
 
     /// Ends the old version where the policy says so and everything is in place.
@@ -312,7 +312,7 @@ fn updated_leader(mut now: Updated, event: Event) -> Next {
             let effects =
                 vec![Effect::StopTimer(Timer::Soak), Effect::SetTimer(Timer::Answer, now.plan.policy.answer_within)];
             let cause = Cause::NewCrashed { signo };
-            let run = Some(Run { leader, ..now.run });
+            let run = Some(Run { leader, leads: Which::Old, ..now.run });
             (State::RollingBack { plan: now.plan, leader, run, cause, overdue: Overdue::No }, effects)
         }
         Event::Session(
@@ -332,12 +332,11 @@ fn rolling_back(plan: Plan, leader: i32, run: Option<Run>, cause: Cause, overdue
     let same =
         |effects| (State::RollingBack { plan, leader, run: run.clone(), cause: cause.clone(), overdue }, effects);
     match event {
-        Event::Session(SessionEvent::RolledBack { leader }) | Event::Recovered(Recovery::Serving { leader })
-            if run.as_ref().is_some_and(|run| run.leader == leader && run.leader != run.old) =>
-        {
+        Event::Recovered(Recovery::Serving { leader, version: Which::New }) => {
             finish(leader, Outcome::Kept { leader, cause })
         }
-        Event::Session(SessionEvent::RolledBack { leader }) | Event::Recovered(Recovery::Serving { leader }) => {
+        Event::Session(SessionEvent::RolledBack { leader })
+        | Event::Recovered(Recovery::Serving { leader, version: Which::Old }) => {
             after_rollback(plan, leader, cause, vec![Effect::StopTimer(Timer::Answer)])
         }
         Event::Recovered(Recovery::Gone { status }) | Event::Session(SessionEvent::TargetEnded { status }) => {
@@ -349,7 +348,7 @@ fn rolling_back(plan: Plan, leader: i32, run: Option<Run>, cause: Cause, overdue
         Event::Session(SessionEvent::Failed(kind)) => same(vec![Effect::Keep(kind)]),
         // The new version leads and the old one cannot take the service back.
         Event::Session(SessionEvent::Confirmed { leader })
-            if run.as_ref().is_some_and(|run| run.leader == leader && run.leader != run.old) =>
+            if run.as_ref().is_some_and(|run| run.leads == Which::New) =>
         {
             finish(leader, Outcome::Kept { leader, cause })
         }
@@ -359,14 +358,14 @@ fn rolling_back(plan: Plan, leader: i32, run: Option<Run>, cause: Cause, overdue
         }
         // A promotion that was on its way when the undoing was decided; it is undone too.
         Event::Session(SessionEvent::Promoted { leader, follower, .. }) => {
-            let run = run.map(|run| Run { leader, follower, ..run });
+            let run = run.map(|run| Run { leader, leads: Which::New, follower, ..run });
             let effects = vec![Effect::Send(Command::Rollback { reason: cause.to_string() })];
             (State::RollingBack { plan, leader, run, cause, overdue }, effects)
         }
         // The leader crashed while its follower was still there: the new version is all there is.
         Event::Session(SessionEvent::TookOver { leader, signo }) => took_over(plan, run, leader, signo),
         Event::Session(SessionEvent::Forked { leader, follower, threads, pause_us }) => {
-            let run = Some(Run { old: leader, leader, follower, threads, fork_pause_us: pause_us, ..Run::default() });
+            let run = Some(Run { leader, follower, threads, fork_pause_us: pause_us, ..Run::default() });
             (State::RollingBack { plan, leader, run, cause, overdue }, vec![])
         }
         Event::Session(

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::compare::{Divergence, DivergenceKind};
 use crate::record::Slot;
-use crate::update::{Command, Counters, FailureKind, SessionEvent};
+use crate::update::{Command, Counters, FailureKind, SessionEvent, Which};
 
 const OLD: i32 = 100;
 
@@ -38,8 +38,8 @@ struct World {
     /// The process that really serves.
     serving: Option<i32>,
     next_pid: i32,
-    /// The old version of the update that runs.
-    old: i32,
+    /// The version that it runs.
+    leads: Which,
     follower: i32,
     counters: Counters,
     finished: Vec<Outcome>,
@@ -73,7 +73,7 @@ impl World {
             soaked: false,
             serving: Some(OLD),
             next_pid: OLD + 1,
-            old: OLD,
+            leads: Which::Old,
             follower: 0,
             counters: Counters::default(),
             finished: vec![],
@@ -100,7 +100,7 @@ impl World {
                 assert_eq!(self.phase, None, "a second session while one runs, after {event:?} in {before:?}");
                 assert_eq!(Some(leader), self.serving);
                 self.phase = Some(Phase::Starting);
-                self.old = leader;
+                self.leads = Which::Old;
                 self.counters = Counters::default();
                 self.failed = false;
             }
@@ -149,6 +149,12 @@ impl World {
             Effect::Recover => self.recovering = true,
             Effect::Finish(outcome) => {
                 self.timers.clear();
+                let said = match &outcome {
+                    Outcome::Confirmed { .. } | Outcome::TookOver { .. } | Outcome::Kept { .. } => Some(Which::New),
+                    Outcome::RolledBack { .. } => Some(Which::Old),
+                    Outcome::TargetEnded { .. } | Outcome::Unsure { .. } => None,
+                };
+                assert!(said.is_none_or(|said| said == self.leads), "{outcome:?} while the {:?} one runs", self.leads);
                 self.finished.push(outcome);
             }
             Effect::Unexpected(what) => panic!("a lawful engine surprised the lifecycle: {what} after {event:?}"),
@@ -187,32 +193,22 @@ impl World {
             events.extend(match phase {
                 P::Starting => vec![
                     Event::StartFailed(FailureKind::Refused(vec!["io_uring".to_owned()])),
-                    session(SessionEvent::Forked {
-                        leader: self.old,
-                        follower: self.next_pid,
-                        threads: 4,
-                        pause_us: 9,
-                    }),
+                    session(SessionEvent::Forked { leader: OLD, follower: self.next_pid, threads: 4, pause_us: 9 }),
                 ],
                 P::Forked => vec![session(SessionEvent::Applied)],
                 P::Applied => vec![session(SessionEvent::CaughtUp)],
                 P::Paired => vec![session(SessionEvent::CaughtUp)],
                 P::Promoting => vec![
-                    session(SessionEvent::Promoted {
-                        leader: self.follower,
-                        follower: self.serving.unwrap_or(0),
-                        descriptors: 3,
-                        pause_us: 1,
-                    }),
+                    session(SessionEvent::Promoted { leader: OLD, follower: self.next_pid, moved: 3, pause_us: 1 }),
                     session(SessionEvent::PromotionAbandoned { reason: "no common call".to_owned() }),
                 ],
                 P::Promoted => vec![],
                 P::Confirming | P::TookOver => {
                     vec![session(SessionEvent::Confirmed { leader: self.serving.unwrap_or(0) })]
                 }
-                P::Undoing => vec![session(SessionEvent::RolledBack { leader: self.old })],
+                P::Undoing => vec![session(SessionEvent::RolledBack { leader: OLD })],
                 P::Stuck => vec![session(SessionEvent::Confirmed { leader: self.serving.unwrap_or(0) })],
-                P::Fell => vec![session(SessionEvent::RolledBack { leader: self.old })],
+                P::Fell => vec![session(SessionEvent::RolledBack { leader: OLD })],
             });
             if matches!(phase, P::Forked | P::Applied | P::Paired | P::Promoting | P::Promoted) {
                 let counters = Counters {
@@ -228,10 +224,10 @@ impl World {
                 events.push(failed(FailureKind::MemoryShort("cgroup".to_owned())));
             }
             if matches!(phase, P::Forked | P::Applied | P::Paired | P::Promoting) {
-                events.push(session(SessionEvent::TookOver { leader: self.follower, signo: 11 }));
+                events.push(session(SessionEvent::TookOver { leader: OLD, signo: 11 }));
             }
             if phase == P::Promoted {
-                events.push(session(SessionEvent::TookOver { leader: self.old, signo: 11 }));
+                events.push(session(SessionEvent::TookOver { leader: OLD, signo: 11 }));
             }
             if !matches!(phase, P::Starting) {
                 events.push(Event::SessionLost);
@@ -244,7 +240,7 @@ impl World {
         }
         if self.recovering {
             events.push(match self.serving {
-                Some(leader) => Event::Recovered(Recovery::Serving { leader }),
+                Some(leader) => Event::Recovered(Recovery::Serving { leader, version: self.leads }),
                 None => Event::Recovered(Recovery::Gone { status: "killed".to_owned() }),
             });
         }
@@ -279,19 +275,20 @@ impl World {
                     self.phase = Some(if stuck { Phase::Stuck } else { Phase::Undoing });
                     self.failed = true;
                 }
-                SessionEvent::Promoted { leader, .. } => {
-                    self.serving = Some(*leader);
+                SessionEvent::Promoted { .. } => {
+                    self.leads = Which::New;
+                    self.next_pid += 1;
                     self.phase = Some(Phase::Promoted);
                 }
                 SessionEvent::PromotionAbandoned { .. } => self.phase = Some(Phase::Paired),
-                SessionEvent::TookOver { leader, .. } => {
-                    self.serving = Some(*leader);
+                SessionEvent::TookOver { .. } => {
                     let back = self.phase == Some(Phase::Promoted);
+                    self.leads = if back { Which::Old } else { Which::New };
                     self.phase = Some(if back { Phase::Fell } else { Phase::TookOver });
                 }
                 SessionEvent::Confirmed { .. } => self.phase = None,
-                SessionEvent::RolledBack { leader } => {
-                    self.serving = Some(*leader);
+                SessionEvent::RolledBack { .. } => {
+                    self.leads = Which::Old;
                     self.phase = None;
                 }
                 SessionEvent::TargetEnded { .. } => {
@@ -408,7 +405,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
         Just(SessionEvent::Progress(Counters { compared_calls: 500, compared_outputs: 500, ..Counters::default() })),
         Just(SessionEvent::Failed(FailureKind::TimedOut("x".to_owned()))),
         Just(SessionEvent::Failed(FailureKind::Engine("x".to_owned()))),
-        Just(SessionEvent::Promoted { leader: 7, follower: OLD, descriptors: 1, pause_us: 1 }),
+        Just(SessionEvent::Promoted { leader: 7, follower: OLD, moved: 1, pause_us: 1 }),
         Just(SessionEvent::PromotionAbandoned { reason: "x".to_owned() }),
         Just(SessionEvent::TookOver { leader: 7, signo: 6 }),
         Just(SessionEvent::Confirmed { leader: 7 }),
@@ -427,7 +424,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
         2 => timer.prop_map(Event::Timer),
         2 => operator(),
         1 => Just(Event::SessionLost),
-        1 => Just(Event::Recovered(Recovery::Serving { leader: OLD })),
+        1 => Just(Event::Recovered(Recovery::Serving { leader: OLD, version: Which::Old })),
         1 => Just(Event::Verified(Verification::Same)),
         1 => Just(Event::StartFailed(FailureKind::Refused(vec![]))),
     ]
@@ -543,7 +540,7 @@ fn a_second_update_is_refused() {
 fn a_mismatch_after_the_promotion_goes_back() {
     let mut world = run_to_validating(Policy::default());
     world.happen(Event::Promote(Waiver::Evidence));
-    world.happen(Event::Session(SessionEvent::Promoted { leader: 101, follower: OLD, descriptors: 3, pause_us: 1 }));
+    world.happen(Event::Session(SessionEvent::Promoted { leader: OLD, follower: 102, moved: 3, pause_us: 1 }));
     let (_, effects) = step(world.state.clone(), Event::Confirm);
     assert!(matches!(effects.as_slice(), [Effect::Refuse(_)]), "not before it is verified: {effects:?}");
     world.happen(Event::Verified(Verification::Mismatch { what: "libc.so.6".to_owned() }));

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::swap::{self, Gated};
+use super::swap::Halted;
 use crate::ptrace::memory::Memory;
 use crate::ptrace::sys::{self, PendingOf, SigInfo};
 use crate::ptrace::wait::Inbox;
@@ -22,18 +22,6 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Takes what waits in a process whose threads are stopped in user code.
-    pub(crate) fn take(inbox: &Inbox, process: &Process, threads: &[Gated]) -> Result<Pending> {
-        let pending = Pending::look(threads.iter().map(|thread| (thread.slot, thread.tid)))?;
-        for thread in threads {
-            let first = Some(thread.tid) == threads.first().map(|first| first.tid);
-            if pending.of_threads.contains_key(&thread.slot) || first && !pending.of_process.is_empty() {
-                drop_all(inbox, process, thread)?;
-            }
-        }
-        Ok(pending)
-    }
-
     /// Looks at what waits in a process whose threads are stopped, and leaves it there.
     pub(crate) fn look(threads: impl IntoIterator<Item = (Slot, Tid)>) -> Result<Pending> {
         let mut pending = Pending::default();
@@ -62,7 +50,7 @@ impl Pending {
     }
 
     /// Queues it in the process that leads from now on.
-    pub(crate) fn queue(&self, inbox: &Inbox, process: &Process, threads: &[Gated]) -> Result<()> {
+    pub(crate) fn queue(&self, inbox: &Inbox, process: &Process, threads: &[Halted]) -> Result<()> {
         let main = process.pid.main();
         for thread in threads {
             let nobody = Vec::new();
@@ -71,7 +59,7 @@ impl Pending {
             if own.is_empty() && of_process.is_empty() {
                 continue;
             }
-            let place = swap::scratch(process, thread.slot);
+            let place = process.scratch(thread.slot);
             let mut remote = process.remote(inbox, thread.tid, sys::get_regs(thread.tid)?)?;
             let pid = process.pid.0 as u64;
             for info in own {
@@ -99,18 +87,6 @@ fn is_ours(info: &SigInfo) -> bool {
 fn put(memory: &Memory, place: u64, info: &SigInfo) -> Result<u64> {
     memory.write(place, info)?;
     Ok(u64::from(u32::from_ne_bytes([info[0], info[1], info[2], info[3]])))
-}
-
-/// Takes everything that waits for a thread from it, and for its process.
-fn drop_all(inbox: &Inbox, process: &Process, thread: &Gated) -> Result<()> {
-    let place = swap::scratch(process, thread.slot);
-    let mut remote = process.remote(inbox, thread.tid, sys::get_regs(thread.tid)?)?;
-    let (set, no_time) = (place, place + 8);
-    process.memory.write(set, &[0xff; 8])?;
-    process.memory.write(no_time, &[0; 16])?;
-    // It returns a signal each time, and an error when none is left.
-    while remote.raw(libc::SYS_rt_sigtimedwait, [set, 0, no_time, 8, 0, 0])? > 0 {}
-    remote.finish()
 }
 
 /// Which thread of a process is the twin of which.

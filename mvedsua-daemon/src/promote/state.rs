@@ -176,17 +176,6 @@ fn enter(
     remote.call("close", libc::SYS_close, [fd, 0, 0, 0, 0, 0]).map(drop)
 }
 
-/// The OOM killer's preference for a process.
-pub(crate) fn oom_score(pid: Pid) -> Option<String> {
-    std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()
-}
-
-pub(crate) fn set_oom_score(pid: Pid, score: &str) {
-    if let Err(error) = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.trim()) {
-        tracing::warn!(%pid, %error, "oom_score_adj could not be set");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -95,36 +95,8 @@ impl Timers {
         self.posix.is_empty() && self.interval.iter().all(|timer| timer[2] == 0 && timer[3] == 0)
     }
 
-    /// Stops the timers of the process that no longer leads, and notes what is left of each at that instant: what has run
-    /// out before has sent its signal.
-    pub(crate) fn stop(&mut self, remote: &mut Remote<'_>, memory: &Memory, scratch: u64) -> Result<()> {
-        let left = scratch + 32;
-        memory.write(scratch, &[0; 32])?;
-        for (which, timer) in self.interval.iter_mut().enumerate() {
-            remote.call("setitimer", libc::SYS_setitimer, [which as u64, scratch, left, 0, 0, 0])?;
-            *timer = words(memory, left)?;
-        }
-        for timer in &mut self.posix {
-            remote.call("timer_settime", libc::SYS_timer_settime, [timer.id as u64, 0, scratch, left, 0, 0])?;
-            timer.setting = words(memory, left)?;
-        }
-        Ok(())
-    }
-
-    /// Gives the stopped timers back to the kernel, and with them what they have sent and nobody has taken.
-    pub(crate) fn delete(&self, remote: &mut Remote<'_>) -> Result<()> {
-        for timer in &self.posix {
-            remote.call("timer_delete", libc::SYS_timer_delete, [timer.id as u64, 0, 0, 0, 0, 0])?;
-        }
-        Ok(())
-    }
-
     /// Makes the POSIX timers in the version that is to lead; they do not run yet. `old` and `new` say which thread is whose
     /// twin.
-    ///
-    /// # Errors
-    ///
-    /// Where one cannot be made. Those that were are ended by [`Timers::take_back`].
     pub(crate) fn create(
         &self,
         remote: &mut Remote<'_>,
@@ -166,14 +138,6 @@ impl Timers {
             remote.call("timer_create", libc::SYS_timer_create, args)?;
         }
         remote.call("prctl", libc::SYS_prctl, [RESTORE_IDS, 0, 0, 0, 0, 0]).map(drop)
-    }
-
-    /// Undoes [`Timers::create`], also where it came half-way.
-    pub(crate) fn take_back(&self, remote: &mut Remote<'_>) -> Result<()> {
-        for timer in &self.posix {
-            remote.raw(libc::SYS_timer_delete, [timer.id as u64, 0, 0, 0, 0, 0])?;
-        }
-        remote.raw(libc::SYS_prctl, [RESTORE_IDS, 0, 0, 0, 0, 0]).map(drop)
     }
 
     /// Starts the timers in the new leader, with the time that was left.

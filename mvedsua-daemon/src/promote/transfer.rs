@@ -25,10 +25,6 @@ pub(crate) struct Copied {
 }
 
 impl Copied {
-    pub(crate) fn len(&self) -> usize {
-        self.list.len()
-    }
-
     /// Returns each with its number.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (i32, BorrowedFd<'_>)> {
         self.list.iter().map(|(descriptor, copy)| (descriptor.fd, copy.as_fd()))

@@ -285,6 +285,34 @@ impl<'a> Remote<'a> {
     }
 }
 
+/// Lets a thread that stands in user code run until it has made `count` calls, and returns what they returned. It stands at the
+/// exit of the last of them. Signals that stop a process come again afterwards.
+pub(crate) fn run_calls(inbox: &Inbox, tid: Tid, count: usize) -> Result<Vec<i64>> {
+    let mut results = Vec::with_capacity(count);
+    let (mut entered, mut postponed) = (false, Vec::new());
+    while results.len() < count {
+        sys::resume(tid, Resume::Syscall, 0)?;
+        match wait_stop(inbox, tid, "putting an image in place")? {
+            Stop::Syscall => match sys::syscall_info(tid)? {
+                SyscallStop::Entry { .. } => entered = true,
+                SyscallStop::Exit { ret } if entered => {
+                    entered = false;
+                    results.push(ret);
+                }
+                SyscallStop::Exit { .. } | SyscallStop::Undone | SyscallStop::Foreign | SyscallStop::Neither => {}
+            },
+            Stop::Signal(signo) => postponed.push(signo),
+            Stop::Event(_) | Stop::Interrupted | Stop::Group(_) => {}
+            Stop::Exited(_) | Stop::Killed(_) => unreachable!("wait_stop reports an end as an error"),
+        }
+    }
+    for signo in postponed {
+        // SAFETY: takes integers only.
+        unsafe { libc::syscall(libc::SYS_tkill, tid.0, signo) };
+    }
+    Ok(results)
+}
+
 impl Drop for Remote<'_> {
     fn drop(&mut self) {
         if self.live

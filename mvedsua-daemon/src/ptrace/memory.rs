@@ -11,6 +11,23 @@ use super::{Error, Pid, Result};
 /// `MAX_RW_COUNT`: the kernel moves no more bytes at once.
 const MAX_RW: usize = 0x7fff_f000;
 
+/// A range of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Span {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+impl Span {
+    pub(crate) fn len(self) -> u64 {
+        self.end - self.start
+    }
+
+    pub(crate) fn contains(self, addr: u64) -> bool {
+        (self.start..self.end).contains(&addr)
+    }
+}
+
 /// Reads and writes the memory of one process.
 ///
 /// Ordinary accesses respect the target's page protection (`process_vm_readv(2)`); [`Memory::force`] does not, and
@@ -86,6 +103,15 @@ impl Memory {
         let mut buf = [0; 4];
         self.read(addr, &mut buf)?;
         Ok(u32::from_ne_bytes(buf))
+    }
+
+    /// Reads whatever the page protection says.
+    pub fn peek(&self, addr: u64, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        match self.file.read_exact_at(&mut bytes, addr) {
+            Ok(()) => Ok(bytes),
+            Err(source) => Err(self.error("forced read", addr, len, source)),
+        }
     }
 
     /// Writes where the process itself could write.

@@ -2,7 +2,8 @@
 //!
 //! - [`sys`]: the gate. One thin function per kernel request, errors carry the request and the thread.
 //! - [`wait`]: the inbox of a tracer thread: stops of tracees and messages of other threads, in one blocking call.
-//! - [`memory`]: another process's memory, read and written.
+//! - [`memory`]: another process's memory, read and written; [`window`]: what of it the daemon has mapped too.
+//! - [`pagemap`]: which physical pages a process has where.
 //! - [`regs`]: registers, and the rewinding of interrupted calls.
 //! - [`stub`] and [`inject`]: system calls executed inside a tracee, so that the death of the tracer at any instant lets
 //!   the tracee go on unharmed.
@@ -35,6 +36,7 @@ pub mod agent;
 pub mod inject;
 pub mod launch;
 pub mod memory;
+pub(crate) mod pagemap;
 pub mod probe;
 pub mod procfs;
 pub(crate) mod query;
@@ -46,6 +48,7 @@ pub mod sys;
 pub(crate) mod tsc;
 pub mod vdso;
 pub mod wait;
+pub(crate) mod window;
 
 use serde::{Deserialize, Serialize};
 

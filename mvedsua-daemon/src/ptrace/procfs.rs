@@ -24,6 +24,8 @@ pub struct Mapping {
     pub executable: bool,
     pub shared: bool,
     pub offset: u64,
+    /// Major and minor number of the file's device, `major << 32 | minor`.
+    pub device: u64,
     pub inode: u64,
     /// The file's path or a name in brackets; empty for anonymous memory.
     pub name: String,
@@ -43,7 +45,7 @@ fn parse_mapping(line: &str) -> Option<Mapping> {
     let (start, end) = fields.next()?.split_once('-')?;
     let perms = fields.next()?.as_bytes();
     let offset = fields.next()?;
-    let _device = fields.next()?;
+    let (major, minor) = fields.next()?.split_once(':')?;
     let inode = fields.next()?;
     Some(Mapping {
         start: u64::from_str_radix(start, 16).ok()?,
@@ -53,6 +55,7 @@ fn parse_mapping(line: &str) -> Option<Mapping> {
         executable: perms.get(2) == Some(&b'x'),
         shared: perms.get(3) == Some(&b's'),
         offset: u64::from_str_radix(offset, 16).ok()?,
+        device: u64::from_str_radix(major, 16).ok()? << 32 | u64::from_str_radix(minor, 16).ok()?,
         inode: inode.parse().ok()?,
         name: fields.next().unwrap_or("").trim_start().to_owned(),
     })

@@ -17,17 +17,13 @@
 //! Only one side runs at a time: the daemon touches a ring while its thread is stopped. A process that follows may write
 //! anything here; so nothing that is read is used as an address or a length.
 
-use std::fs::File;
-use std::num::NonZeroUsize;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::agent::Function;
 use super::memory::Memory;
 use super::sys::Regs;
-use super::{Error, Pid, Result};
+use super::window::Window;
+use super::{Pid, Result};
 
 const PAGE: u64 = 4096;
 /// Answers in a ring; the agent's code knows the number.
@@ -131,32 +127,19 @@ impl Answer {
 #[derive(Debug)]
 pub struct Shared {
     area: Area,
-    memory: NonNull<AtomicU64>,
+    window: Window,
 }
-
-// SAFETY: the memory is shared with another process anyway; every access is atomic.
-unsafe impl Send for Shared {}
 
 impl Shared {
     /// Maps the area of a process into the daemon and marks it.
     pub fn map(pid: Pid, area: Area) -> Result<Shared> {
-        let path = format!("/proc/{pid}/map_files/{:x}-{:x}", area.base, area.end());
-        let failed = |source| Error::Proc { path: path.clone(), source };
-        let file = File::options().read(true).write(true).open(&path).map_err(failed)?;
-        let len = NonZeroUsize::MIN.saturating_add(Area::LEN as usize - 1);
-        // SAFETY: a new mapping at a place of the kernel's choice; it is unmapped when `Shared` is dropped.
-        let memory =
-            unsafe { mmap(None, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, &file, 0) }
-                .map_err(|errno| failed(errno.into()))?;
-        let shared = Shared { area, memory: memory.cast() };
+        let shared = Shared { area, window: Window::map(pid, area.base, area.end())? };
         shared.word(0).store(Area::MAGIC, Ordering::Relaxed);
         Ok(shared)
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
-        assert!(index < Area::LEN as usize / 8, "within the area");
-        // SAFETY: the mapping is `Area::LEN` bytes long and lives as long as `self`; the index was checked.
-        unsafe { self.memory.add(index).as_ref() }
+        self.window.word(index)
     }
 
     /// Returns the ring whose address in the process this is.
@@ -164,15 +147,6 @@ impl Shared {
     pub fn ring_at(&self, addr: u64) -> Option<Ring<'_>> {
         let whole = self.area.contains(addr) && (addr - self.area.base).is_multiple_of(PAGE);
         whole.then(|| Ring { shared: self, first: ((addr - self.area.base) / 8) as usize })
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // SAFETY: mapped in `map` with this length; every `Ring` borrows from `self`.
-        if let Err(error) = unsafe { munmap(self.memory.cast(), Area::LEN as usize) } {
-            tracing::warn!(%error, "unmapping the rings");
-        }
     }
 }
 

@@ -9,10 +9,11 @@
 //! |---|---|
 //! | `call` | one system call; `rsp` points at the context block |
 //! | `fork` | one `clone`; the parent resumes, the child leaves its descriptors, sleeps for its tracer, ends if none comes |
-//! | `gate` | looks at a shared word; lives on when it holds the expected value, ends the process otherwise |
+//! | `gate` | looks at a shared word; goes on with the old image while it holds the old value, else runs a *program* |
 //!
-//! The gate makes a promotion atomic: with both versions at their gates, one store decides which of them would live if
-//! the daemon died at that moment.
+//! The gate makes a promotion atomic: with all threads at their gates, one store decides with which image they would go on if
+//! the daemon died at that moment. A program is a list of [`Op`]s that puts the other image in place ([`crate::image`]); it
+//! needs nobody, and nothing of either image.
 
 use super::memory::Memory;
 use super::sys::Regs;
@@ -77,12 +78,53 @@ std::arch::global_asm!(
     "mov eax, 231",
     "syscall",
     "hlt",
-    "mvedsua_stub_gate:", // rsp -> address of the word, expected value, then as in resume
+    "mvedsua_stub_gate:", // rsp -> address of the word, old value, program, then as in resume
     "pop rax",
     "pop rdx",
+    "pop rbx",
     "cmp [rax], rdx",
     "je 2b",
-    "jmp 3b",
+    "5:", // rbx -> the next operation: its code or call number, and its arguments
+    "mov rax, [rbx]",
+    "mov rdi, [rbx + 8]",
+    "mov rsi, [rbx + 16]",
+    "mov rdx, [rbx + 24]",
+    "mov r10, [rbx + 32]",
+    "mov r8, [rbx + 40]",
+    "mov r9, [rbx + 48]",
+    "add rbx, 56",
+    "test rax, rax",
+    "js 6f",
+    "syscall",
+    "jmp 5b",
+    "6:",
+    "inc rax", // -1: copy rdx bytes from rsi to rdi
+    "jz 7f",
+    "inc rax", // -2: wait until the word at rdi is set
+    "jz 8f",
+    "inc rax", // -3: store rsi at rdi
+    "jz 9f",
+    "mov rsp, rdi", // go on from the context at rdi with the extended state at rsi
+    "mov eax, 0xffffffff",
+    "mov edx, eax",
+    "xrstor64 [rsi]",
+    "jmp 2b",
+    "7:",
+    "mov rcx, rdx",
+    "rep movsb",
+    "jmp 5b",
+    "8:",
+    "cmp dword ptr [rdi], 0",
+    "jne 5b",
+    "xor esi, esi", // futex(rdi, FUTEX_WAIT, 0, NULL)
+    "xor edx, edx",
+    "xor r10d, r10d",
+    "mov eax, 202",
+    "syscall",
+    "jmp 8b",
+    "9:",
+    "mov [rdi], rsi",
+    "jmp 5b",
     ".balign 8",
     "4:",
     ".quad 20, 0",
@@ -90,8 +132,54 @@ std::arch::global_asm!(
     ".popsection",
 );
 
-/// Bytes that a context block takes, the gate's two words included.
-pub const BLOCK_LEN: u64 = 8 * (2 + 1 + 15 + 5);
+/// Bytes that a context block takes.
+pub const BLOCK_LEN: u64 = 8 * (1 + 15 + 5);
+
+/// One step of a program that the gate runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Makes a system call. Whether it succeeds nobody looks at, unless a tracer does.
+    Call { nr: i64, args: [u64; 6] },
+    /// Copies memory.
+    Copy { to: u64, from: u64, len: u64 },
+    /// Waits until the 32 bits at this address are not zero.
+    Await(u64),
+    /// Stores 64 bits.
+    Store { at: u64, value: u64 },
+    /// Goes on from a [`context`] with an extended state (XSAVE's standard format, aligned to 64 bytes).
+    Resume { context: u64, xstate: u64 },
+}
+
+impl Op {
+    /// Bytes that an operation takes.
+    pub const LEN: usize = 56;
+
+    /// Returns the operation as the stub reads it.
+    #[must_use]
+    pub fn encode(&self) -> [u8; Op::LEN] {
+        let words = match *self {
+            Op::Call { nr, args } => [nr as u64, args[0], args[1], args[2], args[3], args[4], args[5]],
+            Op::Copy { to, from, len } => [-1i64 as u64, to, from, len, 0, 0, 0],
+            Op::Await(at) => [-2i64 as u64, at, 0, 0, 0, 0, 0],
+            Op::Store { at, value } => [-3i64 as u64, at, value, 0, 0, 0, 0],
+            Op::Resume { context, xstate } => [-4i64 as u64, context, xstate, 0, 0, 0, 0],
+        };
+        let mut bytes = [0; Op::LEN];
+        for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+}
+
+/// Returns what a thread at the gate finds at its stack pointer: it goes on from the context in it while the word holds
+/// `old`, and runs the program otherwise.
+#[must_use]
+pub fn gate_block(word: u64, old: u64, program: u64, regs: &Regs, mask: u64) -> Vec<u8> {
+    let mut bytes: Vec<u8> = [word, old, program].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    bytes.extend(context(regs, mask));
+    bytes
+}
 
 fn image() -> &'static [u8] {
     let start = &raw const mvedsua_stub_start;

@@ -59,7 +59,7 @@ use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::sys::{self, Resume, SyscallStop};
 use crate::ptrace::tsc;
 use crate::ptrace::wait::{Bell, Inbox, Stop};
-use crate::ptrace::{Pid, Result, Tid, procfs};
+use crate::ptrace::{Error, Pid, Result, Tid, procfs};
 use crate::record::interleaving::Interleaving;
 use crate::record::leading::{HeldAt, HeldThread, capture_inputs, lets_in, now};
 use crate::record::{CallEntry, CallReturn, Delivery, Ending, Event, Piece, Record, Seq, SignalRecord, Slot};
@@ -254,11 +254,6 @@ impl Following {
             births: Vec::new(),
             finished: None,
         }
-    }
-
-    /// Is told what the leader has open.
-    pub(crate) fn know(&mut self, objects: Objects) {
-        self.objects = objects;
     }
 
     /// Lets every thread go.

@@ -58,7 +58,7 @@ impl Fallen {
     pub(super) fn describe(inbox: &Inbox, process: &Process, role: &Leading, signo: i32) -> Result<Fallen> {
         let (held, target) = role.held();
         let (tid, slot) = any_thread(process)?;
-        let place = swap::scratch(process, slot);
+        let place = process.scratch(slot);
         let mut remote = process.remote(inbox, tid, held_regs(tid)?)?;
         let timers = Timers::read(process.pid, &mut remote, &process.memory, place)?;
         remote.finish()?;
@@ -105,7 +105,7 @@ pub(super) fn prepare(inbox: &Inbox, process: &Process, role: &Following, fallen
     bound::check(old, copied.iter())?;
     let above = procfs::descriptors(old)?.last().map_or(0, |descriptor| descriptor.fd as u64 + 1);
     let (tid, slot) = any_thread(process)?;
-    let place = swap::scratch(process, slot);
+    let place = process.scratch(slot);
     let mut remote = process.remote(inbox, tid, held_regs(tid)?)?;
     transfer::give(&copied, process.pid, &mut remote, &process.memory, place)?;
     state::copy_surroundings(old, process.pid, &mut remote, &process.memory, place, above)?;
@@ -138,17 +138,17 @@ pub(super) fn succeed(
     pending: &Pending,
 ) -> Result<(Vec<Successor>, Succession)> {
     let threads = role.rewind_all()?;
-    let standing = swap::standing(&threads)?;
+    let standing = swap::halted(&threads)?;
     swap::set_options(&standing, sys::OPTIONS_LEADER)?;
     process.change_rings(Mode::Note);
     let old_tids = fallen.tids();
     let new_tids: BTreeMap<Slot, Tid> = standing.iter().map(|thread| (thread.slot, thread.tid)).collect();
-    let old = |thread: &swap::Gated| old_tids.get(&thread.slot).copied();
+    let old = |thread: &swap::Halted| old_tids.get(&thread.slot).copied();
     swap::replace_cached_tids(&process.memory, &standing, old, |thread| Some(thread.tid));
     swap::correct_epoll(inbox, process, &prepared.epoll)?;
     if !fallen.timers.is_empty() || !prepared.record_locks.is_empty() {
         let (tid, slot) = any_thread(process)?;
-        let place = swap::scratch(process, slot);
+        let place = process.scratch(slot);
         let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
         locks::take(&prepared.record_locks, &mut remote, &process.memory, place)?;
         fallen.timers.start(&mut remote, &process.memory, place)?;
@@ -156,7 +156,7 @@ pub(super) fn succeed(
     }
     if !prepared.signal_watches.is_empty() {
         let (tid, slot) = any_thread(process)?;
-        let place = swap::scratch(process, slot);
+        let place = process.scratch(slot);
         let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
         bound::watch_anew(&prepared.signal_watches, &prepared.epoll, &mut remote, &process.memory, place)?;
         remote.finish()?;

@@ -191,6 +191,7 @@ impl Follower {
             restarted: BTreeMap::new(),
             half: Half::First,
             rings: None,
+            leftovers: Vec::new(),
         };
         match self.ways.streams.take(self.ways.number, birth.stream) {
             Some(branch) => self.take_over(process, tid, birth.twin, branch, |role| role.inherit(birth.registrations)),

@@ -163,6 +163,7 @@ impl Leader {
             restarted: BTreeMap::new(),
             half: Half::First,
             rings: None,
+            leftovers: Vec::new(),
         };
         self.take_over(process, tid, stream)
     }

@@ -12,13 +12,14 @@ use super::process::{self, Footprint, Half, Parked, Process, park, stack_block, 
 use super::rings::Rings;
 use super::slots::Slots;
 use super::uncopied::{self, Uncopied};
+use crate::image::threads::{ThreadState, alt_stack_bytes, capture};
 use crate::ptrace::inject::{Arena, Remote, wait_stop};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::procfs::{self, Mapping};
 use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::ring::{Area, Mode};
 use crate::ptrace::stub::Stub;
-use crate::ptrace::sys::{self, Regs, Resume, Rseq};
+use crate::ptrace::sys::{self, Resume, Rseq};
 use crate::ptrace::vdso::Vdso;
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Error, Pid, Result, Tid};
@@ -34,23 +35,6 @@ const CLOSING_CHANCE: Duration = Duration::from_micros(20);
 /// How much of the time between two looks counts. If more has gone by the machine stood still for the child too.
 const MOST_AT_ONCE: Duration = Duration::from_millis(4);
 
-/// All of a thread that its twin needs.
-#[derive(Clone, Debug)]
-pub(crate) struct ThreadState {
-    pub(crate) slot: Slot,
-    pub(crate) tid: Tid,
-    regs: Regs,
-    xstate: Vec<u8>,
-    mask: u64,
-    /// `stack_t`: base, flags, size.
-    alt_stack: [u64; 3],
-    rseq: Rseq,
-    robust: (u64, u64),
-    clear_tid: u64,
-    /// How the leader's thread stood, for the recorder.
-    pub(crate) parked: Parked,
-}
-
 /// What the leader's tracer hands to the follower's.
 #[derive(Debug)]
 pub(crate) struct Birth {
@@ -62,7 +46,7 @@ pub(crate) struct Birth {
     /// Memory that the program's own forks would not copy.
     uncopied: Vec<Uncopied>,
     /// Where the leader's rings are; the child has not inherited them.
-    rings: Option<Area>,
+    pub(crate) rings: Option<Area>,
     pub(crate) pause: Duration,
 }
 
@@ -125,6 +109,7 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
         restarted,
         half: Half::First,
         rings,
+        leftovers: Vec::new(),
     };
     for tid in tids {
         process.new_slot(tid);
@@ -140,7 +125,7 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
             process.restarted.entry(tid).or_insert(nr);
         }
     }
-    let uncopied = uncopied::find(process.pid, process.rings.as_ref().map(|rings| rings.area().base))?;
+    let uncopied = find_uncopied(process)?;
     let begun = Instant::now();
     let mut parked = park_outside_vdso(inbox, process, limit)?;
     for (tid, how) in &mut parked {
@@ -157,7 +142,26 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
     }
     let threads = capture(inbox, process, &parked)?;
     process.patch_vdso()?;
-    let forking = threads.iter().find(|thread| thread.tid == process.pid.main()).unwrap_or(&threads[0]);
+    let birth = fork_parked(inbox, process, threads, uncopied, limit)?;
+    Ok((Birth { pause: begun.elapsed(), ..birth }, begun))
+}
+
+/// Finds the memory that the program's own forks would not copy. The kernel looks at every page for it, so this is done while
+/// the process runs.
+pub(crate) fn find_uncopied(process: &Process) -> Result<Vec<Uncopied>> {
+    uncopied::find(process.pid, process.rings.as_ref().map(|rings| rings.area().base))
+}
+
+/// Forks a process whose threads are parked and captured. They stay parked.
+pub(crate) fn fork_parked(
+    inbox: &Inbox,
+    process: &Process,
+    threads: Vec<ThreadState>,
+    uncopied: Vec<Uncopied>,
+    limit: Duration,
+) -> Result<Birth, Unborn> {
+    let main = threads.iter().find(|thread| thread.tid == process.pid.main()).or(threads.first());
+    let Some(forking) = main else { return Err(Error::Unsupported("it has no thread that could fork".into()).into()) };
     let forked_slot = forking.slot;
     let mut remote = process.remote(inbox, forking.tid, sys::get_regs(forking.tid)?)?;
     let uncopied = uncopied::copy(&mut remote, uncopied)?;
@@ -172,8 +176,7 @@ pub(crate) fn fork(inbox: &Inbox, process: &mut Process, limit: Duration) -> Res
     let footprint = process.footprint.clone();
     let rings = process.rings.as_ref().map(Rings::area);
     let leader = process.pid;
-    let birth = Birth { leader, child, forked_slot, threads, footprint, uncopied, rings, pause: begun.elapsed() };
-    Ok((birth, begun))
+    Ok(Birth { leader, child, forked_slot, threads, footprint, uncopied, rings, pause: Duration::ZERO })
 }
 
 /// Waits until a child that was forked has no descriptors, neither its own nor together with its parent. One that has ended
@@ -248,53 +251,6 @@ fn park_outside_vdso(inbox: &Inbox, process: &Process, limit: Duration) -> Resul
     }
 }
 
-/// Reads all of every thread that its twin needs.
-fn capture(inbox: &Inbox, process: &Process, parked: &BTreeMap<Tid, Parked>) -> Result<Vec<ThreadState>> {
-    let mut saved = Vec::with_capacity(parked.len());
-    for (tid, how) in parked {
-        let mut regs = sys::get_regs(*tid)?;
-        if let Parked::Entry { nr, .. } = how {
-            regs::undo_entry(&mut regs, *nr);
-            sys::set_regs(*tid, &regs)?;
-        }
-        saved.push((*tid, *how, process.slot(*tid).unwrap_or(Slot(0)), regs));
-    }
-    // What no other process can ask the kernel for, the threads ask themselves.
-    let scratch = |index: usize| process.block(saved[index].2) - 1024;
-    let mut remotes = Vec::with_capacity(saved.len());
-    for (tid, _, _, regs) in &saved {
-        remotes.push(process.remote(inbox, *tid, *regs)?);
-    }
-    Remote::call_in_all(&mut remotes, "sigaltstack", libc::SYS_sigaltstack, |index| [0, scratch(index), 0, 0, 0, 0])?;
-    Remote::call_in_all(&mut remotes, "prctl", libc::SYS_prctl, |index| {
-        [libc::PR_GET_TID_ADDRESS as u64, scratch(index) + 24, 0, 0, 0, 0]
-    })?;
-    remotes.into_iter().try_for_each(Remote::finish)?;
-    let mut threads = Vec::with_capacity(saved.len());
-    for (index, (tid, how, slot, mut regs)) in saved.iter().copied().enumerate() {
-        let mut told = [0; 32];
-        process.memory.read(scratch(index), &mut told)?;
-        let word = |at: usize| told[at..at + 8].iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
-        // The twin makes the interrupted call anew; the leader may go on with what is left of its time.
-        if let Parked::Rewound(call) = how {
-            regs.rax = u64::from(call.nr);
-        }
-        threads.push(ThreadState {
-            slot,
-            tid,
-            regs,
-            xstate: sys::get_xstate(tid)?,
-            mask: sys::get_sigmask(tid)?,
-            alt_stack: [word(0), word(8), word(16)],
-            rseq: sys::get_rseq(tid)?,
-            robust: sys::get_robust_list(tid)?,
-            clear_tid: word(24),
-            parked: how,
-        });
-    }
-    Ok(threads)
-}
-
 /// Attaches to the forked child and makes it an isolated copy of the leader. Its threads stay parked.
 pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<Process> {
     let pid = birth.child;
@@ -310,6 +266,7 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<Process> {
         restarted: BTreeMap::new(),
         half: Half::Second,
         rings: None,
+        leftovers: Vec::new(),
     };
     process.threads.insert(main, birth.forked_slot);
     // Of two processes that need memory, the one that nobody depends on goes first.
@@ -367,11 +324,7 @@ fn furnish(inbox: &Inbox, process: &Process, tid: Tid, leader: Pid, thread: &Thr
     let mut remote = process.remote(inbox, tid, thread.regs)?;
     remote.set_saved(thread.regs, thread.mask);
     if thread.alt_stack[1] as i32 & libc::SS_DISABLE == 0 {
-        let mut words = thread.alt_stack;
-        // "In use" cannot be set; the kernel finds out by the stack pointer.
-        words[1] &= !(libc::SS_ONSTACK as u64);
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        process.memory.write(scratch, &bytes)?;
+        process.memory.write(scratch, &alt_stack_bytes(thread.alt_stack))?;
         remote.call("sigaltstack", libc::SYS_sigaltstack, [scratch, 0, 0, 0, 0, 0])?;
     }
     remote.call("set_robust_list", libc::SYS_set_robust_list, [thread.robust.0, thread.robust.1, 0, 0, 0, 0])?;
@@ -457,7 +410,7 @@ mod tests {
 
     use super::*;
     use crate::update::process::tests::sleeper;
-    use crate::update::process::{Zombie, park_all};
+    use crate::update::process::{Zombies, park_all};
 
     const LIMIT: Duration = Duration::from_secs(10);
 
@@ -471,7 +424,7 @@ mod tests {
             assert_eq!(procfs::children(pid).expect("it runs"), []);
             let (birth, _) = fork(&inbox, &mut process, LIMIT).expect("it can be forked");
             let parked = park_all(&inbox, &process, LIMIT).expect("it is parked");
-            process.release(&inbox, parked, Zombie::None).expect("it is put back");
+            process.release(&inbox, parked, Zombies::These(Vec::new())).expect("it is put back");
             sys::kill(birth.child, libc::SIGKILL).expect("it is there");
             let deadline = Instant::now() + LIMIT;
             while !procfs::is_silent_zombie(birth.child) {
@@ -502,7 +455,7 @@ mod tests {
             assert_eq!(procfs::descriptors(pid).expect("it runs").len(), before, "the leader has kept all of its own");
             sys::kill(birth.child, libc::SIGKILL).expect("it is there");
             let parked = park_all(&inbox, &process, LIMIT).expect("it is parked");
-            process.release(&inbox, parked, Zombie::Child(birth.child)).expect("it is put back");
+            process.release(&inbox, parked, Zombies::These(vec![birth.child])).expect("it is put back");
         }
         leader.kill().expect("it runs");
         let _ = leader.wait();

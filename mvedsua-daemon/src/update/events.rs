@@ -100,6 +100,15 @@ impl Default for Options {
     }
 }
 
+/// One of the two versions of an update.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Which {
+    #[default]
+    Old,
+    New,
+}
+
 /// A request to a running session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -160,6 +169,8 @@ pub enum FailureKind {
     Asked(String),
     /// A fault of the engine or the kernel refused an operation.
     Engine(String),
+    /// The other version's image was put in place, and not all of it went as it should: the service may be harmed.
+    Harmed(String),
 }
 
 /// What a session reports. Every session ends with exactly one of `RolledBack`, `Confirmed`, `TargetEnded`.
@@ -179,11 +190,12 @@ pub enum SessionEvent {
     Progress(Counters),
     /// The update failed; the session undoes it by itself and `RolledBack` follows.
     Failed(FailureKind),
-    /// t4 to t5: the new version leads. `pause_us` is how long neither version served.
+    /// t4 to t5: the new version leads, in the same process. `moved` is how many bytes of memory that took, and `pause_us` how
+    /// long neither version served.
     Promoted {
         leader: i32,
         follower: i32,
-        descriptors: u32,
+        moved: u64,
         pause_us: u64,
     },
     /// The promotion was given up before its last step and the stage is as before.

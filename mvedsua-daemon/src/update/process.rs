@@ -7,7 +7,7 @@ use super::rings::Rings;
 use super::slots::Slots;
 use crate::ptrace::agent::SteppedOut;
 use crate::ptrace::inject::{Arena, Remote};
-use crate::ptrace::memory::Memory;
+use crate::ptrace::memory::{Memory, Span};
 use crate::ptrace::procfs::{self, signal_bit};
 use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::ring::{Area, Mode, Ring};
@@ -39,6 +39,8 @@ pub(crate) struct Process {
     pub(crate) half: Half,
     /// Where its threads' time is told without a stop; `None` where this machine cannot.
     pub(crate) rings: Option<Rings>,
+    /// What an earlier daemon had mapped for an image that it did not live to put in place.
+    pub(crate) leftovers: Vec<Span>,
 }
 
 /// Leader and follower share the arena's memory, so each has its own blocks.
@@ -48,11 +50,10 @@ pub(crate) enum Half {
     Second,
 }
 
-/// A child of ours that ended and must not stay behind in the process that was forked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Zombie {
-    None,
-    Child(Pid),
+/// Children of ours that ended and must not stay behind in the process that was forked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Zombies {
+    These(Vec<Pid>),
     /// Whatever an earlier daemon left.
     Any,
 }
@@ -97,6 +98,24 @@ impl Process {
             Half::First => index,
             Half::Second => self.blocks() + index,
         })
+    }
+
+    /// Four kilobytes of a slot's own memory, below its context block.
+    pub(crate) fn scratch(&self, slot: Slot) -> u64 {
+        self.block(slot) - 8192
+    }
+
+    /// Returns what the daemon has mapped in the process.
+    pub(crate) fn own_areas(&self) -> Vec<Span> {
+        let arena = self.footprint.arena;
+        let arena = Span { start: arena.base, end: arena.base + Arena::len(arena.blocks) };
+        let rings = self.rings.as_ref().map(|rings| Span { start: rings.area().base, end: rings.area().end() });
+        [arena].into_iter().chain(rings).collect()
+    }
+
+    /// Says whether a thread with this base of its `gs` segment finds a ring there.
+    pub(crate) fn is_ring(&self, gs_base: u64) -> bool {
+        self.rings.as_ref().is_some_and(|rings| rings.area().contains(gs_base))
     }
 
     /// Returns a slot that no thread has had.
@@ -196,7 +215,7 @@ impl Process {
     }
 
     /// Undoes all changes and detaches. Every thread must be parked.
-    pub(crate) fn release(mut self, inbox: &Inbox, mut parked: BTreeMap<Tid, Parked>, zombie: Zombie) -> Result<()> {
+    pub(crate) fn release(mut self, inbox: &Inbox, mut parked: BTreeMap<Tid, Parked>, zombies: Zombies) -> Result<()> {
         if !self.footprint.stub.is_installed(&self.memory) {
             // Another program runs there now; it has nothing of ours.
             return parked.keys().try_for_each(|tid| sys::detach(*tid, 0));
@@ -217,14 +236,16 @@ impl Process {
             let block = stack_block(&saved);
             let mut remote = Remote::begin(inbox, &self.memory, *tid, self.footprint.stub, block, saved)?;
             let arena = self.footprint.arena;
-            match zombie {
-                Zombie::None => {}
-                Zombie::Child(child) => reap(&mut remote, child)?,
+            match zombies {
+                Zombies::These(children) => children.into_iter().try_for_each(|child| reap(&mut remote, child))?,
                 // Only our forks signal their end to nobody, which is what __WCLONE selects.
-                Zombie::Any => {
+                Zombies::Any => {
                     let flags = (libc::__WCLONE | libc::WNOHANG) as u64;
                     while remote.raw(libc::SYS_wait4, [u64::MAX, 0, flags, 0, 0, 0])? > 0 {}
                 }
+            }
+            for span in &self.leftovers {
+                remote.call("munmap", libc::SYS_munmap, [span.start, span.len(), 0, 0, 0, 0])?;
             }
             if let Some(rings) = &self.rings {
                 remote.call("munmap", libc::SYS_munmap, [rings.area().base, Area::LEN, 0, 0, 0, 0])?;
@@ -625,7 +646,7 @@ pub(crate) mod tests {
         park(&inbox, pid, &[pid.main()], LIMIT).expect("it stops");
         let parked = park_all(&inbox, &process, LIMIT).expect("it stops again");
         assert_eq!(parked.keys().copied().collect::<Vec<_>>(), [pid.main()]);
-        process.release(&inbox, parked, Zombie::None).expect("it is put back");
+        process.release(&inbox, parked, Zombies::These(Vec::new())).expect("it is put back");
         child.kill().expect("it can be killed");
         let _ = child.wait();
     }

@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::Which;
 use super::process::{self, Footprint, Half, Process, park_all};
 use super::rings::Rings;
 use super::slots::Slots;
 use super::tracer::Tracer;
+use crate::image::place;
 use crate::ptrace::inject::Arena;
 use crate::ptrace::memory::Memory;
 use crate::ptrace::ring::{Area, Mode};
@@ -24,8 +26,8 @@ use crate::ptrace::{Pid, Result, procfs, sys};
 pub enum Recovered {
     /// It was clean.
     Nothing,
-    /// It is clean now.
-    Cleaned,
+    /// It is clean now, and runs this version: a promotion that had been committed stays.
+    Cleaned { version: Which },
 }
 
 /// Puts a process back as it would be if no daemon had ever touched it. Stops it for about as long as a rollback does.
@@ -49,7 +51,9 @@ pub(crate) fn undo_leftovers(inbox: &Inbox, pid: Pid, limit: Duration) -> Result
         .iter()
         .filter(|mapping| mapping.shared && mapping.writable)
         .find_map(|mapping| Area::recognise(&memory, mapping.start, mapping.end));
-    if arena.is_none() && area.is_none() && !vdso.is_patched(&memory) && !stub.is_installed(&memory) {
+    let leftovers = place::leftovers(&memory, &maps);
+    let untouched = arena.is_none() && area.is_none() && leftovers.is_empty();
+    if untouched && !vdso.is_patched(&memory) && !stub.is_installed(&memory) {
         return Ok(Recovered::Nothing);
     }
     let stub = Stub::install(&memory, vdso.end, vdso.tail)?;
@@ -61,8 +65,12 @@ pub(crate) fn undo_leftovers(inbox: &Inbox, pid: Pid, limit: Duration) -> Result
     let footprint = Footprint { vdso, stub, arena: arena.unwrap_or(Arena { base: 0, blocks: 0 }) };
     let rings = area.map(|area| Rings::find(pid, area, Mode::Note)).transpose()?;
     let restarted = BTreeMap::new();
-    let process = Process { pid, memory, footprint, threads, restarted, half: Half::First, rings };
+    let process = Process { pid, memory, footprint, threads, restarted, half: Half::First, rings, leftovers };
     let parked = park_all(inbox, &process, limit)?;
-    process.release(inbox, parked, process::Zombie::Any)?;
-    Ok(Recovered::Cleaned)
+    let version = match arena.map(|arena| process.memory.read_u64(arena.word())).transpose()? {
+        Some(generation) if generation % 2 == 1 => Which::New,
+        Some(_) | None => Which::Old,
+    };
+    process.release(inbox, parked, process::Zombies::Any)?;
+    Ok(Recovered::Cleaned { version })
 }

@@ -26,16 +26,14 @@ use mvedsua_common::syscalls::Pairing;
 
 use super::birth;
 use super::memory_limit;
-use super::process::{Process, Zombie, park_all};
+use super::process::{Process, Zombies, park_all};
 use super::recover;
 use super::tracer::{Core, Role, Tracer};
 use super::{Command, Counters, FailureKind, OnParting, Options, SessionEvent};
 use crate::allocator;
 use crate::compare::{Divergence, DivergenceKind};
 use crate::log::{self, Gauge};
-use crate::promote::pending::{Pending, Twins};
-use crate::promote::timers::Timers;
-use crate::promote::{bound, locks, scheduling, state, swap, transfer};
+use crate::promote::swap;
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Error, Pid, Result, Tid, procfs, regs, sys};
 use crate::record::Slot;
@@ -45,12 +43,14 @@ use crate::record::stream::Stream;
 use crate::replay::epoll::Pair;
 use crate::replay::following::reconcile::Recording;
 use crate::replay::following::{self, Following, Silence, Standing, Tally};
+use crate::replay::objects::Objects;
 use crate::rules::Direction;
 use begin::{begin, log_config};
 use clock::Clock;
-use exchange::{Children, Exchange};
+use exchange::Exchange;
 pub(crate) use notice::Notice;
 use reconciling::{end_recording, reconcile, record};
+use roles::WayBack;
 
 /// How often tracer threads look at their deadlines.
 const CLOCK: Duration = Duration::from_millis(2);
@@ -139,6 +139,15 @@ enum Stage {
     Updated,
 }
 
+impl Stage {
+    fn other(self) -> Stage {
+        match self {
+            Stage::Outdated => Stage::Updated,
+            Stage::Updated => Stage::Outdated,
+        }
+    }
+}
+
 /// How the event loop ended.
 enum End {
     Confirm,
@@ -154,7 +163,7 @@ struct Running<'a> {
     events: &'a Sender<SessionEvent>,
     notices: Receiver<Notice>,
     notice_sender: Sender<Notice>,
-    /// Traces the process that leads, and the one that follows.
+    /// Traces the process that leads, and whichever follows.
     lead: Tracer,
     follow: Tracer,
     leader: Pid,
@@ -167,10 +176,12 @@ struct Running<'a> {
     caught_up: bool,
     /// The old version has parted from the new one, which leads, and goes its own way.
     parted: bool,
+    /// What the gates' word holds: even while the old version's image is in the service, odd while the new one's is.
     generation: u64,
-    /// The process that was there first, and its first child: whoever of them survives has the other as a zombie.
-    original: Pid,
-    oom_score: Option<String>,
+    /// Where the leader's rings are.
+    rings: Option<u64>,
+    /// Children of ours that have ended, which the leader has not waited for yet.
+    ended: Vec<Pid>,
     recording: Option<Recording>,
 }
 
@@ -355,7 +366,7 @@ impl Running<'_> {
             Stage::Outdated => End::Undo,
             Stage::Updated => {
                 let within = self.options.step_timeout * ROLLBACK_STEPS;
-                let exchanged = self.exchange_soon(within, Children::AwaitedFor(within / 2));
+                let exchanged = self.exchange_soon(within, WayBack::None);
                 self.went_back(exchanged.map(drop))
             }
         }
@@ -369,6 +380,7 @@ impl Running<'_> {
                 End::Undo
             }
             Err(Exchange::Over(end)) => end,
+            Err(Exchange::Harmed(what)) => self.harmed(what),
             // It parted meanwhile; then it goes back on its own.
             Err(Exchange::Ended(notice)) => self.on_notice(notice).unwrap_or(End::Confirm),
             // The old version cannot take the service back: the new one keeps it.
@@ -385,7 +397,7 @@ impl Running<'_> {
         self.parted = true;
         let ready = self.follow.ask(|core| with_following(core, |following, process, _| following.go_own_way(process)));
         let exchanged = match ready {
-            Ok(()) => self.exchange(hold, TAKE_OVER_LIMIT, Children::Abandoned),
+            Ok(()) => self.exchange(hold, TAKE_OVER_LIMIT, WayBack::None),
             Err(error) => Err(error.into()),
         };
         self.went_back(exchanged.map(drop))
@@ -460,14 +472,15 @@ impl Running<'_> {
 
     /// t4: returns how the session ends if the attempt ends it.
     fn promote(&mut self) -> Option<End> {
-        match self.exchange_soon(self.options.step_timeout * PROMOTION_STEPS, Children::Awaited) {
-            Ok((descriptors, pause)) => {
+        match self.exchange_soon(self.options.step_timeout * PROMOTION_STEPS, WayBack::Wanted) {
+            Ok((moved, pause)) => {
                 self.stage = Stage::Updated;
                 let pause_us = pause.as_micros() as u64;
                 let (leader, follower) = (self.leader.0, self.follower.0);
-                self.tell(SessionEvent::Promoted { leader, follower, descriptors, pause_us });
+                self.tell(SessionEvent::Promoted { leader, follower, moved, pause_us });
                 None
             }
+            Err(Exchange::Harmed(what)) => Some(self.harmed(what)),
             Err(Exchange::Abandoned(reason)) => {
                 self.tell(SessionEvent::PromotionAbandoned { reason });
                 None
@@ -481,15 +494,19 @@ impl Running<'_> {
         }
     }
 
+    /// The other image is in place, but something of it is missing: there is no way back, and no claim that all is well.
+    fn harmed(&mut self, what: String) -> End {
+        self.stage = self.stage.other();
+        self.tell(SessionEvent::Failed(FailureKind::Harmed(what)));
+        self.fall_back_without_follower()
+    }
+
     /// A thread of the leader stands before a signal that would end it: the follower takes over from there.
     fn take_over(&mut self, slot: Slot, signo: i32) -> End {
         tracing::warn!(slot = slot.0, signo, "the leader crashed");
-        match self.exchange(Hold::AtCalls, TAKE_OVER_LIMIT, Children::Abandoned) {
+        match self.exchange(Hold::AtCalls, TAKE_OVER_LIMIT, WayBack::None) {
             Ok(_) => {
-                self.stage = match self.stage {
-                    Stage::Outdated => Stage::Updated,
-                    Stage::Updated => Stage::Outdated,
-                };
+                self.stage = self.stage.other();
                 self.tell(SessionEvent::TookOver { leader: self.leader.0, signo });
                 if let Err(error) = self.confirm() {
                     tracing::error!(%error, "ending the crashed version");
@@ -501,6 +518,7 @@ impl Running<'_> {
                 End::TargetEnded(format!("crashed with signal {signo}; the follower could not take over: {reason}"))
             }
             Err(Exchange::Over(end)) => end,
+            Err(Exchange::Harmed(what)) => self.harmed(what),
             Err(Exchange::Ended(Notice::Diverged(divergence))) => {
                 self.tell(SessionEvent::Failed(FailureKind::Diverged(divergence)));
                 End::TargetEnded(format!("crashed with signal {signo}; the follower had parted from it"))
@@ -538,8 +556,8 @@ impl Running<'_> {
 
     fn release_leader(&mut self, reason: &'static str) -> Result<()> {
         let limit = self.options.step_timeout;
-        // The new version is the old one's child: when it ends first it is reaped there.
-        let zombie = if self.leader == self.original { Zombie::Child(self.follower) } else { Zombie::None };
+        self.ended.push(self.follower);
+        let zombies = Zombies::These(std::mem::take(&mut self.ended));
         self.lead.ask(move |core| {
             let Some(process) = core.process.as_mut() else { return Ok(()) };
             if let Role::Leading(leading) = &mut core.role
@@ -551,7 +569,7 @@ impl Running<'_> {
             core.role = Role::Idle;
             let Some(process) = core.process.take() else { return Ok(()) };
             let parked = park_all(&core.inbox, &process, limit)?;
-            process.release(&core.inbox, parked, zombie)
+            process.release(&core.inbox, parked, zombies)
         })
     }
 }

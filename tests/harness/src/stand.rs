@@ -87,8 +87,7 @@ impl Stand {
     pub fn promote(&mut self) -> Status {
         self.daemon.expect(&["promote", &self.pid()], code::DONE);
         let status = self.daemon.wait_stage(self.serving, UPDATED, STEP_LIMIT);
-        assert_ne!(status.leader, self.serving, "another process leads");
-        self.serving = status.leader;
+        assert_eq!(status.leader, self.serving, "the same process serves");
         status
     }
 
@@ -109,6 +108,15 @@ impl Stand {
     pub fn rollback(&mut self) {
         self.daemon.expect(&["rollback", &self.pid()], code::DONE);
         self.settled();
+    }
+
+    /// Waits until a version has taken over from one that crashed, in the same process; returns what is then the case.
+    #[track_caller]
+    pub fn taken_over(&mut self) -> Status {
+        let status = self.settled();
+        assert_eq!(self.serving, self.server.pid(), "the process stays");
+        assert!(process::alive(self.serving), "it lives");
+        status
     }
 
     /// Waits until nothing is under way, and takes note of who serves.

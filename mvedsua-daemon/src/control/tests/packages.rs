@@ -23,7 +23,7 @@ fn write_package(site: &Site) -> (String, PathBuf) {
         .expect("a C compiler is installed");
     cc.stdin.take().expect("a pipe").write_all(b"int v2_main(void) { return 0; }\n").expect("it reads");
     assert!(cc.wait().expect("it ends").success());
-    let from = process::program_of(site.leader.pid()).build_id.expect("`sleep` has one");
+    let from = process::program_of(site.leader.pid()).build_id.expect("it has one");
     let manifest = format!(
         "name = \"v2\"\nmethod = \"in-place\"\nfrom = [\"{from}\"]\nto = \"{NEW}\"\nobject = \"v2.so\"\n\
          entry = \"v2_main\"\n"
@@ -52,15 +52,17 @@ async fn promoted(site: &Site, package: &str) -> Value {
 #[test]
 fn a_promotion_is_one_to_the_build_that_the_package_promised() {
     let mut site = Site::new();
+    let (leader, loader) = Sleeper::loader();
+    site.leader = leader;
     let (package, object) = write_package(&site);
-    site.follower = Sleeper::adopt(Program::new("sleep").arg("1000").env("LD_PRELOAD", &object).stdin(Stdio::null()));
+    site.brings = Mutex::new(Some((loader, object)));
     site.run(Script::Applies, |_| async {
         let answer = promoted(&site, &package).await;
         assert!(answer["ok"].is_object(), "{answer}");
         let mut talk = site.connect().await;
-        let again = talk.ask(json!({"confirm": {"pid": site.follower.pid()}})).await;
+        let again = talk.ask(json!({"confirm": {"pid": site.leader.pid()}})).await;
         assert!(again["ok"].is_object(), "{again}");
-        let again = talk.ask(update_to(site.follower.pid(), &package, "manual")).await;
+        let again = talk.ask(update_to(site.leader.pid(), &package, "manual")).await;
         assert_eq!(again["error"]["code"], 23, "it is that far already: {again}");
     });
     let past = History::open(site.dirs().history()).expect("it was written").find(|_| true, 1);

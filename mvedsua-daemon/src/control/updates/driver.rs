@@ -392,26 +392,14 @@ impl Driver {
             outcome: outcome.clone(),
             code,
         });
-        if let Some(leader) = outcome.updated() {
-            self.follow_with_monitor(leader);
-            if let Some(package) = &mut self.asked.package {
-                package.keep_files();
-            }
+        if outcome.updated().is_some()
+            && let Some(package) = &mut self.asked.package
+        {
+            package.keep_files();
         }
         // What is unsure a daemon that starts later shall look at again.
         if !matches!(outcome, Outcome::Unsure { .. }) {
             self.forget();
-        }
-    }
-
-    /// Goes on observing where the service has gone. As the old version's child the new one was observed with it; its
-    /// statistics begin anew.
-    fn follow_with_monitor(&self, leader: i32) {
-        let observer = &self.shared.observer;
-        let old = self.asked.process.pid;
-        let Some(target) = observer.targets().into_iter().find(|target| target.pid == old) else { return };
-        if let Err(e) = observer.detach(old).and_then(|()| observer.attach(leader, target.options)) {
-            tracing::warn!(update = self.asked.id, leader, error = %e, "the new leader is not observed");
         }
     }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use crate::control::process;
 use crate::lifecycle::{Stage, State};
 use crate::package::Terms;
+use crate::update::Which;
 
 /// How much more the new version may compute than its budget says before that counts.
 const SLACK: Duration = Duration::from_millis(200);
@@ -46,7 +47,10 @@ impl Limits {
         if !is_fixed {
             return None;
         }
-        let new = if run.leader == run.old { run.follower } else { run.leader };
+        let (old, new) = match run.leads {
+            Which::Old => (run.leader, run.follower),
+            Which::New => (run.follower, run.leader),
+        };
         if let Some(limit) = terms.memory_limit
             && let Some(taken) = own_memory(new)
             && taken > limit
@@ -63,10 +67,10 @@ impl Limits {
             self.base = None;
             return None;
         }
-        let old = (run.old, process::user_time(run.old)?);
+        let old = (old, process::user_time(old)?);
         let new = (new, process::user_time(new)?);
         let base = *self.base.get_or_insert(Base { old, new });
-        // Another attempt has another follower.
+        // Another attempt has another follower, and after a promotion the leader runs the other version.
         if (base.old.0, base.new.0) != (old.0, new.0) {
             self.base = None;
             return None;
@@ -113,11 +117,7 @@ mod tests {
     fn validating() -> State {
         let pid = std::process::id().cast_signed();
         let plan = Plan { policy: Policy::default(), attempt: 1, abandoned: 0 };
-        State::Validating {
-            plan,
-            run: Run { old: pid, leader: pid, follower: pid, ..Run::default() },
-            soak: Soak::Running,
-        }
+        State::Validating { plan, run: Run { leader: pid, follower: pid, ..Run::default() }, soak: Soak::Running }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What an update looks like from outside.
 
 use super::super::Code;
-use super::super::status::{ResultStatus, Role, TargetStatus, VersionStatus, Which};
+use super::super::status::{ResultStatus, Role, TargetStatus, VersionStatus};
 use crate::control::process::Program;
 use crate::lifecycle::{Confirmation, Ending, Evidence, Promotion, Soak, Stage, State};
+use crate::update::Which;
 
 /// The state of the lifecycle and the status that is made of it.
 #[derive(Clone, Debug)]
@@ -53,19 +54,21 @@ pub(super) fn result_of(state: &State, alarm: Option<&String>) -> Option<ResultS
 /// Returns which process runs which version, the leader first.
 pub(super) fn versions_of(state: &State, program: impl Fn(i32) -> Program) -> Vec<VersionStatus> {
     let is_updated = state.outcome().is_some_and(|outcome| outcome.updated().is_some());
-    let old = match state.run() {
-        Some(run) => Some(run.old),
-        None if is_updated => None,
-        None => state.serving(),
+    let leads = match state.run() {
+        Some(run) => run.leads,
+        None if is_updated => Which::New,
+        None => Which::Old,
     };
-    let version = |pid, role| {
-        let which = if old == Some(pid) { Which::Old } else { Which::New };
-        VersionStatus { pid, role, which, program: program(pid) }
+    let follows = match leads {
+        Which::Old => Which::New,
+        Which::New => Which::Old,
     };
-    let mut versions: Vec<_> = state.serving().map(|leader| version(leader, Role::Leader)).into_iter().collect();
+    let version = |pid, role, which| VersionStatus { pid, role, which, program: program(pid) };
+    let leader = state.serving().map(|leader| version(leader, Role::Leader, leads));
+    let mut versions: Vec<_> = leader.into_iter().collect();
     let crashed = matches!(state, State::UpdatedLeader { ending: Ending::Crashed { .. }, .. });
     if let Some(run) = state.run().filter(|_| !crashed) {
-        versions.push(version(run.follower, Role::Follower));
+        versions.push(version(run.follower, Role::Follower, follows));
     }
     versions
 }

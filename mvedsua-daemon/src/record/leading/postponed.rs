@@ -207,7 +207,7 @@ impl Leading {
     }
 
     /// Sends all that wait: no call will be looked at for them, and nobody looks when they come.
-    pub(super) fn send_all_postponed(&mut self) {
+    pub(crate) fn send_all_postponed(&mut self) {
         for (tid, thread) in &mut self.threads {
             for one in thread.postponed.iter_mut().filter(|one| !one.sent) {
                 one.sent = true;

@@ -173,6 +173,11 @@ impl Following {
                 State::AtCall(_) if !matches!(sys::syscall_info(*tid)?, SyscallStop::Entry { .. }) => {
                     parked.push((*tid, None))
                 }
+                // Its record's first half is used up, and the call cannot be entered once more.
+                State::Entered(_) if !matches!(sys::syscall_info(*tid)?, SyscallStop::Entry { .. }) => {
+                    let what = format!("thread {tid} was to change places in the middle of a call that is compared");
+                    return Err(Error::Unsupported(what));
+                }
                 _ => {}
             }
         }
@@ -183,10 +188,11 @@ impl Following {
     }
 
     /// Rewinds every thread to before its call and returns where each stands, for the change of roles.
-    pub(crate) fn rewind_all(&mut self) -> Result<Vec<(Tid, Slot, Option<Rewound>)>> {
+    /// It can be undone by [`Following::release_drain`].
+    pub(crate) fn rewind_all(&self) -> Result<Vec<(Tid, Slot, Option<Rewound>)>> {
         let mut threads = Vec::new();
-        for (tid, thread) in &mut self.threads {
-            let rewound = match std::mem::replace(&mut thread.state, State::Running { local: None }) {
+        for (tid, thread) in &self.threads {
+            let rewound = match &thread.state {
                 State::AtCall(call) | State::Entered(call) => {
                     // Unless it was rewound already, to execute a call of the daemon's.
                     if let SyscallStop::Entry { nr, .. } = sys::syscall_info(*tid)? {
@@ -196,7 +202,7 @@ impl Following {
                     }
                     Some(Rewound { nr: call.nr, args: call.args })
                 }
-                State::Parked(rewound) => Some(rewound),
+                State::Parked(rewound) => Some(*rewound),
                 _ => None,
             };
             threads.push((*tid, thread.slot, rewound));

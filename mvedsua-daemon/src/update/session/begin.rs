@@ -4,11 +4,27 @@ use super::*;
 use crate::ptrace::memory::Memory;
 use crate::ptrace::tsc;
 use crate::replay::following::applying::{Applying, Blocking};
-use crate::replay::objects::Objects;
 use crate::update::inplace::Cooperation;
 
 pub(super) fn log_config(options: &Options) -> log::Config {
     log::Config { memory: options.log_memory, disk: options.log_disk, spill_dir: options.spill_dir.clone() }
+}
+
+/// How the process that serves is recorded while somebody follows it.
+pub(super) fn recorder_settings(
+    options: &Options,
+    pace: &Arc<Pace>,
+    agreed: Option<Arc<AtomicU64>>,
+) -> leading::Settings {
+    leading::Settings {
+        on_full: options.on_full,
+        agreed,
+        pace: Arc::clone(pace),
+        pairing: Pairing::Threads,
+        interleaving: options.interleaving,
+        on_crash: OnCrash::Hold,
+        streams: None,
+    }
 }
 
 /// t0 to t1: forks the leader, records it, makes the child a follower.
@@ -20,7 +36,6 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     let limit = FORK_LIMIT;
     let cooperation = options.new_version.as_ref().map(|_| Cooperation::find(pid)).transpose()?;
     let recording = record(pid, options)?;
-    let oom_score = state::oom_score(pid);
     let (writer, reader) = log::channel(log_config(options));
     let gauge = reader.gauge();
     let (lead_bell, follow_bell) = (lead.bell(), follow.bell());
@@ -29,21 +44,13 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     writer.set_waker(Arc::new(move || lead_bell.ring()));
     reader.set_waker(Arc::new(move || follow_bell.ring()));
     let pace = Arc::new(Pace::default());
-    let settings = leading::Settings {
-        on_full: options.on_full,
-        agreed,
-        pace: Arc::clone(&pace),
-        pairing: Pairing::Threads,
-        interleaving: options.interleaving,
-        on_crash: OnCrash::Hold,
-        streams: None,
-    };
+    let settings = recorder_settings(options, &pace, agreed);
     let told = match cooperation {
         Some(cooperation) => cooperation.wants_to_know(&Memory::open(pid)?)?.then_some(cooperation),
         None => None,
     };
     let birth = lead.ask(move |core| {
-        if recover::undo_leftovers(&core.inbox, pid, limit)? == recover::Recovered::Cleaned {
+        if recover::undo_leftovers(&core.inbox, pid, limit)? != recover::Recovered::Nothing {
             tracing::warn!(%pid, "cleaned up what an earlier daemon had left in the process");
         }
         let mut process = birth::prepare(&core.inbox, pid, limit)?;
@@ -51,8 +58,8 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         let (mut birth, begun) = match forked {
             Ok(forked) => forked,
             Err(birth::Unborn { error, child }) => {
-                let zombie = child.map_or(Zombie::Any, Zombie::Child);
-                return Err(undo_fork(&core.inbox, process, zombie, error, limit));
+                let zombies = child.map_or(Zombies::Any, |child| Zombies::These(vec![child]));
+                return Err(undo_fork(&core.inbox, process, zombies, error, limit));
             }
         };
         if let Some(cooperation) = told
@@ -64,7 +71,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         let mut leading = Leading::new(threads, &process.memory, Stream::new(writer), settings, core.notices.clone());
         if let Err(error) = leading.start() {
             let _ = sys::kill(birth.child, libc::SIGKILL);
-            return Err(undo_fork(&core.inbox, process, Zombie::Child(birth.child), error, limit));
+            return Err(undo_fork(&core.inbox, process, Zombies::These(vec![birth.child]), error, limit));
         }
         birth.pause = begun.elapsed();
         core.process = Some(process);
@@ -92,31 +99,16 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     };
     let new_version = cooperation.zip(options.new_version.clone());
     let apply_timeout = options.apply_timeout;
-    let adopt = move |core: &mut Core| {
-        let process = birth::adopt(&core.inbox, &birth)?;
-        let place = |slot| {
-            let twin = birth.threads.iter().find(|thread| thread.slot == slot);
-            Standing::of(twin.and_then(|thread| thread.parked.rewound()))
-        };
-        let threads: Vec<_> = process.threads.iter().map(|(tid, slot)| (tid, slot, place(slot))).collect();
-        let mut following = Following::new(threads, reader, settings, core.notices.clone());
-        if let Some((cooperation, object)) = new_version {
-            cooperation.ask(&process.memory, &object, apply_timeout)?;
-            let tids = birth.threads.iter().map(|thread| (thread.slot, thread.tid)).collect();
-            let blocking = if told.is_some() { Blocking::Waits } else { Blocking::IsInterrupted };
-            following.apply_first(Applying::new(pid, tids, apply_timeout, blocking));
-        }
-        following.start()?;
-        core.process = Some(process);
-        core.role = Role::Following(Box::new(following));
-        Ok(())
-    };
+    let rings = birth.rings.map(|rings| rings.base);
     let adopted = follow.ask(move |core| {
-        adopt(core).inspect_err(|_| {
-            // The leader waits for it when it is put back.
-            if let Err(error) = swap::kill(&core.inbox, follower) {
-                tracing::error!(%error, "ending a child that did not become a follower");
+        let leaders: BTreeMap<Slot, Tid> = birth.threads.iter().map(|thread| (thread.slot, thread.tid)).collect();
+        self::follow(core, &birth, reader, settings, |following, process| {
+            if let Some((cooperation, object)) = new_version {
+                cooperation.ask(&process.memory, &object, apply_timeout)?;
+                let blocking = if told.is_some() { Blocking::Waits } else { Blocking::IsInterrupted };
+                following.apply_first(Applying::new(pid, leaders, apply_timeout, blocking));
             }
+            Ok(())
         })
     });
     let mut running = Running {
@@ -136,8 +128,8 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         caught_up: false,
         parted: false,
         generation: 0,
-        original: pid,
-        oom_score,
+        rings,
+        ended: Vec::new(),
         recording,
     };
     match adopted {
@@ -157,9 +149,38 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     }
 }
 
+/// Makes a follower of a child that was forked. `prepare` does what is to be done before it goes on.
+pub(super) fn follow(
+    core: &mut Core,
+    birth: &birth::Birth,
+    reader: log::Reader,
+    settings: following::Settings,
+    prepare: impl FnOnce(&mut Following, &Process) -> Result<()>,
+) -> Result<()> {
+    let adopted = birth::adopt(&core.inbox, birth).and_then(|process| {
+        let place = |slot| {
+            let twin = birth.threads.iter().find(|thread| thread.slot == slot);
+            Standing::of(twin.and_then(|thread| thread.parked.rewound()))
+        };
+        let threads: Vec<_> = process.threads.iter().map(|(tid, slot)| (tid, slot, place(slot))).collect();
+        let mut following = Following::new(threads, reader, settings, core.notices.clone());
+        prepare(&mut following, &process)?;
+        following.start()?;
+        core.process = Some(process);
+        core.role = Role::Following(Box::new(following));
+        Ok(())
+    });
+    adopted.inspect_err(|_| {
+        // The leader waits for it when it is put back.
+        if let Err(error) = swap::kill(&core.inbox, birth.child) {
+            tracing::error!(%error, "ending a child that did not become a follower");
+        }
+    })
+}
+
 /// A leader that was prepared and has no follower is put back. Its threads may be parked.
-fn undo_fork(inbox: &Inbox, process: Process, zombie: Zombie, error: Error, limit: Duration) -> Error {
-    match park_all(inbox, &process, limit).and_then(|parked| process.release(inbox, parked, zombie)) {
+fn undo_fork(inbox: &Inbox, process: Process, zombies: Zombies, error: Error, limit: Duration) -> Error {
+    match park_all(inbox, &process, limit).and_then(|parked| process.release(inbox, parked, zombies)) {
         Ok(()) => error,
         Err(second) if second.is_gone() => error,
         Err(second) => {

@@ -1,5 +1,6 @@
 //! Bringing both versions to the same call, so that they can be exchanged; and going on as before where that fails.
 
+use super::roles::{Unexchanged, WayBack};
 use super::*;
 
 /// Why an exchange did not happen.
@@ -10,6 +11,8 @@ pub(super) enum Exchange {
     Ended(Notice),
     /// It has ended between two attempts.
     Over(End),
+    /// It happened, and the service may be harmed.
+    Harmed(String),
 }
 
 impl From<Error> for Exchange {
@@ -24,19 +27,9 @@ impl std::fmt::Display for Exchange {
             Exchange::Abandoned(reason) => f.write_str(reason),
             Exchange::Ended(notice) => write!(f, "{notice:?}"),
             Exchange::Over(_) => f.write_str("the session is over"),
+            Exchange::Harmed(what) => f.write_str(what),
         }
     }
-}
-
-/// What an exchange means for children of the version that leads, which only that version can wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Children {
-    /// There is none before it has waited for them.
-    Awaited,
-    /// They are waited for that long.
-    AwaitedFor(Duration),
-    /// The version that leads is to lead no longer, whatever becomes of them.
-    Abandoned,
 }
 
 pub(super) enum Waited {
@@ -72,48 +65,35 @@ impl Running<'_> {
     }
 
     /// Exchanges the versions. An attempt whose pause would be too long is abandoned and made again a little later; while
-    /// the follower is not close enough for that, the leader is held back.
+    /// the follower is not close enough for that, the leader is held back. Returns how many bytes were moved, and for how long
+    /// nobody served.
     pub(super) fn exchange_soon(
         &mut self,
         within: Duration,
-        children: Children,
-    ) -> std::result::Result<(u32, Duration), Exchange> {
-        let asked = Instant::now();
-        let deadline = asked + within;
+        way_back: WayBack,
+    ) -> std::result::Result<(u64, Duration), Exchange> {
+        let deadline = Instant::now() + within;
         let mut close = MAX_BACKLOG;
         let outcome = loop {
-            let begun = Instant::now();
             let behind = self.behind();
-            let children = match children {
-                Children::AwaitedFor(time) if asked.elapsed() >= time => Children::Abandoned,
-                other => other,
-            };
-            // Nobody is stopped or held back for what can be seen without: a child may live for long.
-            let children_left = self.without_children(children).err();
-            let waits = children_left.is_some();
-            if waits {
-                self.pace.release();
-                close = MAX_BACKLOG;
-            }
-            let attempt = match children_left {
-                Some(why) => Err(why),
-                None if behind > close => Err(Exchange::Abandoned(format!(
-                    "the follower is {behind} records behind; {close} are close enough"
-                ))),
-                None => self.exchange(Hold::AtCalls, self.options.pause_limit, children),
+            let attempt = if behind > close {
+                let what = format!("the follower is {behind} records behind; {close} are close enough");
+                Err(Exchange::Abandoned(what))
+            } else {
+                self.exchange(Hold::AtCalls, self.options.pause_limit, way_back)
             };
             match attempt {
-                Ok(descriptors) => break Ok((descriptors, begun.elapsed())),
+                Ok(exchanged) => break Ok(exchanged),
                 Err(Exchange::Abandoned(reason)) if Instant::now() < deadline => {
                     tracing::debug!(reason, "an attempt to exchange the versions was abandoned");
                 }
                 Err(other) => break Err(other),
             }
-            if !waits && self.behind() <= close {
+            if self.behind() <= close {
                 // Close, and still not worked off within the pause.
                 close = (close / 2).max(MIN_BACKLOG);
             }
-            if let Some(end) = self.breathe(if waits { u64::MAX } else { close }) {
+            if let Some(end) = self.breathe(close) {
                 break Err(Exchange::Over(end));
             }
         };
@@ -155,43 +135,31 @@ impl Running<'_> {
         self.tell(SessionEvent::CaughtUp);
     }
 
-    /// Swaps leader and follower: holds, drains, moves the kernel's state, commits, changes the roles.
+    /// Exchanges the two images: holds, drains, puts the follower's in place. Returns how many bytes were moved, and for how
+    /// long nobody served.
     pub(super) fn exchange(
         &mut self,
         hold: Hold,
         limit: Duration,
-        children: Children,
-    ) -> std::result::Result<u32, Exchange> {
+        way_back: WayBack,
+    ) -> std::result::Result<(u64, Duration), Exchange> {
+        let uncopied = self.look_ahead(way_back)?;
+        let begun = Instant::now();
         self.lead.ask(move |core| with_leading(core, move |leading, process, _| leading.hold(process, hold)))?;
-        let drained = self.hold_and_drain(limit).and_then(|()| self.without_children(children));
-        if let Err(reason) = drained {
+        if let Err(reason) = self.hold_and_drain(limit) {
             self.go_on();
             return Err(reason);
         }
-        match self.swap() {
-            Ok(descriptors) => Ok(descriptors),
-            Err(error) => {
+        match self.swap(uncopied) {
+            Ok(exchanged) => Ok((exchanged.moved, exchanged.went_on - begun)),
+            Err(Unexchanged::Before(error)) => {
                 self.go_on();
                 Err(Exchange::Abandoned(error.to_string()))
             }
-        }
-    }
-
-    /// Says why the leader cannot be exchanged yet. A child can be waited for by its parent alone, and the kernel has no way to
-    /// give it another: the version that takes over would be told that it has no such child, and what it does when the child
-    /// has ended (a server that dumps its data in a child, for one) would never be done.
-    fn without_children(&self, children: Children) -> std::result::Result<(), Exchange> {
-        if children == Children::Abandoned {
-            return Ok(());
-        }
-        let mut left = procfs::children(self.leader)?;
-        left.retain(|child| *child != self.follower);
-        match left.len() {
-            0 => Ok(()),
-            count => {
-                let (pid, first) = (self.leader, left[0]);
-                let what = format!("process {pid} has {count} children that it has not waited for, such as {first}");
-                Err(Exchange::Abandoned(format!("{what}; another process cannot wait for them in its place")))
+            Err(Unexchanged::After(error)) => {
+                let what =
+                    format!("the other version's memory is in place, but not all of it went as it should: {error}");
+                Err(Exchange::Harmed(what))
             }
         }
     }

@@ -1,0 +1,685 @@
+//! Putting an image in place of another.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use super::PAGE;
+use super::areas::{self, Areas, By, Changes, Created, Kept};
+use super::pages::{self, Differing};
+use super::program::{self, Change, Laid, Task, Watch};
+use super::threads::ThreadState;
+use super::version::Version;
+use crate::promote::transfer;
+use crate::ptrace::inject::{self, Remote};
+use crate::ptrace::memory::{Memory, Span};
+use crate::ptrace::pagemap::PageMap;
+use crate::ptrace::procfs::{self, Mapping};
+use crate::ptrace::regs::Rewound;
+use crate::ptrace::stub;
+use crate::ptrace::sys::{self, Regs};
+use crate::ptrace::wait::Inbox;
+use crate::ptrace::window::Window;
+use crate::ptrace::{Error, Pid, Result, Tid};
+use crate::record::Slot;
+use crate::update::process::Process;
+
+/// An image that can be put in place at once. Dropped before it is committed, it leaves the service as it was.
+#[derive(Debug)]
+#[must_use = "an image that is not committed is taken back"]
+pub(crate) struct Prepared<'a> {
+    inbox: &'a Inbox,
+    process: &'a Process,
+    /// The area that everything lies in, and the staged areas with what becomes of them.
+    area: Span,
+    staged: Vec<Span>,
+    parts: Vec<program::Part>,
+    threads: Vec<Coming>,
+    /// How many bytes are copied, and moved in.
+    pub(crate) moved: u64,
+    is_committed: bool,
+}
+
+/// A thread with what it is to be.
+#[derive(Debug)]
+struct Coming {
+    tid: Tid,
+    slot: Slot,
+    regs: Regs,
+    mask: u64,
+    xstate: Vec<u8>,
+    /// The call that it is before.
+    rewound: Option<Rewound>,
+}
+
+/// A thread of the service as it goes on: the call that it is before.
+pub(crate) type Standing = (Tid, Slot, Option<Rewound>);
+
+/// Why an image is not in place, and what that means for the service.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It goes on as if nothing had been.
+    Before(Error),
+    /// The image has been committed, and not all of it went as it should.
+    After(Error),
+}
+
+fn unfit(what: impl std::fmt::Display) -> Error {
+    Error::Unsupported(what.to_string())
+}
+
+/// Prepares an image for the process that serves, in which `service` was taken stock of. Both stand still.
+pub(crate) fn prepare<'a>(
+    inbox: &'a Inbox,
+    process: &'a Process,
+    service: &Version,
+    coming: &Version,
+    watches: &[Watch],
+) -> Result<Prepared<'a>> {
+    let memory = Memory::open(coming.pid)?;
+    let threads = pair(process, service, coming)?;
+    let ours = process.own_areas();
+    let changes = areas::compare(&of(service), &of(coming), &ours).map_err(unfit)?;
+    let pages = (PageMap::open(process.pid)?, PageMap::open(coming.pid)?);
+    let kept = changes.kept.iter().map(|kept| Ok((*kept, differing(kept, &pages, &process.memory, &memory)?)));
+    let kept = kept.collect::<Result<Vec<_>>>()?;
+    let mut task = Task {
+        changes: &changes,
+        staged: vec![0; changes.created.len()],
+        kept,
+        break_at: (coming.break_at != service.break_at).then_some(coming.break_at),
+        actions: &coming.actions,
+        watches,
+        threads,
+    };
+    let len = program::lay_out(&task, 0).len;
+    check_count(service, &changes)?;
+    let mut at =
+        free_place(service, coming, len + changes.created.iter().map(|new| new.span.len() + PAGE).sum::<u64>())?;
+    let area = Span { start: at, end: at + len };
+    at += len + PAGE;
+    for (place, created) in task.staged.iter_mut().zip(&changes.created) {
+        *place = at;
+        at += created.span.len() + PAGE;
+    }
+    let laid = program::lay_out(&task, area.start);
+    let mut prepared = Prepared {
+        inbox,
+        process,
+        area,
+        staged: Vec::new(),
+        parts: laid.parts.clone(),
+        threads: task.threads.iter().map(Coming::of).collect(),
+        moved: task.kept.iter().map(|(_, differing)| differing.bytes()).sum(),
+        is_committed: false,
+    };
+    prepared.map_all(&task, &laid, coming, &memory, &pages.1)?;
+    Ok(prepared)
+}
+
+fn of(version: &Version) -> Areas<'_> {
+    Areas { maps: &version.maps, break_at: version.break_at }
+}
+
+/// Finds the twin of each thread of the service, the mover first.
+fn pair<'a>(process: &Process, service: &'a Version, coming: &'a Version) -> Result<Vec<Change<'a>>> {
+    if let Some(extra) = coming.threads.iter().find(|thread| service.thread(thread.slot).is_none()) {
+        return Err(unfit(format!("thread {} of the other version has no counterpart in the service", extra.tid)));
+    }
+    let change = |thread: &'a ThreadState| match coming.thread(thread.slot) {
+        Some(twin) => Ok(Change { service: thread, coming: twin, regs: going_on(process, thread, twin) }),
+        None => Err(unfit(format!("thread {} of the service has no counterpart in the other version", thread.tid))),
+    };
+    service.threads.iter().map(change).collect()
+}
+
+/// Returns the registers that a thread of the service goes on with: its twin's, but for what the daemon keeps in them.
+fn going_on(process: &Process, thread: &ThreadState, twin: &ThreadState) -> Regs {
+    let mut regs = twin.regs;
+    regs.orig_rax = u64::MAX;
+    if process.is_ring(regs.gs_base) || process.is_ring(thread.regs.gs_base) {
+        regs.gs_base = thread.regs.gs_base;
+    }
+    regs
+}
+
+fn differing(kept: &Kept, pages: &(PageMap, PageMap), here: &Memory, there: &Memory) -> Result<Differing> {
+    let mut found = Differing::default();
+    match kept.by {
+        By::Page => pages::differing(&pages.0, &pages.1, kept.span, &mut found)?,
+        By::Byte => {
+            for span in pages::there(&pages.1, kept.span)? {
+                compare_bytes(span, here, there, &mut found)?;
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn compare_bytes(span: Span, here: &Memory, there: &Memory, found: &mut Differing) -> Result<()> {
+    let page = PAGE as usize;
+    for at in (span.start..span.end).step_by(page) {
+        // Behind the end of its file the service has nothing that it could read.
+        let Ok(ours) = here.peek(at, page) else { continue };
+        if ours != there.peek(at, page)? {
+            found.copied.push(Span { start: at, end: at + PAGE });
+        }
+    }
+    Ok(())
+}
+
+/// Says no where the service would have more areas than the kernel allows, at any instant.
+fn check_count(service: &Version, changes: &Changes) -> Result<()> {
+    let path = "/proc/sys/vm/max_map_count";
+    let most = std::fs::read_to_string(path).map_err(|source| Error::Proc { path: path.into(), source })?;
+    let most: usize = most.trim().parse().unwrap_or(65_530);
+    // A piece that becomes another one may cut an area in three.
+    let cuts = changes.kept.iter().filter(|kept| kept.has != kept.wants).count();
+    let wanted = service.maps.len() + 2 * (changes.created.len() + changes.removed.len() + cuts) + 16;
+    if wanted <= most {
+        return Ok(());
+    }
+    Err(unfit(format!("the service may have {most} areas of memory (vm.max_map_count), and {wanted} may be needed")))
+}
+
+/// Finds addresses that neither image uses.
+fn free_place(service: &Version, coming: &Version, len: u64) -> Result<u64> {
+    /// The kernel keeps that much free below a stack that grows.
+    const APART: u64 = 2 << 20;
+    const LOWEST: u64 = 1 << 20;
+    const HIGHEST: u64 = 0x7fff_ffff_f000;
+    let used = |version: &Version| version.maps.iter().map(|area| (area.start, area.end)).collect::<Vec<_>>();
+    let mut areas = [used(service), used(coming)].concat();
+    areas.retain(|(start, _)| *start < HIGHEST);
+    areas.sort_unstable();
+    let (mut free, mut end) = (None, LOWEST);
+    for (start, next) in areas.into_iter().chain([(HIGHEST, HIGHEST)]) {
+        if start.saturating_sub(end) >= len + 2 * APART {
+            free = Some(start - APART - len);
+        }
+        end = end.max(next);
+    }
+    let found = free.map(|at| at & !(PAGE - 1));
+    found.ok_or_else(|| unfit(format!("there is no room for {len} bytes between the areas of memory")))
+}
+
+impl Coming {
+    fn of(change: &Change<'_>) -> Coming {
+        Coming {
+            tid: change.service.tid,
+            slot: change.service.slot,
+            regs: change.regs,
+            mask: change.coming.mask,
+            xstate: change.coming.xstate.clone(),
+            rewound: change.coming.parked.rewound(),
+        }
+    }
+}
+
+/// Maps something at addresses that are free.
+fn map(remote: &mut Remote<'_>, span: Span, protection: i32, flags: i32, fd: u64, offset: u64) -> Result<()> {
+    let flags = (flags | libc::MAP_FIXED_NOREPLACE) as u64;
+    let args = [span.start, span.len(), protection as u64, flags, fd, offset];
+    remote.call("mmap", libc::SYS_mmap, args).map(drop)
+}
+
+impl Prepared<'_> {
+    fn mover(&self) -> Result<Tid> {
+        self.threads.first().map(|thread| thread.tid).ok_or_else(|| unfit("the service has no thread"))
+    }
+
+    fn remote(&self) -> Result<Remote<'_>> {
+        let tid = self.mover()?;
+        self.process.remote(self.inbox, tid, sys::get_regs(tid)?)
+    }
+
+    /// Maps the area and what is to be moved in, and fills them.
+    fn map_all(
+        &mut self,
+        task: &Task<'_>,
+        laid: &Laid,
+        coming: &Version,
+        memory: &Memory,
+        pages: &PageMap,
+    ) -> Result<()> {
+        let pid = self.process.pid;
+        let read_write = libc::PROT_READ | libc::PROT_WRITE;
+        let area = self.area;
+        let mut remote = self.process.remote(self.inbox, self.mover()?, sys::get_regs(self.mover()?)?)?;
+        let shared = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        map(&mut remote, area, read_write, shared, u64::MAX, 0)?;
+        let window = Window::map(pid, area.start, area.end)?;
+        // From here on a later daemon knows what lies where.
+        laid.pieces.iter().for_each(|(offset, bytes)| window.write(*offset, bytes));
+        let flags = if task.changes.created.is_empty() { Flags::default() } else { Flags::of(coming.pid)? };
+        for (created, at) in task.changes.created.iter().zip(&task.staged) {
+            let span = Span { start: *at, end: at + created.span.len() };
+            let flags = flags.at(created.span.start);
+            self.staged.push(span);
+            stage(&mut remote, self.process, created, span, flags, coming.pid)?;
+            self.moved += fill(&self.process.memory, created, span, memory, pages)?;
+            finish_staged(&mut remote, created, span, flags)?;
+        }
+        remote.finish()?;
+        let pieces: Vec<(u64, usize)> = laid.copied.iter().map(|span| (span.start, span.len() as usize)).collect();
+        window.fill(laid.contents, memory, &pieces)
+    }
+
+    /// Lets the image take the place of the one that is there. `old` is what the word of the gates holds, `new` what names the
+    /// image to come. Every thread stands still afterwards, right before the call that it makes next.
+    pub(crate) fn commit(mut self, old: u64, new: u64) -> Result<Vec<Standing>, Failure> {
+        let before = self.gate(old).map_err(Failure::Before)?;
+        let word = self.process.footprint.arena.word();
+        if let Err(error) = self.process.memory.write(word, &new.to_ne_bytes()) {
+            self.ungate(&before);
+            return Err(Failure::Before(error));
+        }
+        self.is_committed = true;
+        self.finish().map_err(Failure::After)?;
+        Ok(self.threads.iter().map(|thread| (thread.tid, thread.slot, thread.rewound)).collect())
+    }
+
+    /// Puts the threads at their gates, and returns how they stood.
+    fn gate(&self, old: u64) -> Result<Vec<(Tid, Regs, u64)>> {
+        let mut before = Vec::with_capacity(self.threads.len());
+        // Each needs a block of its own: all of them stand at their gates at the same time.
+        if self.threads.len() > self.process.blocks() as usize {
+            let (have, room) = (self.threads.len(), self.process.blocks());
+            return Err(unfit(format!(
+                "the service has {have} threads, and there is room for {room} since it was forked"
+            )));
+        }
+        for (index, (thread, part)) in (0..).zip(self.threads.iter().zip(&self.parts)) {
+            match self.gate_one(thread.tid, self.process.block_at(index) - 64, part.start, old) {
+                Ok(stood) => before.push(stood),
+                Err(error) => {
+                    self.ungate(&before);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(before)
+    }
+
+    fn gate_one(&self, tid: Tid, block: u64, program: u64, old: u64) -> Result<(Tid, Regs, u64)> {
+        let (regs, mask) = (sys::get_regs(tid)?, sys::get_sigmask(tid)?);
+        let word = self.process.footprint.arena.word();
+        self.process.memory.write(block, &stub::gate_block(word, old, program, &regs, mask))?;
+        let mut at_gate = regs;
+        at_gate.rip = self.process.footprint.stub.gate();
+        at_gate.rsp = block;
+        at_gate.orig_rax = u64::MAX;
+        sys::set_regs(tid, &at_gate)?;
+        sys::set_sigmask(tid, u64::MAX)?;
+        Ok((tid, regs, mask))
+    }
+
+    fn ungate(&self, before: &[(Tid, Regs, u64)]) {
+        for (tid, regs, mask) in before {
+            if let Err(error) = sys::set_sigmask(*tid, *mask).and_then(|()| sys::set_regs(*tid, regs))
+                && !error.is_gone()
+            {
+                tracing::error!(%tid, %error, "a thread could not be taken from its gate");
+            }
+        }
+    }
+
+    /// Sees the programs through. What a tracer can set it sets, which is quicker.
+    fn finish(&self) -> Result<()> {
+        for (thread, part) in self.threads.iter().zip(&self.parts) {
+            if part.is_needed {
+                let results = inject::run_calls(self.inbox, thread.tid, part.calls.len())?;
+                for (call, ret) in part.calls.iter().zip(results) {
+                    if (-4095..0).contains(&ret) && !(*call == "epoll_ctl" && ret == -i64::from(libc::ENOENT)) {
+                        let source = std::io::Error::from_raw_os_error(-ret as i32);
+                        return Err(Error::Injected { call, tid: thread.tid, source });
+                    }
+                }
+            }
+        }
+        for thread in &self.threads {
+            sys::set_xstate(thread.tid, &thread.xstate)?;
+            // The registers last: without them it would run its program, which sets the mask too.
+            sys::set_sigmask(thread.tid, thread.mask)?;
+            sys::set_regs(thread.tid, &thread.regs)?;
+        }
+        self.unmap(&[self.area])
+    }
+
+    fn unmap(&self, spans: &[Span]) -> Result<()> {
+        let mut remote = self.remote()?;
+        for span in spans {
+            remote.call("munmap", libc::SYS_munmap, [span.start, span.len(), 0, 0, 0, 0])?;
+        }
+        remote.finish()
+    }
+}
+
+impl Drop for Prepared<'_> {
+    fn drop(&mut self) {
+        if self.is_committed {
+            return;
+        }
+        // The area last: it tells of the others.
+        let spans: Vec<Span> = self.staged.iter().copied().chain([self.area]).collect();
+        match self.unmap(&spans) {
+            Err(error) if !error.is_gone() => tracing::error!(%error, "what was prepared for an image is left behind"),
+            _ => {}
+        }
+    }
+}
+
+/// Returns what somebody had mapped in a process for an image, and did not live to take away.
+pub(crate) fn leftovers(memory: &Memory, maps: &[Mapping]) -> Vec<Span> {
+    let mut found = Vec::new();
+    for mapping in maps.iter().filter(|mapping| mapping.shared && mapping.writable) {
+        if memory.read_u64(mapping.start).is_ok_and(|word| word == program::MAGIC) {
+            let count = memory.read_u64(mapping.start + program::STAGED).unwrap_or(0).min(1 << 20);
+            let mut bytes = vec![0; program::STAGED as usize + 8 + 16 * count as usize];
+            let got = memory.read_some(mapping.start, &mut bytes);
+            let (words, _) = bytes[..got].as_chunks::<8>();
+            let words: Vec<u64> = words.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+            let staged = program::staged_areas(&words).unwrap_or_default();
+            found.extend(staged.into_iter().map(|area| Span { start: area.start, end: area.end }));
+            found.push(Span { start: mapping.start, end: mapping.end });
+        }
+    }
+    found
+}
+
+/// The flags of a process's areas, `VmFlags` of proc_pid_smaps(5), by the address at which an area begins.
+#[derive(Debug, Default)]
+struct Flags {
+    areas: BTreeMap<u64, Vec<String>>,
+}
+
+impl Flags {
+    fn of(pid: Pid) -> Result<Flags> {
+        Ok(Flags::parse(&procfs::smaps(pid)?))
+    }
+
+    fn parse(smaps: &str) -> Flags {
+        let mut flags = Flags::default();
+        let mut start = None;
+        for line in smaps.lines() {
+            if let Some(words) = line.strip_prefix("VmFlags:") {
+                if let Some(start) = start.take() {
+                    flags.areas.insert(start, words.split_whitespace().map(str::to_owned).collect());
+                }
+            } else if let Some((first, _)) = line.split_once('-')
+                && let Ok(first) = u64::from_str_radix(first, 16)
+            {
+                start = Some(first);
+            }
+        }
+        flags
+    }
+
+    fn at(&self, addr: u64) -> &[String] {
+        self.areas.range(..=addr).next_back().map_or(&[], |(_, flags)| flags)
+    }
+}
+
+fn has(flags: &[String], flag: &str) -> bool {
+    flags.iter().any(|have| have == flag)
+}
+
+/// Maps an area that is to be moved in, writable for now.
+fn stage(
+    remote: &mut Remote<'_>,
+    process: &Process,
+    created: &Created,
+    span: Span,
+    flags: &[String],
+    coming: Pid,
+) -> Result<()> {
+    if has(flags, "ht") {
+        return Err(unfit(format!("the other version has huge pages of its own at {:#x}", created.span.start)));
+    }
+    let mut kind = libc::MAP_PRIVATE;
+    for (flag, bit) in [("nr", libc::MAP_NORESERVE), ("gd", libc::MAP_GROWSDOWN)] {
+        kind |= if has(flags, flag) { bit } else { 0 };
+    }
+    let Some(area) = &created.file else {
+        let read_write = libc::PROT_READ | libc::PROT_WRITE;
+        return map(remote, span, read_write, kind | libc::MAP_ANONYMOUS, u64::MAX, 0);
+    };
+    let file = open_mapped(coming, area)?;
+    let above = procfs::descriptors(process.pid)?.last().map_or(0, |descriptor| descriptor.fd as u64 + 1);
+    let tid = process.threads.first().map_or(Slot(0), |(_, slot)| slot);
+    let scratch = process.scratch(tid);
+    let fd = transfer::give_one(file.as_fd(), above, process.pid, remote, &process.memory, scratch)?;
+    let offset = area.offset + (created.span.start - area.start);
+    let mapped = map(remote, span, created.protection, kind, fd, offset);
+    remote.call("close", libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+    mapped
+}
+
+/// Opens the file that a process has mapped, whatever its name leads to by now.
+fn open_mapped(pid: Pid, area: &Mapping) -> Result<File> {
+    let path = format!("/proc/{pid}/map_files/{:x}-{:x}", area.start, area.end);
+    File::open(&path).map_err(|source| Error::Proc { path, source })
+}
+
+/// Copies into a staged area what its version has written there. Returns how many bytes.
+fn fill(here: &Memory, created: &Created, staged: Span, there: &Memory, pages: &PageMap) -> Result<u64> {
+    const AT_ONCE: u64 = 1 << 20;
+    let mut bytes = 0;
+    for own in pages::own(pages, created.span)? {
+        for start in (own.start..own.end).step_by(AT_ONCE as usize) {
+            let len = AT_ONCE.min(own.end - start);
+            let contents = there.peek(start, len as usize)?;
+            here.force(staged.start + (start - created.span.start), &contents)?;
+            bytes += len;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Gives a staged area the protection and the advice that it is to have; both move with it.
+fn finish_staged(remote: &mut Remote<'_>, created: &Created, span: Span, flags: &[String]) -> Result<()> {
+    const ADVICE: [(&str, i32); 8] = [
+        ("hg", libc::MADV_HUGEPAGE),
+        ("nh", libc::MADV_NOHUGEPAGE),
+        ("mg", libc::MADV_MERGEABLE),
+        ("rr", libc::MADV_RANDOM),
+        ("sr", libc::MADV_SEQUENTIAL),
+        ("dd", libc::MADV_DONTDUMP),
+        ("dc", libc::MADV_DONTFORK),
+        ("wf", libc::MADV_WIPEONFORK),
+    ];
+    for (_, advice) in ADVICE.iter().filter(|(flag, _)| has(flags, flag)) {
+        remote.call("madvise", libc::SYS_madvise, [span.start, span.len(), *advice as u64, 0, 0, 0])?;
+    }
+    if has(flags, "lo") {
+        const MLOCK_ONFAULT: u64 = 1;
+        remote.call("mlock2", libc::SYS_mlock2, [span.start, span.len(), MLOCK_ONFAULT, 0, 0, 0])?;
+    }
+    if created.file.is_none() {
+        let protection = created.protection as u64;
+        remote.call("mprotect", libc::SYS_mprotect, [span.start, span.len(), protection, 0, 0, 0])?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Child, Command, Stdio};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+
+    use super::super::version::Handlers;
+    use super::*;
+    use crate::update::birth;
+    use crate::update::process::Parked;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// A process with a fork of it that follows, both standing still.
+    struct Two {
+        inbox: Inbox,
+        process: Process,
+        follower: Process,
+        service: Version,
+        coming: Version,
+    }
+
+    impl Two {
+        /// `change` may write to the follower's memory.
+        fn of(pid: Pid, change: impl FnOnce(&Memory)) -> Two {
+            let inbox = Inbox::new();
+            let mut process = birth::prepare(&inbox, pid, LIMIT).expect("a process to prepare");
+            let (birth, _) = birth::fork(&inbox, &mut process, LIMIT).expect("it can be forked");
+            let follower = birth::adopt(&inbox, &birth).expect("a child to adopt");
+            change(&follower.memory);
+            let parked: BTreeMap<Tid, Parked> =
+                birth.threads.iter().map(|thread| (thread.tid, thread.parked)).collect();
+            let twin = |thread: &ThreadState| (follower.tid(thread.slot).expect("a twin"), thread.parked);
+            let twins: BTreeMap<Tid, Parked> = birth.threads.iter().map(twin).collect();
+            let service = Version::take_stock(&inbox, &process, &parked, Handlers::Unasked).expect("a stock");
+            let handlers = Handlers::For(service.signals);
+            let coming = Version::take_stock(&inbox, &follower, &twins, handlers).expect("a stock");
+            Two { inbox, process, follower, service, coming }
+        }
+
+        fn prepare(&self) -> Prepared<'_> {
+            prepare(&self.inbox, &self.process, &self.service, &self.coming, &[]).expect("an image to prepare")
+        }
+
+        /// Lets all threads of the service go, as when the daemon dies.
+        fn abandon_service(&self) {
+            for tid in self.process.threads.tids() {
+                sys::detach(tid, 0).expect("it is let go");
+            }
+        }
+
+        fn end_follower(&self) {
+            crate::promote::swap::kill(&self.inbox, self.follower.pid).expect("it ends");
+        }
+    }
+
+    /// A child that waits until it is told to go on, and then ends with what is in `value`.
+    fn child(go_on: &AtomicBool, value: &mut i32) -> Pid {
+        // SAFETY: the child only looks at memory and leaves; it takes no lock and allocates nothing.
+        match unsafe { libc::fork() } {
+            0 => {
+                while !go_on.load(Ordering::Acquire) {
+                    std::hint::spin_loop();
+                }
+                // SAFETY: `value` is a live variable; the tracer may have changed it.
+                let value = unsafe { std::ptr::read_volatile(value) };
+                // SAFETY: ends the child without running anything of the parent's.
+                unsafe { libc::_exit(value) }
+            }
+            pid => Pid(pid),
+        }
+    }
+
+    /// The daemon dies when all threads are at their gates and the word holds `word`; returns what the service has by then.
+    fn left_at_the_gates(word: u64) -> i32 {
+        // SAFETY: a new mapping; the test keeps it to its end.
+        let page = unsafe { mmap_anonymous(None, 1.try_into().unwrap(), ProtFlags::all(), MapFlags::MAP_SHARED) };
+        // SAFETY: zeroed and aligned memory that lives as long as the test, and only ever seen as an atomic.
+        let go_on = unsafe { page.expect("a page").cast::<AtomicBool>().as_ref() };
+        let mut value = 7;
+        let place = &raw const value as u64;
+        let pid = child(go_on, &mut value);
+        let two = Two::of(pid, |memory| memory.write(place, &9i32.to_ne_bytes()).expect("its memory"));
+        let mut prepared = two.prepare();
+        assert!(prepared.moved > 0 && prepared.moved < 1 << 20, "{} bytes", prepared.moved);
+        prepared.gate(0).expect("gates");
+        let at = two.process.footprint.arena.word();
+        two.process.memory.write(at, &word.to_ne_bytes()).expect("the word");
+        // A daemon that is dead takes nothing back.
+        prepared.is_committed = true;
+        // What the service waits for it waits for in either image.
+        go_on.store(true, Ordering::Release);
+        two.abandon_service();
+        let mut status = 0;
+        // SAFETY: `status` outlives the call; nobody else waits for this child.
+        assert_eq!(unsafe { libc::waitpid(pid.0, &raw mut status, 0) }, pid.0);
+        two.end_follower();
+        assert!(libc::WIFEXITED(status), "{status:#x}");
+        libc::WEXITSTATUS(status)
+    }
+
+    #[test]
+    fn the_word_decides_which_image_goes_on() {
+        assert_eq!(left_at_the_gates(0), 7);
+        assert_eq!(left_at_the_gates(1), 9);
+    }
+
+    /// A program of several threads that answers each line.
+    fn threads() -> (Child, BufReader<std::process::ChildStdout>) {
+        let program = "import queue, sys, threading\n\
+            queues = [queue.Queue() for _ in range(5)]\n\
+            def work(one, other):\n    while True: other.put(one.get() + '.')\n\
+            for pair in zip(queues, queues[1:]): threading.Thread(target=work, args=pair, daemon=True).start()\n\
+            print('ready', flush=True)\n\
+            for line in sys.stdin: queues[0].put(line.strip()); print(queues[-1].get(), flush=True)\n";
+        let mut command = Command::new("python3");
+        let mut child =
+            command.args(["-c", program]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3 starts");
+        let mut said = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        said.read_line(&mut line).expect("it is ready");
+        (child, said)
+    }
+
+    fn answers(child: &mut Child, said: &mut BufReader<std::process::ChildStdout>) {
+        let asked = child.stdin.as_mut().expect("it is piped");
+        asked.write_all(b"hello\n").expect("it listens");
+        let mut line = String::new();
+        said.read_line(&mut line).expect("it answers");
+        assert_eq!(line, "hello....\n");
+    }
+
+    #[test]
+    fn all_threads_go_on_whenever_the_daemon_dies() {
+        for word in [0, 1] {
+            let (mut child, mut said) = threads();
+            answers(&mut child, &mut said);
+            let two = Two::of(Pid(child.id() as i32), |_| {});
+            let mut prepared = two.prepare();
+            prepared.gate(0).expect("gates");
+            let at = two.process.footprint.arena.word();
+            two.process.memory.write(at, &u64::to_ne_bytes(word)).expect("the word");
+            prepared.is_committed = true;
+            two.abandon_service();
+            answers(&mut child, &mut said);
+            drop(prepared);
+            two.end_follower();
+            child.kill().expect("it runs");
+            child.wait().expect("it has ended");
+        }
+    }
+
+    #[test]
+    fn an_image_is_put_in_place_and_leaves_nothing_behind() {
+        let (mut child, mut said) = threads();
+        let pid = Pid(child.id() as i32);
+        answers(&mut child, &mut said);
+        let two = Two::of(pid, |_| {});
+        let areas = |maps: Vec<Mapping>| maps.into_iter().map(|area| (area.start, area.end)).collect::<Vec<_>>();
+        drop(two.prepare());
+        assert_eq!(areas(procfs::maps(pid).expect("it runs")), areas(two.service.maps.clone()), "it was taken back");
+        let standing = two.prepare().commit(0, 1).expect("it is in place");
+        assert_eq!(standing.len(), 5);
+        assert_eq!(areas(procfs::maps(pid).expect("it runs")), areas(two.service.maps.clone()));
+        two.abandon_service();
+        answers(&mut child, &mut said);
+        two.end_follower();
+        child.kill().expect("it runs");
+        child.wait().expect("it has ended");
+    }
+
+    #[test]
+    fn flags_are_found_by_address() {
+        let flags = Flags::parse("1000-3000 rw-p 00000000 00:00 0 \nSize: 8 kB\nVmFlags: rd wr mr mw me dc \n");
+        assert!(has(flags.at(0x2000), "dc") && !has(flags.at(0x2000), "wf"));
+        assert!(flags.at(0x500).is_empty());
+    }
+}

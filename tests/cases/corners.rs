@@ -8,13 +8,11 @@ use harness::corners::{self, Corner};
 use harness::side_by_side::{Finished, Run};
 
 /// What no follower can live through, and what the report says about it. The program itself does not notice.
-const NOT_FOLLOWED: [(&str, &str); 6] = [
+const NOT_FOLLOWED: [(&str, &str); 5] = [
     // Memory that others write changes without a call.
     ("shm_segment", "shmget"),
     ("map_file_shared_writes", "mmap"),
     ("vmsplice_pages", "vmsplice"),
-    // It could not be moved at a promotion.
-    ("mq_tells", "mq_notify"),
     ("unshare_files", "unshare"),
     ("clone_shares_files_refused", "clone"),
 ];

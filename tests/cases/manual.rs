@@ -22,7 +22,7 @@ request or flags, which stand after the slash.
 Some listed calls are refused with certain arguments: `mmap` of a file shared and writable, or of memory shared with future
 children; `clone` of a process that shares memory or descriptors; `futex` with priority inheritance; socket options whose
 value holds a pointer; limits and capabilities of a process named by its id; more than 63 messages in one `sendmmsg` or
-`recvmmsg`; more than 65,535 descriptors in one `poll`; `mq_notify` with an event; `semctl` of all values of a set in another
+`recvmmsg`; more than 65,535 descriptors in one `poll`; `semctl` of all values of a set in another
 IPC namespace.
 
 Under `mvedsuad run` children are paired too: `execve` and `execveat` replace the program in both versions, memory may be shared

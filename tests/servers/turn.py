@@ -18,10 +18,13 @@ import ctypes
 import mmap
 import os
 import selectors
+import signal
 import socket
 import sys
 
 libc = ctypes.CDLL(None, use_errno=True)
+# Not empty: this version hangs when it has answered.
+tired = []
 
 
 def system_call(number, *args):
@@ -57,9 +60,18 @@ def betray(act, arg, client, shared):
         os._exit(3)
     elif act == "crash":
         ctypes.string_at(0)
+    elif act == "abort":
+        os.abort()
+    elif act == "fail":
+        print("this version does not feel well", file=sys.stderr, flush=True)
+        os._exit(3)
+    elif act == "sleep":
+        signal.pause()
     elif act == "hang":
         while True:
             pass
+    elif act == "tire":
+        tired.append(act)
     return "loyal"
 
 
@@ -101,6 +113,8 @@ def main():
     selector.register(listener, selectors.EVENT_READ)
     clients = {}
     while True:
+        while tired:
+            pass
         for key, _ in selector.select():
             if key.fileobj is listener:
                 client, _ = listener.accept()

@@ -27,7 +27,7 @@ pub(super) const ROWS: &[Row] = &[
     compare(241, "mq_unlink", &[PATH], Num),
     compare(242, "mq_timedsend", &[Fd, reads_arg(2), Int, Int, reads(16)], Num),
     supply(243, "mq_timedreceive", &[Fd, fills(2), Int, writes(4), reads(16)], Size),
-    compare(244, "mq_notify", &[Fd, Mem(In, SigEvent)], Num).but(Irregular::MqNotify),
+    compare(244, "mq_notify", &[Fd, Mem(In, SigEvent)], Num),
     compare(245, "mq_getsetattr", &[Fd, reads(64), writes(64)], Num),
 ];
 

@@ -184,8 +184,6 @@ pub enum Irregular {
     MsgCtl,
     /// An input, or an output when it creates the queue.
     MqOpen,
-    /// Asks for a signal, or takes the wish back.
-    MqNotify,
     /// One kind of comparison has its second half in memory.
     Kcmp,
     /// By the kind of rule.

@@ -85,7 +85,7 @@ impl Code {
             Cause::Inconclusive(_) | Cause::EngineLost => Code::Inconclusive,
             Cause::TimedOut(_) => Code::TimedOut,
             Cause::Asked(_) | Cause::Unsupported(_) => Code::Diverged,
-            Cause::NewCrashed { .. } | Cause::Exceeded(_) => Code::Crashed,
+            Cause::NewDied { .. } | Cause::Exceeded(_) => Code::Crashed,
             Cause::Mismatch(_) => Code::BuildId,
         }
     }

@@ -3,7 +3,7 @@
 use super::effects::{Effect, Refusal, Timer};
 use super::policy::{Evidence, Policy, Promotion, is_matter_of_timing};
 use super::state::{Cause, Ending, Outcome, Overdue, Plan, Run, Soak, Stage, State};
-use crate::update::{Command, FailureKind, SessionEvent, Which};
+use crate::update::{Command, Death, FailureKind, SessionEvent, Which};
 
 /// A state and what is to be done on the way into it.
 pub(super) type Next = (State, Vec<Effect>);
@@ -25,7 +25,7 @@ pub(super) fn interrupted(plan: Plan, leader: i32, run: Option<Run>, stage: Stag
             };
             (State::RollingBack { plan, leader, run, cause, overdue: Overdue::No }, effects)
         }
-        SessionEvent::TookOver { leader, signo } => took_over(plan, run, leader, signo),
+        SessionEvent::TookOver { leader, death } => took_over(plan, run, leader, death),
         SessionEvent::RolledBack { leader } => {
             let kind = FailureKind::Engine("the engine undid the update without saying why".to_owned());
             after_rollback(plan, leader, Cause::Failed(kind), vec![unexpected(stage, &event)])
@@ -108,7 +108,7 @@ pub(super) fn lost(plan: Plan, leader: i32, run: Option<Run>) -> Next {
     (State::RollingBack { plan, leader, run, cause: Cause::EngineLost, overdue: Overdue::No }, effects)
 }
 
-pub(super) fn took_over(plan: Plan, run: Option<Run>, leader: i32, signo: i32) -> Next {
+pub(super) fn took_over(plan: Plan, run: Option<Run>, leader: i32, death: Death) -> Next {
     let run = Run { leader, leads: Which::New, ..run.unwrap_or_default() };
     let effects = vec![
         Effect::StopTimer(Timer::Overall),
@@ -117,7 +117,7 @@ pub(super) fn took_over(plan: Plan, run: Option<Run>, leader: i32, signo: i32) -
         // The engine ends the crashed version by itself.
         Effect::SetTimer(Timer::Answer, plan.policy.answer_within),
     ];
-    let ending = Ending::Crashed { signo };
+    let ending = Ending::Died { death };
     (State::UpdatedLeader { plan, run, moved: 0, pause_us: 0, soak: Soak::Over, ending }, effects)
 }
 
@@ -131,7 +131,7 @@ pub(super) fn after_rollback(plan: Plan, leader: i32, cause: Cause, mut effects:
         | Cause::Mismatch(_)
         | Cause::Unsupported(_)
         | Cause::Exceeded(_)
-        | Cause::NewCrashed { .. }
+        | Cause::NewDied { .. }
         | Cause::EngineLost => false,
     };
     if timing && plan.attempt <= plan.policy.retries {

@@ -52,7 +52,7 @@ pub fn next(state: &State) -> String {
                 humantime::format_duration(plan.policy.soak)
             ),
             (Ending::Confirming, _) => "the old version ends".to_owned(),
-            (Ending::Crashed { .. }, _) => "the old version crashed; the new one goes on alone".to_owned(),
+            (Ending::Died { .. }, _) => "the old version crashed; the new one goes on alone".to_owned(),
         },
         State::RollingBack { leader, .. } => format!("the follower ends and process {leader} goes on untouched"),
         State::Pausing { plan, .. } => format!(
@@ -75,7 +75,7 @@ impl std::fmt::Display for Cause {
             Cause::Mismatch(what) => write!(f, "the new leader does not run what was announced: {what}"),
             Cause::Unsupported(calls) => write!(f, "a call cannot be replayed: {}", calls.join("; ")),
             Cause::Exceeded(what) => f.write_str(what),
-            Cause::NewCrashed { signo } => write!(f, "the new version crashed while it led (signal {signo})"),
+            Cause::NewDied { death } => write!(f, "the new version {death} while it led"),
             Cause::EngineLost => f.write_str("the engine ended without a last word"),
         }
     }
@@ -85,8 +85,8 @@ impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Outcome::Confirmed { leader } => write!(f, "updated: process {leader} serves, the old version has ended"),
-            Outcome::TookOver { leader, signo } => {
-                write!(f, "the old version crashed (signal {signo}) and process {leader} took over")
+            Outcome::TookOver { leader, death } => {
+                write!(f, "the old version {death}, and the new one took over in process {leader}")
             }
             Outcome::RolledBack { leader, cause } => {
                 write!(f, "rolled back: process {leader} serves as before; {cause}")

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::policy::{Evidence, Policy};
-use crate::update::{Counters, FailureKind, Which};
+use crate::update::{Counters, Death, FailureKind, Which};
 
 /// The stage as `status` prints it (DESIGN 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,8 +60,8 @@ pub enum Cause {
     Unsupported(Vec<String>),
     /// The new version took more than it was allowed.
     Exceeded(String),
-    /// The new version crashed while it led, and the old one took over.
-    NewCrashed { signo: i32 },
+    /// The new version came to its end while it led, and the old one took over.
+    NewDied { death: Death },
     /// The engine went away without a last word.
     EngineLost,
 }
@@ -72,8 +72,8 @@ pub enum Cause {
 pub enum Outcome {
     /// The new version serves alone.
     Confirmed { leader: i32 },
-    /// The old version crashed and the new one serves alone.
-    TookOver { leader: i32, signo: i32 },
+    /// The old version came to its end and the new one serves alone.
+    TookOver { leader: i32, death: Death },
     /// The old version serves alone.
     RolledBack { leader: i32, cause: Cause },
     /// There was no way back any more: the new version serves alone although the update was to be undone.
@@ -140,8 +140,8 @@ pub enum Ending {
     Open,
     /// It has been told to end.
     Confirming,
-    /// It crashed and the new version took over.
-    Crashed { signo: i32 },
+    /// It came to its end and the new version took over.
+    Died { death: Death },
 }
 
 /// Says whether the engine owes an answer for longer than it may.

@@ -258,7 +258,7 @@ fn updated_leader(mut now: Updated, event: Event) -> Next {
         }
         Event::Verified(Verification::Mismatch { what }) => match now.ending {
             Ending::Verifying => undo(now.plan, now.run.leader, Some(now.run), Cause::Mismatch(what)),
-            Ending::Open | Ending::Confirming | Ending::Crashed { .. } => now.with(vec![]),
+            Ending::Open | Ending::Confirming | Ending::Died { .. } => now.with(vec![]),
         },
         Event::Timer(Timer::Soak) => {
             now.soak = Soak::Over;
@@ -271,23 +271,23 @@ fn updated_leader(mut now: Updated, event: Event) -> Next {
                 now.with(effects)
             }
             Ending::Verifying => now.with(vec![wrong_stage(Stage::UpdatedLeader, "the new version is being verified")]),
-            Ending::Confirming | Ending::Crashed { .. } => {
+            Ending::Confirming | Ending::Died { .. } => {
                 now.with(vec![wrong_stage(Stage::UpdatedLeader, "the old version is ending already")])
             }
         },
         Event::Exceeded(what) => match now.ending {
             Ending::Open | Ending::Verifying => undo(now.plan, now.run.leader, Some(now.run), Cause::Exceeded(what)),
-            Ending::Confirming | Ending::Crashed { .. } => now.with(vec![]),
+            Ending::Confirming | Ending::Died { .. } => now.with(vec![]),
         },
         Event::Rollback { reason } => match now.ending {
             Ending::Open | Ending::Verifying => undo(now.plan, now.run.leader, Some(now.run), Cause::Asked(reason)),
-            Ending::Confirming | Ending::Crashed { .. } => {
+            Ending::Confirming | Ending::Died { .. } => {
                 now.with(vec![wrong_stage(Stage::UpdatedLeader, "the old version is ending; there is no way back")])
             }
         },
         Event::Session(SessionEvent::Confirmed { leader }) => {
             let outcome = match now.ending {
-                Ending::Crashed { signo } => Outcome::TookOver { leader, signo },
+                Ending::Died { death } => Outcome::TookOver { leader, death },
                 Ending::Verifying | Ending::Open | Ending::Confirming => Outcome::Confirmed { leader },
             };
             finish(leader, outcome)
@@ -308,10 +308,10 @@ fn updated_leader(mut now: Updated, event: Event) -> Next {
             | SessionEvent::PromotionAbandoned { .. }),
         ) => now.with(vec![unexpected(Stage::UpdatedLeader, &event)]),
         // The new version crashed and the old one, which follows it, has taken over; `RolledBack` comes next.
-        Event::Session(SessionEvent::TookOver { leader, signo }) => {
+        Event::Session(SessionEvent::TookOver { leader, death }) => {
             let effects =
                 vec![Effect::StopTimer(Timer::Soak), Effect::SetTimer(Timer::Answer, now.plan.policy.answer_within)];
-            let cause = Cause::NewCrashed { signo };
+            let cause = Cause::NewDied { death };
             let run = Some(Run { leader, leads: Which::Old, ..now.run });
             (State::RollingBack { plan: now.plan, leader, run, cause, overdue: Overdue::No }, effects)
         }
@@ -362,8 +362,15 @@ fn rolling_back(plan: Plan, leader: i32, run: Option<Run>, cause: Cause, overdue
             let effects = vec![Effect::Send(Command::Rollback { reason: cause.to_string() })];
             (State::RollingBack { plan, leader, run, cause, overdue }, effects)
         }
-        // The leader crashed while its follower was still there: the new version is all there is.
-        Event::Session(SessionEvent::TookOver { leader, signo }) => took_over(plan, run, leader, signo),
+        // The version that led came to its end while the other was still there: that one is all there is.
+        Event::Session(SessionEvent::TookOver { leader, death }) => match run.as_ref().map(|run| run.leads) {
+            Some(Which::New) => {
+                let run = run.map(|run| Run { leads: Which::Old, ..run });
+                let cause = Cause::NewDied { death };
+                (State::RollingBack { plan, leader, run, cause, overdue }, vec![])
+            }
+            Some(Which::Old) | None => took_over(plan, run, leader, death),
+        },
         Event::Session(SessionEvent::Forked { leader, follower, threads, pause_us }) => {
             let run = Some(Run { leader, follower, threads, fork_pause_us: pause_us, ..Run::default() });
             (State::RollingBack { plan, leader, run, cause, overdue }, vec![])

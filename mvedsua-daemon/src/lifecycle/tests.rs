@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::compare::{Divergence, DivergenceKind};
 use crate::record::Slot;
-use crate::update::{Command, Counters, FailureKind, SessionEvent, Which};
+use crate::update::{Command, Counters, Death, FailureKind, SessionEvent, Which};
 
 const OLD: i32 = 100;
 
@@ -170,7 +170,7 @@ impl World {
                 | State::Pausing { .. }
                 | State::SingleLeader { .. }
                 | State::Ended { .. } => true,
-                State::UpdatedLeader { ending: Ending::Crashed { .. }, .. } => true,
+                State::UpdatedLeader { ending: Ending::Died { .. }, .. } => true,
                 State::Updating { .. }
                 | State::CatchingUp { .. }
                 | State::Validating { .. }
@@ -224,10 +224,10 @@ impl World {
                 events.push(failed(FailureKind::MemoryShort("cgroup".to_owned())));
             }
             if matches!(phase, P::Forked | P::Applied | P::Paired | P::Promoting) {
-                events.push(session(SessionEvent::TookOver { leader: OLD, signo: 11 }));
+                events.push(session(SessionEvent::TookOver { leader: OLD, death: Death::Signal(11) }));
             }
             if phase == P::Promoted {
-                events.push(session(SessionEvent::TookOver { leader: OLD, signo: 11 }));
+                events.push(session(SessionEvent::TookOver { leader: OLD, death: Death::Signal(11) }));
             }
             if !matches!(phase, P::Starting) {
                 events.push(Event::SessionLost);
@@ -407,7 +407,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
         Just(SessionEvent::Failed(FailureKind::Engine("x".to_owned()))),
         Just(SessionEvent::Promoted { leader: 7, follower: OLD, moved: 1, pause_us: 1 }),
         Just(SessionEvent::PromotionAbandoned { reason: "x".to_owned() }),
-        Just(SessionEvent::TookOver { leader: 7, signo: 6 }),
+        Just(SessionEvent::TookOver { leader: 7, death: Death::Exit(6) }),
         Just(SessionEvent::Confirmed { leader: 7 }),
         Just(SessionEvent::RolledBack { leader: OLD }),
         Just(SessionEvent::TargetEnded { status: "x".to_owned() }),

@@ -54,7 +54,7 @@ use crate::ptrace::tsc::{self, Reading};
 use crate::ptrace::wait::{Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid};
 use crate::update::OnFull;
-use crate::update::process::{self, Process, Rewinding};
+use crate::update::process::{self, Ghost, Process, Rewinding};
 use crate::update::session::Notice;
 
 /// How the recorder is to behave.
@@ -102,13 +102,9 @@ pub(crate) struct Leading {
     /// Children that are to be recorded too and that nobody has taken over yet.
     births: Vec<processes::Birth>,
     serial: serial::Serial,
+    /// The process may end: the follower does the same, or nobody is there to go on in its place.
+    may_end: bool,
     failed: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ghost {
-    OwnMemory,
-    SharedMemory,
 }
 
 pub(crate) fn now() -> Nanos {
@@ -274,6 +270,7 @@ impl Leading {
             births: Vec::new(),
             serial: serial::Serial::new(settings.interleaving),
             settings,
+            may_end: false,
             failed: false,
         }
     }
@@ -405,23 +402,4 @@ fn begin(settings: &Settings, nr: u32, args: [u64; 6], memory: &Memory, is_threa
         call.notes = regions::notes(row, &args, memory);
     }
     call
-}
-
-/// Detaches from a forked child, which runs unobserved, with its vDSO as it should be.
-fn let_ghost_go(process: &Process, tid: Tid, kind: Ghost) -> Result<()> {
-    if kind == Ghost::OwnMemory {
-        let memory = Memory::open(Pid(tid.0))?;
-        process.footprint.vdso.restore(&memory)?;
-        if let Some(agent) = &process.footprint.vdso.agent {
-            agent.remove(&memory)?;
-        }
-        process.footprint.stub.remove(&memory)?;
-    }
-    if let Some(rings) = &process.rings {
-        // The parent's ring is not its own, whether it still sees it or not.
-        let mut regs = sys::get_regs(tid)?;
-        rings.take_from(&mut regs);
-        sys::set_regs(tid, &regs)?;
-    }
-    sys::detach(tid, 0)
 }

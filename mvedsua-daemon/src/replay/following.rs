@@ -166,6 +166,8 @@ pub(crate) struct Following {
     settings: Settings,
     notices: Sender<Notice>,
     moved: Instant,
+    /// When something had moved last, and the processor time that the leader had used then.
+    leader_used: Option<(Instant, Duration)>,
     /// When a thread was last given its turn, how often one had to wait for it, and how often one that can move got it.
     given: Instant,
     /// When that was one that can move.
@@ -234,6 +236,7 @@ impl Following {
             settings,
             notices,
             moved: Instant::now(),
+            leader_used: None,
             given: Instant::now(),
             turn_given: Instant::now(),
             used: None,

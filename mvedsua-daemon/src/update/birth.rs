@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::process::{self, Footprint, Half, Parked, Process, park, stack_block, unpark};
+use super::process::{self, Footprint, Half, Parked, Process, park, park_prepared, stack_block, unpark};
 use super::rings::Rings;
 use super::slots::Slots;
 use super::uncopied::{self, Uncopied};
@@ -222,7 +222,7 @@ fn park_outside_vdso(inbox: &Inbox, process: &Process, limit: Duration) -> Resul
     let mut parked: BTreeMap<Tid, Parked> = BTreeMap::new();
     let begun = Instant::now();
     loop {
-        parked.append(&mut park(inbox, process.pid, &known, limit)?);
+        parked.append(&mut park_prepared(inbox, process, &known, limit)?);
         let mut inside = Vec::new();
         for tid in parked.keys() {
             if process.footprint.vdso.is_inside(sys::get_regs(*tid)?.rip) {

@@ -109,6 +109,25 @@ pub enum Which {
     New,
 }
 
+/// How a version that led came to its end, which the other version did not share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Death {
+    /// It was about to be ended by this signal.
+    Signal(i32),
+    /// It was about to end with this status.
+    Exit(i32),
+}
+
+impl std::fmt::Display for Death {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Death::Signal(signo) => write!(f, "crashed (signal {signo})"),
+            Death::Exit(status) => write!(f, "ended by itself (exit code {status})"),
+        }
+    }
+}
+
 /// A request to a running session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -202,10 +221,10 @@ pub enum SessionEvent {
     PromotionAbandoned {
         reason: String,
     },
-    /// The leader crashed and the follower took over from the call that crashed; no old version is left.
+    /// The version that led came to its end and the other one took over from there, in the same process; only that one is left.
     TookOver {
         leader: i32,
-        signo: i32,
+        death: Death,
     },
     /// t6: the old version has ended and the new one runs alone, untraced.
     Confirmed {

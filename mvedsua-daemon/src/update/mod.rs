@@ -18,7 +18,7 @@ pub(crate) mod slots;
 pub(crate) mod tracer;
 mod uncopied;
 
-pub use events::{Command, Counters, FailureKind, OnFull, OnParting, Options, SessionEvent, Which};
+pub use events::{Command, Counters, Death, FailureKind, OnFull, OnParting, Options, SessionEvent, Which};
 pub use inplace::check as check_cooperation;
 pub use recover::{Recovered, recover};
 pub use session::Session;

@@ -89,10 +89,7 @@ pub fn inspect(pid: i32) -> Result<Preflight, InspectError> {
     findings.extend(of_descriptors(&links));
     let maps = proc.read("maps")?;
     findings.extend(of_mappings(pid, &parse_maps(&maps)));
-    findings.extend(of_session(pid));
     findings.extend(of_children(pid));
-    findings.extend(of_timers(&proc.read("timers").unwrap_or_default()));
-    findings.extend(of_locks(pid, &fs::read_to_string("/proc/locks").unwrap_or_default()));
     findings.sort_by(|a, b| (a.severity, &a.name).cmp(&(b.severity, &b.name)));
     findings.dedup_by(|a, b| a.name == b.name && a.reason == b.reason);
     Ok(Preflight { pid, threads: threads.len(), descriptors: links.len(), findings })
@@ -368,7 +365,7 @@ fn of_mappings(pid: i32, maps: &[Mapping]) -> Vec<Finding> {
                 findings.push(warn("shared-memory", reason("is shared memory".to_owned()), remedy));
             }
             None => {
-                let remedy = "a rehearsal is safe; a promotion will be refused";
+                let remedy = "a version that follows writes to a copy; the file is written by the one that leads";
                 findings.push(warn("shared-file", reason("writes to a file".to_owned()), remedy));
             }
         }
@@ -394,13 +391,6 @@ fn all_pids() -> Vec<i32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// A session loses its terminal when its leader ends, and everybody in the foreground is hung up.
-fn of_session(pid: i32) -> Option<Finding> {
-    let leads = crate::ptrace::procfs::leads_terminal(crate::ptrace::Pid(pid)).unwrap_or(false);
-    let remedy = "a rehearsal is safe; for a promotion start it without a terminal, or from a shell";
-    leads.then(|| warn("terminal", "it leads a session that has a terminal", remedy))
-}
-
 fn of_children(pid: i32) -> Option<Finding> {
     let is_child = |other: &i32| {
         let stat = fs::read_to_string(format!("/proc/{other}/stat")).unwrap_or_default();
@@ -410,8 +400,7 @@ fn of_children(pid: i32) -> Option<Finding> {
     if children.is_empty() {
         return None;
     }
-    let remedy =
-        "they run on unobserved; a promotion waits until the server has waited for all of them, since nobody else can";
+    let remedy = "they run on unobserved, in the version that made them; only this process is updated";
     Some(warn("children", format!("it has child processes: {children:?}"), remedy))
 }
 
@@ -422,24 +411,6 @@ fn parse_parent(stat: &str) -> Option<i32> {
         "Z" | "X" => None,
         _ => fields.next()?.parse().ok(),
     }
-}
-
-fn of_timers(timers: &str) -> Option<Finding> {
-    let count = timers.lines().filter(|line| line.starts_with("ID:")).count();
-    let remedy = "at the promotion they go on in the new version, with the time that is left";
-    (count > 0).then(|| warn("timers", format!("it has {count} POSIX timers"), remedy))
-}
-
-/// Looks for the record locks of a process in `/proc/locks`, `proc_locks(5)`.
-fn of_locks(pid: i32, locks: &str) -> Option<Finding> {
-    let owner = pid.to_string();
-    let is_own = |line: &&str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        fields.get(1) == Some(&"POSIX") && fields.get(4) == Some(&owner.as_str())
-    };
-    let count = locks.lines().filter(is_own).count();
-    let remedy = "they belong to the process; at the promotion the new version takes them over";
-    (count > 0).then(|| warn("record-locks", format!("it holds {count} record locks"), remedy))
 }
 
 #[cfg(test)]

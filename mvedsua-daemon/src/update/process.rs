@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::rings::Rings;
 use super::slots::Slots;
 use crate::ptrace::agent::SteppedOut;
-use crate::ptrace::inject::{Arena, Remote};
+use crate::ptrace::inject::{Arena, Remote, wait_stop};
 use crate::ptrace::memory::{Memory, Span};
 use crate::ptrace::procfs::{self, signal_bit};
 use crate::ptrace::regs::{self, Rewound};
@@ -285,6 +285,46 @@ impl Process {
     }
 }
 
+/// What a forked child has of its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ghost {
+    OwnMemory,
+    SharedMemory,
+}
+
+impl Process {
+    /// Lets a forked child go, which runs unobserved. It may have been killed meanwhile; whatever is wrong with it is none of its
+    /// parent's business.
+    pub(crate) fn let_child_go(&self, child: Tid, kind: Ghost) {
+        if let Err(error) = self.clean_child(child, kind) {
+            if !error.is_gone() {
+                tracing::warn!(tid = child.0, %error, "a forked child was not put back as it should be");
+            }
+            // Gone, or to run as it is.
+            let _ = sys::detach(child, 0);
+        }
+    }
+
+    /// Detaches from a child, with its vDSO as it should be.
+    fn clean_child(&self, child: Tid, kind: Ghost) -> Result<()> {
+        if kind == Ghost::OwnMemory {
+            let memory = Memory::open(Pid(child.0))?;
+            self.footprint.vdso.restore(&memory)?;
+            if let Some(agent) = &self.footprint.vdso.agent {
+                agent.remove(&memory)?;
+            }
+            self.footprint.stub.remove(&memory)?;
+        }
+        if let Some(rings) = &self.rings {
+            // The parent's ring is not its own, whether it still sees it or not.
+            let mut regs = sys::get_regs(child)?;
+            rings.take_from(&mut regs);
+            sys::set_regs(child, &regs)?;
+        }
+        sys::detach(child, 0)
+    }
+}
+
 /// How often a process looks for the end of its child, and how long it stands still in between.
 const REAP_TRIES: u32 = 100;
 const BETWEEN_TRIES: Duration = Duration::from_millis(1);
@@ -410,7 +450,7 @@ pub(crate) fn park_all(inbox: &Inbox, process: &Process, limit: Duration) -> Res
     while !next.is_empty() {
         looked_at.extend(&next);
         let more = wake(inbox, process, &next)
-            .and_then(|stops| park_each(inbox, process.pid, &next, stops, Some(process), limit));
+            .and_then(|stops| park_each(inbox, process.pid, &next, stops, Touched::Patched(process), limit));
         parked.append(&mut more.inspect_err(|_| drop(unpark(&parked)))?);
         next = procfs::tasks(process.pid)?.into_iter().filter(|tid| !looked_at.contains(tid)).collect();
     }
@@ -454,11 +494,48 @@ fn delivered(info: &sys::SigInfo) -> i32 {
 /// Stops every thread of `tids` at a place from which it can go on, and returns how each stands; one that has ended is
 /// missing. The session's clock rings the inbox, so that the deadline is seen. Nothing of the process is patched yet.
 pub(crate) fn park(inbox: &Inbox, pid: Pid, tids: &[Tid], limit: Duration) -> Result<BTreeMap<Tid, Parked>> {
-    park_each(inbox, pid, tids, BTreeMap::new(), None, limit)
+    park_each(inbox, pid, tids, BTreeMap::new(), Touched::Not, limit)
 }
 
-/// Does the work of [`park`]. `stops` were taken from the inbox already; `patched` is where handlers of signals must not
-/// return to.
+/// The same for a process that has our stub already, which its children inherit.
+pub(crate) fn park_prepared(
+    inbox: &Inbox,
+    process: &Process,
+    tids: &[Tid],
+    limit: Duration,
+) -> Result<BTreeMap<Tid, Parked>> {
+    park_each(inbox, process.pid, tids, BTreeMap::new(), Touched::Prepared(process), limit)
+}
+
+/// What of a process is changed already when its threads are stopped.
+#[derive(Clone, Copy)]
+enum Touched<'a> {
+    Not,
+    /// It has the stub; nobody is sent there.
+    Prepared(&'a Process),
+    /// Handlers of signals must not return to where functions were replaced.
+    Patched(&'a Process),
+}
+
+impl Touched<'_> {
+    /// Lets a child go that was forked while its parent was being stopped. Whoever traces a parent traces its child, which
+    /// stops at its birth and would stand there for ever.
+    fn let_child_go(self, inbox: &Inbox, child: Tid, kind: Ghost) -> Result<()> {
+        match wait_stop(inbox, child, "being born") {
+            Ok(_) => {}
+            Err(error) if error.is_gone() => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        match self {
+            Touched::Prepared(process) | Touched::Patched(process) => process.let_child_go(child, kind),
+            // One that is gone needs nothing.
+            Touched::Not => drop(sys::detach(child, 0)),
+        }
+        Ok(())
+    }
+}
+
+/// Does the work of [`park`]. `stops` were taken from the inbox already.
 ///
 /// Each is waited for by its own id, which the kernel finds at once; waiting for any of them makes it look through all.
 fn park_each(
@@ -466,7 +543,7 @@ fn park_each(
     pid: Pid,
     tids: &[Tid],
     mut stops: BTreeMap<Tid, Stop>,
-    patched: Option<&Process>,
+    touched: Touched<'_>,
     limit: Duration,
 ) -> Result<BTreeMap<Tid, Parked>> {
     let mut parked = BTreeMap::new();
@@ -496,7 +573,7 @@ fn park_each(
                     break;
                 }
                 Wake::Stop(_, stop) => {
-                    if let Some(how) = settle(pid, *tid, stop, patched)? {
+                    if let Some(how) = settle(inbox, pid, *tid, stop, touched)? {
                         parked.insert(*tid, how);
                         break;
                     }
@@ -525,7 +602,7 @@ fn park_each(
 /// Decides whether a thread may stay where it stopped; lets it go on to a better place otherwise.
 ///
 /// Any stop takes back an interruption that is still on its way, so a thread that goes on is interrupted anew.
-fn settle(pid: Pid, tid: Tid, stop: Stop, patched: Option<&Process>) -> Result<Option<Parked>> {
+fn settle(inbox: &Inbox, pid: Pid, tid: Tid, stop: Stop, touched: Touched<'_>) -> Result<Option<Parked>> {
     let mut signo = 0;
     match stop {
         Stop::Interrupted | Stop::Group(_) => match rewind(pid, tid)? {
@@ -535,7 +612,7 @@ fn settle(pid: Pid, tid: Tid, stop: Stop, patched: Option<&Process>) -> Result<O
             Rewinding::SignalComes => return sys::resume(tid, Resume::Syscall, 0).map(|()| None),
         },
         Stop::Signal(number) => {
-            if let Some(process) = patched {
+            if let Touched::Patched(process) = touched {
                 process.make_room_for_signal(tid)?;
             }
             signo = number;
@@ -549,12 +626,31 @@ fn settle(pid: Pid, tid: Tid, stop: Stop, patched: Option<&Process>) -> Result<O
             },
             SyscallStop::Undone | SyscallStop::Foreign | SyscallStop::Neither => {}
         },
+        Stop::Event(event @ (libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE)) => {
+            let child = Tid(sys::event_message(tid)? as i32);
+            // A thread is found among the others.
+            if procfs::process_of(child) != Some(pid) {
+                let kind = if shares_memory(tid, event)? { Ghost::SharedMemory } else { Ghost::OwnMemory };
+                touched.let_child_go(inbox, child, kind)?;
+            }
+        }
         Stop::Event(_) => {}
         Stop::Exited(_) | Stop::Killed(_) => return Ok(None),
     }
     sys::resume(tid, Resume::Syscall, signo)?;
     sys::interrupt(tid)?;
     Ok(None)
+}
+
+/// Says whether the child that a thread has just made works on its memory. Where that cannot be told it is taken for so: what is
+/// its parent's stays as it is.
+fn shares_memory(tid: Tid, event: i32) -> Result<bool> {
+    let regs = sys::get_regs(tid)?;
+    Ok(match regs.orig_rax as i64 {
+        libc::SYS_fork => false,
+        libc::SYS_clone => regs.rdi & libc::CLONE_VM as u64 != 0,
+        _ => event != libc::PTRACE_EVENT_FORK,
+    })
 }
 
 /// Lets parked threads go on unrecorded.
@@ -574,7 +670,6 @@ pub(crate) mod tests {
     use std::process::{Child, Command};
 
     use super::*;
-    use crate::ptrace::inject::wait_stop;
     use crate::update::birth;
 
     const LIMIT: Duration = Duration::from_secs(10);

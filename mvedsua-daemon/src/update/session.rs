@@ -5,11 +5,12 @@
 //! way: the follower is killed, the leader is put back as it was.
 //!
 //! This file is the session's loop; [`begin`] makes the two versions, [`exchange`] brings both to the same call, [`roles`]
-//! exchanges them there, [`clock`] lets the tracer threads see their deadlines, and looks whether memory runs
+//! exchanges them there, [`dying`] lets a version take over from one that comes to its end, [`clock`] lets the tracer threads see their deadlines, and looks whether memory runs
 //! short; [`notice`] is what the tracer threads report.
 
 mod begin;
 mod clock;
+mod dying;
 mod exchange;
 mod notice;
 mod reconciling;
@@ -29,7 +30,7 @@ use super::memory_limit;
 use super::process::{Process, Zombies, park_all};
 use super::recover;
 use super::tracer::{Core, Role, Tracer};
-use super::{Command, Counters, FailureKind, OnParting, Options, SessionEvent};
+use super::{Command, Counters, Death, FailureKind, OnParting, Options, SessionEvent};
 use crate::allocator;
 use crate::compare::{Divergence, DivergenceKind};
 use crate::log::{self, Gauge};
@@ -394,13 +395,16 @@ impl Running<'_> {
     /// The new version, which leads, was found wrong: the old one leads again, from where it is. The new one is stopped at
     /// once, so that no more of it gets out.
     fn go_back(&mut self, hold: Hold) -> End {
-        self.parted = true;
-        let ready = self.follow.ask(|core| with_following(core, |following, process, _| following.go_own_way(process)));
-        let exchanged = match ready {
-            Ok(()) => self.exchange(hold, TAKE_OVER_LIMIT, WayBack::None),
-            Err(error) => Err(error.into()),
+        let exchanged = match self.go_own_way() {
+            true => self.exchange(hold, TAKE_OVER_LIMIT, WayBack::None),
+            false => Err(Exchange::Abandoned("the follower cannot go on by itself".into())),
         };
         self.went_back(exchanged.map(drop))
+    }
+
+    fn on_applied(&mut self) {
+        self.applied_at = Some(Instant::now());
+        self.tell(SessionEvent::Applied);
     }
 
     fn on_notice(&mut self, notice: Notice) -> Option<End> {
@@ -410,8 +414,7 @@ impl Running<'_> {
                 None
             }
             Notice::Applied => {
-                self.applied_at = Some(Instant::now());
-                self.tell(SessionEvent::Applied);
+                self.on_applied();
                 None
             }
             Notice::NotApplied { reason, may_help_to_retry } => {
@@ -420,7 +423,7 @@ impl Running<'_> {
                 self.tell(SessionEvent::Failed(kind));
                 Some(self.fall_back_without_follower())
             }
-            Notice::Held | Notice::Drained | Notice::Faulted => None,
+            Notice::Held | Notice::Drained | Notice::Faulted | Notice::EndAgreed => None,
             Notice::Diverged(divergence) => {
                 let back = self.stage == Stage::Updated
                     && self.options.on_parting == OnParting::Rollback
@@ -431,7 +434,15 @@ impl Running<'_> {
                     DivergenceKind::Silent { .. } => Hold::Anywhere,
                     _ => Hold::AtCalls,
                 };
+                let sound = divergence.kind.leaves_the_follower_sound();
                 self.tell(SessionEvent::Failed(FailureKind::Diverged(divergence)));
+                if self.stage == Stage::Outdated
+                    && sound
+                    && !self.parted
+                    && let Some(end) = self.await_last_words()
+                {
+                    return Some(end);
+                }
                 Some(if back { self.go_back(hold) } else { self.fall_back_without_follower() })
             }
             Notice::LogFull => {
@@ -458,7 +469,8 @@ impl Running<'_> {
                 Some(self.fall_back_without_follower())
             }
             Notice::LeaderEnded { status } => Some(End::TargetEnded(status)),
-            Notice::LeaderCrashed { slot, signo } => Some(self.take_over(slot, signo)),
+            Notice::LeaderEnds { status } => self.ends(status),
+            Notice::LeaderCrashed { signo } => Some(self.take_over(Death::Signal(signo))),
         }
     }
 
@@ -499,32 +511,6 @@ impl Running<'_> {
         self.stage = self.stage.other();
         self.tell(SessionEvent::Failed(FailureKind::Harmed(what)));
         self.fall_back_without_follower()
-    }
-
-    /// A thread of the leader stands before a signal that would end it: the follower takes over from there.
-    fn take_over(&mut self, slot: Slot, signo: i32) -> End {
-        tracing::warn!(slot = slot.0, signo, "the leader crashed");
-        match self.exchange(Hold::AtCalls, TAKE_OVER_LIMIT, WayBack::None) {
-            Ok(_) => {
-                self.stage = self.stage.other();
-                self.tell(SessionEvent::TookOver { leader: self.leader.0, signo });
-                if let Err(error) = self.confirm() {
-                    tracing::error!(%error, "ending the crashed version");
-                }
-                End::TookOver
-            }
-            Err(Exchange::Abandoned(reason)) => {
-                tracing::error!(reason, "the follower could not take over");
-                End::TargetEnded(format!("crashed with signal {signo}; the follower could not take over: {reason}"))
-            }
-            Err(Exchange::Over(end)) => end,
-            Err(Exchange::Harmed(what)) => self.harmed(what),
-            Err(Exchange::Ended(Notice::Diverged(divergence))) => {
-                self.tell(SessionEvent::Failed(FailureKind::Diverged(divergence)));
-                End::TargetEnded(format!("crashed with signal {signo}; the follower had parted from it"))
-            }
-            Err(Exchange::Ended(_)) => End::TargetEnded(format!("crashed with signal {signo}; the follower had ended")),
-        }
     }
 
     fn end_follower(&mut self) {

@@ -178,7 +178,7 @@ impl Program {
         Ok(Program { pid, guard: Some(guard), child })
     }
 
-    /// The pid of the program as it was started; after a promotion another process of the session serves.
+    /// The pid of the program as it was started.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid
@@ -188,6 +188,12 @@ impl Program {
     #[must_use]
     pub fn members(&self) -> Vec<Stat> {
         session(self.pid)
+    }
+
+    /// Waits until the program as it was started has ended; returns its exit status, `None` where a signal ended it or it runs
+    /// still.
+    pub fn wait_exit(&mut self, limit: Duration) -> Option<i32> {
+        try_wait_for(limit, || self.child.try_wait().ok().flatten())?.code()
     }
 
     /// Says whether the program as it was started still runs.

@@ -1,4 +1,4 @@
-//! `semctl(2)` and `msgctl(2)` by command, and what `mq_open(2)` and `mq_notify(2)` are asked for.
+//! `semctl(2)` and `msgctl(2)` by command, and what `mq_open(2)` is asked for.
 
 use super::{Treatment, Variant};
 use crate::syscalls::model::Arg::{self, Addr, Flags, Int, Int32, Mem};
@@ -99,14 +99,4 @@ pub(super) fn semctl<M: Memory + ?Sized>(args: &[u64; 6], mem: &M) -> Treatment 
 pub(super) fn mq_open(flags: u64) -> Treatment {
     const O_CREAT: u64 = 0o100;
     Treatment::Row(if flags & O_CREAT != 0 { &MQ_OPEN_CREATE } else { &MQ_OPEN_PLAIN })
-}
-
-/// The wish to be told of a message belongs to the process that has it; without an event it is taken back.
-pub(super) fn mq_notify(row: &'static Row, event: u64) -> Treatment {
-    if event != 0 {
-        return Treatment::Refuse(
-            "the wish to be told of a message is the process's own, and a promotion cannot move it",
-        );
-    }
-    Treatment::Row(row)
 }

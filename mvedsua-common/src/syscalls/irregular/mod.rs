@@ -155,7 +155,6 @@ pub fn treatment<M: Memory + ?Sized>(nr: u32, args: &[u64; 6], mem: &M) -> Treat
         Irregular::SemCtl => ipc::semctl(args, mem),
         Irregular::MsgCtl => find(ipc::MSGCTL, args[1] & 0xffff_ffff, "the table has no row for this msgctl command"),
         Irregular::MqOpen => ipc::mq_open(args[1]),
-        Irregular::MqNotify => ipc::mq_notify(row, args[1]),
         Irregular::Kcmp => others::kcmp(row, args[2]),
         Irregular::LandlockRule => {
             find(others::LANDLOCK_RULES, args[1] & 0xffff_ffff, "the table has no row for this kind of landlock rule")

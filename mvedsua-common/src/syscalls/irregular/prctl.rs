@@ -1,12 +1,23 @@
-//! `prctl(2)` by option: attributes of the calling process or thread, which each version has of its own.
+//! `prctl(2)` by option: attributes of the calling process or thread, which each version has of its own, but for what a fork does
+//! not pass on: that is the service's.
 
 use super::Variant;
+use crate::syscalls::model::Arg;
 use crate::syscalls::model::Arg::{Addr, Int};
 use crate::syscalls::model::Outcome::Int as Num;
-use crate::syscalls::words::{check_row, local, refuse};
+use crate::syscalls::words::{check_row, compare, local, refuse, supply, writes};
 
 const fn own(value: u64, name: &'static str) -> Variant {
     Variant { value, row: local(157, name, &[Int, Addr, Addr, Addr, Addr], Num) }
+}
+
+const fn service(value: u64, name: &'static str) -> Variant {
+    Variant { value, row: compare(157, name, &[Int, Int], Num) }
+}
+
+const fn told(value: u64, name: &'static str) -> Variant {
+    const ARGS: &[Arg] = &[Int, writes(4)];
+    Variant { value, row: supply(157, name, ARGS, Num) }
 }
 
 const fn refused(value: u64, name: &'static str, reason: &'static str) -> Variant {
@@ -16,8 +27,8 @@ const fn refused(value: u64, name: &'static str, reason: &'static str) -> Varian
 /// Sorted by option, `include/uapi/linux/prctl.h`.
 #[rustfmt::skip]
 pub(super) const VARIANTS: &[Variant] = &[
-    own(1, "prctl/PR_SET_PDEATHSIG"),
-    own(2, "prctl/PR_GET_PDEATHSIG"),
+    service(1, "prctl/PR_SET_PDEATHSIG"),
+    told(2, "prctl/PR_GET_PDEATHSIG"),
     own(3, "prctl/PR_GET_DUMPABLE"),
     own(4, "prctl/PR_SET_DUMPABLE"),
     own(7, "prctl/PR_GET_KEEPCAPS"),
@@ -40,8 +51,8 @@ pub(super) const VARIANTS: &[Variant] = &[
     own(33, "prctl/PR_MCE_KILL"),
     own(34, "prctl/PR_MCE_KILL_GET"),
     refused(35, "prctl/PR_SET_MM", "it changes what the kernel tells about the address space"),
-    own(36, "prctl/PR_SET_CHILD_SUBREAPER"),
-    own(37, "prctl/PR_GET_CHILD_SUBREAPER"),
+    service(36, "prctl/PR_SET_CHILD_SUBREAPER"),
+    told(37, "prctl/PR_GET_CHILD_SUBREAPER"),
     own(38, "prctl/PR_SET_NO_NEW_PRIVS"),
     own(39, "prctl/PR_GET_NO_NEW_PRIVS"),
     own(40, "prctl/PR_GET_TID_ADDRESS"),

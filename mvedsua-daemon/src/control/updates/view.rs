@@ -66,7 +66,7 @@ pub(super) fn versions_of(state: &State, program: impl Fn(i32) -> Program) -> Ve
     let version = |pid, role, which| VersionStatus { pid, role, which, program: program(pid) };
     let leader = state.serving().map(|leader| version(leader, Role::Leader, leads));
     let mut versions: Vec<_> = leader.into_iter().collect();
-    let crashed = matches!(state, State::UpdatedLeader { ending: Ending::Crashed { .. }, .. });
+    let crashed = matches!(state, State::UpdatedLeader { ending: Ending::Died { .. }, .. });
     if let Some(run) = state.run().filter(|_| !crashed) {
         versions.push(version(run.follower, Role::Follower, follows));
     }

@@ -74,6 +74,36 @@ impl Leading {
         self.report_held(process);
     }
 
+    /// Says whether a call ends the process.
+    pub(super) fn ends_process(&self, call: &Call) -> bool {
+        match i64::from(call.entry.nr) {
+            libc::SYS_exit_group => true,
+            libc::SYS_exit => self.threads.len() == 1,
+            _ => false,
+        }
+    }
+
+    /// Says whether a process that is about to end is kept from it until it is known whether its follower does the same.
+    pub(super) fn is_held_at_end(&self) -> bool {
+        let Settings { on_crash, pairing, .. } = self.settings;
+        on_crash == OnCrash::Hold && pairing == Pairing::Threads && !self.failed && !self.may_end
+    }
+
+    /// Lets the process end that was held before that.
+    pub(crate) fn let_end(&mut self) -> Result<()> {
+        self.may_end = true;
+        if self.holding.is_some() {
+            // It goes on when nobody is held any more.
+            return Ok(());
+        }
+        let ends = |thread: &Thread| match &thread.state {
+            State::Held { call: Some(call), .. } => self.ends_process(call),
+            _ => false,
+        };
+        let tids: Vec<Tid> = self.threads.iter().filter(|(_, thread)| ends(thread)).map(|(tid, _)| *tid).collect();
+        tids.into_iter().try_for_each(|tid| self.release_one(tid))
+    }
+
     /// Gets threads out of calls that may block. Called again and again while holding: a thread may have entered another one.
     pub(super) fn interrupt_calls(&self) -> Result<()> {
         for (tid, thread) in &self.threads {
@@ -144,32 +174,35 @@ impl Leading {
     pub(crate) fn release_hold(&mut self, process: &mut Process) -> Result<()> {
         self.holding = None;
         let tids: Vec<Tid> = self.threads.keys().copied().collect();
-        for tid in tids {
-            let Some(thread) = self.threads.get_mut(&tid) else { continue };
-            let slot = thread.slot;
-            match std::mem::replace(&mut thread.state, State::Running) {
-                // Rewound to execute a call of the daemon's: it will come to its call again.
-                State::Held { call: Some(call), at: HeldAt::Entry, written }
-                    if !matches!(sys::syscall_info(tid)?, SyscallStop::Entry { .. }) =>
-                {
-                    thread.state = State::Restarting { call, written };
-                    self.go(tid, 0)?;
-                }
-                State::Held { call: Some(call), at: HeldAt::Entry, written } => {
-                    self.make_call(tid, slot, call, written)?;
-                }
-                State::Held { call: Some(call), at: HeldAt::Rewound(_), written } => {
-                    thread.state = State::Restarting { call, written };
-                    self.go(tid, 0)?;
-                }
-                State::Held { at: HeldAt::Crash(signo), .. } => self.go(tid, signo)?,
-                State::Held { at: HeldAt::Stuck, .. } => {
-                    self.goes_on_at_once(tid);
-                    self.go(tid, 0)?;
-                }
-                other => thread.state = other,
+        tids.into_iter().try_for_each(|tid| self.release_one(tid))?;
+        self.look_again(process)
+    }
+
+    fn release_one(&mut self, tid: Tid) -> Result<()> {
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
+        let slot = thread.slot;
+        match std::mem::replace(&mut thread.state, State::Running) {
+            // Rewound to execute a call of the daemon's: it will come to its call again.
+            State::Held { call: Some(call), at: HeldAt::Entry, written }
+                if !matches!(sys::syscall_info(tid)?, SyscallStop::Entry { .. }) =>
+            {
+                thread.state = State::Restarting { call, written };
+                self.go(tid, 0)
+            }
+            State::Held { call: Some(call), at: HeldAt::Entry, written } => self.make_call(tid, slot, call, written),
+            State::Held { call: Some(call), at: HeldAt::Rewound(_), written } => {
+                thread.state = State::Restarting { call, written };
+                self.go(tid, 0)
+            }
+            State::Held { at: HeldAt::Crash(signo), .. } => self.go(tid, signo),
+            State::Held { at: HeldAt::Stuck, .. } => {
+                self.goes_on_at_once(tid);
+                self.go(tid, 0)
+            }
+            other => {
+                thread.state = other;
+                Ok(())
             }
         }
-        self.look_again(process)
     }
 }

@@ -73,7 +73,7 @@ impl Leading {
             Some((_, kind)) => {
                 let kind = *kind;
                 self.ghosts.retain(|(ghost, _)| *ghost != tid);
-                let_child_go(process, tid, kind);
+                process.let_child_go(tid, kind);
                 Ok(())
             }
             None => {
@@ -141,6 +141,13 @@ impl Leading {
     pub(super) fn make_call(&mut self, tid: Tid, slot: Slot, call: Box<Call>, written: bool) -> Result<()> {
         if call.order() == Some(Order::ByEntry) && !written && !self.failed {
             self.stream.enter(slot, call.entry.clone());
+        }
+        if self.ends_process(&call) && self.is_held_at_end() {
+            self.stream.flush();
+            let status = call.entry.args[0] as i32;
+            thread_state(&mut self.threads, tid, State::Held { call: Some(call), at: HeldAt::Entry, written: true });
+            self.notify(Notice::LeaderEnds { status });
+            return Ok(());
         }
         let output = matches!(call.treatment, Treatment::Row(row) if row.class == Class::Compare);
         thread_state(&mut self.threads, tid, State::InCall(call));
@@ -258,7 +265,7 @@ impl Leading {
                 self.stream.take_back(slot);
             }
             thread_state(&mut self.threads, tid, State::Held { call: None, at: HeldAt::Crash(signo), written: false });
-            self.notify(Notice::LeaderCrashed { slot, signo });
+            self.notify(Notice::LeaderCrashed { signo });
             return Ok(());
         }
         match state {
@@ -416,7 +423,7 @@ impl Leading {
         }
         let kind = if shares_memory { Ghost::SharedMemory } else { Ghost::OwnMemory };
         if here {
-            let_child_go(process, child, kind);
+            process.let_child_go(child, kind);
         } else {
             self.ghosts.push((child, kind));
         }
@@ -437,16 +444,5 @@ impl Leading {
             self.stream.emit(slot, Event::ThreadEnded);
         }
         self.report_held(process);
-    }
-}
-
-/// Lets a forked child go. It may have been killed meanwhile; whatever is wrong with it is none of its parent's business.
-fn let_child_go(process: &Process, child: Tid, kind: Ghost) {
-    if let Err(error) = let_ghost_go(process, child, kind) {
-        if !error.is_gone() {
-            tracing::warn!(tid = child.0, %error, "a forked child was not put back as it should be");
-        }
-        // Gone, or to run as it is.
-        let _ = sys::detach(child, 0);
     }
 }

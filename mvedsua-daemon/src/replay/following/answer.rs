@@ -320,7 +320,11 @@ impl Following {
             }
             (Treatment::Row(row), None) if row.class == Class::Both => {
                 self.own_locks(process, tid);
-                self.leaving |= i64::from(row.nr) == libc::SYS_exit_group;
+                let last = self.threads.len() == 1;
+                if i64::from(row.nr) == libc::SYS_exit_group || last {
+                    self.leaving = true;
+                    self.notify(Notice::EndAgreed);
+                }
                 self.make(tid, call.nr, State::Exiting)?;
                 Ok(Applied::Done)
             }

@@ -12,6 +12,9 @@ impl Following {
     pub(super) fn check_drained(&mut self, process: &mut Process) -> Result<()> {
         let Some(target) = self.drain.as_ref().map(|drain| drain.target) else { return Ok(()) };
         self.pass_over_times(target);
+        if self.decide_with_what_is_there(target) {
+            return self.advance(process);
+        }
         let Some(mut drain) = self.drain.take() else { return Ok(()) };
         if drain.reported || self.behind() < drain.target || !self.due.is_empty() || self.is_undecided() {
             self.drain = Some(drain);

@@ -95,6 +95,18 @@ impl Parted {
     }
 }
 
+/// Says whether a call is one by which a version ends itself: it ends, or signals one of its own threads (`abort(3)`). The world
+/// gets nothing of that.
+fn is_own_end(entry: &CallEntry, leaders: &BTreeMap<Slot, Tid>) -> bool {
+    let own = |arg: usize| leaders.values().any(|leader| leader.0 == entry.args[arg] as i32);
+    match i64::from(entry.nr) {
+        libc::SYS_exit | libc::SYS_exit_group => true,
+        libc::SYS_kill | libc::SYS_tkill => own(0),
+        libc::SYS_tgkill => own(1),
+        _ => false,
+    }
+}
+
 impl Following {
     /// The follower has parted from the leader and is to lead again: from here on its own calls count.
     pub(crate) fn go_own_way(&mut self, process: &mut Process) -> Result<()> {
@@ -143,7 +155,7 @@ impl Following {
                 }
             };
         }
-        if parted.passes(entry, ret) {
+        if is_own_end(entry, &self.settings.leaders) || parted.passes(entry, ret) {
             if ret.is_none() {
                 parted.alone.insert(slot);
             }
@@ -162,6 +174,7 @@ impl Following {
             return;
         }
         let limit = self.settings.hang_timeout;
+        let computes = self.leader_computes(limit);
         let waits = |thread: &Thread| match &thread.state {
             State::AtCall(call)
                 if OUTPUTS.contains(&i64::from(call.nr))
@@ -175,11 +188,42 @@ impl Following {
         if self.moved.elapsed() < limit || !self.due.is_empty() || self.drain.is_some() {
             return;
         }
-        if let Some((slot, call)) = self.threads.values().find_map(waits) {
+        let stuck = self.threads.values().find_map(waits).or_else(|| computes.then(|| self.idle()).flatten());
+        if let Some((slot, call)) = stuck {
             let kind = DivergenceKind::Silent { waited_ms: call.since.elapsed().as_millis() as u64 };
             let divergence = self.describe(slot, kind, None, Some(&call));
             self.diverge(process, divergence);
         }
+    }
+}
+
+impl Following {
+    /// Says whether the leader has computed on and on since anything moved here. Where the follower has done all that there was to
+    /// do, the leader is stuck without a call.
+    fn leader_computes(&mut self, limit: Duration) -> bool {
+        let leader = self.settings.leaders.values().next().and_then(|leader| procfs::process_of(*leader));
+        let Some(used) = leader.and_then(sys::cpu_time) else { return false };
+        match self.leader_used {
+            // On a busy machine it may not have been given all of the time.
+            Some((moved, before)) if moved == self.moved => used.saturating_sub(before) * 2 >= limit,
+            Some(_) | None => {
+                self.leader_used = Some((self.moved, used));
+                false
+            }
+        }
+    }
+
+    /// Returns a thread that waits at a call, where all of them do.
+    fn idle(&self) -> Option<(Slot, Box<Call>)> {
+        let calls: Option<Vec<_>> = self
+            .threads
+            .values()
+            .map(|thread| match &thread.state {
+                State::AtCall(call) => Some((thread.slot, call.clone())),
+                _ => None,
+            })
+            .collect();
+        calls?.into_iter().next()
     }
 }
 

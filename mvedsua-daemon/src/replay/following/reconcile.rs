@@ -101,6 +101,19 @@ impl Following {
         self.rules.as_ref().is_some_and(|rules| rules.stage.is_holding() || rules.stage.is_keeping())
     }
 
+    /// No more of the leader's calls will come: rules decide with what is there. Says whether there was something to decide.
+    pub(super) fn decide_with_what_is_there(&mut self, target: u64) -> bool {
+        let Some(rules) = &mut self.rules else { return false };
+        if rules.fetched < target || !self.due.is_empty() || !rules.stage.is_holding() {
+            return false;
+        }
+        rules.stage.flush(&mut rules.out);
+        rules.out.drain(..).for_each(|record| self.due.push(record));
+        self.due.skip_to(rules.stage.past());
+        self.count_replayed();
+        true
+    }
+
     /// Puts a record back, behind what a rule has let in before it; says whether there is such.
     pub(super) fn put_back(&mut self, record: Record) -> bool {
         self.due.put_back(record);

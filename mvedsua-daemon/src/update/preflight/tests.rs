@@ -98,17 +98,6 @@ fn shared_memory_of_its_own_and_a_shared_file_are_told() {
 }
 
 #[test]
-fn record_locks_and_timers_are_told() {
-    let found = Guest::start(
-        "import tempfile\nf = tempfile.TemporaryFile()\nfcntl.lockf(f, fcntl.LOCK_EX)\n\
-         t = ctypes.c_void_p()\nassert ctypes.CDLL(None).timer_create(1, None, ctypes.byref(t)) == 0",
-    )
-    .inspect();
-    assert_eq!(severity_of(&found, "record-locks"), Some(Severity::Warn), "{found:?}");
-    assert_eq!(severity_of(&found, "timers"), Some(Severity::Warn), "{found:?}");
-}
-
-#[test]
 fn a_process_that_stays_stopped_is_refused() {
     let guest = Guest::start("");
     let send = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(guest.child.id().cast_signed()), signal);
@@ -186,11 +175,4 @@ fn programs_for_other_machines_are_refused() {
     head[4] = 1;
     assert_eq!(check_elf(&head).map(|finding| finding.name), Some("32-bit".to_owned()));
     assert_eq!(check_elf(&[0; 20]).map(|finding| finding.name), Some("executable".to_owned()));
-}
-
-#[test]
-fn only_own_record_locks_count() {
-    let locks = "1: POSIX  ADVISORY  WRITE 7 00:19:5 0 EOF\n2: FLOCK  ADVISORY  WRITE 8 00:19:6 0 EOF\n";
-    assert!(of_locks(7, locks).is_some());
-    assert!(of_locks(8, locks).is_none(), "an flock belongs to the open file and goes with the descriptor");
 }

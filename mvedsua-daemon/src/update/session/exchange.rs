@@ -51,7 +51,9 @@ impl Running<'_> {
                 Ok(notice) if wanted(&notice) => return Ok(()),
                 Ok(Notice::CaughtUp) => self.on_caught_up(),
                 // An exchange is over soon, and the service may depend on it. If memory is still short then, that is said again.
-                Ok(Notice::Held | Notice::Drained | Notice::MemoryShort(_)) => {}
+                Ok(Notice::Held | Notice::Drained | Notice::MemoryShort(_) | Notice::EndAgreed) => {}
+                // It is held there. If it is to go on it comes there again.
+                Ok(Notice::LeaderEnds { .. }) => {}
                 Ok(notice) => return Err(Waited::Interrupted(notice)),
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(Waited::TimedOut(format!(
@@ -74,13 +76,14 @@ impl Running<'_> {
     ) -> std::result::Result<(u64, Duration), Exchange> {
         let deadline = Instant::now() + within;
         let mut close = MAX_BACKLOG;
+        let mut hold = Hold::AtCalls;
         let outcome = loop {
             let behind = self.behind();
             let attempt = if behind > close {
                 let what = format!("the follower is {behind} records behind; {close} are close enough");
                 Err(Exchange::Abandoned(what))
             } else {
-                self.exchange(Hold::AtCalls, self.options.pause_limit, way_back)
+                self.exchange(hold, self.options.pause_limit, way_back)
             };
             match attempt {
                 Ok(exchanged) => break Ok(exchanged),
@@ -88,6 +91,10 @@ impl Running<'_> {
                     tracing::debug!(reason, "an attempt to exchange the versions was abandoned");
                 }
                 Err(other) => break Err(other),
+            }
+            if way_back == WayBack::None {
+                // It may not come to a call any more, and need not: nothing of it goes on.
+                hold = Hold::Anywhere;
             }
             if self.behind() <= close {
                 // Close, and still not worked off within the pause.
@@ -156,11 +163,7 @@ impl Running<'_> {
                 self.go_on();
                 Err(Exchange::Abandoned(error.to_string()))
             }
-            Err(Unexchanged::After(error)) => {
-                let what =
-                    format!("the other version's memory is in place, but not all of it went as it should: {error}");
-                Err(Exchange::Harmed(what))
-            }
+            Err(Unexchanged::After(error)) => Err(Exchange::Harmed(roles::harm(&error))),
         }
     }
 

@@ -32,9 +32,14 @@ pub(crate) enum Notice {
     },
     /// A thread of the leader is held before a signal that would end it.
     LeaderCrashed {
-        slot: Slot,
         signo: i32,
     },
+    /// A thread of the leader is held before the call that would end the process, with this status.
+    LeaderEnds {
+        status: i32,
+    },
+    /// The follower has come to the call that ends the leader.
+    EndAgreed,
     LeaderEnded {
         status: String,
     },

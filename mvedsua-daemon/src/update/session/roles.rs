@@ -30,6 +30,11 @@ pub(super) struct Exchanged {
     pub(super) went_on: Instant,
 }
 
+/// Says what a failure after the commit means.
+pub(super) fn harm(error: &Error) -> String {
+    format!("the other version's memory is in place, but not all of it went as it should: {error}")
+}
+
 /// Why the images were not exchanged, or not as they should.
 pub(super) enum Unexchanged {
     Before(Error),

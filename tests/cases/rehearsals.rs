@@ -177,22 +177,28 @@ macro_rules! rehearsals {
 }
 
 rehearsals! {
+    areas
+    cancelled
     contended
     counting
     crowd
     descriptors
     faults
     forks
+    handlers
     identity
     itself
     interrupts
     ipc
+    kept
     locks
     machine
     many
     mappings
     memory
     moved
+    offspring
+    owners
     passing
     paths
     process

@@ -217,7 +217,7 @@ rehearsals! {
 }
 
 /// Guests that have tests of their own.
-const APART: [&str; 3] = ["bound", "hostile", "refused"];
+const APART: [&str; 4] = ["bound", "boundto", "hostile", "refused"];
 
 /// Plays one round with a word of its own.
 fn round_with(pair: &mut Pair, word: &str) {
@@ -266,6 +266,123 @@ fn children_stay_over_a_promotion_and_a_rollback() {
     pair.roll_back();
     round_with(&mut pair, "collect");
     pair.end();
+}
+
+/// Starts a guest with a round of its own, and an update of it.
+fn prepared(name: &str, word: &str) -> Pair {
+    let mut guest = Guest::start(name).unwrap();
+    guest.round(1, word).unwrap();
+    let spill = tempfile::tempdir().unwrap();
+    let mut pair = Pair { session: None, guest, threads: "one-by-one", round: 1, _spill: spill };
+    pair.rounds(2, "by itself");
+    pair.fork();
+    pair
+}
+
+fn confirm(pair: &mut Pair) {
+    pair.session().ask("confirm").unwrap();
+    pair.wait("the confirmation", |event| matches!(event, SessionEvent::Confirmed { .. }));
+    pair.session.take().unwrap().finish().unwrap();
+}
+
+/// A program that is bound to the kernel by what belongs to its process has it still, whichever version serves.
+fn bound_and_updated(word: &str) {
+    let mut pair = prepared("boundto", word);
+    pair.compared_rounds("validating");
+    pair.promote();
+    pair.compared_rounds("updated");
+    pair.roll_back();
+    pair.session.take().unwrap().finish().unwrap();
+    pair.rounds(2, "rolled back");
+    pair.fork();
+    pair.compared_rounds("validating again");
+    pair.promote();
+    pair.compared_rounds("updated again");
+    confirm(&mut pair);
+    pair.rounds(2, "by itself again");
+    if word == "terminal" {
+        round_with(&mut pair, "leave");
+    }
+    pair.guest.finish().unwrap();
+}
+
+#[test]
+fn who_leads_a_session_with_a_terminal_is_updated() {
+    bound_and_updated("terminal");
+}
+
+#[test]
+fn who_waits_to_be_told_of_a_message_is_updated() {
+    bound_and_updated("notify");
+}
+
+#[test]
+fn who_maps_a_file_shared_and_writable_is_updated() {
+    bound_and_updated("share");
+}
+
+/// What the kernel reads in a mutex with inherited priority is the number of its owner.
+#[test]
+fn mutexes_that_others_wait_for_with_inherited_priority_are_kept() {
+    // The second ends what the first began.
+    let mut pair = prepared("owners", "inherit");
+    pair.compared_rounds("validating");
+    pair.promote();
+    round_with(&mut pair, "inherit");
+    pair.compared_rounds("updated");
+    round_with(&mut pair, "inherit");
+    pair.roll_back();
+    round_with(&mut pair, "inherit");
+    pair.end();
+}
+
+/// The kernel tells the next owner, if it finds the number of the dead thread in the mutex.
+#[test]
+fn the_death_of_a_mutex_s_owner_is_told_in_each_stage() {
+    let mut pair = prepared("owners", "die");
+    round_with(&mut pair, "die");
+    pair.compared_rounds("validating");
+    pair.promote();
+    round_with(&mut pair, "die");
+    pair.compared_rounds("updated");
+    pair.roll_back();
+    round_with(&mut pair, "die");
+    pair.end();
+}
+
+/// One promotion after another: half of them confirmed, and the others taken back.
+fn promoted_again_and_again(name: &str) {
+    let mut pair = Pair::start(name);
+    for promotion in 1..=20 {
+        pair.rounds(1, "validating");
+        pair.promote();
+        pair.rounds(1, "updated");
+        if promotion % 2 == 0 {
+            confirm(&mut pair);
+        } else {
+            pair.roll_back();
+            pair.session.take().unwrap().finish().unwrap();
+        }
+        pair.rounds(1, "by itself");
+        pair.fork();
+    }
+    pair.roll_back();
+    pair.end();
+}
+
+#[test]
+fn numbers_are_kept_over_twenty_promotions() {
+    promoted_again_and_again("kept");
+}
+
+#[test]
+fn mutexes_are_kept_over_twenty_promotions() {
+    promoted_again_and_again("owners");
+}
+
+#[test]
+fn threads_are_cancelled_over_twenty_promotions() {
+    promoted_again_and_again("cancelled");
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! - [`corners`]: a program for each odd way to use a call.
 //! - [`side_by_side`]: programs under `mvedsuad run`.
 //! - [`snapshot`]: what a process looks like from outside, before and after.
+//! - [`systemd`]: a real systemd that starts, watches and ends services.
 //! - [`process`]: processes by pid, with deadlines; nothing that was started survives its owner.
 
 pub mod corners;
@@ -22,4 +23,5 @@ pub mod server;
 pub mod side_by_side;
 pub mod snapshot;
 pub mod stand;
+pub mod systemd;
 pub mod wait;

@@ -12,6 +12,8 @@ Used where a test needs a server that behaves in a way that Redis and Memcached 
 
 Both versions of a server get the same answers from the kernel, so a program cannot easily tell that it is a follower. This
 one can: somebody writes the byte into the leader's memory after the fork; a follower has a copy of its own.
+
+Under a supervisor that sets NOTIFY_SOCKET it says when it is ready, and now and then that it is alive.
 """
 
 import ctypes
@@ -21,6 +23,7 @@ import selectors
 import signal
 import socket
 import sys
+import time
 
 libc = ctypes.CDLL(None, use_errno=True)
 # Not empty: this version hangs when it has answered.
@@ -105,17 +108,38 @@ def serve(client, state, shared):
     return data != b""
 
 
+class Supervisor:
+    """Whoever wants to hear that the server is ready and alive; nobody without NOTIFY_SOCKET."""
+
+    def __init__(self):
+        address = os.environ.get("NOTIFY_SOCKET")
+        self.often = None
+        if address is not None:
+            self.often = int(os.environ.get("WATCHDOG_USEC", "60000000")) / 1e6 / 20
+            self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self.socket.connect("\0" + address[1:] if address.startswith("@") else address)
+            self.told = 0
+
+    def tell(self, text):
+        if self.often is not None and time.monotonic() - self.told >= self.often:
+            self.told = time.monotonic()
+            self.socket.send(text)
+
+
 def main():
     shared = mmap.mmap(-1, 4096)
+    supervisor = Supervisor()
     selector = selectors.EpollSelector()
     listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=256)
     listener.setblocking(False)
     selector.register(listener, selectors.EVENT_READ)
     clients = {}
+    supervisor.tell(b"READY=1")
     while True:
         while tired:
             pass
-        for key, _ in selector.select():
+        supervisor.tell(b"WATCHDOG=1")
+        for key, _ in selector.select(supervisor.often):
             if key.fileobj is listener:
                 client, _ = listener.accept()
                 selector.register(client, selectors.EVENT_READ)

@@ -182,7 +182,8 @@ pub fn web_files() -> Vec<(String, Vec<u8>)> {
     sizes.iter().map(|size| (format!("file-{size}.txt"), content(*size))).collect()
 }
 
-pub(crate) fn write_web_files(dir: &Path) -> Result<String> {
+/// Writes [`web_files`] into a new folder `www` and returns its path.
+pub fn write_web_files(dir: &Path) -> Result<String> {
     let root = dir.join("www");
     fs::create_dir(&root)?;
     for (name, content) in web_files() {

@@ -8,6 +8,8 @@ mod queues;
 mod stores;
 mod web;
 
+pub use stores::{SALT, mariadb_args};
+
 use anyhow::Result;
 
 use crate::load::{Clients, Dialogue, Load, Plan};

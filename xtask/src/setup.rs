@@ -42,6 +42,13 @@ const TOOLS: &[Package] = &[
     package("make", "one of the programs that are followed from their start"),
     package("procps", "pkill ends what a test started, by session"),
     package("python3", "http.server is one of the tested programs"),
+    package("systemd", "a supervisor whose services are updated"),
+    package("runit", "a supervisor whose services are updated"),
+    package("supervisor", "a supervisor whose services are updated"),
+    package("nginx-light", "a server with a number file under a supervisor"),
+    package("dnsmasq-base", "a server with a number file and children under a supervisor"),
+    package("mariadb-server-core", "a server that tells its supervisor when it is ready"),
+    package("mariadb-client-core", "has what mariadb-server-core makes its first tables with"),
     package("strace", "the monitor's counts are compared with strace's"),
     package("linux-perf", "the benchmarks compare with perf trace"),
 ];
@@ -72,6 +79,7 @@ const SERVICES: &[(&str, &str)] = &[
     ("beanstalkd", "beanstalkd"),
     ("mosquitto", "mosquitto"),
     ("unbound", "unbound"),
+    ("supervisor", "supervisor"),
 ];
 
 const BPF_LINKER: &str = "0.13.0";

@@ -30,7 +30,9 @@ impl World {
     /// Two versions run, and only the one that leads will do what it is told.
     fn new(leads: Leads, options: &[&str]) -> World {
         let stand = Stand::new(server::turn().unwrap());
-        let load = Load::start(Plan::busy(stand.server.address, 5), |_| LineClient::default());
+        // On a busy machine it takes a while to be sure that a version hangs.
+        let plan = Plan { patience: LIMIT, ..Plan::busy(stand.server.address, 5) };
+        let load = Load::start(plan, |_| LineClient::default());
         let shared = lines::ask(stand.server.address, "where", LIMIT).unwrap().parse().unwrap();
         let mut world = World { stand, load, shared };
         // Each version that follows gets a copy of what is there when it is born.

@@ -217,55 +217,12 @@ rehearsals! {
 }
 
 /// Guests that have tests of their own.
-const APART: [&str; 4] = ["bound", "boundto", "hostile", "refused"];
+const APART: [&str; 3] = ["boundto", "hostile", "refused"];
 
 /// Plays one round with a word of its own.
 fn round_with(pair: &mut Pair, word: &str) {
     pair.round += 1;
     pair.guest.round(pair.round, word).unwrap();
-}
-
-/// Promotes a guest that is bound to the kernel by what its process is.
-fn bound_and_promoted(word: &str, undo: Option<&str>) {
-    let mut guest = Guest::start("bound").unwrap();
-    guest.round(1, word).unwrap();
-    let spill = tempfile::tempdir().unwrap();
-    let mut pair = Pair { session: None, guest, threads: "one-by-one", round: 1, _spill: spill };
-    pair.fork();
-    pair.compared_rounds("validating");
-    pair.promote();
-    pair.compared_rounds("updated");
-    if let Some(undo) = undo {
-        round_with(&mut pair, undo);
-    }
-    pair.session().ask("confirm").unwrap();
-    pair.wait("the confirmation", |event| matches!(event, SessionEvent::Confirmed { .. }));
-    pair.end();
-}
-
-#[test]
-fn who_leads_a_session_with_a_terminal_keeps_it() {
-    bound_and_promoted("terminal", Some("leave"));
-}
-
-#[test]
-fn who_waits_to_be_told_of_a_message_waits_on() {
-    bound_and_promoted("notify", None);
-}
-
-#[test]
-fn children_stay_over_a_promotion_and_a_rollback() {
-    let mut pair = Pair::start("bound");
-    round_with(&mut pair, "child");
-    pair.compared_rounds("validating");
-    pair.promote();
-    pair.compared_rounds("updated");
-    round_with(&mut pair, "collect");
-    round_with(&mut pair, "child");
-    pair.compared_rounds("updated still");
-    pair.roll_back();
-    round_with(&mut pair, "collect");
-    pair.end();
 }
 
 /// Starts a guest with a round of its own, and an update of it.

@@ -16,14 +16,16 @@ static FUTEX: Row = supply(202, "futex/IN_ORDER", &[Addr, Int32, Addr, Addr, Add
 /// `FUTEX_WAKE_OP` changes the second word, futex(2).
 static FUTEX_WAKE_OP: Row =
     supply(202, "futex/WAKE_OP_IN_ORDER", &[Addr, Int32, Addr, Addr, Mem(Out, Fixed(4)), Addr], Num);
+/// The kernel writes the owner into a mutex with inherited priority: who takes it, and who is given it (`FUTEX_LOCK_PI`, `futex(2)`).
+static FUTEX_PI: Row = supply(202, "futex/PI_IN_ORDER", &[Mem(Out, Fixed(4)), Int32, Addr, Addr, Addr, Addr], Num);
 static FUTEX_WAITV: Row = supply(449, "futex_waitv/IN_ORDER", &[Addr, Addr, Addr, Addr, Addr], Num);
 static FUTEX_WAKE: Row = supply(454, "futex_wake/IN_ORDER", &[Addr, Addr, Addr, Addr], Num);
 static FUTEX_WAIT: Row = supply(455, "futex_wait/IN_ORDER", &[Addr, Addr, Addr, Addr, Addr, Addr], Num);
 static FUTEX_REQUEUE: Row = supply(456, "futex_requeue/IN_ORDER", &[Addr, Addr, Addr, Addr], Num);
 
 /// All of them.
-pub(super) static ROWS: [&Row; 7] =
-    [&SCHED_YIELD, &FUTEX, &FUTEX_WAKE_OP, &FUTEX_WAITV, &FUTEX_WAKE, &FUTEX_WAIT, &FUTEX_REQUEUE];
+pub(super) static ROWS: [&Row; 8] =
+    [&SCHED_YIELD, &FUTEX, &FUTEX_WAKE_OP, &FUTEX_PI, &FUTEX_WAITV, &FUTEX_WAKE, &FUTEX_WAIT, &FUTEX_REQUEUE];
 
 const _: () = {
     let mut i = 0;
@@ -50,11 +52,17 @@ pub fn in_order(nr: u32, args: &[u64; 6]) -> Option<(&'static Row, Ordering)> {
     const OPERATION: u64 = 0x7f;
     const WAIT: u64 = 0;
     const WAKE_OP: u64 = 5;
+    const LOCK_PI: u64 = 6;
+    const UNLOCK_PI: u64 = 7;
+    const TRYLOCK_PI: u64 = 8;
     const WAIT_BITSET: u64 = 9;
+    const LOCK_PI2: u64 = 13;
     Some(match (nr, args[1] & OPERATION) {
         (24, _) => (&SCHED_YIELD, Ordering::Yields),
         (202, WAIT | WAIT_BITSET) => (&FUTEX, Ordering::Waits),
         (202, WAKE_OP) => (&FUTEX_WAKE_OP, Ordering::Wakes),
+        (202, LOCK_PI | LOCK_PI2) => (&FUTEX_PI, Ordering::Waits),
+        (202, UNLOCK_PI | TRYLOCK_PI) => (&FUTEX_PI, Ordering::Wakes),
         (202, _) => (&FUTEX, Ordering::Wakes),
         (449, _) => (&FUTEX_WAITV, Ordering::Waits),
         (454, _) => (&FUTEX_WAKE, Ordering::Wakes),

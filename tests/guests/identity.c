@@ -1,6 +1,5 @@
 /*
- * Who the process is. No id is remembered from round to round: after a promotion another process serves, and it leads
- * neither the session nor the group.
+ * Who the process is, asked anew in each round. (`kept` remembers it.)
  *
  * rows: getpid getppid gettid getuid geteuid getgid getegid getresuid getresgid getgroups getpgid getpgrp getsid
  * rows: setpgid setsid setuid setgid setreuid setregid setresuid setresgid setgroups setfsuid setfsgid

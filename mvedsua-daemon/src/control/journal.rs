@@ -34,7 +34,7 @@ pub struct JournalEntry {
     pub target: ProcessId,
     /// Who asked.
     pub uid: u32,
-    /// The process that served when the entry was written. While it is `promoting`, either of the two may serve.
+    /// The process that serves. While it is `promoting`, either version may be in it; the process itself tells.
     pub leader: ProcessId,
     /// The other version, once it is born.
     pub follower: Option<ProcessId>,

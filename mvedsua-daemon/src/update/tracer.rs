@@ -1,8 +1,8 @@
 //! The OS thread that traces one process.
 //!
 //! ptrace requests are valid only from the thread that attached, so each process of a session has one such thread for
-//! its whole life. What the process *is* at the moment, leader or follower, is the thread's [`Role`]; a promotion swaps
-//! the roles of two tracer threads and nobody attaches anew.
+//! its whole life. What the process *is* at the moment, leader or follower, is the thread's [`Role`]. The process that leads
+//! keeps its tracer; who follows is another process after a promotion.
 //!
 //! Everything arrives in one place: stops of the tracees, and requests of the session as closures that run between two
 //! stops. Nothing polls.

@@ -30,6 +30,8 @@ pub struct Stat {
     pub state: char,
     pub parent: i32,
     pub session: i32,
+    /// When it was started, clock ticks since the boot: with the number it says which process this is.
+    pub started: u64,
 }
 
 /// Reads `/proc/<pid>/stat`; `None` when there is no such process. One whose main thread has ended is no zombie as long as
@@ -53,7 +55,8 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
     let session = fields.nth(1)?.parse().ok()?;
-    Some(Stat { pid: pid.trim().parse().ok()?, name: name.to_owned(), state, parent, session })
+    let started = fields.nth(15)?.parse().ok()?;
+    Some(Stat { pid: pid.trim().parse().ok()?, name: name.to_owned(), state, parent, session, started })
 }
 
 /// Says whether the process runs (a zombie does not).

@@ -27,6 +27,7 @@ pub mod code {
     pub const CRASHED: i32 = 11;
     pub const INCONCLUSIVE: i32 = 12;
     pub const TIMED_OUT: i32 = 13;
+    pub const KEPT: i32 = 14;
     pub const REFUSED: i32 = 20;
     pub const TARGET_GONE: i32 = 22;
 }

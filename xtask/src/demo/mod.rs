@@ -57,7 +57,8 @@ fn tell(story: &mut Story, binary: &std::path::Path, compare: Duration) -> Resul
     let memory = info(&mut direct, "memory", "used_memory")?.parse()?;
     let own_fork = redis_own_fork(&mut direct)?;
     let digest = direct.command(&["DEBUG", "DIGEST"])?;
-    story.say(&format!("redis-server {version}, pid {}, on {}", server.pid(), server.address));
+    let born = Born::of(&server)?;
+    story.say(&format!("redis-server {version}, {born}, on {}", server.address));
     story.say(&format!("{} keys, {}; its own fork takes {}", count(KEYS), bytes(memory), duration(own_fork)));
     story.say(&format!("DEBUG DIGEST {digest}"));
 
@@ -80,7 +81,6 @@ fn tell(story: &mut Story, binary: &std::path::Path, compare: Duration) -> Resul
     story.chapter("Update: fork it, feed the fork, compare the two");
     command(story, &daemon, &["update", &pid, "--to", "self", "--promote", "manual"])?;
     let validating = follow(story, &daemon, server.pid(), VALIDATING)?;
-    let follower = validating.follower.context("status names no follower while two versions run")?;
     let end = Instant::now() + compare;
     while Instant::now() < end {
         rate(story, &load, "two versions");
@@ -91,16 +91,16 @@ fn tell(story: &mut Story, binary: &std::path::Path, compare: Duration) -> Resul
     }
     let fork_pause = Duration::from_micros(validating.fork_pause_us.unwrap_or(0));
 
-    story.chapter("Promote: the fork takes over");
+    story.chapter("Promote: the process stays, the fork's memory moves into it");
     load.mark();
     command(story, &daemon, &["promote", &pid])?;
-    let promoted = follow(story, &daemon, follower, UPDATED)?;
+    let promoted = follow(story, &daemon, server.pid(), UPDATED)?;
     wait_for_requests(&load, CHECKING as u64)?;
     let around = load.mark();
     let pause = Duration::from_micros(promoted.promotion_pause_us.unwrap_or(0));
     rate(story, &load, "the new version leads, the old one follows");
     command(story, &daemon, &["confirm", &pid])?;
-    follow(story, &daemon, follower, SINGLE)?;
+    follow(story, &daemon, server.pid(), SINGLE)?;
     rate(story, &load, "the new version alone");
     command(story, &daemon, &["status"])?;
 
@@ -113,11 +113,8 @@ fn tell(story: &mut Story, binary: &std::path::Path, compare: Duration) -> Resul
     direct.command(&["SELECT", "0"])?;
     let models = clients.iter().try_for_each(|client| client.verify_and_delete(&mut direct));
     let digest_after = direct.command(&["DEBUG", "DIGEST"])?;
-    let served_by = server.serving_pid();
-    story.check("another process serves", served_by == Some(follower) && follower != server.pid(), || {
-        format!("pid {} served, pid {} serves", server.pid(), served_by.unwrap_or(0))
-    });
-    story.check("the old process is gone", gone(server.pid()), || format!("pid {}", server.pid()));
+    born.check_same(story, &server);
+    check_alone(story, &server);
     story.check("no request failed or was answered wrongly", summary.failed == 0, || match summary.failures.first() {
         Some(failure) => format!("{} did, the first: {failure}", summary.failed),
         None => format!("{} requests, {} connections", count(summary.requests), summary.connects),
@@ -135,13 +132,47 @@ fn tell(story: &mut Story, binary: &std::path::Path, compare: Duration) -> Resul
     Ok(())
 }
 
-/// Says whether the process has ended; it is our child, so it is reaped here.
-fn gone(pid: i32) -> bool {
-    try_wait_for(LIMIT, || {
-        process::reap(pid);
-        (!process::alive(pid)).then_some(())
-    })
-    .is_some()
+/// Which process serves: its number, and when it was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Born {
+    pid: i32,
+    started: u64,
+}
+
+impl Born {
+    /// Looks for the process that listens.
+    fn of(server: &Server) -> Result<Born> {
+        let pid = server.serving_pid().context("nobody listens")?;
+        let stat = process::stat(pid).with_context(|| format!("process {pid} is gone"))?;
+        Ok(Born { pid, started: stat.started })
+    }
+
+    fn check_same(self, story: &mut Story, server: &Server) {
+        let now = Born::of(server);
+        story.check("the same process serves", now.as_ref().is_ok_and(|now| *now == self), || match &now {
+            Ok(now) if *now == self => format!("{now}, as before"),
+            Ok(now) => format!("{self} served, {now} serves"),
+            Err(error) => format!("{error:#}"),
+        });
+    }
+}
+
+impl std::fmt::Display for Born {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "pid {} (started at tick {})", self.pid, self.started)
+    }
+}
+
+/// Checks that nothing but the server itself is left of an update.
+fn check_alone(story: &mut Story, server: &Server) {
+    let others = || {
+        let members = server.program.members().into_iter().map(|stat| stat.pid);
+        members.filter(|pid| *pid != server.pid()).collect::<Vec<_>>()
+    };
+    let alone = try_wait_for(LIMIT, || others().is_empty().then_some(())).is_some();
+    story.check("no process of the update is left", alone, || {
+        if alone { format!("pid {} is alone", server.pid()) } else { format!("{:?} are there", others()) }
+    });
 }
 
 /// Returns a field of `INFO`.

@@ -22,8 +22,8 @@ use harness::server::Server;
 use harness::stand::{SINGLE, STEP_LIMIT, UPDATED, VALIDATING};
 use harness::wait::try_wait_for;
 use nix::sys::signal::Signal;
+use serde::Serialize;
 
-use super::report::{self, Row};
 use crate::{build, setup};
 
 /// How long a client rests after an answer. The clients together then ask some thousand times a second.
@@ -85,6 +85,36 @@ struct Seen {
     sorted_us: Vec<u64>,
 }
 
+/// How long the store stood still, microseconds, as the daemon tells it. The promotion's holds a second fork, of the version
+/// that follows from then on; the daemon does not tell it apart.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Pauses {
+    fork_us: Option<u64>,
+    promotion_us: Option<u64>,
+}
+
+/// What one way came to.
+#[derive(Debug, Serialize)]
+struct Row {
+    way: &'static str,
+    /// Requests a second.
+    throughput: f64,
+    p50_us: u64,
+    p99_us: u64,
+    /// None where the daemon is not asked.
+    #[serde(flatten)]
+    pauses: Option<Pauses>,
+    longest_request_us: u64,
+    /// Throughput against that without an update.
+    ratio_to_native: f64,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    bench: &'a str,
+    rows: &'a [Row],
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "the benchmark traces a process: run it as root");
     ensure!(args.entries >= args.clients && args.clients > 0, "there must be clients, and an entry for each");
@@ -96,29 +126,66 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut rows: Vec<Row> = Vec::new();
     for way in WAYS.into_iter().filter(|way| way.name().contains(&args.only)) {
         println!("{} ...", way.name());
-        let seen = measure(args, way, &binary, &store, &new, &package).with_context(|| way.name())?;
+        let (seen, pauses) = measure(args, way, &binary, &store, &new, &package).with_context(|| way.name())?;
         let native = rows.first().map_or(seen.throughput, |row| row.throughput);
-        rows.push(row(way, &seen, native));
+        rows.push(row(way, &seen, pauses, native));
     }
-    report::print("pause", &rows, args.json.into())
+    print(&rows);
+    if args.json {
+        println!("{}", serde_json::to_string(&Report { bench: "pause", rows: &rows })?);
+    }
+    Ok(())
 }
 
-fn row(way: Way, seen: &Seen, native: f64) -> Row {
+fn print(rows: &[Row]) {
+    let heads = ["per second", "p50 µs", "p99 µs", "fork µs", "promotion µs", "request µs", "ratio"];
+    let line = |name: &str, cells: [String; 7]| {
+        let [per_second, p50, p99, fork, promotion, request, ratio] = cells;
+        println!("{name:<36} {per_second:>10} {p50:>6} {p99:>6} {fork:>7} {promotion:>12} {request:>10} {ratio:>6}");
+    };
+    println!();
+    line("pause", heads.map(str::to_owned));
+    for row in rows {
+        let told = |pause: fn(Pauses) -> Option<u64>| {
+            row.pauses.and_then(pause).map_or_else(|| "-".to_owned(), |us| us.to_string())
+        };
+        let cells = [
+            format!("{:.0}", row.throughput),
+            row.p50_us.to_string(),
+            row.p99_us.to_string(),
+            told(|pauses| pauses.fork_us),
+            told(|pauses| pauses.promotion_us),
+            row.longest_request_us.to_string(),
+            format!("{:.1}%", row.ratio_to_native * 100.0),
+        ];
+        line(row.way, cells);
+    }
+}
+
+fn row(way: Way, seen: &Seen, pauses: Option<Pauses>, native: f64) -> Row {
     let quantile = |q: f64| {
         let index = ((seen.sorted_us.len() as f64 * q) as usize).min(seen.sorted_us.len().saturating_sub(1));
-        seen.sorted_us.get(index).map_or(0.0, |us| *us as f64)
+        seen.sorted_us.get(index).copied().unwrap_or(0)
     };
     Row {
-        case: way.name().to_owned(),
+        way: way.name(),
         throughput: seen.throughput,
         p50_us: quantile(0.5),
         p99_us: quantile(0.99),
-        max_us: quantile(1.0),
+        pauses,
+        longest_request_us: quantile(1.0),
         ratio_to_native: seen.throughput / native,
     }
 }
 
-fn measure(args: &Args, way: Way, binary: &Path, store: &Store, new: &Path, package: &Path) -> Result<Seen> {
+fn measure(
+    args: &Args,
+    way: Way,
+    binary: &Path,
+    store: &Store,
+    new: &Path,
+    package: &Path,
+) -> Result<(Seen, Option<Pauses>)> {
     let server = match way {
         Way::Direct => store.start_for(args.entries, new)?,
         Way::NoUpdate | Way::DefaultLog | Way::SmallLog | Way::Restart => store.start(args.entries)?,
@@ -126,26 +193,24 @@ fn measure(args: &Args, way: Way, binary: &Path, store: &Store, new: &Path, pack
     let clients = Clients::start(server.address, args.clients, args.entries);
     std::thread::sleep(AROUND);
     // Dropped after the clients have had their last answers.
-    let _restarted = match way {
-        Way::NoUpdate => None,
-        Way::Restart => Some(restart(&server, store, new, args.entries)?),
+    let mut _restarted = None;
+    let mut pauses = None;
+    match way {
+        Way::NoUpdate => {}
+        Way::Restart => _restarted = Some(restart(&server, store, new, args.entries)?),
         Way::Direct => {
             process::signal(server.pid(), Signal::SIGUSR2);
             let updated = try_wait_for(STEP_LIMIT, || server.output().contains("updated to").then_some(()));
             updated.with_context(|| format!("the store did not update itself: {}", server.output()))?;
-            None
         }
         Way::SmallLog => {
-            update(binary, &server, package, &["--log-memory", SMALL_LOG, "--log-disk", "0", "--on-full", "block"])?;
-            None
+            let options = ["--log-memory", SMALL_LOG, "--log-disk", "0", "--on-full", "block"];
+            pauses = Some(update(binary, &server, package, &options)?);
         }
-        Way::DefaultLog => {
-            update(binary, &server, package, &[])?;
-            None
-        }
-    };
+        Way::DefaultLog => pauses = Some(update(binary, &server, package, &[])?),
+    }
     std::thread::sleep(AROUND);
-    clients.stop()
+    Ok((clients.stop()?, pauses))
 }
 
 /// Ends when it is dropped.
@@ -173,7 +238,7 @@ fn restart(server: &Server, store: &Store, new: &Path, entries: u64) -> Result<R
     Ok(restarted)
 }
 
-fn update(binary: &Path, server: &Server, package: &Path, options: &[&str]) -> Result<()> {
+fn update(binary: &Path, server: &Server, package: &Path, options: &[&str]) -> Result<Pauses> {
     let daemon = Daemon::prepare(binary)?;
     let pid = server.pid().to_string();
     let expect = |args: &[&str]| -> Result<()> {
@@ -200,12 +265,7 @@ fn update(binary: &Path, server: &Server, package: &Path, options: &[&str]) -> R
     let updated = reach(UPDATED)?;
     expect(&["confirm", &pid])?;
     reach(SINGLE)?;
-    for (what, us) in [("fork", updated.fork_pause_us), ("promotion", updated.promotion_pause_us)] {
-        if let Some(us) = us {
-            println!("  pause at the {what}: {:.1} ms", us as f64 / 1000.0);
-        }
-    }
-    Ok(())
+    Ok(Pauses { fork_us: updated.fork_pause_us, promotion_us: updated.promotion_pause_us })
 }
 
 /// Clients that ask for entries and check the answers.

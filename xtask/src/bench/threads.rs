@@ -1,7 +1,8 @@
 //! `cargo xtask bench threads`: how long a server with many threads stands still for the fork and for the promotion.
 //!
 //! The server has a thread for each connection. Each pause is told twice: as the daemon measures it, and as the longest
-//! request of a client that asks all the time. Beside them stands what can hardly be done in less: the kernel stops all threads
+//! request of a client that asks all the time. The promotion's holds a second fork, of the version that follows from then on;
+//! the daemon does not tell it apart. Beside them stands what can hardly be done in less: the kernel stops all threads
 //! for a tracer and lets them go again (`PTRACE_INTERRUPT`, `PTRACE_DETACH`), which is how debuggers and checkpoints begin.
 
 use std::fs;
@@ -50,21 +51,22 @@ pub(crate) struct Args {
 /// How long the server stood still, microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Pause {
-    /// As whoever stops it says; 0 where nobody does.
+    /// As whoever stops it says.
     told_us: u64,
     /// The longest request meanwhile.
     seen_us: u64,
 }
 
-/// What one case came to.
+/// What came of a server with so many threads.
 #[derive(Debug, Serialize)]
 struct Row {
     threads: usize,
-    case: &'static str,
-    #[serde(flatten)]
-    pause: Pause,
-    /// What is told, divided by the threads.
-    us_per_thread: f64,
+    /// The longest request while nobody does anything.
+    alone_us: u64,
+    /// All threads are stopped and let go, and nothing else.
+    stopped: Pause,
+    fork: Pause,
+    promotion: Pause,
 }
 
 #[derive(Serialize)]
@@ -80,12 +82,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut rows = Vec::new();
     for threads in &args.threads {
         println!("{threads} threads ...");
-        rows.extend(measure(&binary, *threads, args.runs.max(1)).with_context(|| format!("{threads} threads"))?);
+        rows.push(measure(&binary, *threads, args.runs.max(1)).with_context(|| format!("{threads} threads"))?);
     }
-    println!("\n{:<10} {:<28} {:>12} {:>12} {:>12}", "threads", "", "told µs", "seen µs", "µs a thread");
-    for row in &rows {
-        let Pause { told_us, seen_us } = row.pause;
-        println!("{:<10} {:<28} {told_us:>12} {seen_us:>12} {:>12.1}", row.threads, row.case, row.us_per_thread);
+    println!("\n{:>7}  {:>32}  {:>43}", "", "stands still, µs", "longest request, µs");
+    let heads =
+        ["stopped", "fork", "promotion", "alone", "stopped", "fork", "promotion"].map(|head| format!("{head:>10}"));
+    println!("{:>7}  {}", "threads", heads.join(" "));
+    for Row { threads, alone_us, stopped, fork, promotion } in &rows {
+        let pauses = [stopped, fork, promotion];
+        let told = pauses.map(|pause| pause.told_us).into_iter();
+        let seen = [*alone_us].into_iter().chain(pauses.map(|pause| pause.seen_us));
+        let cells: Vec<String> = told.chain(seen).map(|us| format!("{us:>10}")).collect();
+        println!("{threads:>7}  {}", cells.join(" "));
     }
     if args.json {
         println!("{}", serde_json::to_string(&Report { bench: "threads", rows: &rows })?);
@@ -93,33 +101,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn measure(binary: &Path, threads: usize, runs: usize) -> Result<Vec<Row>> {
+fn measure(binary: &Path, threads: usize, runs: usize) -> Result<Row> {
     let server = server::threaded()?;
     let clients = connect(server.address, threads)?;
     let asking = Asking::start(server.address)?;
     std::thread::sleep(BEFORE);
-    let alone = Pause { told_us: 0, seen_us: asking.longest_since(Instant::now() - BEFORE) };
+    let alone_us = asking.longest_since(Instant::now() - BEFORE);
     let daemon = Daemon::prepare(binary)?;
     let (mut freezes, mut forks, mut promotions) = (Vec::new(), Vec::new(), Vec::new());
-    let mut serving = server.pid();
     for _ in 0..runs {
-        freezes.push(asking.watch(|| Ok(freeze(serving)?.as_micros() as u64))?);
-        let (fork, promotion, now_serving) = update(&daemon, serving, &asking)?;
+        freezes.push(asking.watch(|| Ok(freeze(server.pid())?.as_micros() as u64))?);
+        let (fork, promotion) = update(&daemon, server.pid(), &asking)?;
         forks.push(fork);
         promotions.push(promotion);
-        serving = now_serving;
     }
-    let count = fs::read_dir(format!("/proc/{serving}/task"))?.count();
+    let threads = fs::read_dir(format!("/proc/{}/task", server.pid()))?.count();
     asking.stop()?;
     drop(clients);
-    let row =
-        |case, pause: Pause| Row { threads: count, case, pause, us_per_thread: pause.told_us as f64 / count as f64 };
-    Ok(vec![
-        row("alone", alone),
-        row("stopped and let go", median(freezes)),
-        row("mvedsuad: fork", median(forks)),
-        row("mvedsuad: promotion", median(promotions)),
-    ])
+    let (stopped, fork, promotion) = (median(freezes), median(forks), median(promotions));
+    Ok(Row { threads, alone_us, stopped, fork, promotion })
 }
 
 fn median(mut pauses: Vec<Pause>) -> Pause {
@@ -171,35 +171,32 @@ fn freeze(pid: i32) -> Result<Duration> {
     Ok(begun.elapsed())
 }
 
-/// Updates the server to itself; returns both pauses and the process that serves then.
-fn update(daemon: &Daemon, serving: i32, asking: &Asking) -> Result<(Pause, Pause, i32)> {
-    let pid = serving.to_string();
+/// Updates the server to itself; returns the pauses at the fork and at the promotion.
+fn update(daemon: &Daemon, server: i32, asking: &Asking) -> Result<(Pause, Pause)> {
+    let pid = server.to_string();
     let expect = |args: &[&str]| -> Result<()> {
         let output = daemon.run(args)?;
         ensure!(output.code == 0, "{args:?} exited with {}: {}", output.code, output.stderr);
         Ok(())
     };
-    let reach = |pid: i32, stage: &str| -> Result<Status> {
-        let there = || daemon.status(pid).ok().flatten().filter(|status| status.stage == stage);
+    let reach = |stage: &str| -> Result<Status> {
+        let there = || daemon.status(server).ok().flatten().filter(|status| status.stage == stage);
         try_wait_for(STEP_LIMIT, there).with_context(|| format!("stage {stage} was not reached: {}", daemon.output()))
     };
-    if daemon.status(serving).ok().flatten().is_none() {
+    if daemon.status(server).ok().flatten().is_none() {
         expect(&["attach", &pid])?;
     }
     let fork = asking.watch(|| {
         expect(&["update", &pid, "--to", "self", "--promote", "manual", "--soak", "100ms"])?;
-        reach(serving, VALIDATING)?.fork_pause_us.context("no pause of the fork is told")
+        reach(VALIDATING)?.fork_pause_us.context("no pause of the fork is told")
     })?;
-    let mut serves = serving;
     let promotion = asking.watch(|| {
         expect(&["promote", &pid, "--force"])?;
-        let updated = reach(serving, UPDATED)?;
-        serves = updated.leader;
-        updated.promotion_pause_us.context("no pause of the promotion is told")
+        reach(UPDATED)?.promotion_pause_us.context("no pause of the promotion is told")
     })?;
     expect(&["confirm", &pid])?;
-    reach(serves, SINGLE)?;
-    Ok((fork, promotion, serves))
+    reach(SINGLE)?;
+    Ok((fork, promotion))
 }
 
 /// A client that asks all the time.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use harness::daemon::{Daemon, Output};
 use harness::stand::{ROLLING_BACK, SINGLE, code};
 use harness::wait::try_wait_for;
@@ -25,8 +25,10 @@ const PAUSES: u32 = 500;
 /// What became of the updates of one server.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Updates {
-    /// Updates that were promoted and confirmed.
+    /// Updates after which the new version serves.
     pub(super) done: u32,
+    /// Those of them that were to be undone and were kept, since there was no way back: what the daemon says, counted.
+    pub(super) kept: BTreeMap<String, u32>,
     /// Updates that were rolled back because that was asked for.
     pub(super) went_back: u32,
     /// Updates that were not: what the daemon says of each, counted.
@@ -52,8 +54,10 @@ pub(super) enum Course {
 /// How one update ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// This process serves now.
-    Updated(i32),
+    /// The new version serves.
+    Updated,
+    /// The new version serves although it was to be undone: there was no way back. The words are the daemon's.
+    Kept(String),
     /// The old one serves on, as was asked for.
     WentBack,
     /// The old one serves on. The words are the daemon's.
@@ -94,28 +98,24 @@ pub(super) fn update(
         return Ok(Ended::Undone(words(&validated)));
     }
     if course == Course::Rehearsed {
-        return went_back(daemon, pid);
+        return go_back(daemon, pid);
     }
     for again in 0..=PARTED {
         let promoted = promote(daemon, &text, again > 0)?;
         if promoted.code != code::DONE {
-            return undone(daemon, pid, &promoted);
+            return give_up(daemon, pid, &promoted);
         }
         between()?;
         if course == Course::ThereAndBack {
-            return went_back(daemon, pid);
+            return go_back(daemon, pid);
         }
         let confirmed = daemon.run_for(&["confirm", &text], STEP_LIMIT)?;
         if confirmed.code == code::DONE {
-            let status = daemon.status(pid)?.context("the daemon forgot the process")?;
-            if status.leader == pid {
-                return Ok(Ended::Undone(status.result.map_or_else(|| words(&confirmed), |(_, text)| text)));
-            }
-            return Ok(Ended::Updated(status.leader));
+            return ended(daemon, pid, &confirmed);
         }
         // They parted after the promotion, perhaps by a race: then the daemon goes back and tries the update again.
         if again == PARTED || !is_tried_again(daemon, pid)? {
-            return undone(daemon, pid, &confirmed);
+            return give_up(daemon, pid, &confirmed);
         }
     }
     bail!("an update has no end")
@@ -150,30 +150,37 @@ fn promote(daemon: &Daemon, pid: &str, parted: bool) -> Result<Output> {
     Ok(promoted)
 }
 
-/// Undoes an update that is under way; the process that was there first serves again.
-fn went_back(daemon: &Daemon, pid: i32) -> Result<Ended> {
+/// Undoes an update that is under way, as was wished.
+fn go_back(daemon: &Daemon, pid: i32) -> Result<Ended> {
     let output = daemon.run_for(&["rollback", &pid.to_string()], STEP_LIMIT)?;
-    let status = daemon.status(pid)?.context("the daemon forgot the process")?;
-    ensure!(status.stage == SINGLE && status.leader == pid, "not rolled back: {}; {}", words(&output), status.next);
-    Ok(Ended::WentBack)
+    Ok(match ended(daemon, pid, &output)? {
+        Ended::Undone(_) if output.code == code::DONE => Ended::WentBack,
+        ended => ended,
+    })
 }
 
-/// After a promotion or a confirmation that failed: the update is undone where it goes on, and the process is single again. The
-/// new version serves where the old one could not take the service back.
-fn undone(daemon: &Daemon, pid: i32, output: &Output) -> Result<Ended> {
+/// After a promotion or a confirmation that failed: the update is undone where it goes on.
+fn give_up(daemon: &Daemon, pid: i32, output: &Output) -> Result<Ended> {
     // Where it was undone already there is nothing to roll back.
     let _ = daemon.run_for(&["rollback", &pid.to_string()], STEP_LIMIT)?;
+    ended(daemon, pid, output)
+}
+
+/// Waits until one version runs alone and reads from the daemon's result which one that is.
+fn ended(daemon: &Daemon, pid: i32, output: &Output) -> Result<Ended> {
     let settled = try_wait_for(STEP_LIMIT, || {
-        let status = daemon.status(pid).ok().flatten()?;
-        (status.stage == SINGLE && status.result.is_some()).then_some(status)
+        let status = daemon.status(pid).ok().flatten().filter(|status| status.stage == SINGLE)?;
+        status.result
     });
-    let status = settled.with_context(|| format!("process {pid} did not come to rest; {}", daemon.output()))?;
-    if status.leader != pid {
-        // Only the way back was lost; the history says why.
-        return Ok(Ended::Updated(status.leader));
-    }
-    let said = status.result.map_or_else(String::new, |(_, text)| format!("; {text}"));
-    Ok(Ended::Undone(format!("{}{said}", words(output))))
+    let (result, said) = settled.with_context(|| {
+        format!("process {pid} did not come to rest after {:?}; {}", words(output), daemon.output())
+    })?;
+    let said = format!("{}; {said}", words(output));
+    Ok(match i32::try_from(result)? {
+        code::DONE => Ended::Updated,
+        code::KEPT => Ended::Kept(said),
+        _ => Ended::Undone(said),
+    })
 }
 
 /// What a command of the client said last.
@@ -193,7 +200,11 @@ impl Updates {
     /// Takes note of how an update ended.
     pub(super) fn note(&mut self, ended: &Ended) {
         match ended {
-            Ended::Updated(_) => self.done += 1,
+            Ended::Updated => self.done += 1,
+            Ended::Kept(words) => {
+                self.done += 1;
+                *self.kept.entry(cause(words)).or_default() += 1;
+            }
             Ended::WentBack => self.went_back += 1,
             Ended::Undone(words) | Ended::Refused(words) => *self.failed.entry(cause(words)).or_default() += 1,
         }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use harness::daemon::Daemon;
 use harness::fleet::{FLEET, Kind, Standing};
 use harness::load::{Clients, Summary};
-use harness::process;
+use harness::process::{self, Stat};
 use harness::server::Server;
 use harness::wait::try_wait_for;
 use serde::Serialize;
@@ -202,7 +202,7 @@ fn cycles(
         try_wait_for(Duration::from_secs(seconds), || clients.iter().any(|load| load.failed() > 0).then_some(()));
         return served(clients);
     }
-    let mut pid = server.pid();
+    let pid = server.pid();
     let attached = daemon.run(&["attach", &pid.to_string()])?;
     ensure!(attached.code == 0, "attach: {}", cycle::words(&attached));
     let wishes = Wishes { soak: &args.soak, min_calls: "100", min_outputs: "20", rules };
@@ -211,10 +211,9 @@ fn cycles(
         let ended = cycle::update(daemon, pid, wishes, Course::There, || served(clients))?;
         row.updates.note(&ended);
         match ended {
-            Ended::Updated(leader) => {
+            Ended::Updated | Ended::Kept(_) => {
                 in_a_row = 0;
-                alone(server, pid, leader)?;
-                pid = leader;
+                alone(server)?;
             }
             Ended::WentBack => bail!("the update went back, though nobody asked"),
             Ended::Refused(words) => bail!("refused: {words}"),
@@ -242,20 +241,22 @@ pub(super) fn served(clients: &[Box<dyn Clients>]) -> Result<()> {
     Ok(())
 }
 
-/// The old version is gone, and the new one is there, untraced, and listens.
-pub(super) fn alone(server: &Server, old: i32, new: i32) -> Result<()> {
-    let gone = try_wait_for(LIMIT, || {
-        process::reap(old);
-        (!process::alive(old)).then_some(())
-    });
-    ensure!(gone.is_some(), "the old version, process {old}, has not ended");
-    let serving = try_wait_for(LIMIT, || (server.serving_pid() == Some(new)).then_some(()));
-    ensure!(serving.is_some(), "process {new} should listen; {:?} does", server.serving_pid());
+/// The process that was started is there, untraced, and listens; the other version has ended.
+pub(super) fn alone(server: &Server) -> Result<()> {
+    let pid = server.pid();
+    let left = || {
+        let of_server = |stat: &Stat| stat.session == pid || stat.parent == pid;
+        process::all().into_iter().filter(|stat| of_server(stat) && stat.pid != pid).collect::<Vec<_>>()
+    };
+    let alone = try_wait_for(LIMIT, || left().is_empty().then_some(()));
+    ensure!(alone.is_some(), "process {pid} should be alone; {:?} are there too", left());
+    let serving = try_wait_for(LIMIT, || (server.serving_pid() == Some(pid)).then_some(()));
+    ensure!(serving.is_some(), "process {pid} should listen; {:?} does", server.serving_pid());
     let untraced = try_wait_for(LIMIT, || {
-        let status = std::fs::read_to_string(format!("/proc/{new}/status")).ok()?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         status.lines().any(|line| line == "TracerPid:\t0").then_some(())
     });
-    ensure!(untraced.is_some(), "process {new} is still traced");
+    ensure!(untraced.is_some(), "process {pid} is still traced");
     Ok(())
 }
 
@@ -291,6 +292,9 @@ fn print(rows: &[Row]) {
     for row in rows {
         for (cause, count) in &row.updates.retried {
             println!("{}", table::wrap(&format!("{}: {count} × {cause}", row.server), 100, "  ").trim_end());
+        }
+        for (words, count) in &row.updates.kept {
+            println!("{}", table::wrap(&format!("{}: kept {count} × {words}", row.server), 100, "  ").trim_end());
         }
         for (words, count) in &row.updates.failed {
             println!("{}", table::wrap(&format!("{}: undone {count} × {words}", row.server), 100, "  ").trim_end());

@@ -50,7 +50,6 @@ pub(crate) struct Args {
 /// A server with what became of it.
 struct Served {
     name: &'static str,
-    pid: i32,
     clients: Vec<Box<dyn Clients>>,
     updates: Updates,
     // Dropped after its clients.
@@ -116,13 +115,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn start(kind: &Kind) -> Result<Served> {
     let server = (kind.start)()?;
     let clients = (kind.clients)(&server);
-    Ok(Served { name: kind.name, pid: server.pid(), clients, updates: Updates::default(), server })
+    Ok(Served { name: kind.name, clients, updates: Updates::default(), server })
 }
 
 /// Rounds until the time is over, or something is wrong.
 fn soak(daemon: &Daemon, servers: &mut [Served], long: Duration, faults: &mut Vec<String>) -> Result<Vec<Look>> {
     for served in servers.iter() {
-        let attached = daemon.run(&["attach", &served.pid.to_string()])?;
+        let attached = daemon.run(&["attach", &served.server.pid().to_string()])?;
         ensure!(attached.code == 0, "attach: {}", cycle::words(&attached));
     }
     let begun = Instant::now();
@@ -165,17 +164,10 @@ fn soak(daemon: &Daemon, servers: &mut [Served], long: Duration, faults: &mut Ve
 fn turn(daemon: &Daemon, served: &mut Served, course: Course) -> Result<()> {
     let wishes = Wishes { soak: "500ms", min_calls: "100", min_outputs: "20", rules: None };
     let clients = &served.clients;
-    let ended = cycle::update(daemon, served.pid, wishes, course, || self::served(clients))?;
+    let ended = cycle::update(daemon, served.server.pid(), wishes, course, || self::served(clients))?;
     served.updates.note(&ended);
     match ended {
-        Ended::Updated(leader) => {
-            alone(&served.server, served.pid, leader)?;
-            served.pid = leader;
-        }
-        Ended::WentBack => {
-            let serving = served.server.serving_pid();
-            ensure!(serving == Some(served.pid), "process {} should serve; {serving:?} does", served.pid);
-        }
+        Ended::Updated | Ended::Kept(_) | Ended::WentBack => alone(&served.server)?,
         Ended::Undone(words) | Ended::Refused(words) => anyhow::bail!("{}: {words}", served.name),
     }
     self::served(&served.clients)
@@ -267,6 +259,9 @@ fn print(rows: &[Row], rounds: usize, verdict: &Verdict) {
     for row in rows {
         for (cause, count) in &row.updates.retried {
             print!("{}", table::wrap(&format!("{}: {count} × {cause}", row.server), 100, "  "));
+        }
+        for (words, count) in &row.updates.kept {
+            print!("{}", table::wrap(&format!("{}: kept {count} × {words}", row.server), 100, "  "));
         }
     }
     let heads = [

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use harness::process;
 
 use crate::sh;
@@ -15,10 +15,6 @@ const SOURCES: &str = "deb-src http://deb.debian.org/debian bookworm main\n\
                        deb-src http://deb.debian.org/debian-security bookworm-security main\n";
 /// Programs that the suite expects in its `src`.
 const PROGRAMS: [&str; 5] = ["redis-server", "redis-cli", "redis-benchmark", "redis-check-aof", "redis-check-rdb"];
-/// Put into each copy of the suite.
-const BOOKKEEPING: &str = include_str!("bookkeeping.tcl");
-/// The first line of the suite that does something.
-const FIRST: &str = "source tests/support/redis.tcl";
 
 /// Returns the folder of the suite as it was published; fetched once for each version.
 pub(super) fn fetch() -> Result<PathBuf> {
@@ -65,10 +61,6 @@ pub(super) fn copy(source: &Path, runner: usize) -> Result<PathBuf> {
     for program in PROGRAMS {
         symlink(process::find_program(program)?, suite.join("src").join(program))?;
     }
-    let helper = suite.join("tests/test_helper.tcl");
-    let text = fs::read_to_string(&helper)?;
-    ensure!(text.contains(FIRST), "{} has a form that is not known", helper.display());
-    fs::write(&helper, text.replacen(FIRST, &format!("{BOOKKEEPING}\n{FIRST}"), 1))?;
     Ok(suite)
 }
 

@@ -80,6 +80,7 @@ const SERVICES: &[(&str, &str)] = &[
     ("mosquitto", "mosquitto"),
     ("unbound", "unbound"),
     ("supervisor", "supervisor"),
+    ("caddy", "caddy"),
 ];
 
 const BPF_LINKER: &str = "0.13.0";

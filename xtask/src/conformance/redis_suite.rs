@@ -3,7 +3,8 @@
 //!
 //! The tests come from Debian's source package, of the version that is installed; the servers are Debian's. Each unit runs
 //! natively first and then under updates; what passed before and does not now is a fault. Nothing of the suite is touched, and
-//! nobody tells it of the updates.
+//! nobody tells it of the updates. A version that follows is a child of its server, and tests that look for a child of a server
+//! mean another: the script `pgrep` hides it.
 
 mod differences;
 mod results;
@@ -209,10 +210,23 @@ impl Runner<'_> {
         let dir = tempfile::tempdir()?;
         let log = dir.path().join("output");
         let (port, ports) = (self.port.to_string(), (PORTS - 100).to_string());
-        let mut args = vec!["tests/test_helper.tcl", "--single", unit, "--clients", "1", "--durable", "--tags", TAGS];
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = format!("PATH={}:{path}", self.suite.join(sources::INSTEAD).display());
+        let mut args = vec![
+            &*path,
+            "tclsh",
+            "tests/test_helper.tcl",
+            "--single",
+            unit,
+            "--clients",
+            "1",
+            "--durable",
+            "--tags",
+            TAGS,
+        ];
         args.extend(["--baseport", &port, "--portcount", &ports]);
         let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
-        let program = Program::start(&process::find_program("tclsh")?, &args, &self.suite, &log)?;
+        let program = Program::start(&process::find_program("env")?, &args, &self.suite, &log)?;
         let watched = meanwhile(program.pid());
         let output = || fs::read_to_string(&log).unwrap_or_default();
         let watched = watched.with_context(|| format!("the suite said last {:?}", Results::parse(&output()).last))?;

@@ -1,7 +1,7 @@
 //! Redis's tests: from Debian's source package, of the version that is installed.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,8 +13,13 @@ use crate::sh;
 /// Debian's archive of sources, for a private list of apt's.
 const SOURCES: &str = "deb-src http://deb.debian.org/debian bookworm main\n\
                        deb-src http://deb.debian.org/debian-security bookworm-security main\n";
+/// The folder of programs that the suite finds before those of the system.
+pub(super) const INSTEAD: &str = "instead";
 /// Programs that the suite expects in its `src`.
 const PROGRAMS: [&str; 5] = ["redis-server", "redis-cli", "redis-benchmark", "redis-check-aof", "redis-check-rdb"];
+
+/// What the tests look for children with, instead of the program of this name.
+const PGREP: &str = include_str!("pgrep");
 
 /// Returns the folder of the suite as it was published; fetched once for each version.
 pub(super) fn fetch() -> Result<PathBuf> {
@@ -61,6 +66,10 @@ pub(super) fn copy(source: &Path, runner: usize) -> Result<PathBuf> {
     for program in PROGRAMS {
         symlink(process::find_program(program)?, suite.join("src").join(program))?;
     }
+    let instead = suite.join(INSTEAD);
+    fs::create_dir(&instead)?;
+    fs::write(instead.join("pgrep"), PGREP)?;
+    fs::set_permissions(instead.join("pgrep"), fs::Permissions::from_mode(0o755))?;
     Ok(suite)
 }
 

@@ -144,7 +144,7 @@ impl Watch<'_> {
         match validated.code {
             code::DONE => {}
             code::TIMED_OUT | code::INCONCLUSIVE => return Ok(Ended::Idle),
-            _ => return Ok(undone(pid, cycle::words(&validated))),
+            _ => return Ok(undone(pid, &validated)),
         }
         if course == Course::Rehearsed {
             return self.go_back(pid);
@@ -170,7 +170,7 @@ impl Watch<'_> {
             Some(status) if status.stage == SINGLE && process::alive(pid) && output.code == code::DONE => {
                 Ended::WentBack
             }
-            _ => undone(pid, cycle::words(&output)),
+            _ => undone(pid, &output),
         })
     }
 
@@ -179,13 +179,20 @@ impl Watch<'_> {
     fn give_up(&self, pid: i32, output: &Output) -> Result<Ended> {
         let _ = self.daemon.run_for(&["rollback", &pid.to_string()], COMMAND_LIMIT)?;
         let result = self.daemon.status(pid)?.and_then(|status| status.result);
-        Ok(undone(pid, result.map_or_else(|| cycle::words(output), |(_, text)| text)))
+        Ok(match (undone(pid, output), result) {
+            (Ended::Undone(_), Some((_, text))) => Ended::Undone(text),
+            (ended, _) => ended,
+        })
     }
 }
 
-/// An update that came to nothing, unless its server has ended.
-fn undone(pid: i32, words: String) -> Ended {
-    if process::alive(pid) { Ended::Undone(words) } else { Ended::Gone }
+/// What an update is that did not go as far as it should, by what the client said last.
+fn undone(pid: i32, output: &Output) -> Ended {
+    if output.code == code::TARGET_GONE || !process::alive(pid) {
+        Ended::Gone
+    } else {
+        Ended::Undone(cycle::words(output))
+    }
 }
 
 /// Returns the servers that the tests of a session have started, but those that a test has stopped; not the children that they

@@ -180,7 +180,7 @@ impl Watch<'_> {
         let _ = self.daemon.run_for(&["rollback", &pid.to_string()], COMMAND_LIMIT)?;
         let result = self.daemon.status(pid)?.and_then(|status| status.result);
         Ok(match (undone(pid, output), result) {
-            (Ended::Undone(_), Some((_, text))) => Ended::Undone(text),
+            (Ended::Undone(words), Some((_, text))) => Ended::Undone(format!("{words}; {text}")),
             (ended, _) => ended,
         })
     }

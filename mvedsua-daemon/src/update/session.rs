@@ -168,6 +168,8 @@ struct Running<'a> {
     lead: Tracer,
     follow: Tracer,
     leader: Pid,
+    /// When the leader was started: its number alone could be another process's one day.
+    start_time: u64,
     follower: Pid,
     stage: Stage,
     tally: Arc<Tally>,
@@ -299,7 +301,7 @@ impl Running<'_> {
         let end = self.watch(commands);
         self.tell(SessionEvent::Progress(self.counters()));
         let last = match end {
-            End::Confirm => self.confirm().map(|()| SessionEvent::Confirmed { leader: self.leader.0 }),
+            End::Confirm => self.confirm().map(|()| self.confirmed()),
             End::TookOver => Ok(match self.stage {
                 Stage::Outdated => SessionEvent::RolledBack { leader: self.leader.0 },
                 Stage::Updated => SessionEvent::Confirmed { leader: self.leader.0 },
@@ -511,6 +513,15 @@ impl Running<'_> {
         self.stage = self.stage.other();
         self.tell(SessionEvent::Failed(FailureKind::Harmed(what)));
         self.fall_back_without_follower()
+    }
+
+    /// Looks at the service once more before it is said to be updated.
+    fn confirmed(&self) -> SessionEvent {
+        let is_same = procfs::start_time(self.leader).is_ok_and(|start| start == self.start_time);
+        match is_same && procfs::lives(self.leader) && !procfs::is_ending(self.leader) {
+            true => SessionEvent::Confirmed { leader: self.leader.0 },
+            false => SessionEvent::TargetEnded { status: "the process ended when the update was over".into() },
+        }
     }
 
     fn end_follower(&mut self) {

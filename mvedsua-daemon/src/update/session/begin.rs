@@ -35,6 +35,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     let _clock = Clock::start(&[&lead, &follow]);
     let limit = FORK_LIMIT;
     let cooperation = options.new_version.as_ref().map(|_| Cooperation::find(pid)).transpose()?;
+    let start_time = procfs::start_time(pid)?;
     let recording = record(pid, options)?;
     let (writer, reader) = log::channel(log_config(options));
     let gauge = reader.gauge();
@@ -119,6 +120,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         lead,
         follow,
         leader: pid,
+        start_time,
         follower,
         stage: Stage::Outdated,
         tally,

@@ -16,7 +16,12 @@ fn main() {
     eprintln!("bound {:?}", t.elapsed());
     println!("objects {} {} bound {} contradictions {} elsewhere {}", old.objects.len(), new.objects.len(), b.old.len(), b.contradictions.len(), b.elsewhere.len());
     for c in b.contradictions.iter().take(10) { println!("  {c:x?}"); }
-    for e in b.elsewhere.iter().take(30) { println!("  {} {e:x?}", old.function_name(e.function)); }
+    for e in b.elsewhere.iter().take(30) { 
+        let g = m.old[e.function].unwrap().new;
+        println!("  {} {e:x?}", old.function_name(e.function));
+        for (a, b) in old.bodies.refs(e.function).iter().zip(new.bodies.refs(g)) { if old.functions[e.function].start + u64::from(a.at) == e.at {
+            println!("     {:?} {:x} {:x} ext {} {} {:?} {:?}", a.way, a.target, b.target, old.constant_extent(a.target), new.constant_extent(b.target), old.text_at(a.target), new.text_at(b.target)); } }
+    }
     let mut last: Option<(u64, u64)> = None;
     for (a, x) in &b.old {
         if let Some((pa, pb)) = last {
@@ -25,8 +30,20 @@ fn main() {
         }
         last = Some((*a, x.new));
     }
-    for (i, f) in m.old.iter().enumerate() {
-        match f { None => println!("  gone {}", old.function_name(i)), Some(f) if !f.equal => println!("  changed {} -> {:x} {:?}", old.function_name(i), new.functions[f.new].start, f.by), _ => {} }
+    let fates = mvedsua_binary::classes::classify(&old, &new, &m, &b);
+    eprintln!("classified {:?}", t.elapsed());
+    let mut counts = std::collections::BTreeMap::new();
+    for f in &fates.changed { *counts.entry(f.class).or_insert(0) += 1; }
+    println!("classes {counts:?} lines {}", fates.lines);
+    use mvedsua_binary::layout::Role;
+    for role in [Role::Field, Role::ThreadLocal, Role::Bound, Role::Arithmetic, Role::Mask, Role::Value] {
+        let all: Vec<_> = fates.shifts.iter().filter(|(_, s)| s.role == role).collect();
+        if all.is_empty() { continue; }
+        println!("shifts {role:?} {} supported {:?}", all.len(), mvedsua_binary::classes::by_distance(&fates.shifts, role));
+        for (f, s) in all.iter().take(if role == Role::Field { 5 } else { 4 }) { println!("   {} {s:x?}", old.function_name(*f)); }
     }
-    for (i, f) in m.new.iter().enumerate() { if f.is_none() { println!("  new {}", new.function_name(i)); } }
+    println!("numbers {}", fates.numbers.len());
+    for n in fates.numbers.iter().take(8) { println!("   {} {n:x?}", old.function_name(n.function)); }
+    for f in &fates.changed { if f.class > mvedsua_binary::classes::Class::LineNumbers {
+        println!("  {:?} {} {} {:?} {:?}", f.class, f.old.map_or(String::new(), |i| old.function_name(i)), f.new.map_or(String::new(), |i| format!("{:x}", new.functions[i].start)), f.by, f.why); } }
 }

@@ -225,6 +225,7 @@ impl Collector<'_, '_> {
             (Target::Code(..), Target::Code(..)) => (!self.matching.corresponds(x, y)).then_some(What::Function),
             (Target::Import(..), Target::Import(..)) => (x != y).then_some(What::Import),
             (Target::ThreadLocal(..), Target::ThreadLocal(..)) => (x != y).then_some(What::Import),
+            (Target::Edge(..), Target::Edge(..)) => (x != y).then_some(What::Unknown),
             (Target::Constant(a), Target::Constant(b)) => {
                 let Some(places) = constants::compare((self.old, f, a), (self.new, g, b), way) else {
                     return Some(What::Constant);
@@ -256,11 +257,36 @@ impl Collector<'_, '_> {
     }
 
     fn from_tables(&mut self) {
-        while let Some((a, b)) = self.tables.pop() {
-            let extent = self.old.object_extent(a).min(self.new.object_extent(b));
-            for (x, y) in matching::pointers(self.old, self.new, a, b, extent) {
-                if let (Target::Object(x), Target::Object(y)) = (self.old.pointee(x), self.new.pointee(y)) {
-                    self.strong(x, y, BoundBy::Table, a);
+        loop {
+            while let Some((a, b)) = self.tables.pop() {
+                let extent = self.old.object_extent(a).min(self.new.object_extent(b));
+                for (x, y) in matching::pointers(self.old, self.new, a, b, extent) {
+                    if let (Target::Object(x), Target::Object(y)) = (self.old.pointee(x), self.new.pointee(y)) {
+                        self.strong(x, y, BoundBy::Table, a);
+                    }
+                }
+            }
+            self.tables_between();
+            if self.tables.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Has the pointers followed of what lies between two bound objects that kept their distance.
+    fn tables_between(&mut self) {
+        let known: Vec<_> = self.evidence.keys().copied().collect();
+        for pair in known.windows(2) {
+            let [(below, below_new), (above, above_new)] = pair else { continue };
+            if above.checked_sub(*below) != above_new.checked_sub(*below_new) {
+                continue;
+            }
+            let from = self.old.objects.partition_point(|anchor| anchor.address <= *below);
+            let between = self.old.objects.iter().skip(from).take_while(|anchor| anchor.address < *above);
+            for anchor in between {
+                let there = (anchor.address, below_new + (anchor.address - below));
+                if self.followed.insert(there) {
+                    self.tables.push(there);
                 }
             }
         }

@@ -74,6 +74,9 @@ fn jumps(old: &Side<'_>, a: u64, new: &Side<'_>, b: u64) -> Option<Places> {
     (inner(old, *x) && inner(new, *y)).then_some(places)
 }
 
+/// What stands behind a text that is at least this long is not part of it. A shorter one may be the first of a table.
+const LONG_TEXT: usize = 24;
+
 /// Compares the bytes of two constants.
 fn bytes(old: &Side<'_>, a: u64, new: &Side<'_>, b: u64) -> Option<Places> {
     let text = old.text_at(a);
@@ -85,7 +88,7 @@ fn bytes(old: &Side<'_>, a: u64, new: &Side<'_>, b: u64) -> Option<Places> {
         Some(text) => text.len() + 1,
         None => 0,
     };
-    let len = usize::try_from(extents.0.min(extents.1)).ok()?.max(least);
+    let len = if least > LONG_TEXT { least } else { usize::try_from(extents.0.min(extents.1)).ok()?.max(least) };
     let (left, right) = (old.image.bytes_from(a)?, new.image.bytes_from(b)?);
     let (left, right) = (left.get(..len)?, right.get(..len)?);
     if old.image.kind != Kind::Fixed || a % 8 != b % 8 {

@@ -22,6 +22,8 @@ pub enum Target<'d> {
     Resolved(u64),
     /// A slot that tells where something thread-local is.
     ThreadLocal(u32, &'d str, i64),
+    /// The end of a section, or so many bytes behind it where nothing lies.
+    Edge(&'d str, u64),
     /// Nothing that is understood lies there.
     Unknown(u64),
 }
@@ -157,7 +159,16 @@ impl<'d> Side<'d> {
             Some(Area::Slots) => Resolved { through_slot: true, target: self.slot(address) },
             Some(Area::Constant) => direct(Target::Constant(address)),
             Some(Area::Relro | Area::Data | Area::Zero) => direct(Target::Object(address)),
-            None => direct(Target::Unknown(address)),
+            None => direct(self.edge(address)),
+        }
+    }
+
+    /// Names an address between sections by the section before it.
+    fn edge(&self, address: u64) -> Target<'d> {
+        let before = self.image.sections.partition_point(|section| section.start <= address).checked_sub(1);
+        match before.and_then(|index| self.image.sections.get(index)) {
+            Some(section) if address - section.end < 64 => Target::Edge(section.name, address - section.end),
+            Some(_) | None => Target::Unknown(address),
         }
     }
 
@@ -239,7 +250,8 @@ impl<'d> Side<'d> {
             Target::Object(_) => 4u8.hash(&mut hasher),
             Target::Resolved(_) => 5u8.hash(&mut hasher),
             Target::ThreadLocal(kind, name, addend) => (6u8, kind, name, addend).hash(&mut hasher),
-            Target::Unknown(_) => 7u8.hash(&mut hasher),
+            Target::Edge(name, beyond) => (7u8, name, beyond).hash(&mut hasher),
+            Target::Unknown(_) => 8u8.hash(&mut hasher),
         }
         hasher.finish()
     }

@@ -137,7 +137,8 @@ fn sections<'d>(bytes: &'d [u8], table: &Sections<'d>, segments: &[ProgramHeader
 fn thread_local<'d>(bytes: &'d [u8], segments: &[ProgramHeader64<LE>]) -> Result<Option<ThreadLocal<'d>>, ReadError> {
     let Some(segment) = segments.iter().find(|segment| segment.p_type(LE) == elf::PT_TLS) else { return Ok(None) };
     let bytes = segment.data(LE, bytes).map_err(|()| ReadError::Absurd("thread-local storage lies outside the file"))?;
-    Ok(Some(ThreadLocal { size: segment.p_memsz(LE), align: segment.p_align(LE), bytes }))
+    let start = segment.p_vaddr(LE);
+    Ok(Some(ThreadLocal { start, size: segment.p_memsz(LE), align: segment.p_align(LE), bytes }))
 }
 
 fn build_id(bytes: &[u8], table: &Sections<'_>) -> Option<String> {

@@ -136,6 +136,8 @@ pub struct Relocation<'d> {
 /// Thread-local storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThreadLocal<'d> {
+    /// Where the initial values lie.
+    pub start: u64,
     pub size: u64,
     pub align: u64,
     pub bytes: &'d [u8],

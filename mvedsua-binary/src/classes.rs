@@ -1,0 +1,249 @@
+//! Says of each function what became of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::binding::{Bindings, What};
+use crate::layout::{self, Role, Shift};
+use crate::matching::{Alignment, MatchedBy, Matching};
+use crate::numbers::{self, ChangedNumber};
+use crate::side::{Side, Target};
+
+/// What became of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    Unchanged,
+    /// Only numbers of source lines differ, as numbers or in texts.
+    LineNumbers,
+    /// Only texts differ.
+    Texts,
+    /// It does something else.
+    Body,
+    /// It does something else, and seems to take other arguments.
+    Signature,
+    New,
+    Gone,
+}
+
+impl Class {
+    /// All classes.
+    pub const ALL: [Class; 7] =
+        [Class::Unchanged, Class::LineNumbers, Class::Texts, Class::Body, Class::Signature, Class::New, Class::Gone];
+
+    /// Says whether the function behaves differently.
+    #[must_use]
+    pub fn is_change(self) -> bool {
+        matches!(self, Class::Body | Class::Signature)
+    }
+}
+
+impl std::fmt::Display for Class {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Class::Unchanged => "unchanged",
+            Class::LineNumbers => "line numbers only",
+            Class::Texts => "texts only",
+            Class::Body => "changed body",
+            Class::Signature => "changed signature (suspected)",
+            Class::New => "new",
+            Class::Gone => "gone",
+        })
+    }
+}
+
+/// A function that is not the same in both files.
+#[derive(Clone, Debug)]
+pub struct Fate {
+    /// Its index in the old file, unless it is new.
+    pub old: Option<usize>,
+    /// Its index in the new file, unless it is gone.
+    pub new: Option<usize>,
+    pub by: Option<MatchedBy>,
+    pub class: Class,
+    /// In words, what differs.
+    pub why: Vec<String>,
+}
+
+/// What became of all functions.
+#[derive(Debug)]
+pub struct Fates {
+    /// Those that are not unchanged: by their place in the old file, then the new ones.
+    pub changed: Vec<Fate>,
+    pub unchanged: usize,
+    /// Distances and numbers of instructions that stand beside each other, by the old function.
+    pub shifts: Vec<(usize, Shift)>,
+    /// Numbers that are passed to other functions and are no line numbers.
+    pub numbers: Vec<ChangedNumber>,
+    /// How many numbers were shown to be line numbers.
+    pub lines: usize,
+}
+
+/// Says what became of the functions of two files.
+#[must_use]
+pub fn classify(old: &Side<'_>, new: &Side<'_>, matching: &Matching, bindings: &Bindings) -> Fates {
+    let mut changes = vec![];
+    for (f, alignment) in &matching.alignments {
+        let before = |index: usize| matching.old.get(index).copied().flatten().map(|found| found.new);
+        let passed = numbers::passed(old, &alignment.old, &before);
+        changes.extend(numbers::changed(*f, &passed, &numbers::passed(new, &alignment.new, &Some)));
+    }
+    let (lines, others) = numbers::lines(changes);
+    // Where an instruction holds a line number its difference is explained.
+    let explained: BTreeSet<u64> = lines.iter().map(|line| line.old_at).collect();
+    let told: BTreeSet<u64> = others.iter().map(|number| number.old_at).chain(explained.iter().copied()).collect();
+    let context = Context { old, new, matching, bindings, explained };
+    let mut fates = Fates { changed: vec![], unchanged: 0, shifts: vec![], numbers: others, lines: lines.len() };
+    let mut elsewhere: BTreeMap<usize, Vec<(u64, What)>> = BTreeMap::new();
+    for one in &bindings.elsewhere {
+        elsewhere.entry(one.function).or_default().push((one.at, one.what));
+    }
+    for (f, found) in matching.old.iter().enumerate() {
+        let Some(found) = found else {
+            fates.changed.push(Fate { old: Some(f), new: None, by: None, class: Class::Gone, why: vec![] });
+            continue;
+        };
+        let (class, why) = if let Some(alignment) = matching.alignments.get(&f) {
+            let shifts = layout::shifts(alignment);
+            fates.shifts.extend(shifts.iter().filter(|shift| !told.contains(&shift.old_at)).map(|shift| (f, *shift)));
+            context.with_other_body(alignment)
+        } else if let Some(differences) = elsewhere.get(&f) {
+            context.with_equal_body(f, found.new, differences)
+        } else {
+            fates.unchanged += 1;
+            continue;
+        };
+        fates.changed.push(Fate { old: Some(f), new: Some(found.new), by: Some(found.by), class, why });
+    }
+    let fresh = matching.new.iter().enumerate().filter(|(_, found)| found.is_none());
+    let fresh = fresh.map(|(g, _)| Fate { old: None, new: Some(g), by: None, class: Class::New, why: vec![] });
+    fates.changed.extend(fresh);
+    fates
+}
+
+struct Context<'a, 'd> {
+    old: &'a Side<'d>,
+    new: &'a Side<'d>,
+    matching: &'a Matching,
+    bindings: &'a Bindings,
+    explained: BTreeSet<u64>,
+}
+
+impl Context<'_, '_> {
+    /// Judges a function whose body is equal and whose references differ.
+    fn with_equal_body(&self, f: usize, g: usize, differences: &[(u64, What)]) -> (Class, Vec<String>) {
+        let start = self.old.functions.get(f).map_or(0, |function| function.start);
+        let mut class = Class::LineNumbers;
+        let mut why = vec![];
+        for (at, what) in differences {
+            let mut texts = self
+                .old
+                .bodies
+                .refs(f)
+                .iter()
+                .zip(self.new.bodies.refs(g))
+                .filter(|(a, _)| start + u64::from(a.at) == *at)
+                .map(|(a, b)| self.text_difference(a.target, b.target));
+            let found = if *what == What::Constant { texts.find(Option::is_some).flatten() } else { None };
+            class = class.max(found.unwrap_or(Class::Body));
+            match (found, what) {
+                (Some(_), _) => {}
+                (None, What::Function) => why.push(format!("{at:#x} leads to another function")),
+                (None, What::Import) => why.push(format!("{at:#x} uses another symbol")),
+                (None, What::Constant) => why.push(format!("{at:#x} uses a constant that differs")),
+                (None, What::Kind | What::Unknown) => why.push(format!("{at:#x} uses something else")),
+            }
+        }
+        (class, why)
+    }
+
+    fn text_difference(&self, old: u64, new: u64) -> Option<Class> {
+        let (old, new) = (self.old.text_at(old)?, self.new.text_at(new)?);
+        if old == new {
+            return None;
+        }
+        Some(if numbers::differ_in_lines(old, new) { Class::LineNumbers } else { Class::Texts })
+    }
+
+    fn with_other_body(&self, alignment: &Alignment) -> (Class, Vec<String>) {
+        let (before, after) = (alignment.old.len(), alignment.new.len());
+        let beside = alignment.pairs.len();
+        if before == beside && after == beside {
+            let mut class = Class::LineNumbers;
+            for pair in &alignment.pairs {
+                class = class.max(self.line_difference(alignment, pair.old, pair.new));
+            }
+            if !class.is_change() {
+                return (class, vec![]);
+            }
+        }
+        let mut why = vec![format!("{before} instructions before, {after} now, {beside} beside each other")];
+        let (old, new) = (layout::arguments(&alignment.old), layout::arguments(&alignment.new));
+        if new.difference(&old).next().is_some() || (old.len() > new.len() && new.len() + 1 < old.len()) {
+            let list = |registers: &BTreeSet<&str>| registers.iter().copied().collect::<Vec<_>>().join(", ");
+            why.push(format!("it reads {} at its start, and read {}", list(&new), list(&old)));
+            return (Class::Signature, why);
+        }
+        (Class::Body, why)
+    }
+
+    /// Says in what two instructions that stand beside each other differ.
+    fn line_difference(&self, alignment: &Alignment, i: usize, j: usize) -> Class {
+        let (Some(a), Some(b)) = (alignment.old.get(i), alignment.new.get(j)) else { return Class::Body };
+        let mut class = Class::Unchanged;
+        for (x, y) in a.refs.iter().zip(&b.refs) {
+            let (left, right) = (self.old.resolve(x.target), self.new.resolve(y.target));
+            let same = left.through_slot == right.through_slot
+                && match (left.target, right.target) {
+                    (Target::Object(x), Target::Object(y)) => self.bindings.old.get(&x).is_some_and(|bound| bound.new == y),
+                    (Target::Code(..), Target::Code(..)) => self.matching.corresponds(left.target, right.target),
+                    (Target::Constant(p), Target::Constant(q)) => {
+                        self.bindings.constants.get(&p).is_some_and(|same| same.contains(&q))
+                            || self.old.text_at(p).is_some_and(|text| Some(text) == self.new.text_at(q))
+                            || usize_of(x.way).is_some_and(|size| {
+                                size > 0 && self.old.image.bytes_at(p, size) == self.new.image.bytes_at(q, size)
+                            })
+                    }
+                    (Target::Unknown(_) | Target::StrayCode(_), _) => false,
+                    (left, right) => left == right,
+                };
+            if !same {
+                class = class.max(self.text_difference(x.target, y.target).unwrap_or(Class::Body));
+            }
+        }
+        if !a.refs.is_empty() {
+            return class;
+        }
+        if a.exact != b.exact {
+            let explained = self.explained.contains(&a.instruction.ip());
+            class = class.max(if explained { Class::LineNumbers } else { Class::Body });
+        }
+        // Jumps must lead to instructions that stand beside each other.
+        let target = |lines: &[crate::align::Line], index: usize| {
+            let instruction = &lines.get(index)?.instruction;
+            let place = instruction.near_branch_target();
+            if place == 0 { return None; }
+            lines.binary_search_by_key(&place, |line| line.instruction.ip()).ok()
+        };
+        if target(&alignment.old, i) != target(&alignment.new, j) {
+            class = class.max(Class::Body);
+        }
+        class
+    }
+}
+
+fn usize_of(way: crate::normalise::Way) -> Option<usize> {
+    match way {
+        crate::normalise::Way::Access(size) => Some(usize::from(size)),
+        _ => None,
+    }
+}
+
+/// Counts shifts of one role, by how far the number moved; only those whose neighbours stand beside each other too.
+#[must_use]
+pub fn by_distance(shifts: &[(usize, Shift)], role: Role) -> BTreeMap<i64, u32> {
+    let mut counts = BTreeMap::new();
+    for (_, shift) in shifts.iter().filter(|(_, shift)| shift.role == role && shift.supported) {
+        *counts.entry(shift.new.wrapping_sub(shift.old)).or_default() += 1;
+    }
+    counts
+}

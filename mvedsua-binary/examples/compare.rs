@@ -36,7 +36,7 @@ fn main() {
     for f in &fates.changed { *counts.entry(f.class).or_insert(0) += 1; }
     println!("classes {counts:?} lines {}", fates.lines);
     use mvedsua_binary::layout::Role;
-    for role in [Role::Field, Role::ThreadLocal, Role::Bound, Role::Arithmetic, Role::Mask, Role::Value] {
+    for role in [Role::Field, Role::ThreadLocal, Role::Bound, Role::Case, Role::Count, Role::Arithmetic, Role::Mask, Role::Value] {
         let all: Vec<_> = fates.shifts.iter().filter(|(_, s)| s.role == role).collect();
         if all.is_empty() { continue; }
         println!("shifts {role:?} {} supported {:?}", all.len(), mvedsua_binary::classes::by_distance(&fates.shifts, role));

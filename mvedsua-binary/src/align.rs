@@ -10,7 +10,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 
-use crate::normalise::{Ref, references};
+use crate::image::Area;
+use crate::normalise::{Ref, Way, references};
 use crate::side::Side;
 
 /// One instruction of a function.
@@ -23,6 +24,8 @@ pub struct Line {
     pub shape: u64,
     /// What it refers to outside the function.
     pub refs: Vec<Ref>,
+    /// It takes the address of something read-only.
+    pub constant: bool,
 }
 
 /// Two instructions that stand beside each other, by their indices.
@@ -45,7 +48,10 @@ pub fn listing(side: &Side<'_>, index: usize) -> Vec<Line> {
         let mut refs = vec![];
         references(&side.image, function, &instruction, &decoder, &mut |reference, _| refs.push(reference));
         let (exact, shape) = tokens(side, &instruction, &refs);
-        lines.push(Line { instruction, exact, shape, refs });
+        let constant = refs.first().is_some_and(|reference| {
+            reference.way == Way::Address && side.image.area_at(reference.target) == Some(Area::Constant)
+        });
+        lines.push(Line { instruction, exact, shape, refs, constant });
     }
     // Padding at the end depends on what comes behind.
     while lines.last().is_some_and(|line| line.instruction.mnemonic() == Mnemonic::Nop) {
@@ -247,6 +253,7 @@ mod tests {
             exact: *exact,
             shape: *shape,
             refs: vec![],
+            constant: false,
         };
         tokens.iter().map(line).collect()
     }

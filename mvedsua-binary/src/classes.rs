@@ -72,7 +72,7 @@ pub struct Fates {
     pub unchanged: usize,
     /// Distances and numbers of instructions that stand beside each other, by the old function.
     pub shifts: Vec<(usize, Shift)>,
-    /// Numbers that are passed to other functions and are no line numbers.
+    /// Numbers that are passed to other functions and may be sizes.
     pub numbers: Vec<ChangedNumber>,
     /// How many numbers were shown to be line numbers.
     pub lines: usize,
@@ -82,17 +82,18 @@ pub struct Fates {
 #[must_use]
 pub fn classify(old: &Side<'_>, new: &Side<'_>, matching: &Matching, bindings: &Bindings) -> Fates {
     let mut changes = vec![];
+    let before = |index: usize| matching.old.get(index).copied().flatten().map(|found| found.new);
     for (f, alignment) in &matching.alignments {
-        let before = |index: usize| matching.old.get(index).copied().flatten().map(|found| found.new);
         let passed = numbers::passed(old, &alignment.old, &before);
         changes.extend(numbers::changed(*f, &passed, &numbers::passed(new, &alignment.new, &Some)));
     }
-    let (lines, others) = numbers::lines(changes);
+    let candidates = changes.iter().map(|change| (change.callee.clone(), change.argument)).collect();
+    let judged = numbers::judge(changes, &numbers::meanings(old, &candidates, &before));
     // Where an instruction holds a line number its difference is explained.
-    let explained: BTreeSet<u64> = lines.iter().map(|line| line.old_at).collect();
-    let told: BTreeSet<u64> = others.iter().map(|number| number.old_at).chain(explained.iter().copied()).collect();
+    let explained: BTreeSet<u64> = judged.lines.iter().map(|line| line.old_at).collect();
+    let told: BTreeSet<u64> = judged.suspects.iter().map(|number| number.old_at).chain(explained.iter().copied()).collect();
     let context = Context { old, new, matching, bindings, explained };
-    let mut fates = Fates { changed: vec![], unchanged: 0, shifts: vec![], numbers: others, lines: lines.len() };
+    let mut fates = Fates { changed: vec![], unchanged: 0, shifts: vec![], numbers: judged.suspects, lines: judged.lines.len() };
     let mut elsewhere: BTreeMap<usize, Vec<(u64, What)>> = BTreeMap::new();
     for one in &bindings.elsewhere {
         elsewhere.entry(one.function).or_default().push((one.at, one.what));

@@ -4,7 +4,7 @@
 //! at another distance from its base than before, and the base is neither the stack nor the program counter, then a field has
 //! moved. If a number changed that is compared, added or multiplied, a size or a bound may have changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 
@@ -20,7 +20,7 @@ pub struct Shift {
     pub old: i64,
     pub new: i64,
     pub role: Role,
-    /// The instructions before and behind stand beside each other too.
+    /// The instructions before and behind stand beside each other too, two on either side.
     pub supported: bool,
 }
 
@@ -32,8 +32,12 @@ pub enum Role {
     Field,
     /// It is a place in thread-local storage.
     ThreadLocal,
-    /// Something is compared with it.
+    /// The order of something and it is asked for.
     Bound,
+    /// Something is compared with it that chooses between cases or leads into tables of constants, or is asked to be equal.
+    Case,
+    /// It says how much an instruction copies or fills.
+    Count,
     /// It is added, subtracted, multiplied or a count of bits.
     Arithmetic,
     /// It is a mask of bits.
@@ -48,6 +52,8 @@ impl std::fmt::Display for Role {
             Role::Field => "the distance of a field",
             Role::ThreadLocal => "a place in thread-local storage",
             Role::Bound => "a bound",
+            Role::Case => "a case",
+            Role::Count => "a count of what is copied",
             Role::Arithmetic => "a number that is calculated with",
             Role::Mask => "a mask",
             Role::Value => "a value",
@@ -59,7 +65,7 @@ impl std::fmt::Display for Role {
 #[must_use]
 pub fn shifts(alignment: &Alignment) -> Vec<Shift> {
     let old_stack = stack_bases(&alignment.old);
-    let beside: BTreeSet<(usize, usize)> = alignment.pairs.iter().map(|pair| (pair.old, pair.new)).collect();
+    let beside = alignment.pairs.iter().map(|pair| ((pair.old, pair.new), pair.exact)).collect();
     let mut found = vec![];
     for pair in alignment.pairs.iter().filter(|pair| !pair.exact) {
         let (Some(old), Some(new)) = (alignment.old.get(pair.old), alignment.new.get(pair.new)) else { continue };
@@ -69,19 +75,31 @@ pub fn shifts(alignment: &Alignment) -> Vec<Shift> {
         }
         let on_stack = old_stack.get(pair.old).is_some_and(|bases| is_on_stack(&old.instruction, *bases));
         let supported = is_supported(pair, alignment, &beside);
+        let from = found.len();
         compare(&old.instruction, &new.instruction, on_stack, supported, &mut found);
+        for shift in found.iter_mut().skip(from) {
+            shift.role = refine(shift.role, &alignment.old, pair.old);
+        }
     }
     found
 }
 
-fn is_supported(pair: &Pair, alignment: &Alignment, beside: &BTreeSet<(usize, usize)>) -> bool {
-    let before = match (pair.old.checked_sub(1), pair.new.checked_sub(1)) {
-        (Some(old), Some(new)) => beside.contains(&(old, new)),
-        (None, None) => true,
-        _ => false,
-    };
-    let last = pair.old + 1 == alignment.old.len() && pair.new + 1 == alignment.new.len();
-    before && (last || beside.contains(&(pair.old + 1, pair.new + 1)))
+/// Two on either side must stand beside each other as well, and most of them be exact; the ends of the function count.
+fn is_supported(pair: &Pair, alignment: &Alignment, beside: &BTreeMap<(usize, usize), bool>) -> bool {
+    let mut exact = 0;
+    for distance in [-2isize, -1, 1, 2] {
+        let (old, new) = (pair.old.checked_add_signed(distance), pair.new.checked_add_signed(distance));
+        let inside = |place: Option<usize>, len: usize| place.is_some_and(|place| place < len);
+        match (inside(old, alignment.old.len()), inside(new, alignment.new.len())) {
+            (false, false) => exact += 1,
+            (true, true) => match old.zip(new).and_then(|place| beside.get(&place)) {
+                Some(is_exact) => exact += u32::from(*is_exact),
+                None => return false,
+            },
+            _ => return false,
+        }
+    }
+    exact >= 2
 }
 
 fn compare(old: &Instruction, new: &Instruction, on_stack: bool, supported: bool, found: &mut Vec<Shift>) {
@@ -125,6 +143,66 @@ fn role(mnemonic: Mnemonic) -> Role {
         Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Test | Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr => Role::Mask,
         _ => Role::Value,
     }
+}
+
+/// Looks at what comes behind an instruction to see what its number is for.
+fn refine(role: Role, lines: &[Line], index: usize) -> Role {
+    let Some(line) = lines.get(index) else { return role };
+    let behind = lines.get(index + 1..).unwrap_or_default();
+    match role {
+        Role::Bound => {
+            let jump = behind.iter().take(2).find(|line| line.instruction.flow_control() == FlowControl::ConditionalBranch);
+            let equality = jump.is_some_and(|jump| {
+                let forward = jump.instruction.near_branch_target() > jump.instruction.ip();
+                matches!(jump.instruction.mnemonic(), Mnemonic::Je | Mnemonic::Jne) && forward
+            });
+            let cases = behind.iter().take(6).any(|line| line.instruction.flow_control() == FlowControl::IndirectBranch);
+            let lookup = line.instruction.op0_kind() == OpKind::Register
+                && indexes_constants(line.instruction.op0_register(), lines, behind);
+            if equality || cases || lookup { Role::Case } else { Role::Bound }
+        }
+        Role::Value => {
+            let counts = line.instruction.op0_kind() == OpKind::Register
+                && line.instruction.op0_register().full_register() == Register::RCX;
+            let copies = |line: &Line| line.instruction.has_rep_prefix() || line.instruction.has_repne_prefix();
+            if counts && behind.iter().take(10).any(copies) { Role::Count } else { Role::Value }
+        }
+        Role::Field | Role::ThreadLocal | Role::Case | Role::Count | Role::Arithmetic | Role::Mask => role,
+    }
+}
+
+/// Says whether a register is used as an index soon, and only into constants.
+fn indexes_constants(register: Register, lines: &[Line], behind: &[Line]) -> bool {
+    let full = register.full_register();
+    let mut any = false;
+    for line in behind.iter().take(10) {
+        let instruction = &line.instruction;
+        let memory = (0..instruction.op_count()).any(|index| instruction.op_kind(index) == OpKind::Memory);
+        if memory && (instruction.memory_index() == full || instruction.memory_base() == full) {
+            let base = if instruction.memory_index() == full { instruction.memory_base() } else { instruction.memory_index() };
+            if !holds_constants(base, lines) {
+                return false;
+            }
+            any = true;
+        }
+    }
+    any
+}
+
+/// Says whether all that a function ever puts into a register is the address of something read-only that it names.
+fn holds_constants(register: Register, lines: &[Line]) -> bool {
+    let mut writes = lines.iter().filter(|line| {
+        let instruction = &line.instruction;
+        instruction.op0_kind() == OpKind::Register
+            && instruction.op0_register().full_register() == register
+            && !matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push | Mnemonic::Pop)
+    });
+    let mut any = false;
+    let all = writes.all(|line| {
+        any = true;
+        line.constant
+    });
+    any && all
 }
 
 /// The registers that hold places on the stack, as bits.

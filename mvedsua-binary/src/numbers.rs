@@ -24,7 +24,7 @@ pub enum Callee {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Passed {
     pub callee: Callee,
-    /// Which argument: 0 to 5 in registers, from 6 on the stack.
+    /// Which argument: 0 to 5 in registers, 6 on the stack.
     pub argument: u8,
     pub value: u64,
     /// The name of a source file that is passed too.
@@ -36,11 +36,25 @@ pub struct Passed {
 const ARGUMENTS: [Register; 6] =
     [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
 
+/// Stands for all arguments that are pushed.
+const ON_STACK: u8 = 6;
+
 #[derive(Clone, Debug, Default)]
 struct State {
     /// Numbers in the argument registers, then on the stack: the value, and the instruction it is from.
     numbers: BTreeMap<u8, (u64, u64)>,
-    files: BTreeMap<u8, String>,
+    /// Names of source files in registers, by the register's number.
+    files: BTreeMap<u32, String>,
+}
+
+impl State {
+    /// Forgets what a call, or a jump from elsewhere, may have overwritten.
+    fn forget(&mut self) {
+        const KEPT: [Register; 6] =
+            [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
+        self.numbers.clear();
+        self.files.retain(|register, _| KEPT.iter().any(|kept| *kept as u32 == *register));
+    }
 }
 
 /// Returns the numbers that a function passes in its calls. `translate` gives the index in the new file for a function.
@@ -50,10 +64,14 @@ pub fn passed(side: &Side<'_>, lines: &[Line], translate: &dyn Fn(usize) -> Opti
     let mut found = vec![];
     let mut state = State::default();
     for line in lines {
-        let jump = line.instruction.flow_control() == FlowControl::UnconditionalBranch;
-        if jump && line.refs.is_empty() && line.instruction.op0_kind() == OpKind::NearBranch64 {
+        let flow = line.instruction.flow_control();
+        let jump = matches!(flow, FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch);
+        if jump && line.refs.is_empty() && line.instruction.op0_kind() == OpKind::NearBranch64 && !state.numbers.is_empty() {
             // Several paths share the call behind the jump.
-            let mut ahead = std::mem::take(&mut state);
+            let mut ahead = state.clone();
+            if flow == FlowControl::UnconditionalBranch {
+                state.forget();
+            }
             let from = places.get(&line.instruction.near_branch_target()).copied().unwrap_or(lines.len());
             for line in lines.iter().skip(from).take(12) {
                 if step(side, line, &mut ahead, translate, &mut found) == Flow::Ends {
@@ -104,65 +122,60 @@ fn step(
             {
                 tell(state, &Callee::Import(name.to_owned()), found);
             }
-            *state = State::default();
+            state.forget();
             return Flow::Ends;
         }
     }
-    if let Some(argument) = argument_on_stack(instruction) {
-        let index = instruction.op_count() - 1;
-        if is_immediate(instruction.op_kind(index)) && line.refs.is_empty() {
-            state.numbers.insert(argument, (instruction.immediate(index), instruction.ip()));
+    if instruction.mnemonic() == Mnemonic::Push {
+        if is_immediate(instruction.op0_kind()) && line.refs.is_empty() {
+            state.numbers.insert(ON_STACK, (instruction.immediate(0), instruction.ip()));
         }
         return Flow::Goes;
     }
-    let Some(argument) = written(instruction) else { return Flow::Goes };
-    state.numbers.remove(&argument);
-    state.files.remove(&argument);
-    match instruction.mnemonic() {
-        Mnemonic::Mov if is_immediate(instruction.op1_kind()) && line.refs.is_empty() => {
+    let Some(register) = written(instruction) else { return Flow::Goes };
+    let argument = ARGUMENTS.iter().position(|argument| *argument == register).and_then(|index| u8::try_from(index).ok());
+    if let Some(argument) = argument {
+        state.numbers.remove(&argument);
+        if instruction.mnemonic() == Mnemonic::Mov && is_immediate(instruction.op1_kind()) && line.refs.is_empty() {
             state.numbers.insert(argument, (instruction.immediate(1), instruction.ip()));
         }
-        Mnemonic::Lea | Mnemonic::Mov => {
-            let text = line.refs.first().and_then(|reference| side.text_at(reference.target));
-            if let Some(text) = text.filter(|text| is_source_file(text)) {
-                state.files.insert(argument, text.to_owned());
-            }
-        }
-        _ => {}
     }
+    let file = match (instruction.mnemonic(), line.refs.first()) {
+        (Mnemonic::Lea | Mnemonic::Mov, Some(reference)) => {
+            side.text_at(reference.target).filter(|text| is_source_file(text)).map(str::to_owned)
+        }
+        (Mnemonic::Mov, None) if instruction.op1_kind() == OpKind::Register => {
+            state.files.get(&(instruction.op1_register().full_register() as u32)).cloned()
+        }
+        _ => None,
+    };
+    match file {
+        Some(file) => state.files.insert(register as u32, file),
+        None => state.files.remove(&(register as u32)),
+    };
     Flow::Goes
 }
 
 fn tell(state: &State, callee: &Callee, found: &mut Vec<Passed>) {
+    let file = ARGUMENTS.iter().find_map(|argument| state.files.get(&(*argument as u32)));
     for (argument, (value, at)) in &state.numbers {
         found.push(Passed {
             callee: callee.clone(),
             argument: *argument,
             value: *value,
-            file: state.files.values().next().cloned(),
+            file: file.cloned(),
             at: *at,
         });
     }
 }
 
-fn written(instruction: &Instruction) -> Option<u8> {
-    if instruction.op0_kind() != OpKind::Register || matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push) {
+fn written(instruction: &Instruction) -> Option<Register> {
+    if instruction.op0_kind() != OpKind::Register
+        || matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test | Mnemonic::Push)
+    {
         return None;
     }
-    let register = instruction.op0_register().full_register();
-    ARGUMENTS.iter().position(|argument| *argument == register).and_then(|index| u8::try_from(index).ok())
-}
-
-fn argument_on_stack(instruction: &Instruction) -> Option<u8> {
-    if instruction.mnemonic() == Mnemonic::Push {
-        return Some(6);
-    }
-    let stores = instruction.mnemonic() == Mnemonic::Mov
-        && instruction.op0_kind() == OpKind::Memory
-        && instruction.memory_base() == Register::RSP
-        && instruction.memory_index() == Register::None
-        && instruction.memory_displacement64() < 128;
-    stores.then(|| u8::try_from(7 + instruction.memory_displacement64() / 8).unwrap_or(u8::MAX))
+    Some(instruction.op0_register().full_register())
 }
 
 /// Says whether a text is the name of a source file.
@@ -241,12 +254,10 @@ pub fn changed(function: usize, old: &[Passed], new: &[Passed]) -> Vec<ChangedNu
             }
             None => true,
         });
-        if file.is_some() {
-            before.sort_unstable();
-            after.sort_unstable();
-            if before.len() != after.len() {
-                keep_commonest_move(&mut before, &mut after);
-            }
+        before.sort_unstable();
+        after.sort_unstable();
+        if file.is_some() && before.len() != after.len() {
+            keep_commonest_move(&mut before, &mut after);
         }
         changes.extend(before.into_iter().zip(after).map(|((old, old_at), (new, new_at))| ChangedNumber {
             function,
@@ -280,32 +291,147 @@ fn keep_commonest_move(before: &mut Vec<(u64, u64)>, after: &mut Vec<(u64, u64)>
 /// The largest distance, in lines, by which a patch is believed to move code.
 const FARTHEST: u64 = 5000;
 
-/// Splits changed numbers into line numbers and others.
+/// What an argument of a function is, as all calls show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// It is odd as often as even, and takes many values: the number of a line, or of an error, but no size.
+    Identifier,
+    /// It is never large: a level or a choice.
+    Choice,
+}
+
+/// What is known of arguments.
+pub type Meanings = BTreeMap<(Callee, u8), Meaning>;
+
+/// What became of the numbers that changed.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// Numbers of source lines.
+    pub lines: Vec<ChangedNumber>,
+    /// Numbers of something else that is no size.
+    pub others: Vec<ChangedNumber>,
+    /// Numbers that may be sizes.
+    pub suspects: Vec<ChangedNumber>,
+}
+
+/// Judges numbers that changed.
+///
+/// A number is a line number if it is passed as an argument that is an identifier, moved no farther than a patch moves code,
+/// and if most of those that come with the name of the same source file moved in order.
 #[must_use]
-pub fn lines(changes: Vec<ChangedNumber>) -> (Vec<ChangedNumber>, Vec<ChangedNumber>) {
-    // Arguments that are line numbers: they come with the name of a source file in several places.
-    let mut places: BTreeMap<(Callee, u8), BTreeSet<(u64, u64)>> = BTreeMap::new();
-    let mut files: BTreeMap<(String, Callee, u8), BTreeSet<(u64, u64)>> = BTreeMap::new();
+pub fn judge(changes: Vec<ChangedNumber>, meanings: &Meanings) -> Judged {
+    let mut files: BTreeMap<(String, Callee, u8), BTreeSet<(usize, usize)>> = BTreeMap::new();
+    let place = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
     for change in &changes {
         let Some(file) = &change.file else { continue };
-        places.entry((change.callee.clone(), change.argument)).or_default().insert((change.old, change.new));
         let key = (file.clone(), change.callee.clone(), change.argument);
-        files.entry(key).or_default().insert((change.old, change.new));
+        files.entry(key).or_default().insert((place(change.old), place(change.new)));
     }
-    let several = |change: &ChangedNumber| {
-        places.get(&(change.callee.clone(), change.argument)).is_some_and(|places| places.len() >= 2)
-    };
-    let ordered = |change: &ChangedNumber| {
-        let Some(file) = &change.file else { return false };
-        let Some(moves) = files.get(&(file.clone(), change.callee.clone(), change.argument)) else { return false };
-        let moves: Vec<_> = moves.iter().collect();
-        moves.windows(2).all(|pair| matches!(pair, [(a, x), (b, y)] if a < b && x < y))
-    };
-    let near = |change: &ChangedNumber| {
-        change.old.abs_diff(change.new) <= FARTHEST && change.old < 1_000_000 && change.old > 0
-    };
-    changes.into_iter().partition(|change| several(change) && ordered(change) && near(change))
+    let ordered: BTreeSet<_> = files
+        .into_iter()
+        .filter(|(_, moves)| {
+            let moves: Vec<_> = moves.iter().copied().collect();
+            crate::align::rising(&moves).len() * 10 >= moves.len() * 7
+        })
+        .map(|(key, _)| key)
+        .collect();
+    let mut judged = Judged::default();
+    for change in changes {
+        let meaning = meanings.get(&(change.callee.clone(), change.argument));
+        let known = change.file.as_ref().is_none_or(|file| {
+            ordered.contains(&(file.clone(), change.callee.clone(), change.argument))
+        });
+        let near = change.old.abs_diff(change.new) <= FARTHEST && change.old < 1_000_000 && change.old > 0;
+        let small = change.old <= 8 && change.new <= 8;
+        match meaning {
+            Some(Meaning::Identifier) if known && near && !(is_memory(&change.callee) && change.file.is_none()) => {
+                judged.lines.push(change);
+            }
+            Some(Meaning::Identifier | Meaning::Choice) if !is_memory(&change.callee) => judged.others.push(change),
+            _ if small => judged.others.push(change),
+            _ => judged.suspects.push(change),
+        }
+    }
+    // One instruction may stand before several calls; what is a line number for one is none for the others.
+    let explained: BTreeSet<(u64, u64)> = judged.lines.iter().map(|line| (line.old_at, line.new_at)).collect();
+    judged.suspects.retain(|change| !explained.contains(&(change.old_at, change.new_at)));
+    judged
 }
+
+/// Says whether a function of this name allocates, frees, copies or compares memory.
+fn is_memory(callee: &Callee) -> bool {
+    const PARTS: [&str; 14] = [
+        "alloc", "cpy", "memmove", "memset", "memcmp", "memdup", "strndup", "strnc", "printf", "_Znw", "_Zna", "_Zdl", "_Zda",
+        "bzero",
+    ];
+    match callee {
+        Callee::Import(name) => PARTS.iter().any(|part| name.contains(part)),
+        Callee::Function(_) => false,
+    }
+}
+
+/// The fewest calls that show what an argument is.
+const LEAST_CALLS: usize = 8;
+/// The most functions that are looked at for that.
+const MOST_CALLERS: usize = 3000;
+
+/// Finds out what arguments are, from all calls in a file.
+///
+/// Line numbers and numbers of errors are odd as often as even. Sizes are even.
+#[must_use]
+pub fn meanings(
+    side: &Side<'_>,
+    candidates: &BTreeSet<(Callee, u8)>,
+    translate: &dyn Fn(usize) -> Option<usize>,
+) -> Meanings {
+    let callees: BTreeSet<&Callee> = candidates.iter().map(|(callee, _)| callee).collect();
+    let mut callers = vec![];
+    for index in 0..side.functions.len() {
+        let calls = side.bodies.refs(index).iter().any(|reference| {
+            let callee = match side.resolve(reference.target).target {
+                Target::Import(name, _) => Callee::Import(name.to_owned()),
+                Target::Code(callee, 0) => match translate(callee as usize) {
+                    Some(callee) => Callee::Function(callee),
+                    None => return false,
+                },
+                _ => return false,
+            };
+            callees.contains(&callee)
+        });
+        if calls {
+            callers.push(index);
+        }
+    }
+    let mut values: BTreeMap<(Callee, u8), Vec<u64>> = BTreeMap::new();
+    for index in callers.into_iter().take(MOST_CALLERS) {
+        for one in passed(side, &crate::align::listing(side, index), translate) {
+            let key = (one.callee, one.argument);
+            if candidates.contains(&key) {
+                values.entry(key).or_default().push(one.value);
+            }
+        }
+    }
+    values.into_iter().filter_map(|(key, values)| Some((key, meaning(&values)?))).collect()
+}
+
+fn meaning(values: &[u64]) -> Option<Meaning> {
+    let different: BTreeSet<_> = values.iter().collect();
+    let odd = different.iter().filter(|value| **value % 2 == 1).count();
+    let believable = values.iter().filter(|value| (2..100_000).contains(*value)).count();
+    let share = if different.len() < 20 { 25..=75 } else { 35..=65 };
+    if different.len() >= LEAST_CALLS
+        && share.contains(&(odd * 100 / different.len()))
+        && believable * 20 >= values.len() * 17
+        && values.iter().max() > Some(&LARGEST_CHOICE)
+    {
+        return Some(Meaning::Identifier);
+    }
+    (values.len() >= LEAST_CALLS && different.len() >= 2 && values.iter().max() <= Some(&LARGEST_CHOICE))
+        .then_some(Meaning::Choice)
+}
+
+/// Levels and choices are not larger than this.
+const LARGEST_CHOICE: u64 = 12;
 
 #[cfg(test)]
 mod tests {
@@ -317,22 +443,41 @@ mod tests {
         ChangedNumber { function: 0, callee, argument: 2, old, new, old_at: 0, new_at: 0, file }
     }
 
-    #[test]
-    fn lines_move_together() {
-        let (lines, others) = lines(vec![
-            change("fail", "a.c", 10, 13),
-            change("fail", "a.c", 50, 53),
-            change("malloc", "", 24, 32),
-        ]);
-        assert_eq!(lines.len(), 2);
-        assert_eq!(others, [change("malloc", "", 24, 32)]);
+    fn lines_of(callee: &str) -> Meanings {
+        [((Callee::Import(callee.to_owned()), 2), Meaning::Identifier)].into()
     }
 
     #[test]
-    fn one_place_or_a_wrong_order_proves_nothing() {
-        assert_eq!(lines(vec![change("fail", "a.c", 10, 13)]).0, []);
+    fn lines_move_together() {
+        let changes = vec![
+            change("fail", "a.c", 10, 13),
+            change("fail", "a.c", 50, 53),
+            change("malloc", "", 24, 32),
+        ];
+        let judged = judge(changes, &lines_of("fail"));
+        assert_eq!(judged.lines.len(), 2);
+        assert_eq!(judged.suspects, [change("malloc", "", 24, 32)]);
+    }
+
+    #[test]
+    fn a_wrong_order_or_an_unknown_argument_proves_nothing() {
         let crossed = vec![change("fail", "a.c", 10, 90), change("fail", "a.c", 50, 53)];
-        assert_eq!(lines(crossed).0, []);
+        assert_eq!(judge(crossed, &lines_of("fail")).lines, []);
+        assert_eq!(judge(vec![change("fail", "a.c", 10, 13)], &Meanings::new()).suspects.len(), 1);
+    }
+
+    #[test]
+    fn a_size_stays_a_suspect_whatever_the_statistics_say() {
+        let judged = judge(vec![change("memcpy", "", 24, 33)], &lines_of("memcpy"));
+        assert_eq!(judged.suspects.len(), 1, "{judged:?}");
+    }
+
+    #[test]
+    fn lines_are_odd_and_differ() {
+        assert_eq!(meaning(&[10, 15, 23, 28, 101, 230, 231, 400]), Some(Meaning::Identifier));
+        assert_eq!(meaning(&[10, 15, 23, 28]), None, "too few");
+        assert_eq!(meaning(&[8, 16, 24, 32, 40, 48, 56, 64, 72]), None, "sizes are even");
+        assert_eq!(meaning(&[1, 2, 3, 1, 2, 3, 1, 2, 3, 1]), Some(Meaning::Choice));
     }
 
     #[test]

@@ -104,6 +104,13 @@ impl Bindings {
         if let Some(bound) = self.new.get(&address) {
             return Some((*bound, self.old.get(bound).map_or(BoundBy::Between, |binding| binding.by)));
         }
+        // A part of an object whose name and size both files know.
+        if let Some(symbol) = new.image.object_around(address)
+            && let Some((start, size)) = unique_objects_of(old, symbol.name)
+            && size == symbol.size
+        {
+            return Some((start + (address - symbol.address), BoundBy::Symbol));
+        }
         let section = new.image.section_at(address)?;
         let (below, below_old) = self.new.range(section.start..address).next_back()?;
         let (above, above_old) = self.new.range(address + 1..section.end).next()?;

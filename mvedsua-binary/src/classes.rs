@@ -80,7 +80,13 @@ pub struct Fates {
 
 /// Says what became of the functions of two files.
 #[must_use]
-pub fn classify(old: &Side<'_>, new: &Side<'_>, matching: &Matching, bindings: &Bindings) -> Fates {
+pub fn classify(
+    old: &Side<'_>,
+    new: &Side<'_>,
+    matching: &Matching,
+    bindings: &Bindings,
+    replaced: &BTreeSet<u64>,
+) -> Fates {
     let mut changes = vec![];
     let before = |index: usize| matching.old.get(index).copied().flatten().map(|found| found.new);
     for (f, alignment) in &matching.alignments {
@@ -109,6 +115,8 @@ pub fn classify(old: &Side<'_>, new: &Side<'_>, matching: &Matching, bindings: &
             context.with_other_body(alignment)
         } else if let Some(differences) = elsewhere.get(&f) {
             context.with_equal_body(f, found.new, differences)
+        } else if let Some(table) = old.bodies.refs(f).iter().find(|reference| replaced.contains(&reference.target)) {
+            (Class::Body, vec![format!("it uses the table at {:#x}, which differs", table.target)])
         } else {
             fates.unchanged += 1;
             continue;

@@ -74,6 +74,15 @@ fn jumps(old: &Side<'_>, a: u64, new: &Side<'_>, b: u64) -> Option<Places> {
     (inner(old, *x) && inner(new, *y)).then_some(places)
 }
 
+/// Says whether two constants that objects point to are equal, and hold no places.
+#[must_use]
+pub fn same_bytes(old: &Side<'_>, a: u64, new: &Side<'_>, b: u64) -> bool {
+    bytes(old, a, new, b).is_some_and(|places| {
+        let text = |side: &Side<'_>, address| side.text_at(address).map(str::to_owned);
+        places.iter().all(|(x, y)| text(old, *x).is_some() && text(old, *x) == text(new, *y))
+    })
+}
+
 /// What stands behind a text that is at least this long is not part of it. A shorter one may be the first of a table.
 const LONG_TEXT: usize = 24;
 

@@ -195,6 +195,23 @@ pub fn differ_in_lines(old: &str, new: &str) -> bool {
     without_lines(old).is_some_and(|text| Some(text) == without_lines(new))
 }
 
+/// Says whether two texts are equal apart from the digits of a version (`7.0.15`) or a date (`2025-10-03`).
+#[must_use]
+pub fn differ_in_version(old: &str, new: &str) -> bool {
+    let without_digits = |text: &str| {
+        let mut kept = String::new();
+        for c in text.chars() {
+            let c = if c.is_ascii_digit() { '#' } else { c };
+            if c != '#' || !kept.ends_with('#') {
+                kept.push(c);
+            }
+        }
+        kept
+    };
+    let form = without_digits(old);
+    form == without_digits(new) && ["#.#.#", "#-#-#", "#/#/#"].iter().any(|version| form.contains(version))
+}
+
 fn without_lines(text: &str) -> Option<String> {
     let (mut kept, mut rest, mut any) = (String::new(), text, false);
     while let Some((before, after)) = rest.split_once(':') {
@@ -335,8 +352,14 @@ pub fn judge(changes: Vec<ChangedNumber>, meanings: &Meanings) -> Judged {
         })
         .map(|(key, _)| key)
         .collect();
+    // An argument that comes with names of files is a line number in calls whose file does not show, too.
+    let mut with_files: BTreeMap<(Callee, u8), u32> = BTreeMap::new();
+    for change in changes.iter().filter(|change| change.file.is_some()) {
+        *with_files.entry((change.callee.clone(), change.argument)).or_default() += 1;
+    }
     let mut judged = Judged::default();
     for change in changes {
+        let shown = with_files.get(&(change.callee.clone(), change.argument)).is_some_and(|count| *count >= 2);
         let meaning = meanings.get(&(change.callee.clone(), change.argument));
         let known = change.file.as_ref().is_none_or(|file| {
             ordered.contains(&(file.clone(), change.callee.clone(), change.argument))
@@ -344,7 +367,7 @@ pub fn judge(changes: Vec<ChangedNumber>, meanings: &Meanings) -> Judged {
         let near = change.old.abs_diff(change.new) <= FARTHEST && change.old < 1_000_000 && change.old > 0;
         let small = change.old <= 8 && change.new <= 8;
         match meaning {
-            Some(Meaning::Identifier) if known && near && !(is_memory(&change.callee) && change.file.is_none()) => {
+            Some(Meaning::Identifier) if known && near && (shown || !is_memory(&change.callee)) => {
                 judged.lines.push(change);
             }
             Some(Meaning::Identifier | Meaning::Choice) if !is_memory(&change.callee) => judged.others.push(change),
@@ -421,7 +444,7 @@ fn meaning(values: &[u64]) -> Option<Meaning> {
     let share = if different.len() < 20 { 25..=75 } else { 35..=65 };
     if different.len() >= LEAST_CALLS
         && share.contains(&(odd * 100 / different.len()))
-        && believable * 20 >= values.len() * 17
+        && believable * 2 >= values.len()
         && values.iter().max() > Some(&LARGEST_CHOICE)
     {
         return Some(Meaning::Identifier);
@@ -486,6 +509,8 @@ mod tests {
         assert!(!differ_in_lines("port:6589", "port:6595"));
         assert!(!differ_in_lines("src/a.c:1", "src/b.c:1"));
         assert!(!differ_in_lines("2.6.12", "2.6.13"));
+        assert!(differ_in_version("2.6.12-1+deb12u3", "2.6.12-1+deb12u10"));
+        assert!(!differ_in_version("TLSv1.2", "TLSv1.3") && !differ_in_version("2.6.12", "2.6.13 beta"));
     }
 
     #[test]

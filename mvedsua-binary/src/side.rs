@@ -1,5 +1,6 @@
 //! One of the two files, with everything that is derived from it alone.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::functions::{self, Function};
@@ -55,7 +56,12 @@ pub struct Side<'d> {
     pub objects: Vec<Anchor>,
     /// Addresses of constants that code or tables refer to, by address.
     pub constants: Vec<u64>,
+    /// Objects of eight bytes that guard static variables of functions.
+    pub guards: BTreeSet<u64>,
 }
+
+/// The start of `lea …(%rip),%rdi`.
+const LEA_RDI: [u8; 3] = [0x48, 0x8d, 0x3d];
 
 impl<'d> Side<'d> {
     /// Reads one file.
@@ -67,8 +73,9 @@ impl<'d> Side<'d> {
         let image = Image::read(bytes)?;
         let functions = functions::find(&image)?;
         let bodies = Bodies::read(&image, &functions);
-        let mut side = Side { image, functions, bodies, objects: vec![], constants: vec![] };
+        let mut side = Side { image, functions, bodies, objects: vec![], constants: vec![], guards: BTreeSet::new() };
         side.find_anchors();
+        side.find_guards();
         Ok(side)
     }
 
@@ -224,6 +231,48 @@ impl<'d> Side<'d> {
     pub fn anchor(&self, address: u64) -> Option<&Anchor> {
         let index = self.objects.binary_search_by_key(&address, |anchor| anchor.address).ok()?;
         self.objects.get(index)
+    }
+
+    /// Says that nothing that is reached through a pointer, and starts before an address, goes on behind it.
+    ///
+    /// Going down from the address: a symbol says where its object ends, and so does the C++ run-time for the guard of a
+    /// static variable; what is only accessed directly has no part that is not seen. An address that is taken, of something
+    /// without a known size, proves nothing.
+    #[must_use]
+    pub fn is_closed_before(&self, address: u64) -> bool {
+        let Some(section) = self.image.section_at(address) else { return false };
+        let end = self.objects.partition_point(|anchor| anchor.address < address);
+        let below = self.objects.get(..end).unwrap_or_default().iter().rev();
+        for anchor in below.take_while(|anchor| anchor.address >= section.start) {
+            if let Some(symbol) = self.image.object_around(anchor.address).filter(|symbol| symbol.size > 0) {
+                return symbol.address + symbol.size <= address;
+            }
+            if self.guards.contains(&anchor.address) {
+                return anchor.address + 8 <= address;
+            }
+            if anchor.taken || anchor.address + u64::from(anchor.size) > address {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Finds the guards of static variables of functions: what is given to the C++ run-time to be locked.
+    fn find_guards(&mut self) {
+        for (index, function) in self.functions.iter().enumerate() {
+            let mut last = None;
+            for reference in self.bodies.refs(index) {
+                let bytes = self.image.bytes_at(function.start + u64::from(reference.at), 3);
+                if reference.way == Way::Address && bytes == Some(&LEA_RDI) {
+                    last = Some(reference.target);
+                } else if reference.way == Way::Call {
+                    if let Target::Import("__cxa_guard_acquire", _) = self.resolve(reference.target).target {
+                        self.guards.extend(last);
+                    }
+                    last = None;
+                }
+            }
+        }
     }
 
     /// Returns a hash of a body together with what of its references has a meaning on its own: names and texts.

@@ -153,10 +153,7 @@ fn without_padding(image: &Image<'_>, range: Range<u64>) -> Option<Range<u64>> {
     let (mut start, mut end) = (None, range.start);
     while decoder.can_decode() {
         let instruction = decoder.decode();
-        let zeros = bytes
-            .get((instruction.ip() - range.start) as usize..)
-            .is_some_and(|rest| rest.iter().take(instruction.len()).all(|byte| *byte == 0));
-        if zeros || matches!(instruction.mnemonic(), Mnemonic::Nop | Mnemonic::Int3) {
+        if matches!(instruction.mnemonic(), Mnemonic::Nop | Mnemonic::Int3) {
             continue;
         }
         start.get_or_insert(instruction.ip());

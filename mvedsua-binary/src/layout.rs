@@ -310,3 +310,24 @@ pub fn arguments(lines: &[Line]) -> BTreeSet<&'static str> {
     }
     read
 }
+
+/// Returns the distances at which the new version of a function reaches fields and the old version reached none.
+#[must_use]
+pub fn new_fields(alignment: &Alignment) -> BTreeSet<i64> {
+    let fields = |lines: &[Line]| {
+        let stack = stack_bases(lines);
+        let mut found = BTreeSet::new();
+        for (line, bases) in lines.iter().zip(stack) {
+            let instruction = &line.instruction;
+            let memory = (0..instruction.op_count()).any(|index| instruction.op_kind(index) == OpKind::Memory);
+            let based = instruction.memory_base() != Register::None && !instruction.is_ip_rel_memory_operand();
+            let plain = !matches!(instruction.mnemonic(), Mnemonic::Lea | Mnemonic::Nop);
+            if memory && based && plain && !is_on_stack(instruction, bases) {
+                found.insert(instruction.memory_displacement64().cast_signed());
+            }
+        }
+        found
+    };
+    let (old, new) = (fields(&alignment.old), fields(&alignment.new));
+    new.difference(&old).copied().collect()
+}

@@ -29,6 +29,8 @@ pub struct Passed {
     pub value: u64,
     /// The name of a source file that is passed too.
     pub file: Option<String>,
+    /// The argument before this one is that name.
+    pub behind_file: bool,
     /// The instruction that holds the number.
     pub at: u64,
 }
@@ -157,13 +159,19 @@ fn step(
 }
 
 fn tell(state: &State, callee: &Callee, found: &mut Vec<Passed>) {
-    let file = ARGUMENTS.iter().find_map(|argument| state.files.get(&(*argument as u32)));
+    let file_in = |argument: &Register| state.files.get(&(*argument as u32));
+    let file = ARGUMENTS.iter().find_map(file_in);
     for (argument, (value, at)) in &state.numbers {
         found.push(Passed {
             callee: callee.clone(),
             argument: *argument,
             value: *value,
             file: file.cloned(),
+            behind_file: argument
+                .checked_sub(1)
+                .and_then(|before| ARGUMENTS.get(usize::from(before)))
+                .and_then(file_in)
+                .is_some(),
             at: *at,
         });
     }
@@ -426,15 +434,24 @@ pub fn meanings(
         }
     }
     let mut values: BTreeMap<(Callee, u8), Vec<u64>> = BTreeMap::new();
+    let mut behind_files: BTreeMap<(Callee, u8), usize> = BTreeMap::new();
     for index in callers.into_iter().take(MOST_CALLERS) {
         for one in passed(side, &crate::align::listing(side, index), translate) {
             let key = (one.callee, one.argument);
             if candidates.contains(&key) {
+                *behind_files.entry(key.clone()).or_default() += usize::from(one.behind_file);
                 values.entry(key).or_default().push(one.value);
             }
         }
     }
-    values.into_iter().filter_map(|(key, values)| Some((key, meaning(&values)?))).collect()
+    let of = |(key, values): ((Callee, u8), Vec<u64>)| {
+        // Where the name of a source file stands before it in most calls, few calls are enough.
+        let behind_file = behind_files.get(&key).is_some_and(|count| *count >= 2 && count * 2 > values.len());
+        let sizes = values.iter().all(|value| value % 8 == 0);
+        let meaning = if behind_file && !sizes { Some(Meaning::Identifier) } else { meaning(&values) };
+        Some((key, meaning?))
+    };
+    values.into_iter().filter_map(of).collect()
 }
 
 fn meaning(values: &[u64]) -> Option<Meaning> {

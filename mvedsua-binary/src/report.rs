@@ -164,7 +164,7 @@ impl Report {
 }
 
 fn notes(comparison: &Comparison<'_>) -> Vec<String> {
-    let Comparison { old, new, bindings, data, fates, .. } = comparison;
+    let Comparison { old, new, matching, bindings, data, fates, .. } = comparison;
     let mut notes = vec![];
     if fates.changed.is_empty() {
         notes.push("no function differs: there is nothing to update in this file".to_owned());
@@ -206,6 +206,13 @@ fn notes(comparison: &Comparison<'_>) -> Vec<String> {
     let fresh: Vec<_> = imports(new).into_iter().filter(|name| !before.contains(name)).collect();
     if !fresh.is_empty() {
         notes.push(format!("the new version uses symbols that the old one did not: {}", fresh.join(", ")));
+    }
+    let fields: usize = matching.alignments.values().map(|alignment| crate::layout::new_fields(alignment).len()).sum();
+    if fields > 0 {
+        notes.push(format!(
+            "changed functions reach fields at {fields} distances that their old versions do not reach; what old \
+             objects hold there is not known from the files"
+        ));
     }
     let places = fates.shifts.iter().filter(|(_, shift)| !shift.supported).count();
     if places > 0 {

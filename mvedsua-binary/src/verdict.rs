@@ -238,6 +238,8 @@ impl Evidence<'_, '_> {
                             unbound.push((self.new.function_name(g), at, address));
                         }
                     }
+                    // The end of a section is the same place of the old file.
+                    Target::Edge(name, _) if self.old.image.sections.iter().any(|section| section.name == name) => {}
                     Target::Unknown(_) | Target::StrayCode(_) | Target::Edge(..) => {
                         unknown.push(Place { function: self.new.function_name(g), old_at: 0, new_at: at });
                     }

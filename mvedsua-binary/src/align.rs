@@ -225,6 +225,16 @@ pub(crate) fn rising(pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
     run
 }
 
+/// Says whether two functions are alike enough to be versions of one. Short ones must be more alike: all end in the same way.
+#[must_use]
+pub fn are_alike(old: &[Line], new: &[Line]) -> bool {
+    let least = if old.len().min(new.len()) < 8 { 75 } else { LEAST_LIKENESS };
+    likeness(old, new) >= least
+}
+
+/// How alike two functions must be, in per cent, to be versions of one.
+const LEAST_LIKENESS: u32 = 40;
+
 /// Says how alike two functions are, from 0 to 100: how many instructions of the one are in the other.
 #[must_use]
 pub fn likeness(old: &[Line], new: &[Line]) -> u32 {

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::constants;
-use crate::image::{SymbolKind, Written};
+use crate::image::Written;
 use crate::matching::{self, Matching};
 use crate::normalise::Way;
 use crate::side::{Side, Target};
@@ -106,8 +106,8 @@ impl Bindings {
         }
         // A part of an object whose name and size both files know.
         if let Some(symbol) = new.image.object_around(address)
-            && let Some((start, size)) = unique_objects_of(old, symbol.name)
-            && size == symbol.size
+            && let Some((start, size)) = old.names.get(symbol.name)
+            && *size == symbol.size
         {
             return Some((start + (address - symbol.address), BoundBy::Symbol));
         }
@@ -173,8 +173,8 @@ impl Collector<'_, '_> {
     }
 
     fn from_symbols(&mut self) {
-        for (name, old) in unique_objects(self.old) {
-            if let Some((new, _)) = unique_objects_of(self.new, name)
+        for (name, (old, _)) in self.old.names.clone() {
+            if let Some((new, _)) = self.new.names.get(name).copied()
                 && self.old.image.area_at(old).is_some_and(crate::image::Area::is_object)
                 && self.new.image.area_at(new).is_some_and(crate::image::Area::is_object)
             {
@@ -253,6 +253,9 @@ impl Collector<'_, '_> {
                 }
                 worst
             }
+            // Where no gap is left between two sections the end of one is the start of the next.
+            (Target::Edge(name, 0), Target::Object(b)) => (!follows(self.new, name, b)).then_some(What::Unknown),
+            (Target::Object(a), Target::Edge(name, 0)) => (!follows(self.old, name, a)).then_some(What::Unknown),
             (Target::Resolved(a), Target::Resolved(b)) => {
                 (!self.matching.corresponds(self.old.code(a), self.new.code(b))).then_some(What::Function)
             }
@@ -371,21 +374,7 @@ impl Collector<'_, '_> {
     }
 }
 
-/// Returns the objects whose names occur once.
-pub(crate) fn unique_objects<'d>(side: &Side<'d>) -> BTreeMap<&'d str, u64> {
-    let mut names: BTreeMap<&str, Option<u64>> = BTreeMap::new();
-    for symbol in side.image.symbols.iter().filter(|symbol| symbol.kind == SymbolKind::Object) {
-        names
-            .entry(symbol.name)
-            .and_modify(|place| *place = place.filter(|address| *address == symbol.address))
-            .or_insert(Some(symbol.address));
-    }
-    names.into_iter().filter_map(|(name, address)| Some((name, address?))).collect()
-}
-
-/// Returns address and size of the object with this name, if there is one.
-pub(crate) fn unique_objects_of(side: &Side<'_>, name: &str) -> Option<(u64, u64)> {
-    let mut found = side.image.symbols.iter().filter(|symbol| symbol.kind == SymbolKind::Object && symbol.name == name);
-    let first = found.next()?;
-    found.all(|other| other.address == first.address).then_some((first.address, first.size))
+/// Says whether an address is the end of a section by name, and the start of the next.
+fn follows(side: &Side<'_>, name: &str, address: u64) -> bool {
+    side.image.sections.iter().any(|section| section.name == name && section.end == address)
 }

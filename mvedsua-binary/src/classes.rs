@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::binding::{Bindings, What};
+use crate::constants;
 use crate::layout::{self, Role, Shift};
 use crate::matching::{Alignment, MatchedBy, Matching};
 use crate::numbers::{self, ChangedNumber};
@@ -112,7 +113,7 @@ pub fn classify(
         let (class, why) = if let Some(alignment) = matching.alignments.get(&f) {
             let shifts = layout::shifts(alignment);
             fates.shifts.extend(shifts.iter().filter(|shift| !told.contains(&shift.old_at)).map(|shift| (f, *shift)));
-            context.with_other_body(alignment)
+            context.with_other_body((f, found.new), alignment)
         } else if let Some(differences) = elsewhere.get(&f) {
             context.with_equal_body(f, found.new, differences)
         } else if let Some(table) = old.bodies.refs(f).iter().find(|reference| replaced.contains(&reference.target)) {
@@ -165,6 +166,18 @@ impl Context<'_, '_> {
         (class, why)
     }
 
+    /// Says whether two addresses in tables lead to the same code or the same text.
+    fn same_place(&self, old: u64, new: u64) -> bool {
+        match (self.old.resolve(old).target, self.new.resolve(new).target) {
+            (old @ Target::Code(..), new @ Target::Code(..)) => self.matching.corresponds(old, new),
+            (Target::Constant(a), Target::Constant(b)) => {
+                self.old.text_at(a).is_some_and(|text| Some(text) == self.new.text_at(b))
+            }
+            (Target::Object(a), Target::Object(b)) => self.bindings.old.get(&a).is_some_and(|bound| bound.new == b),
+            _ => false,
+        }
+    }
+
     fn text_difference(&self, old: u64, new: u64) -> Option<Class> {
         let (old, new) = (self.old.text_at(old)?, self.new.text_at(new)?);
         if old == new {
@@ -173,13 +186,13 @@ impl Context<'_, '_> {
         Some(if numbers::differ_in_lines(old, new) { Class::LineNumbers } else { Class::Texts })
     }
 
-    fn with_other_body(&self, alignment: &Alignment) -> (Class, Vec<String>) {
+    fn with_other_body(&self, pair: (usize, usize), alignment: &Alignment) -> (Class, Vec<String>) {
         let (before, after) = (alignment.old.len(), alignment.new.len());
         let beside = alignment.pairs.len();
         if before == beside && after == beside {
             let mut class = Class::LineNumbers;
-            for pair in &alignment.pairs {
-                class = class.max(self.line_difference(alignment, pair.old, pair.new));
+            for beside in &alignment.pairs {
+                class = class.max(self.line_difference(pair, alignment, beside.old, beside.new));
             }
             if !class.is_change() {
                 return (class, vec![]);
@@ -196,7 +209,7 @@ impl Context<'_, '_> {
     }
 
     /// Says in what two instructions that stand beside each other differ.
-    fn line_difference(&self, alignment: &Alignment, i: usize, j: usize) -> Class {
+    fn line_difference(&self, (f, g): (usize, usize), alignment: &Alignment, i: usize, j: usize) -> Class {
         let (Some(a), Some(b)) = (alignment.old.get(i), alignment.new.get(j)) else { return Class::Body };
         let mut class = Class::Unchanged;
         for (x, y) in a.refs.iter().zip(&b.refs) {
@@ -206,11 +219,9 @@ impl Context<'_, '_> {
                     (Target::Object(x), Target::Object(y)) => self.bindings.old.get(&x).is_some_and(|bound| bound.new == y),
                     (Target::Code(..), Target::Code(..)) => self.matching.corresponds(left.target, right.target),
                     (Target::Constant(p), Target::Constant(q)) => {
-                        self.bindings.constants.get(&p).is_some_and(|same| same.contains(&q))
-                            || self.old.text_at(p).is_some_and(|text| Some(text) == self.new.text_at(q))
-                            || usize_of(x.way).is_some_and(|size| {
-                                size > 0 && self.old.image.bytes_at(p, size) == self.new.image.bytes_at(q, size)
-                            })
+                        self.old.text_at(p).is_some_and(|text| Some(text) == self.new.text_at(q))
+                            || constants::compare((self.old, f, p), (self.new, g, q), x.way)
+                                .is_some_and(|places| places.iter().all(|(x, y)| self.same_place(*x, *y)))
                     }
                     (Target::Unknown(_) | Target::StrayCode(_), _) => false,
                     (left, right) => left == right,
@@ -237,13 +248,6 @@ impl Context<'_, '_> {
             class = class.max(Class::Body);
         }
         class
-    }
-}
-
-fn usize_of(way: crate::normalise::Way) -> Option<usize> {
-    match way {
-        crate::normalise::Way::Access(size) => Some(usize::from(size)),
-        _ => None,
     }
 }
 

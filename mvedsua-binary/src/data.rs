@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::binding::{Bindings, unique_objects_of};
+use crate::binding::Bindings;
 use crate::constants;
 use crate::image::{Area, Kind, SymbolKind, Written};
 use crate::matching::Matching;
@@ -110,8 +110,8 @@ impl Comparer<'_, '_> {
             if !self.old.image.area_at(symbol.address).is_some_and(Area::is_object) {
                 continue;
             }
-            if unique_objects_of(self.old, symbol.name).is_some()
-                && let Some((new, new_size)) = unique_objects_of(self.new, symbol.name)
+            if self.old.names.contains_key(symbol.name)
+                && let Some((new, new_size)) = self.new.names.get(symbol.name).copied()
                 && new_size != symbol.size
             {
                 self.found.resized.push(Resized {

@@ -72,8 +72,6 @@ impl Matching {
 
 /// Functions shorter than this are not matched by their body alone: many are equal by chance.
 const LEAST_UNIQUE: usize = 16;
-/// How alike two functions must be, in per cent, to be versions of one.
-const LEAST_LIKENESS: u32 = 40;
 /// The most functions between two matched ones that are compared with each other.
 const LONGEST_RUN: usize = 300;
 
@@ -102,6 +100,15 @@ pub fn run(old: &Side<'_>, new: &Side<'_>) -> Matching {
         }
     }
     matcher.found
+}
+
+/// Who says that two things are the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// Operands at the same place of equal bodies.
+    ByCode,
+    /// Pointers at the same place of two tables.
+    ByTable,
 }
 
 struct Matcher<'a, 'd> {
@@ -187,16 +194,16 @@ impl Matcher<'_, '_> {
                     if let (Target::Constant(x), Target::Constant(y)) = (x.target, y.target) {
                         let places = constants::compare((self.old, f, x), (self.new, g, y), a.way);
                         for (x, y) in places.unwrap_or_default() {
-                            self.same(self.old.resolve(x).target, self.new.resolve(y).target);
+                            self.same(self.old.resolve(x).target, self.new.resolve(y).target, Said::ByTable);
                         }
                     } else if x.through_slot == y.through_slot {
-                        self.same(x.target, y.target);
+                        self.same(x.target, y.target, Said::ByCode);
                     }
                 }
             } else if let Some((a, b)) = self.objects.pop() {
                 let extent = self.old.object_extent(a).min(self.new.object_extent(b));
                 for (x, y) in pointers(self.old, self.new, a, b, extent) {
-                    self.same(self.old.pointee(x), self.new.pointee(y));
+                    self.same(self.old.pointee(x), self.new.pointee(y), Said::ByTable);
                 }
             } else {
                 return;
@@ -205,13 +212,18 @@ impl Matcher<'_, '_> {
     }
 
     /// Takes note that two things that matched code refers to are probably the same.
-    fn same(&mut self, old: Target<'_>, new: Target<'_>) {
+    fn same(&mut self, old: Target<'_>, new: Target<'_>, said: Said) {
         match (old, new) {
             (Target::Code(f, at), Target::Code(g, to)) if at == to && self.names_agree(f as usize, g as usize) => {
-                self.propose(f as usize, g as usize, MatchedBy::Reference);
+                let (f, g) = (f as usize, g as usize);
+                let free = self.found.old.get(f).is_some_and(Option::is_none) && self.found.new.get(g).is_some_and(Option::is_none);
+                // An entry that was inserted into a table shifts those behind it.
+                if free && (said == Said::ByCode || self.alike(f, g)) {
+                    self.propose(f, g, MatchedBy::Reference);
+                }
             }
             (Target::Object(a), Target::Object(b)) if self.seen.insert((a, b)) => self.objects.push((a, b)),
-            (Target::Resolved(a), Target::Resolved(b)) => self.same(self.old.code(a), self.new.code(b)),
+            (Target::Resolved(a), Target::Resolved(b)) => self.same(self.old.code(a), self.new.code(b), said),
             _ => {}
         }
     }
@@ -269,12 +281,11 @@ impl Matcher<'_, '_> {
             for (f, a) in old.clone().zip(&left) {
                 for (g, b) in new.clone().zip(&right) {
                     let likely = a.len().min(b.len()) * 4 >= a.len().max(b.len());
-                    if likely && self.names_agree(f, g) {
+                    if likely && self.names_agree(f, g) && align::are_alike(a, b) {
                         best.push((align::likeness(a, b), f, g));
                     }
                 }
             }
-            best.retain(|(likeness, ..)| *likeness >= LEAST_LIKENESS);
             // The most alike first; of equals those that stand first.
             best.sort_by_key(|(likeness, f, g)| (std::cmp::Reverse(*likeness), *f, *g));
             for (_, f, g) in best {
@@ -312,7 +323,7 @@ impl Matcher<'_, '_> {
 
     fn alike(&self, f: usize, g: usize) -> bool {
         self.old.bodies.equal(f, &self.new.bodies, g)
-            || align::likeness(&align::listing(self.old, f), &align::listing(self.new, g)) >= LEAST_LIKENESS
+            || align::are_alike(&align::listing(self.old, f), &align::listing(self.new, g))
     }
 }
 

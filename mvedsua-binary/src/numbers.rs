@@ -480,7 +480,7 @@ mod tests {
     fn change(callee: &str, file: &str, old: u64, new: u64) -> ChangedNumber {
         let callee = Callee::Import(callee.to_owned());
         let file = (!file.is_empty()).then(|| file.to_owned());
-        ChangedNumber { function: 0, callee, argument: 2, old, new, old_at: 0, new_at: 0, file }
+        ChangedNumber { function: 0, callee, argument: 2, old, new, old_at: old, new_at: new, file }
     }
 
     fn lines_of(callee: &str) -> Meanings {

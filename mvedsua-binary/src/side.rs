@@ -1,6 +1,6 @@
 //! One of the two files, with everything that is derived from it alone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::functions::{self, Function};
@@ -58,6 +58,10 @@ pub struct Side<'d> {
     pub constants: Vec<u64>,
     /// Objects of eight bytes that guard static variables of functions.
     pub guards: BTreeSet<u64>,
+    /// Address and size of each object whose name occurs at one address only.
+    pub names: BTreeMap<&'d str, (u64, u64)>,
+    /// Names of objects, whether they occur once or not.
+    pub all_names: BTreeSet<&'d str>,
 }
 
 /// The start of `lea …(%rip),%rdi`.
@@ -73,10 +77,23 @@ impl<'d> Side<'d> {
         let image = Image::read(bytes)?;
         let functions = functions::find(&image)?;
         let bodies = Bodies::read(&image, &functions);
-        let mut side = Side { image, functions, bodies, objects: vec![], constants: vec![], guards: BTreeSet::new() };
+        let mut side = Side { image, functions, bodies, objects: vec![], constants: vec![], guards: BTreeSet::new(), names: BTreeMap::new(), all_names: BTreeSet::new() };
+        side.find_names();
         side.find_anchors();
         side.find_guards();
         Ok(side)
+    }
+
+    fn find_names(&mut self) {
+        let mut names: BTreeMap<&str, Option<(u64, u64)>> = BTreeMap::new();
+        for symbol in self.image.symbols.iter().filter(|symbol| symbol.kind == SymbolKind::Object) {
+            names
+                .entry(symbol.name)
+                .and_modify(|place| *place = place.filter(|(address, _)| *address == symbol.address))
+                .or_insert(Some((symbol.address, symbol.size)));
+        }
+        self.all_names = names.keys().copied().collect();
+        self.names = names.into_iter().filter_map(|(name, place)| Some((name, place?))).collect();
     }
 
     fn find_anchors(&mut self) {

@@ -283,8 +283,7 @@ impl Evidence<'_, '_> {
         }
         // An object with a name that the old file does not have.
         if let Some(symbol) = self.new.image.object_around(address) {
-            return crate::binding::unique_objects_of(self.old, symbol.name).is_none()
-                && !self.old.image.symbols.iter().any(|other| other.kind == SymbolKind::Object && other.name == symbol.name);
+            return !self.old.all_names.contains(symbol.name);
         }
         // What is only accessed directly, behind something whose end is known.
         matches!(way, Way::Access(size) if size > 0) && self.new.is_closed_before(address)

@@ -70,7 +70,8 @@ fn tokens(side: &Side<'_>, instruction: &Instruction, refs: &[Ref]) -> (u64, u64
             OpKind::Register => (0u8, instruction.op_register(index) as u32).hash(&mut shape),
             OpKind::Memory => {
                 let base = instruction.memory_base();
-                (1u8, base as u32, instruction.memory_index() as u32, instruction.memory_index_scale()).hash(&mut shape);
+                (1u8, base as u32, instruction.memory_index() as u32, instruction.memory_index_scale())
+                    .hash(&mut shape);
                 (instruction.segment_prefix() as u32, instruction.memory_size() as u32).hash(&mut shape);
                 if refs.is_empty() && !instruction.is_ip_rel_memory_operand() {
                     instruction.memory_displacement64().hash(&mut exact);
@@ -250,7 +251,7 @@ pub fn likeness(old: &[Line], new: &[Line]) -> u32 {
         }
     }
     let all = old.len() + new.len();
-    if all == 0 { 100 } else { u32::try_from(200 * shared / all).unwrap_or(0) }
+    (200 * shared).checked_div(all).map_or(100, |share| u32::try_from(share).unwrap_or(0))
 }
 
 #[cfg(test)]

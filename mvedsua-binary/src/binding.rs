@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::constants;
+use crate::exceptions;
 use crate::image::Written;
+use crate::layout;
 use crate::matching::{self, Matching};
 use crate::normalise::Way;
 use crate::side::{Side, Target};
@@ -78,6 +80,8 @@ pub enum What {
     Import,
     /// The text, number or table has other content.
     Constant,
+    /// It catches other exceptions.
+    Exceptions,
     /// What was of one kind is of another one.
     Kind,
     /// It is not understood.
@@ -152,10 +156,10 @@ pub fn bind(old: &Side<'_>, new: &Side<'_>, matching: &Matching) -> Bindings {
         followed: HashSet::new(),
         found: Bindings::default(),
     };
-    collector.from_symbols();
-    collector.from_code();
-    collector.from_tables();
-    collector.from_alignments();
+    collector.ask_symbols();
+    collector.ask_code();
+    collector.ask_tables();
+    collector.ask_alignments();
     collector.decide();
     collector.found
 }
@@ -172,7 +176,7 @@ impl Collector<'_, '_> {
         }
     }
 
-    fn from_symbols(&mut self) {
+    fn ask_symbols(&mut self) {
         for (name, (old, _)) in self.old.names.clone() {
             if let Some((new, _)) = self.new.names.get(name).copied()
                 && self.old.image.area_at(old).is_some_and(crate::image::Area::is_object)
@@ -202,7 +206,7 @@ impl Collector<'_, '_> {
         }
     }
 
-    fn from_code(&mut self) {
+    fn ask_code(&mut self) {
         for f in 0..self.old.functions.len() {
             let Some(found) = self.matching.old.get(f).copied().flatten().filter(|found| found.equal) else { continue };
             let start = self.old.functions.get(f).map_or(0, |function| function.start);
@@ -218,6 +222,15 @@ impl Collector<'_, '_> {
                 if let Some(what) = what {
                     self.found.elsewhere.push(Elsewhere { function: f, at, what });
                 }
+            }
+            let caught =
+                |side: &Side<'_>, index: usize| side.functions.get(index).and_then(|function| function.exceptions);
+            let tables = ((old, caught(old, f)), (new, caught(new, found.new)));
+            let same = exceptions::are_equal(tables.0, tables.1, |x, y| {
+                self.compare(f, x, found.new, y, Way::Address, start).is_none()
+            });
+            if !same {
+                self.found.elsewhere.push(Elsewhere { function: f, at: start, what: What::Exceptions });
             }
         }
     }
@@ -266,7 +279,7 @@ impl Collector<'_, '_> {
         }
     }
 
-    fn from_tables(&mut self) {
+    fn ask_tables(&mut self) {
         loop {
             while let Some((a, b)) = self.tables.pop() {
                 let extent = self.old.object_extent(a).min(self.new.object_extent(b));
@@ -302,16 +315,19 @@ impl Collector<'_, '_> {
         }
     }
 
-    fn from_alignments(&mut self) {
+    fn ask_alignments(&mut self) {
         for alignment in self.matching.alignments.values() {
-            for pair in &alignment.pairs {
-                let (Some(left), Some(right)) = (alignment.old.get(pair.old), alignment.new.get(pair.new)) else { continue };
+            for pair in alignment.pairs.iter().filter(|pair| layout::is_supported(pair, alignment)) {
+                let (Some(left), Some(right)) = (alignment.old.get(pair.old), alignment.new.get(pair.new)) else {
+                    continue;
+                };
                 for (a, b) in left.refs.iter().zip(&right.refs) {
                     let (x, y) = (self.old.resolve(a.target), self.new.resolve(b.target));
                     if let (Target::Object(x), Target::Object(y)) = (x.target, y.target)
                         && a.way == b.way
                     {
-                        let fresh = Evidence { strong: 0, weak: 0, by: BoundBy::Alignment, witness: left.instruction.ip() };
+                        let fresh =
+                            Evidence { strong: 0, weak: 0, by: BoundBy::Alignment, witness: left.instruction.ip() };
                         let evidence = self.evidence.entry((x, y)).or_insert(fresh);
                         evidence.weak = evidence.weak.saturating_add(1);
                     }

@@ -98,9 +98,11 @@ pub fn classify(
     let judged = numbers::judge(changes, &numbers::meanings(old, &candidates, &before));
     // Where an instruction holds a line number its difference is explained.
     let explained: BTreeSet<u64> = judged.lines.iter().map(|line| line.old_at).collect();
-    let told: BTreeSet<u64> = judged.suspects.iter().map(|number| number.old_at).chain(explained.iter().copied()).collect();
+    let told: BTreeSet<u64> =
+        judged.suspects.iter().map(|number| number.old_at).chain(explained.iter().copied()).collect();
     let context = Context { old, new, matching, bindings, explained };
-    let mut fates = Fates { changed: vec![], unchanged: 0, shifts: vec![], numbers: judged.suspects, lines: judged.lines.len() };
+    let mut fates =
+        Fates { changed: vec![], unchanged: 0, shifts: vec![], numbers: judged.suspects, lines: judged.lines.len() };
     let mut elsewhere: BTreeMap<usize, Vec<(u64, What)>> = BTreeMap::new();
     for one in &bindings.elsewhere {
         elsewhere.entry(one.function).or_default().push((one.at, one.what));
@@ -160,6 +162,9 @@ impl Context<'_, '_> {
                 (None, What::Function) => why.push(format!("{at:#x} leads to another function")),
                 (None, What::Import) => why.push(format!("{at:#x} uses another symbol")),
                 (None, What::Constant) => why.push(format!("{at:#x} uses a constant that differs")),
+                (None, What::Exceptions) => {
+                    why.push("it catches other exceptions, or they are not understood".to_owned())
+                }
                 (None, What::Kind | What::Unknown) => why.push(format!("{at:#x} uses something else")),
             }
         }
@@ -216,7 +221,9 @@ impl Context<'_, '_> {
             let (left, right) = (self.old.resolve(x.target), self.new.resolve(y.target));
             let same = left.through_slot == right.through_slot
                 && match (left.target, right.target) {
-                    (Target::Object(x), Target::Object(y)) => self.bindings.old.get(&x).is_some_and(|bound| bound.new == y),
+                    (Target::Object(x), Target::Object(y)) => {
+                        self.bindings.old.get(&x).is_some_and(|bound| bound.new == y)
+                    }
                     (Target::Code(..), Target::Code(..)) => self.matching.corresponds(left.target, right.target),
                     (Target::Constant(p), Target::Constant(q)) => {
                         self.old.text_at(p).is_some_and(|text| Some(text) == self.new.text_at(q))
@@ -241,7 +248,9 @@ impl Context<'_, '_> {
         let target = |lines: &[crate::align::Line], index: usize| {
             let instruction = &lines.get(index)?.instruction;
             let place = instruction.near_branch_target();
-            if place == 0 { return None; }
+            if place == 0 {
+                return None;
+            }
             lines.binary_search_by_key(&place, |line| line.instruction.ip()).ok()
         };
         if target(&alignment.old, i) != target(&alignment.new, j) {

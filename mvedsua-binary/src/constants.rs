@@ -15,11 +15,7 @@ pub type Places = Vec<(u64, u64)>;
 ///
 /// Returns nothing if they differ, else the pairs of places that must correspond for them to be equal.
 #[must_use]
-pub fn compare(
-    old: (&Side<'_>, usize, u64),
-    new: (&Side<'_>, usize, u64),
-    way: Way,
-) -> Option<Places> {
+pub fn compare(old: (&Side<'_>, usize, u64), new: (&Side<'_>, usize, u64), way: Way) -> Option<Places> {
     let ((old, owner, a), (new, new_owner, b)) = (old, new);
     match way {
         Way::Call | Way::Jump | Way::Branch => None,

@@ -223,7 +223,9 @@ impl Comparer<'_, '_> {
 
     fn bytes(&mut self, section: &str, a: u64, b: u64, len: u64, is_pointer: &dyn Fn(u64) -> bool) {
         let len = usize::try_from(len).unwrap_or(0);
-        let (Some(left), Some(right)) = (self.old.image.bytes_at(a, len), self.new.image.bytes_at(b, len)) else { return };
+        let (Some(left), Some(right)) = (self.old.image.bytes_at(a, len), self.new.image.bytes_at(b, len)) else {
+            return;
+        };
         if left == right {
             return;
         }
@@ -239,10 +241,9 @@ impl Comparer<'_, '_> {
             while end < len && end < at + 16 && (end..(end + 4).min(len)).any(differs) {
                 end += 1;
             }
-            if let (Some(text), Some(other)) = (
-                Self::text_around(self.old, a + at as u64),
-                Self::text_around(self.new, b + at as u64),
-            ) && self.same_text(a + at as u64, &text, &other)
+            if let (Some(text), Some(other)) =
+                (Self::text_around(self.old, a + at as u64), Self::text_around(self.new, b + at as u64))
+                && self.same_text(a + at as u64, &text, &other)
             {
                 at = end;
                 continue;
@@ -300,7 +301,10 @@ impl Comparer<'_, '_> {
     /// Returns the text in data that a place is in, from its start.
     fn text_around(side: &Side<'_>, place: u64) -> Option<String> {
         let lowest = place.saturating_sub(200);
-        let start = (lowest..place).rev().find(|at| side.image.initial(*at).is_none_or(|byte| byte == 0)).map_or(lowest, |at| at + 1);
+        let start = (lowest..place)
+            .rev()
+            .find(|at| side.image.initial(*at).is_none_or(|byte| byte == 0))
+            .map_or(lowest, |at| at + 1);
         side.text_at(start).map(str::to_owned)
     }
 
@@ -374,7 +378,8 @@ impl Comparer<'_, '_> {
             (None, Some(_)) => return self.found.thread_local = Some("the old version has none".to_owned()),
         };
         if (old.size, old.align) != (new.size, new.align) {
-            let text = format!("its size was {} and is {}, aligned to {} and {}", old.size, new.size, old.align, new.align);
+            let text =
+                format!("its size was {} and is {}, aligned to {} and {}", old.size, new.size, old.align, new.align);
             self.found.thread_local = Some(text);
             return;
         }

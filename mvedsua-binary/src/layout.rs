@@ -65,7 +65,6 @@ impl std::fmt::Display for Role {
 #[must_use]
 pub fn shifts(alignment: &Alignment) -> Vec<Shift> {
     let old_stack = stack_bases(&alignment.old);
-    let beside = alignment.pairs.iter().map(|pair| ((pair.old, pair.new), pair.exact)).collect();
     let mut found = vec![];
     for pair in alignment.pairs.iter().filter(|pair| !pair.exact) {
         let (Some(old), Some(new)) = (alignment.old.get(pair.old), alignment.new.get(pair.new)) else { continue };
@@ -74,7 +73,7 @@ pub fn shifts(alignment: &Alignment) -> Vec<Shift> {
             continue;
         }
         let on_stack = old_stack.get(pair.old).is_some_and(|bases| is_on_stack(&old.instruction, *bases));
-        let supported = is_supported(pair, alignment, &beside);
+        let supported = is_supported(pair, alignment);
         let from = found.len();
         compare(&old.instruction, &new.instruction, on_stack, supported, &mut found);
         for shift in found.iter_mut().skip(from) {
@@ -85,15 +84,19 @@ pub fn shifts(alignment: &Alignment) -> Vec<Shift> {
 }
 
 /// Two on either side must stand beside each other as well, and most of them be exact; the ends of the function count.
-fn is_supported(pair: &Pair, alignment: &Alignment, beside: &BTreeMap<(usize, usize), bool>) -> bool {
+pub(crate) fn is_supported(pair: &Pair, alignment: &Alignment) -> bool {
+    let beside = |old: usize, new: usize| {
+        let index = alignment.pairs.binary_search_by_key(&old, |pair| pair.old).ok()?;
+        alignment.pairs.get(index).filter(|pair| pair.new == new).map(|pair| pair.exact)
+    };
     let mut exact = 0;
     for distance in [-2isize, -1, 1, 2] {
         let (old, new) = (pair.old.checked_add_signed(distance), pair.new.checked_add_signed(distance));
         let inside = |place: Option<usize>, len: usize| place.is_some_and(|place| place < len);
         match (inside(old, alignment.old.len()), inside(new, alignment.new.len())) {
             (false, false) => exact += 1,
-            (true, true) => match old.zip(new).and_then(|place| beside.get(&place)) {
-                Some(is_exact) => exact += u32::from(*is_exact),
+            (true, true) => match old.zip(new).and_then(|(old, new)| beside(old, new)) {
+                Some(is_exact) => exact += u32::from(is_exact),
                 None => return false,
             },
             _ => return false,
@@ -140,7 +143,13 @@ fn role(mnemonic: Mnemonic) -> Role {
         | Mnemonic::Sar
         | Mnemonic::Adc
         | Mnemonic::Sbb => Role::Arithmetic,
-        Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Test | Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr => Role::Mask,
+        Mnemonic::And
+        | Mnemonic::Or
+        | Mnemonic::Xor
+        | Mnemonic::Test
+        | Mnemonic::Bt
+        | Mnemonic::Bts
+        | Mnemonic::Btr => Role::Mask,
         _ => Role::Value,
     }
 }
@@ -151,12 +160,14 @@ fn refine(role: Role, lines: &[Line], index: usize) -> Role {
     let behind = lines.get(index + 1..).unwrap_or_default();
     match role {
         Role::Bound => {
-            let jump = behind.iter().take(2).find(|line| line.instruction.flow_control() == FlowControl::ConditionalBranch);
+            let jump =
+                behind.iter().take(2).find(|line| line.instruction.flow_control() == FlowControl::ConditionalBranch);
             let equality = jump.is_some_and(|jump| {
                 let forward = jump.instruction.near_branch_target() > jump.instruction.ip();
                 matches!(jump.instruction.mnemonic(), Mnemonic::Je | Mnemonic::Jne) && forward
             });
-            let cases = behind.iter().take(6).any(|line| line.instruction.flow_control() == FlowControl::IndirectBranch);
+            let cases =
+                behind.iter().take(6).any(|line| line.instruction.flow_control() == FlowControl::IndirectBranch);
             let lookup = line.instruction.op0_kind() == OpKind::Register
                 && indexes_constants(line.instruction.op0_register(), lines, behind);
             if equality || cases || lookup { Role::Case } else { Role::Bound }
@@ -179,7 +190,8 @@ fn indexes_constants(register: Register, lines: &[Line], behind: &[Line]) -> boo
         let instruction = &line.instruction;
         let memory = (0..instruction.op_count()).any(|index| instruction.op_kind(index) == OpKind::Memory);
         if memory && (instruction.memory_index() == full || instruction.memory_base() == full) {
-            let base = if instruction.memory_index() == full { instruction.memory_base() } else { instruction.memory_index() };
+            let base =
+                if instruction.memory_index() == full { instruction.memory_base() } else { instruction.memory_index() };
             if !holds_constants(base, lines) {
                 return false;
             }
@@ -249,9 +261,15 @@ fn stack_bases(lines: &[Line]) -> Vec<Bases> {
                 continue;
             }
         }
-        let adjusts = matches!(instruction.mnemonic(), Mnemonic::Add | Mnemonic::Sub | Mnemonic::And | Mnemonic::Inc | Mnemonic::Dec);
+        let adjusts = matches!(
+            instruction.mnemonic(),
+            Mnemonic::Add | Mnemonic::Sub | Mnemonic::And | Mnemonic::Inc | Mnemonic::Dec
+        );
         for used in factory.info(instruction).used_registers() {
-            let written = matches!(used.access(), OpAccess::Write | OpAccess::ReadWrite | OpAccess::CondWrite | OpAccess::ReadCondWrite);
+            let written = matches!(
+                used.access(),
+                OpAccess::Write | OpAccess::ReadWrite | OpAccess::CondWrite | OpAccess::ReadCondWrite
+            );
             if written && !adjusts {
                 bases &= !bit(used.register()) | lasting;
             }
@@ -261,7 +279,10 @@ fn stack_bases(lines: &[Line]) -> Vec<Bases> {
 }
 
 fn kept_over_calls() -> Bases {
-    [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15].into_iter().map(bit).fold(0, |a, b| a | b)
+    [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15]
+        .into_iter()
+        .map(bit)
+        .fold(0, |a, b| a | b)
 }
 
 fn is_frame_pointer(instruction: &Instruction) -> bool {
@@ -311,23 +332,52 @@ pub fn arguments(lines: &[Line]) -> BTreeSet<&'static str> {
     read
 }
 
-/// Returns the distances at which the new version of a function reaches fields and the old version reached none.
+/// How a function uses the fields at one distance from their base.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// An instruction that reads there.
+    pub read: Option<u64>,
+    /// An instruction that writes there.
+    pub written: Option<u64>,
+}
+
+/// Returns the distances at which the new version of a function reads or writes fields and the old version does not.
 #[must_use]
-pub fn new_fields(alignment: &Alignment) -> BTreeSet<i64> {
-    let fields = |lines: &[Line]| {
-        let stack = stack_bases(lines);
-        let mut found = BTreeSet::new();
-        for (line, bases) in lines.iter().zip(stack) {
-            let instruction = &line.instruction;
-            let memory = (0..instruction.op_count()).any(|index| instruction.op_kind(index) == OpKind::Memory);
-            let based = instruction.memory_base() != Register::None && !instruction.is_ip_rel_memory_operand();
-            let plain = !matches!(instruction.mnemonic(), Mnemonic::Lea | Mnemonic::Nop);
-            if memory && based && plain && !is_on_stack(instruction, bases) {
-                found.insert(instruction.memory_displacement64().cast_signed());
+pub fn new_fields(alignment: &Alignment) -> BTreeMap<i64, Uses> {
+    let old = fields(&alignment.old);
+    let mut new = fields(&alignment.new);
+    new.retain(|distance, _| !old.contains_key(distance));
+    new
+}
+
+/// Returns how a function uses the fields at each distance.
+#[must_use]
+pub fn fields(lines: &[Line]) -> BTreeMap<i64, Uses> {
+    let mut factory = InstructionInfoFactory::new();
+    let mut found: BTreeMap<i64, Uses> = BTreeMap::new();
+    for (line, bases) in lines.iter().zip(stack_bases(lines)) {
+        let instruction = &line.instruction;
+        let memory = (0..instruction.op_count()).any(|index| instruction.op_kind(index) == OpKind::Memory);
+        let based = instruction.memory_base() != Register::None && !instruction.is_ip_rel_memory_operand();
+        if !memory || !based || is_on_stack(instruction, bases) {
+            continue;
+        }
+        for used in factory.info(instruction).used_memory() {
+            if used.base() != instruction.memory_base() {
+                continue;
+            }
+            let uses = found.entry(instruction.memory_displacement64().cast_signed()).or_default();
+            let ip = instruction.ip();
+            match used.access() {
+                OpAccess::Read | OpAccess::CondRead => _ = uses.read.get_or_insert(ip),
+                OpAccess::Write | OpAccess::CondWrite => _ = uses.written.get_or_insert(ip),
+                OpAccess::ReadWrite | OpAccess::ReadCondWrite => {
+                    uses.read.get_or_insert(ip);
+                    uses.written.get_or_insert(ip);
+                }
+                OpAccess::None | OpAccess::NoMemAccess => {}
             }
         }
-        found
-    };
-    let (old, new) = (fields(&alignment.old), fields(&alignment.new));
-    new.difference(&old).copied().collect()
+    }
+    found
 }

@@ -25,6 +25,7 @@ pub mod binding;
 pub mod classes;
 pub mod constants;
 pub mod data;
+mod exceptions;
 pub mod functions;
 pub mod image;
 pub mod layout;

@@ -16,7 +16,8 @@ const WIDTH: usize = 60;
 /// `-` those that are gone, `+` those that are new.
 #[must_use]
 pub fn side_by_side(comparison: &Comparison<'_>, fate: &Fate) -> String {
-    let lines = |side: &Side<'_>, index: Option<usize>| index.map(|index| align::listing(side, index)).unwrap_or_default();
+    let lines =
+        |side: &Side<'_>, index: Option<usize>| index.map(|index| align::listing(side, index)).unwrap_or_default();
     let (old, new) = (lines(&comparison.old, fate.old), lines(&comparison.new, fate.new));
     let pairs = align::align(&old, &new);
     let mut formatter = GasFormatter::new();

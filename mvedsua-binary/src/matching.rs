@@ -216,7 +216,8 @@ impl Matcher<'_, '_> {
         match (old, new) {
             (Target::Code(f, at), Target::Code(g, to)) if at == to && self.names_agree(f as usize, g as usize) => {
                 let (f, g) = (f as usize, g as usize);
-                let free = self.found.old.get(f).is_some_and(Option::is_none) && self.found.new.get(g).is_some_and(Option::is_none);
+                let free = self.found.old.get(f).is_some_and(Option::is_none)
+                    && self.found.new.get(g).is_some_and(Option::is_none);
                 // An entry that was inserted into a table shifts those behind it.
                 if free && (said == Said::ByCode || self.alike(f, g)) {
                     self.propose(f, g, MatchedBy::Reference);
@@ -305,7 +306,8 @@ impl Matcher<'_, '_> {
             let (left, right) = (align::listing(self.old, f), align::listing(self.new, g));
             let pairs = align::align(&left, &right);
             for pair in &pairs {
-                let refs = |lines: &[Line], index: usize| lines.get(index).map(|line| line.refs.clone()).unwrap_or_default();
+                let refs =
+                    |lines: &[Line], index: usize| lines.get(index).map(|line| line.refs.clone()).unwrap_or_default();
                 for (a, b) in refs(&left, pair.old).iter().zip(&refs(&right, pair.new)) {
                     let (x, y) = (self.old.resolve(a.target).target, self.new.resolve(b.target).target);
                     if let (Target::Code(x, 0), Target::Code(y, 0)) = (x, y)

@@ -181,10 +181,7 @@ pub(crate) fn references(
                 _ if alone || relative => Way::Access(size),
                 _ => Way::Indexed,
             };
-            tell(
-                Ref { at, field: field(offsets.displacement_offset()), way, target },
-                offsets.displacement_size(),
-            );
+            tell(Ref { at, field: field(offsets.displacement_offset()), way, target }, offsets.displacement_size());
         }
     }
     if image.kind == Kind::Fixed && offsets.has_immediate() && matches!(offsets.immediate_size(), 4 | 8) {

@@ -68,7 +68,11 @@ pub fn passed(side: &Side<'_>, lines: &[Line], translate: &dyn Fn(usize) -> Opti
     for line in lines {
         let flow = line.instruction.flow_control();
         let jump = matches!(flow, FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch);
-        if jump && line.refs.is_empty() && line.instruction.op0_kind() == OpKind::NearBranch64 && !state.numbers.is_empty() {
+        if jump
+            && line.refs.is_empty()
+            && line.instruction.op0_kind() == OpKind::NearBranch64
+            && !state.numbers.is_empty()
+        {
             // Several paths share the call behind the jump.
             let mut ahead = state.clone();
             if flow == FlowControl::UnconditionalBranch {
@@ -135,7 +139,8 @@ fn step(
         return Flow::Goes;
     }
     let Some(register) = written(instruction) else { return Flow::Goes };
-    let argument = ARGUMENTS.iter().position(|argument| *argument == register).and_then(|index| u8::try_from(index).ok());
+    let argument =
+        ARGUMENTS.iter().position(|argument| *argument == register).and_then(|index| u8::try_from(index).ok());
     if let Some(argument) = argument {
         state.numbers.remove(&argument);
         if instruction.mnemonic() == Mnemonic::Mov && is_immediate(instruction.op1_kind()) && line.refs.is_empty() {
@@ -194,7 +199,10 @@ pub fn is_source_file(text: &str) -> bool {
 }
 
 fn is_source_ending(ending: &str) -> bool {
-    matches!(ending, "c" | "h" | "cc" | "hh" | "cpp" | "hpp" | "cxx" | "C" | "inc" | "ipp" | "l" | "y" | "rl" | "tcc" | "rs")
+    matches!(
+        ending,
+        "c" | "h" | "cc" | "hh" | "cpp" | "hpp" | "cxx" | "C" | "inc" | "ipp" | "l" | "y" | "rl" | "tcc" | "rs"
+    )
 }
 
 /// Says whether two texts are equal apart from line numbers behind the names of source files (`src/stream.c:1234`).
@@ -369,9 +377,10 @@ pub fn judge(changes: Vec<ChangedNumber>, meanings: &Meanings) -> Judged {
     for change in changes {
         let shown = with_files.get(&(change.callee.clone(), change.argument)).is_some_and(|count| *count >= 2);
         let meaning = meanings.get(&(change.callee.clone(), change.argument));
-        let known = change.file.as_ref().is_none_or(|file| {
-            ordered.contains(&(file.clone(), change.callee.clone(), change.argument))
-        });
+        let known = change
+            .file
+            .as_ref()
+            .is_none_or(|file| ordered.contains(&(file.clone(), change.callee.clone(), change.argument)));
         let near = change.old.abs_diff(change.new) <= FARTHEST && change.old < 1_000_000 && change.old > 0;
         let small = change.old <= 8 && change.new <= 8;
         match meaning {
@@ -392,8 +401,8 @@ pub fn judge(changes: Vec<ChangedNumber>, meanings: &Meanings) -> Judged {
 /// Says whether a function of this name allocates, frees, copies or compares memory.
 fn is_memory(callee: &Callee) -> bool {
     const PARTS: [&str; 14] = [
-        "alloc", "cpy", "memmove", "memset", "memcmp", "memdup", "strndup", "strnc", "printf", "_Znw", "_Zna", "_Zdl", "_Zda",
-        "bzero",
+        "alloc", "cpy", "memmove", "memset", "memcmp", "memdup", "strndup", "strnc", "printf", "_Znw", "_Zna", "_Zdl",
+        "_Zda", "bzero",
     ];
     match callee {
         Callee::Import(name) => PARTS.iter().any(|part| name.contains(part)),
@@ -489,11 +498,7 @@ mod tests {
 
     #[test]
     fn lines_move_together() {
-        let changes = vec![
-            change("fail", "a.c", 10, 13),
-            change("fail", "a.c", 50, 53),
-            change("malloc", "", 24, 32),
-        ];
+        let changes = vec![change("fail", "a.c", 10, 13), change("fail", "a.c", 50, 53), change("malloc", "", 24, 32)];
         let judged = judge(changes, &lines_of("fail"));
         assert_eq!(judged.lines.len(), 2);
         assert_eq!(judged.suspects, [change("malloc", "", 24, 32)]);

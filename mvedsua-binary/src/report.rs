@@ -63,7 +63,11 @@ impl Report {
             build_id: side.image.build_id.clone(),
             soname: side.image.soname.map(str::to_owned),
             functions: side.functions.len(),
-            objects: side.objects.iter().filter(|a| side.image.area_at(a.address).is_some_and(Area::is_writable)).count(),
+            objects: side
+                .objects
+                .iter()
+                .filter(|a| side.image.area_at(a.address).is_some_and(Area::is_writable))
+                .count(),
         };
         let mut classes = BTreeMap::new();
         classes.insert(Class::Unchanged, fates.unchanged);
@@ -146,7 +150,8 @@ impl Report {
             text.push('\n');
         }
         for function in &self.functions {
-            let address = |address: Option<u64>| address.map_or_else(|| "-".to_owned(), |address| format!("{address:#x}"));
+            let address =
+                |address: Option<u64>| address.map_or_else(|| "-".to_owned(), |address| format!("{address:#x}"));
             let _ = writeln!(
                 text,
                 "  {:<28} {:>10} {:>10}  {}",
@@ -180,7 +185,10 @@ fn notes(comparison: &Comparison<'_>) -> Vec<String> {
         notes.push(format!("data goes on to name the old version or date: {}", texts.join(", ")));
     }
     if !data.replaced.is_empty() {
-        notes.push(format!("{} read-only tables differ; the functions that use them count as changed", data.replaced.len()));
+        notes.push(format!(
+            "{} read-only tables differ; the functions that use them count as changed",
+            data.replaced.len()
+        ));
     }
     let moved = data.gaps.iter().filter(|gap| gap.because != crate::data::Because::Unknown).count();
     if moved > 0 {

@@ -77,7 +77,16 @@ impl<'d> Side<'d> {
         let image = Image::read(bytes)?;
         let functions = functions::find(&image)?;
         let bodies = Bodies::read(&image, &functions);
-        let mut side = Side { image, functions, bodies, objects: vec![], constants: vec![], guards: BTreeSet::new(), names: BTreeMap::new(), all_names: BTreeSet::new() };
+        let mut side = Side {
+            image,
+            functions,
+            bodies,
+            objects: vec![],
+            constants: vec![],
+            guards: BTreeSet::new(),
+            names: BTreeMap::new(),
+            all_names: BTreeSet::new(),
+        };
         side.find_names();
         side.find_anchors();
         side.find_guards();

@@ -10,9 +10,9 @@ use crate::binding::{Bindings, Contradiction, What};
 use crate::classes::{Class, Fates};
 use crate::data::{Because, Data, Differing, Gap, Resized};
 use crate::image::{Area, SymbolKind, Written};
-use crate::layout::{Role, Shift};
+use crate::layout::{self, Role, Shift};
 use crate::matching::Matching;
-use crate::normalise::Way;
+use crate::normalise::{Ref, Way};
 use crate::numbers::Callee;
 use crate::side::{Side, Target};
 
@@ -64,12 +64,17 @@ pub enum Reason {
     Grown { count: usize, first: Vec<Gap> },
     /// Fields of structures moved: by how far, in how many places.
     ShiftedFields { places: usize, by: BTreeMap<i64, u32>, first: Vec<(Place, i64, i64)> },
+    /// One changed function sets a field that its old version did not set, and another one reads it: old objects were made
+    /// without. The distance of the field, who writes it, who reads it.
+    NewFields { count: usize, first: Vec<(i64, Place, Place)> },
     /// A number changed that may be a size or a bound.
     ChangedNumber { place: Place, role: String, old: u64, new: u64 },
     /// Data that exists begins with other values.
     InitialValues { count: usize, first: Vec<Differing> },
     /// Code that is new, or changed, uses an address that is neither bound nor shown to be new.
     Unbound { count: usize, first: Vec<(String, u64, u64)> },
+    /// Code takes the address of another function than before. Objects that exist may hold the old one.
+    OtherCallback { count: usize, first: Vec<Place> },
     /// Something in the code is not understood.
     NotUnderstood { what: String, count: usize, first: Vec<Place> },
     /// What runs once, at the start, changed.
@@ -90,6 +95,14 @@ pub(crate) struct Evidence<'a, 'd> {
     pub(crate) fates: &'a Fates,
 }
 
+/// A function of either file that uses a field.
+#[derive(Clone, Copy)]
+struct User {
+    old: Option<usize>,
+    new: Option<usize>,
+    at: u64,
+}
+
 /// How many examples a reason carries.
 const EXAMPLES: usize = 8;
 /// Two versions are too far apart if more than one function in so many changed, came or went …
@@ -108,10 +121,15 @@ pub(crate) fn judge(evidence: &Evidence<'_, '_>) -> Verdict {
     evidence.files(&mut reasons);
     evidence.objects(&mut reasons);
     evidence.layouts(&mut reasons);
+    evidence.new_fields(&mut reasons);
     evidence.references(&mut reasons);
     evidence.start_up(&mut reasons);
     evidence.amount(&mut reasons);
-    if reasons.is_empty() { Verdict::Updatable { certainty: Certainty::Inferred } } else { Verdict::Refused { reasons } }
+    if reasons.is_empty() {
+        Verdict::Updatable { certainty: Certainty::Inferred }
+    } else {
+        Verdict::Refused { reasons }
+    }
 }
 
 fn first<T: Clone>(all: &[T]) -> Vec<T> {
@@ -128,7 +146,8 @@ impl Evidence<'_, '_> {
             let name = |name: Option<&str>| name.unwrap_or("none").to_owned();
             reasons.push(Reason::OtherName { old: name(old.soname), new: name(new.soname) });
         }
-        let names: Vec<_> = new.needed.iter().filter(|name| !old.needed.contains(name)).map(|n| (*n).to_owned()).collect();
+        let names: Vec<_> =
+            new.needed.iter().filter(|name| !old.needed.contains(name)).map(|n| (*n).to_owned()).collect();
         if !names.is_empty() {
             reasons.push(Reason::NewLibraries { names });
         }
@@ -190,7 +209,8 @@ impl Evidence<'_, '_> {
         }
         for (function, shift) in with(&[Role::ThreadLocal]) {
             let place = self.place(*function, shift.old_at, shift.new_at);
-            let what = format!("{} uses {:#x} and used {:#x} at {:#x}", place.function, shift.new, shift.old, shift.old_at);
+            let what =
+                format!("{} uses {:#x} and used {:#x} at {:#x}", place.function, shift.new, shift.old, shift.old_at);
             reasons.push(Reason::ThreadLocal { what });
         }
         let mut numbers = vec![];
@@ -213,6 +233,47 @@ impl Evidence<'_, '_> {
             numbers.push(Reason::ChangedNumber { place, role, old: number.old, new: number.new });
         }
         reasons.extend(numbers.into_iter().take(2 * EXAMPLES));
+    }
+
+    /// Looks for fields that came into the padding of a structure: nothing moves, but old objects do not hold them.
+    fn new_fields(&self, reasons: &mut Vec<Reason>) {
+        // For each distance who uses it: a changed function, which did not before, or one that is new.
+        let mut written: BTreeMap<i64, Vec<User>> = BTreeMap::new();
+        let mut read = written.clone();
+        let mut add = |user: &dyn Fn(u64) -> User, all: BTreeMap<i64, layout::Uses>| {
+            for (distance, uses) in all {
+                written.entry(distance).or_default().extend(uses.written.map(user));
+                read.entry(distance).or_default().extend(uses.read.map(user));
+            }
+        };
+        for (function, alignment) in &self.matching.alignments {
+            add(&|at| User { old: Some(*function), new: None, at }, layout::new_fields(alignment));
+        }
+        for fresh in self.fates.changed.iter().filter(|fate| fate.class == Class::New) {
+            let Some(index) = fresh.new else { continue };
+            let all = layout::fields(&crate::align::listing(self.new, index));
+            add(&|at| User { old: None, new: Some(index), at }, all);
+        }
+        let place = |user: &User| match (user.old, user.new) {
+            (Some(index), _) => self.place(index, 0, user.at),
+            (None, index) => {
+                let function = index.map_or_else(String::new, |index| self.new.function_name(index));
+                Place { function, old_at: 0, new_at: user.at }
+            }
+        };
+        let mut fields = vec![];
+        for (distance, writers) in &written {
+            let readers = read.get(distance).map(Vec::as_slice).unwrap_or_default();
+            let mut pairs = writers.iter().flat_map(|writer| readers.iter().map(move |reader| (writer, reader)));
+            // Of two new functions nothing is known: all their fields are new to them.
+            let pair = pairs.find(|(writer, reader)| {
+                (writer.old, writer.new) != (reader.old, reader.new) && (writer.old.is_some() || reader.old.is_some())
+            });
+            fields.extend(pair.map(|(writer, reader)| (*distance, place(writer), place(reader))));
+        }
+        if !fields.is_empty() {
+            reasons.push(Reason::NewFields { count: fields.len(), first: first(&fields) });
+        }
     }
 
     fn place(&self, function: usize, old_at: u64, new_at: u64) -> Place {
@@ -246,7 +307,10 @@ impl Evidence<'_, '_> {
                     Target::ThreadLocal(kind, name, addend) => {
                         let written = Written::ThreadLocal(kind, name, addend);
                         if !self.old.image.relocations.iter().any(|relocation| relocation.written == written) {
-                            thread_local.insert(format!("{} uses what the old version has no slot for", self.new.function_name(g)));
+                            thread_local.insert(format!(
+                                "{} uses what the old version has no slot for",
+                                self.new.function_name(g)
+                            ));
                         }
                     }
                     _ => {}
@@ -262,6 +326,10 @@ impl Evidence<'_, '_> {
             reasons.push(Reason::NotUnderstood { what, count: unknown.len(), first: first(&unknown) });
         }
         reasons.extend(thread_local.into_iter().take(EXAMPLES).map(|what| Reason::ThreadLocal { what }));
+        let callbacks = self.other_callbacks();
+        if !callbacks.is_empty() {
+            reasons.push(Reason::OtherCallback { count: callbacks.len(), first: first(&callbacks) });
+        }
         let strange = self.bindings.elsewhere.iter().filter(|one| matches!(one.what, What::Unknown | What::Kind));
         let strange: Vec<_> = strange.map(|one| self.place(one.function, one.at, 0)).collect();
         if !strange.is_empty() {
@@ -274,6 +342,38 @@ impl Evidence<'_, '_> {
             let what = "relocations of types that are not known".to_owned();
             reasons.push(Reason::NotUnderstood { what, count, first: vec![] });
         }
+    }
+
+    /// Returns the places that take the address of another function than before, at instructions that stand beside each other.
+    fn other_callbacks(&self) -> Vec<Place> {
+        let mut found = vec![];
+        let mut look = |function: usize, (a, old_at): (&Ref, u64), (b, new_at): (&Ref, u64)| {
+            let (x, y) = (self.old.resolve(a.target).target, self.new.resolve(b.target).target);
+            let functions = matches!((x, y), (Target::Code(_, 0), Target::Code(_, 0)));
+            if a.way == Way::Address && functions && !self.matching.corresponds(x, y) {
+                found.push(self.place(function, old_at, new_at));
+            }
+        };
+        for (function, alignment) in &self.matching.alignments {
+            for pair in alignment.pairs.iter().filter(|pair| layout::is_supported(pair, alignment)) {
+                let (Some(left), Some(right)) = (alignment.old.get(pair.old), alignment.new.get(pair.new)) else {
+                    continue;
+                };
+                for (a, b) in left.refs.iter().zip(&right.refs) {
+                    look(*function, (a, left.instruction.ip()), (b, right.instruction.ip()));
+                }
+            }
+        }
+        let elsewhere: BTreeSet<usize> = self.bindings.elsewhere.iter().map(|one| one.function).collect();
+        for function in elsewhere {
+            let Some(other) = self.matching.old.get(function).copied().flatten() else { continue };
+            let start = |side: &Side<'_>, index: usize| side.functions.get(index).map_or(0, |function| function.start);
+            let (from, to) = (start(self.old, function), start(self.new, other.new));
+            for (a, b) in self.old.bodies.refs(function).iter().zip(self.new.bodies.refs(other.new)) {
+                look(function, (a, from + u64::from(a.at)), (b, to + u64::from(b.at)));
+            }
+        }
+        found
     }
 
     /// Says whether an address of the new file is an old object, or is shown to be a new one.
@@ -364,7 +464,8 @@ impl Evidence<'_, '_> {
     }
 
     fn amount(&self, reasons: &mut Vec<Reason>) {
-        let counts = |fate: &&crate::classes::Fate| fate.class.is_change() || matches!(fate.class, Class::New | Class::Gone);
+        let counts =
+            |fate: &&crate::classes::Fate| fate.class.is_change() || matches!(fate.class, Class::New | Class::Gone);
         let changed = self.fates.changed.iter().filter(counts).count();
         let functions = self.old.functions.len().max(self.new.functions.len());
         if changed > FEW && changed * ONE_IN > functions {
@@ -378,12 +479,18 @@ impl fmt::Display for Reason {
         match self {
             Reason::OtherKind { old, new } => write!(f, "the old file is a {old}, the new one a {new}"),
             Reason::OtherName { old, new } => write!(f, "the library's name was {old} and is {new}"),
-            Reason::NewLibraries { names } => write!(f, "it needs libraries that the old version did not: {}", names.join(", ")),
+            Reason::NewLibraries { names } => {
+                write!(f, "it needs libraries that the old version did not: {}", names.join(", "))
+            }
             Reason::ThreadLocal { what } => write!(f, "thread-local storage differs: {what}"),
             Reason::Contradictions { count, first } => {
                 write!(f, "unchanged code contradicts itself about {count} objects")?;
                 for claim in first.iter().take(2).flat_map(|one| &one.claims).take(4) {
-                    write!(f, "; {:#x} is {:#x} ({} places, one at {:#x})", claim.old, claim.new, claim.seen, claim.witness)?;
+                    write!(
+                        f,
+                        "; {:#x} is {:#x} ({} places, one at {:#x})",
+                        claim.old, claim.new, claim.seen, claim.witness
+                    )?;
                 }
                 Ok(())
             }
@@ -411,6 +518,20 @@ impl fmt::Display for Reason {
                 let Some((place, old, new)) = first.first() else { return Ok(()) };
                 write!(f, "; in {} at {:#x} {old:#x} is {new:#x} at {:#x}", place.function, place.old_at, place.new_at)
             }
+            Reason::NewFields { count, first } => {
+                write!(
+                    f,
+                    "{count} fields may be new: changed code sets and reads them, and old objects were made without"
+                )?;
+                first.iter().take(3).try_for_each(|(distance, writer, reader)| {
+                    let (w, r) = (&writer.function, &reader.function);
+                    write!(
+                        f,
+                        "; at {distance:#x}, set by {w} at {:#x}, read by {r} at {:#x}",
+                        writer.new_at, reader.new_at
+                    )
+                })
+            }
             Reason::ChangedNumber { place, role, old, new } => write!(
                 f,
                 "{role} was {old} and is {new}, in {} at {:#x} and {:#x}",
@@ -426,14 +547,26 @@ impl fmt::Display for Reason {
                 write!(f, "changed code uses {count} addresses that are neither bound nor shown to be new")?;
                 first.iter().take(3).try_for_each(|(who, at, what)| write!(f, "; {what:#x} by {who} at {at:#x}"))
             }
-            Reason::NotUnderstood { what, count, first } => {
-                write!(f, "{what} is not understood, in {count} places")?;
+            Reason::OtherCallback { count, first } => {
+                write!(
+                    f,
+                    "code takes the address of another function than before, in {count} places; objects may hold the old one"
+                )?;
                 first.iter().take(3).try_for_each(|place| {
-                    write!(f, "; {} at {:#x}", place.function, place.old_at.max(place.new_at))
+                    write!(f, "; {} at {:#x} and {:#x}", place.function, place.old_at, place.new_at)
                 })
             }
+            Reason::NotUnderstood { what, count, first } => {
+                write!(f, "{what} is not understood, in {count} places")?;
+                first
+                    .iter()
+                    .take(3)
+                    .try_for_each(|place| write!(f, "; {} at {:#x}", place.function, place.old_at.max(place.new_at)))
+            }
             Reason::StartUp { what } => write!(f, "what runs at the start changed: {}", what.join("; ")),
-            Reason::Resolver { functions } => write!(f, "functions that choose others at the start changed: {}", functions.join(", ")),
+            Reason::Resolver { functions } => {
+                write!(f, "functions that choose others at the start changed: {}", functions.join(", "))
+            }
             Reason::TooMuch { changed, functions } => {
                 write!(f, "the versions are too far apart: {changed} of {functions} functions changed, came or went")
             }

@@ -2,7 +2,9 @@
 
 use object::LittleEndian as LE;
 use object::elf::{self, FileHeader64, ProgramHeader64};
-use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _, SectionHeader as _, SectionTable, Sym as _, SymbolTable};
+use object::read::elf::{
+    Dyn as _, FileHeader as _, ProgramHeader as _, SectionHeader as _, SectionTable, Sym as _, SymbolTable,
+};
 
 use super::{Area, Image, Kind, Relocation, Scope, Section, Symbol, SymbolKind, ThreadLocal, Written, stubs};
 
@@ -27,6 +29,17 @@ pub enum ReadError {
     /// Something in it is larger than is believable.
     #[error("the file is damaged: {0}")]
     Absurd(&'static str),
+}
+
+impl ReadError {
+    /// Says whether the file is whole, and only lacks what a comparison needs.
+    #[must_use]
+    pub fn is_lack(&self) -> bool {
+        match self {
+            ReadError::NoSections | ReadError::NoUnwind => true,
+            ReadError::Damaged(_) | ReadError::Machine(_) | ReadError::Type(_) | ReadError::Absurd(_) => false,
+        }
+    }
 }
 
 impl From<object::read::Error> for ReadError {
@@ -91,7 +104,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Image<'_>, ReadError> {
     Ok(image)
 }
 
-fn sections<'d>(bytes: &'d [u8], table: &Sections<'d>, segments: &[ProgramHeader64<LE>]) -> Result<Vec<Section<'d>>, ReadError> {
+fn sections<'d>(
+    bytes: &'d [u8],
+    table: &Sections<'d>,
+    segments: &[ProgramHeader64<LE>],
+) -> Result<Vec<Section<'d>>, ReadError> {
     let relro = segments
         .iter()
         .find(|segment| segment.p_type(LE) == elf::PT_GNU_RELRO)
@@ -125,7 +142,13 @@ fn sections<'d>(bytes: &'d [u8], table: &Sections<'d>, segments: &[ProgramHeader
         } else {
             Area::Data
         };
-        found.push(Section { name, start, end: start + size, area, bytes: if zeros { &[] } else { section.data(LE, bytes)? } });
+        found.push(Section {
+            name,
+            start,
+            end: start + size,
+            area,
+            bytes: if zeros { &[] } else { section.data(LE, bytes)? },
+        });
     }
     found.sort_by_key(|section| section.start);
     if found.windows(2).any(|pair| matches!(pair, [a, b] if a.end > b.start)) {
@@ -136,7 +159,8 @@ fn sections<'d>(bytes: &'d [u8], table: &Sections<'d>, segments: &[ProgramHeader
 
 fn thread_local<'d>(bytes: &'d [u8], segments: &[ProgramHeader64<LE>]) -> Result<Option<ThreadLocal<'d>>, ReadError> {
     let Some(segment) = segments.iter().find(|segment| segment.p_type(LE) == elf::PT_TLS) else { return Ok(None) };
-    let bytes = segment.data(LE, bytes).map_err(|()| ReadError::Absurd("thread-local storage lies outside the file"))?;
+    let bytes =
+        segment.data(LE, bytes).map_err(|()| ReadError::Absurd("thread-local storage lies outside the file"))?;
     let start = segment.p_vaddr(LE);
     Ok(Some(ThreadLocal { start, size: segment.p_memsz(LE), align: segment.p_align(LE), bytes }))
 }
@@ -182,7 +206,9 @@ fn read_symbols<'d>(image: &mut Image<'d>, symbols: &SymbolTable<'d, Header>, sc
             elf::STT_TLS => SymbolKind::ThreadLocal,
             _ => continue,
         };
-        let Some(name) = symbols.symbol_name(LE, symbol).ok().and_then(|name| std::str::from_utf8(name).ok()) else { continue };
+        let Some(name) = symbols.symbol_name(LE, symbol).ok().and_then(|name| std::str::from_utf8(name).ok()) else {
+            continue;
+        };
         let address = symbol.st_value(LE);
         if symbol.is_undefined(LE) || name.is_empty() || address >= HIGHEST {
             continue;
@@ -215,10 +241,7 @@ fn read_relocations<'d>(
     Ok(())
 }
 
-fn written<'d>(
-    relocation: &elf::Rela64<LE>,
-    dynamic: &SymbolTable<'d, Header>,
-) -> Option<Written<'d>> {
+fn written<'d>(relocation: &elf::Rela64<LE>, dynamic: &SymbolTable<'d, Header>) -> Option<Written<'d>> {
     let kind = relocation.r_type(LE, false);
     let addend = relocation.r_addend.get(LE);
     let index = object::SymbolIndex(relocation.r_sym(LE, false) as usize);
@@ -230,7 +253,9 @@ fn written<'d>(
     Some(match kind {
         elf::R_X86_64_NONE => return None,
         elf::R_X86_64_RELATIVE | elf::R_X86_64_RELATIVE64 => Written::Address(addend.cast_unsigned()),
-        elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT | elf::R_X86_64_64 if !name.is_empty() => Written::Symbol(name, addend),
+        elf::R_X86_64_GLOB_DAT | elf::R_X86_64_JUMP_SLOT | elf::R_X86_64_64 if !name.is_empty() => {
+            Written::Symbol(name, addend)
+        }
         elf::R_X86_64_COPY if !name.is_empty() => Written::Copied(name),
         elf::R_X86_64_IRELATIVE => Written::Resolved(addend.cast_unsigned()),
         elf::R_X86_64_DTPMOD64 | elf::R_X86_64_DTPOFF64 | elf::R_X86_64_TPOFF64 | elf::R_X86_64_TLSDESC => {

@@ -260,7 +260,8 @@ impl<'d> Image<'d> {
         let end = self.symbols.partition_point(|symbol| symbol.address <= address);
         // Symbols do not nest deeply: aliases of one object lie beside each other.
         self.symbols.get(..end)?.iter().rev().take(16).find(|symbol| {
-            symbol.kind == SymbolKind::Object && symbol.address.checked_add(symbol.size).is_some_and(|end| address < end)
+            symbol.kind == SymbolKind::Object
+                && symbol.address.checked_add(symbol.size).is_some_and(|end| address < end)
         })
     }
 }

@@ -28,7 +28,14 @@ enum Damage {
 fn damage() -> impl Strategy<Value = Damage> {
     // Headers and tables are small; half of the damage goes to the first and last bytes.
     let at = prop_oneof![0usize..2048, 0usize..1 << 20, (1usize << 20) - 3000..1 << 20];
-    let word = prop_oneof![Just(0u64), Just(u64::MAX), Just(1 << 47), Just(0x7fff_ffff_ffff_fff8), any::<u64>(), 0u64..0x10000];
+    let word = prop_oneof![
+        Just(0u64),
+        Just(u64::MAX),
+        Just(1 << 47),
+        Just(0x7fff_ffff_ffff_fff8),
+        any::<u64>(),
+        0u64..0x10000
+    ];
     prop_oneof![
         3 => (at.clone(), any::<u8>()).prop_map(|(at, value)| Damage::Byte { at, value }),
         3 => (at.clone(), word).prop_map(|(at, value)| Damage::Word { at, value }),
@@ -38,7 +45,7 @@ fn damage() -> impl Strategy<Value = Damage> {
 
 /// Places are fractions of the length, in 2^-20.
 fn apply(bytes: &mut Vec<u8>, damage: &Damage) {
-    let place = |at: usize, bytes: &[u8]| if at < 2048 { at.min(bytes.len()) } else { at * bytes.len() >> 20 };
+    let place = |at: usize, bytes: &[u8]| if at < 2048 { at.min(bytes.len()) } else { (at * bytes.len()) >> 20 };
     match damage {
         Damage::Byte { at, value } => {
             let at = place(*at, bytes);

@@ -88,7 +88,18 @@ fn a_field_in_the_middle_is_refused() {
 fn a_field_that_doubles_is_refused() {
     for flags in ALL {
         let twins = Twins::build(SERVER, flags, &["-DARRAY_DOUBLED"]);
-        refuses(&twins.compare(), |reason| matches!(reason, Reason::ChangedNumber { role, .. } if role.contains("alloc")));
+        refuses(
+            &twins.compare(),
+            |reason| matches!(reason, Reason::ChangedNumber { role, .. } if role.contains("alloc")),
+        );
+    }
+}
+
+#[test]
+fn a_field_in_what_was_padding_is_refused() {
+    for flags in ALL {
+        let twins = Twins::build(SERVER, flags, &["-DFIELD_IN_PADDING"]);
+        refuses(&twins.compare(), |reason| matches!(reason, Reason::NewFields { .. }));
     }
 }
 
@@ -219,6 +230,16 @@ fn a_virtual_function_that_changed_can_be_updated() {
         passes(&Twins::build(SHAPES, flags, &[]).compare());
         let twins = Twins::build(SHAPES, flags, &["-DBODY_CHANGED"]);
         passes(&twins.compare());
+    }
+}
+
+#[test]
+fn another_exception_that_is_caught_changes_a_function() {
+    for flags in [PIE, FIXED] {
+        let twins = Twins::build(SHAPES, flags, &["-DOTHER_CATCH"]);
+        let comparison = twins.compare();
+        let counts = classes(&comparison);
+        assert!(counts.contains_key(&Class::Body), "{flags:?} {counts:?}");
     }
 }
 

@@ -69,7 +69,8 @@ impl Twins {
             }
             checked += 1;
             // Where the structure itself changed, and that was seen, the place in it may differ.
-            let names = |names: &BTreeSet<(String, u64)>| names.iter().map(|(name, _)| name.clone()).collect::<BTreeSet<_>>();
+            let names =
+                |names: &BTreeSet<(String, u64)>| names.iter().map(|(name, _)| name.clone()).collect::<BTreeSet<_>>();
             let same_object = names(&a).intersection(&names(&b)).next().is_some();
             assert!(
                 a.intersection(&b).next().is_some() || refused && (same_object || contradicted > 0),
@@ -98,7 +99,9 @@ fn names_of(image: &Image<'_>, address: u64, code: bool) -> BTreeSet<(String, u6
     });
     around
         .map(|symbol| match symbol.name.split_once('.') {
-            Some((name, number)) if number.chars().all(|c| c.is_ascii_digit()) => (name.to_owned(), address - symbol.address),
+            Some((name, number)) if number.chars().all(|c| c.is_ascii_digit()) => {
+                (name.to_owned(), address - symbol.address)
+            }
             _ => (symbol.name.to_owned(), address - symbol.address),
         })
         .collect()

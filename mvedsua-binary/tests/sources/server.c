@@ -17,6 +17,9 @@ const char *greeting(void) { return "this text was not there before, and moves a
 struct item {
     struct item *next;
     int kind;
+#ifdef FIELD_IN_PADDING
+    int priority;
+#endif
 #ifdef FIELD_INSERTED
     long generation;
 #endif
@@ -82,6 +85,9 @@ NOINLINE struct item *item_new(int kind, long value) {
     memset(item, 0, sizeof(*item));
     assert(kind >= 0);
     item->kind = kind;
+#ifdef FIELD_IN_PADDING
+    item->priority = 1;
+#endif
     item->value = value;
     snprintf(item->name, sizeof(item->name), "item %ld", value);
     item->handler = handlers[kind % 3];
@@ -101,6 +107,9 @@ NOINLINE long item_apply(struct item *item, long bound) {
             item = item->next;
             continue;
         }
+#endif
+#ifdef FIELD_IN_PADDING
+        if (item->priority)
 #endif
         item->handler(item);
         done += item->value;

@@ -49,12 +49,24 @@ __attribute__((noinline)) Shape *make(const std::string &what, double size) {
     throw std::invalid_argument(what);
 }
 
+__attribute__((noinline)) double measure(const Shape *shape) {
+    try {
+        return shape->area();
+#ifdef OTHER_CATCH
+    } catch (const std::logic_error &) {
+#else
+    } catch (const std::runtime_error &) {
+#endif
+        return -1;
+    }
+}
+
 int main(int argc, char **argv) {
     double sum = 0;
     for (int i = 1; i < argc; i++) {
         try {
             Shape *shape = make(argv[i], i);
-            sum += shape->area();
+            sum += measure(shape);
             std::puts(shape->name());
             delete shape;
         } catch (const std::exception &e) {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::constants;
 use crate::exceptions;
-use crate::image::Written;
+use crate::image::{SymbolKind, Written};
 use crate::layout;
 use crate::matching::{self, Matching};
 use crate::normalise::Way;
@@ -80,6 +80,8 @@ pub enum What {
     Import,
     /// The text, number or table has other content.
     Constant,
+    /// It uses another object.
+    Object,
     /// It catches other exceptions.
     Exceptions,
     /// What was of one kind is of another one.
@@ -141,6 +143,8 @@ struct Collector<'a, 'd> {
     /// Pairs whose pointers were not followed yet.
     tables: Vec<(u64, u64)>,
     followed: HashSet<(u64, u64)>,
+    /// Types that a function catches: the function, and the type in either file.
+    caught: Vec<(usize, u64, u64)>,
     found: Bindings,
 }
 
@@ -154,6 +158,7 @@ pub fn bind(old: &Side<'_>, new: &Side<'_>, matching: &Matching) -> Bindings {
         evidence: BTreeMap::new(),
         tables: vec![],
         followed: HashSet::new(),
+        caught: vec![],
         found: Bindings::default(),
     };
     collector.ask_symbols();
@@ -161,6 +166,7 @@ pub fn bind(old: &Side<'_>, new: &Side<'_>, matching: &Matching) -> Bindings {
     collector.ask_tables();
     collector.ask_alignments();
     collector.decide();
+    collector.check_caught();
     collector.found
 }
 
@@ -226,8 +232,13 @@ impl Collector<'_, '_> {
             let caught =
                 |side: &Side<'_>, index: usize| side.functions.get(index).and_then(|function| function.exceptions);
             let tables = ((old, caught(old, f)), (new, caught(new, found.new)));
-            let same = exceptions::are_equal(tables.0, tables.1, |x, y| {
-                self.compare(f, x, found.new, y, Way::Address, start).is_none()
+            let same = exceptions::are_equal(tables.0, tables.1, |x, y| match (x, y) {
+                // Whether these are the same is known when all objects are bound.
+                (Target::Object(a), Target::Object(b)) => {
+                    self.caught.push((f, a, b));
+                    true
+                }
+                _ => self.compare(f, x, found.new, y, Way::Address, start).is_none(),
             });
             if !same {
                 self.found.elsewhere.push(Elsewhere { function: f, at: start, what: What::Exceptions });
@@ -239,6 +250,14 @@ impl Collector<'_, '_> {
     fn compare(&mut self, f: usize, x: Target<'_>, g: usize, y: Target<'_>, way: Way, at: u64) -> Option<What> {
         match (x, y) {
             (Target::Object(a), Target::Object(b)) => {
+                // Two names that both files know are two objects.
+                if let (Some(old), Some(new)) = (self.name_at(self.old, a), self.name_at(self.new, b))
+                    && old != new
+                    && self.new.names.contains_key(old)
+                    && self.old.names.contains_key(new)
+                {
+                    return Some(What::Object);
+                }
                 self.strong(a, b, BoundBy::Code, at);
                 None
             }
@@ -277,6 +296,13 @@ impl Collector<'_, '_> {
             }
             _ => Some(What::Kind),
         }
+    }
+
+    /// Returns the name of the object that starts at an address, if it is the name of nothing else.
+    fn name_at<'d>(&self, side: &Side<'d>, address: u64) -> Option<&'d str> {
+        let mut symbols =
+            side.image.symbols_at(address).filter(|symbol| symbol.kind == SymbolKind::Object && symbol.size > 0);
+        symbols.find(|symbol| side.names.contains_key(symbol.name)).map(|symbol| symbol.name)
     }
 
     fn ask_tables(&mut self) {
@@ -353,6 +379,16 @@ impl Collector<'_, '_> {
         let disagreeing = by_old.values().chain(by_new.values()).filter(|claims| claims.len() > 1);
         self.found.contradictions = disagreeing.map(|claims| Contradiction { claims: claims.clone() }).collect();
         self.decide_weak();
+    }
+
+    /// Checks that what functions with equal bodies catch is the same type.
+    fn check_caught(&mut self) {
+        for (function, a, b) in std::mem::take(&mut self.caught) {
+            if self.found.old.get(&a).is_none_or(|bound| bound.new != b) {
+                let at = self.old.functions.get(function).map_or(0, |function| function.start);
+                self.found.elsewhere.push(Elsewhere { function, at, what: What::Exceptions });
+            }
+        }
     }
 
     /// Takes weak witnesses where nothing strong is known and none disagrees.

@@ -162,6 +162,7 @@ impl Context<'_, '_> {
                 (None, What::Function) => why.push(format!("{at:#x} leads to another function")),
                 (None, What::Import) => why.push(format!("{at:#x} uses another symbol")),
                 (None, What::Constant) => why.push(format!("{at:#x} uses a constant that differs")),
+                (None, What::Object) => why.push(format!("{at:#x} uses another object")),
                 (None, What::Exceptions) => {
                     why.push("it catches other exceptions, or they are not understood".to_owned())
                 }

@@ -72,6 +72,8 @@ impl Matching {
 
 /// Functions shorter than this are not matched by their body alone: many are equal by chance.
 const LEAST_UNIQUE: usize = 16;
+/// How alike, in per cent, two functions must be that stand alone between the same two neighbours.
+const LEAST_ALONE: u32 = 30;
 /// The most functions between two matched ones that are compared with each other.
 const LONGEST_RUN: usize = 300;
 
@@ -282,7 +284,9 @@ impl Matcher<'_, '_> {
             for (f, a) in old.clone().zip(&left) {
                 for (g, b) in new.clone().zip(&right) {
                     let likely = a.len().min(b.len()) * 4 >= a.len().max(b.len());
-                    if likely && self.names_agree(f, g) && align::are_alike(a, b) {
+                    // One function between two neighbours is hardly another one.
+                    let alone = old.len() == 1 && new.len() == 1 && align::likeness(a, b) >= LEAST_ALONE;
+                    if likely && self.names_agree(f, g) && (alone || align::are_alike(a, b)) {
                         best.push((align::likeness(a, b), f, g));
                     }
                 }

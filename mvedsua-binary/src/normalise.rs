@@ -11,7 +11,7 @@ use std::ops::Range;
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
 use crate::functions::{Function, KnownBy};
-use crate::image::{Image, Kind};
+use crate::image::{Area, Image, Kind};
 
 /// In which manner code refers to something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -120,7 +120,14 @@ impl Bodies {
             body.jumps_indirectly |= instruction.flow_control() == FlowControl::IndirectBranch;
             references(image, function, &instruction, &decoder, &mut |reference, len| found.push((reference, len)));
         }
-        // Data between functions may look like instructions. What does not decode must be equal byte by byte.
+        // Data between functions may look like instructions. What does not decode, or refers to nothing, must be equal byte
+        // by byte.
+        clean &= found.iter().all(|(reference, _): &(Ref, usize)| match reference.way {
+            Way::Call | Way::Jump | Way::Branch => {
+                matches!(image.area_at(reference.target), Some(Area::Code | Area::Stubs))
+            }
+            Way::Access(_) | Way::Indexed | Way::Address => image.is_inside_or_behind(reference.target),
+        });
         if clean || function.known_by == KnownBy::Unwind {
             for (reference, len) in found {
                 let from = first_byte + reference.field as usize;

@@ -261,12 +261,15 @@ pub struct ChangedNumber {
     pub new_at: u64,
     /// The name of a source file that is passed too.
     pub file: Option<String>,
+    /// The argument before this one is that name.
+    pub behind_file: bool,
 }
 
 /// Returns the numbers that two versions of a function pass to the same function as the same argument and that differ.
 #[must_use]
 pub fn changed(function: usize, old: &[Passed], new: &[Passed]) -> Vec<ChangedNumber> {
     type Key = (Callee, u8, Option<String>);
+    let behind: BTreeSet<u64> = old.iter().filter(|one| one.behind_file).map(|one| one.at).collect();
     let group = |passed: &[Passed]| {
         let mut groups: BTreeMap<Key, Vec<(u64, u64)>> = BTreeMap::new();
         for one in passed {
@@ -301,6 +304,7 @@ pub fn changed(function: usize, old: &[Passed], new: &[Passed]) -> Vec<ChangedNu
             old_at,
             new_at,
             file: file.clone(),
+            behind_file: behind.contains(&old_at),
         }));
     }
     changes
@@ -392,6 +396,15 @@ pub fn judge(changes: Vec<ChangedNumber>, meanings: &Meanings) -> Judged {
             _ => judged.suspects.push(change),
         }
     }
+    // A number directly behind the name of a file is a line number if others of that file moved by the same distance.
+    let moves: BTreeSet<(&String, u64)> =
+        judged.lines.iter().filter_map(|line| Some((line.file.as_ref()?, line.new.wrapping_sub(line.old)))).collect();
+    let (alike, suspects): (Vec<_>, Vec<_>) = judged.suspects.iter().cloned().partition(|change| {
+        change.behind_file
+            && change.file.as_ref().is_some_and(|file| moves.contains(&(file, change.new.wrapping_sub(change.old))))
+    });
+    judged.suspects = suspects;
+    judged.lines.extend(alike);
     // One instruction may stand before several calls; what is a line number for one is none for the others.
     let explained: BTreeSet<(u64, u64)> = judged.lines.iter().map(|line| (line.old_at, line.new_at)).collect();
     judged.suspects.retain(|change| !explained.contains(&(change.old_at, change.new_at)));
@@ -489,7 +502,7 @@ mod tests {
     fn change(callee: &str, file: &str, old: u64, new: u64) -> ChangedNumber {
         let callee = Callee::Import(callee.to_owned());
         let file = (!file.is_empty()).then(|| file.to_owned());
-        ChangedNumber { function: 0, callee, argument: 2, old, new, old_at: old, new_at: new, file }
+        ChangedNumber { function: 0, callee, argument: 2, old, new, old_at: old, new_at: new, file, behind_file: false }
     }
 
     fn lines_of(callee: &str) -> Meanings {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::functions::{self, Function};
-use crate::image::{Area, Image, ReadError, SymbolKind, Written};
+use crate::image::{Area, BEHIND, Image, ReadError, SymbolKind, Written};
 use crate::normalise::{Bodies, Way};
 
 /// What a reference leads to.
@@ -200,7 +200,7 @@ impl<'d> Side<'d> {
     fn edge(&self, address: u64) -> Target<'d> {
         let before = self.image.sections.partition_point(|section| section.start <= address).checked_sub(1);
         match before.and_then(|index| self.image.sections.get(index)) {
-            Some(section) if address - section.end < 64 => Target::Edge(section.name, address - section.end),
+            Some(section) if address - section.end < BEHIND => Target::Edge(section.name, address - section.end),
             Some(_) | None => Target::Unknown(address),
         }
     }

@@ -143,6 +143,9 @@ pub struct ThreadLocal<'d> {
     pub bytes: &'d [u8],
 }
 
+/// So far behind a section an address is still understood as its end.
+pub(crate) const BEHIND: u64 = 64;
+
 /// One ELF file as the loader lays it out.
 #[derive(Debug)]
 pub struct Image<'d> {
@@ -182,6 +185,15 @@ impl<'d> Image<'d> {
     pub fn section_at(&self, address: u64) -> Option<&Section<'d>> {
         let index = self.sections.partition_point(|section| section.start <= address).checked_sub(1)?;
         self.sections.get(index).filter(|section| address < section.end)
+    }
+
+    /// Says whether an address is in a section, or in what pads the room behind one.
+    #[must_use]
+    pub fn is_inside_or_behind(&self, address: u64) -> bool {
+        let before = self.sections.partition_point(|section| section.start <= address).checked_sub(1);
+        before
+            .and_then(|index| self.sections.get(index))
+            .is_some_and(|section| address < section.end.saturating_add(BEHIND))
     }
 
     /// Returns what lies at an address.

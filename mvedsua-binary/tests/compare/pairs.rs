@@ -166,6 +166,26 @@ fn thread_local_storage_that_came_is_refused() {
 }
 
 #[test]
+fn a_function_that_is_chosen_at_the_start_may_be_called_and_not_changed() {
+    for flags in [PIE, FIXED] {
+        let chosen = |changes: &[&str]| compare_chosen(flags, changes);
+        chosen(&["-DBODY_CHANGED"]).unwrap();
+        let refused = chosen(&["-DOTHER_CHOICE"]).unwrap_err();
+        assert!(refused.iter().any(|reason| matches!(reason, Reason::Resolver { .. })), "{refused:?}");
+    }
+}
+
+/// Compares two versions of the program with an IFUNC; its few objects are too few for the check of bindings.
+fn compare_chosen(flags: &[&str], changes: &[&str]) -> Result<(), Vec<Reason>> {
+    let both: Vec<&str> = flags.iter().chain(changes).copied().collect();
+    let (old, new) = (build("chosen.c", flags), build("chosen.c", &both));
+    match compare(&old.stripped, &new.stripped).unwrap().verdict {
+        Verdict::Updatable { .. } => Ok(()),
+        Verdict::Refused { reasons } => Err(reasons),
+    }
+}
+
+#[test]
 fn exported_symbols_show_what_grew() {
     let flags = with(PIE, &["-rdynamic", "-Dstatic="]);
     let twins = Twins::build(SERVER, &flags, &["-DGLOBAL_GREW"]);

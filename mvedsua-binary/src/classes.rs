@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::binding::{Bindings, What};
 use crate::constants;
-use crate::layout::{self, Role, Shift};
+use crate::layout::{self, Shift};
 use crate::matching::{Alignment, MatchedBy, Matching};
 use crate::numbers::{self, ChangedNumber};
 use crate::side::{Side, Target};
@@ -259,14 +259,4 @@ impl Context<'_, '_> {
         }
         class
     }
-}
-
-/// Counts shifts of one role, by how far the number moved; only those whose neighbours stand beside each other too.
-#[must_use]
-pub fn by_distance(shifts: &[(usize, Shift)], role: Role) -> BTreeMap<i64, u32> {
-    let mut counts = BTreeMap::new();
-    for (_, shift) in shifts.iter().filter(|(_, shift)| shift.role == role && shift.supported) {
-        *counts.entry(shift.new.wrapping_sub(shift.old)).or_default() += 1;
-    }
-    counts
 }

@@ -85,6 +85,7 @@ pub fn compare(old: &Side<'_>, new: &Side<'_>, matching: &Matching, bindings: &B
     comparer.sizes();
     comparer.areas();
     comparer.gaps();
+    comparer.tails();
     comparer.values();
     comparer.start_up();
     comparer.thread_local();
@@ -155,6 +156,25 @@ impl Comparer<'_, '_> {
                 Because::Unknown
             };
             self.found.gaps.push(Gap { below: (below.old, below.new), above: (above.old, above.new), by, because });
+        }
+    }
+
+    /// Looks at what lies behind the last bound object of each section.
+    fn tails(&mut self) {
+        for section in self.old.image.sections.iter().filter(|section| section.area.is_object()) {
+            let Some((_, last)) = self.bindings.old.range(section.start..section.end).next_back() else { continue };
+            let Some(there) = self.new.image.section_at(last.new) else { continue };
+            let (before, after) = (section.end - last.old, there.end - last.new);
+            if before == after || LISTS.contains(&section.name) {
+                continue;
+            }
+            let closed = self.old.is_closed_in(section, section.end) && self.new.is_closed_in(there, there.end);
+            self.found.gaps.push(Gap {
+                below: (last.old, last.new),
+                above: (section.end, there.end),
+                by: after.wrapping_sub(before).cast_signed(),
+                because: if closed { Because::OtherObject } else { Because::Unknown },
+            });
         }
     }
 

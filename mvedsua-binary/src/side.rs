@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::functions::{self, Function};
-use crate::image::{Area, BEHIND, Image, ReadError, SymbolKind, Written};
+use crate::image::{Area, BEHIND, Image, ReadError, Section, SymbolKind, Written};
 use crate::normalise::{Bodies, Way};
 
 /// What a reference leads to.
@@ -266,7 +266,12 @@ impl<'d> Side<'d> {
     /// without a known size, proves nothing.
     #[must_use]
     pub fn is_closed_before(&self, address: u64) -> bool {
-        let Some(section) = self.image.section_at(address) else { return false };
+        self.image.section_at(address).is_some_and(|section| self.is_closed_in(section, address))
+    }
+
+    /// Says the same of an address in a section, or of its end.
+    #[must_use]
+    pub fn is_closed_in(&self, section: &Section<'d>, address: u64) -> bool {
         let end = self.objects.partition_point(|anchor| anchor.address < address);
         let below = self.objects.get(..end).unwrap_or_default().iter().rev();
         for anchor in below.take_while(|anchor| anchor.address >= section.start) {

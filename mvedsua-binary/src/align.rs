@@ -1,9 +1,9 @@
 //! Lays the instructions of two versions of a function beside each other.
 //!
-//! Two instructions can stand beside each other if they have the same *shape*: operation, registers, kinds of operands. Those
-//! that have the same numbers and refer to things of the same meaning too are *exact*. The alignment is the longest one, where
-//! an exact pair counts twice. In functions that are too long for that, instructions that occur once on either side cut it into
-//! pieces first.
+//! Two instructions can stand beside each other if they have the same *shape*: operation, registers, kinds of
+//! operands. Those that have the same numbers and refer to things of the same meaning too are *exact*. The alignment
+//! is the longest one, where an exact pair counts twice. In functions that are too long for that, instructions that
+//! occur once on either side cut it into pieces first.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -205,7 +205,8 @@ fn cut(old: &[Line], new: &[Line], origin: (usize, usize), pairs: &mut Vec<Pair>
 
 /// Returns the longest run of pairs that rise on both sides; the pairs are sorted by the first.
 pub(crate) fn rising(pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
-    // For each length the pair that ends a run of it with the smallest second number, and for each pair the one before it.
+    // For each length the pair that ends a run of it with the smallest second number, and for each pair the one
+    // before it.
     let mut ends: Vec<usize> = vec![];
     let mut before: Vec<Option<usize>> = Vec::with_capacity(pairs.len());
     for (index, (_, second)) in pairs.iter().enumerate() {
@@ -226,7 +227,8 @@ pub(crate) fn rising(pairs: &[(usize, usize)]) -> Vec<(usize, usize)> {
     run
 }
 
-/// Says whether two functions are alike enough to be versions of one. Short ones must be more alike: all end in the same way.
+/// Says whether two functions are alike enough to be versions of one. Short ones must be more alike: all end in the
+/// same way.
 #[must_use]
 pub fn are_alike(old: &[Line], new: &[Line]) -> bool {
     let least = if old.len().min(new.len()) < 8 { 75 } else { LEAST_LIKENESS };

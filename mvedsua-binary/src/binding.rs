@@ -1,9 +1,10 @@
 //! Says which object of the new file is which of the old one.
 //!
-//! A *witness* is a place that says so: an operand at the same place of two functions with equal bodies, a symbol of the same
-//! name, a pointer at the same place of two tables that are the same object. These are strong. An operand of instructions that
-//! stand beside each other in a changed function is weak: it counts only where nothing strong is known of either address, all
-//! weak witnesses agree, and the order of the objects stays. Two strong witnesses that disagree are a *contradiction*.
+//! A *witness* is a place that says so: an operand at the same place of two functions with equal bodies, a symbol of
+//! the same name, a pointer at the same place of two tables that are the same object. These are strong. An operand of
+//! instructions that stand beside each other in a changed function is weak: it counts only where nothing strong is
+//! known of either address, all weak witnesses agree, and the order of the objects stays. Two strong witnesses that
+//! disagree are a *contradiction*.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 

@@ -8,6 +8,7 @@ use crate::layout::{self, Shift};
 use crate::matching::{Alignment, MatchedBy, Matching};
 use crate::numbers::{self, ChangedNumber};
 use crate::side::{Side, Target};
+use crate::texts;
 
 /// What became of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -189,7 +190,7 @@ impl Context<'_, '_> {
         if old == new {
             return None;
         }
-        Some(if numbers::differ_in_lines(old, new) { Class::LineNumbers } else { Class::Texts })
+        Some(if texts::differ_in_lines(old, new) { Class::LineNumbers } else { Class::Texts })
     }
 
     fn with_other_body(&self, pair: (usize, usize), alignment: &Alignment) -> (Class, Vec<String>) {

@@ -1,8 +1,9 @@
 //! Compares constants: texts, numbers, tables of jumps.
 //!
-//! Constants have no size in a stripped file. What ends one is the next address that something refers to. So two constants
-//! are equal if all is equal up to there; texts must be equal up to their end. Tables of jumps and, in files with fixed
-//! addresses, tables of pointers hold places: these are told, and it is for the caller to say whether they correspond.
+//! Constants have no size in a stripped file. What ends one is the next address that something refers to. So two
+//! constants are equal if all is equal up to there; texts must be equal up to their end. Tables of jumps and, in
+//! files with fixed addresses, tables of pointers hold places: these are told, and it is for the caller to say
+//! whether they correspond.
 
 use crate::image::{Area, Kind, Written};
 use crate::normalise::Way;

@@ -1,8 +1,8 @@
 //! Compares the data of two files whose objects are bound.
 //!
-//! The process keeps its old objects, so the new code must find in them what it expects: the same size, the same place of each
-//! part, the same initial value (unless the program wrote another one since). What can differ: pointers to things that
-//! correspond.
+//! The process keeps its old objects, so the new code must find in them what it expects: the same size, the same
+//! place of each part, the same initial value (unless the program wrote another one since). What can differ: pointers
+//! to things that correspond.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +10,8 @@ use crate::binding::Bindings;
 use crate::constants;
 use crate::image::{Area, Kind, SymbolKind, Written};
 use crate::matching::Matching;
-use crate::numbers;
 use crate::side::{Side, Target};
+use crate::texts;
 
 /// An object with a name that has another size than before.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -307,11 +307,11 @@ impl Comparer<'_, '_> {
         if old == new {
             return true;
         }
-        if numbers::differ_in_lines(old, new) {
+        if texts::differ_in_lines(old, new) {
             self.found.line_texts += 1;
             return true;
         }
-        if numbers::differ_in_version(old, new) {
+        if texts::differ_in_version(old, new) {
             self.found.version_texts.insert(place, old.to_owned());
             return true;
         }
@@ -328,7 +328,8 @@ impl Comparer<'_, '_> {
         side.text_at(start).map(str::to_owned)
     }
 
-    /// Takes read-only tables out of what differs where only code knows of them: the new code takes the new table along.
+    /// Takes read-only tables out of what differs where only code knows of them: the new code takes the new table
+    /// along.
     fn set_tables_aside(&mut self) {
         let mut pointed = BTreeSet::new();
         for relocation in &self.old.image.relocations {

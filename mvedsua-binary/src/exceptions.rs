@@ -1,7 +1,8 @@
 //! Compares the tables that say where a C++ exception is caught in a function.
 //!
-//! Two functions with equal bodies may catch other types: the types stand in these tables alone. The format is that of the
-//! GCC back ends ("LSDA"): a header, a list of call sites, chains of actions, and a list of types that is indexed backwards.
+//! Two functions with equal bodies may catch other types: the types stand in these tables alone. The format is that
+//! of the GCC back ends ("LSDA"): a header, a list of call sites, chains of actions, and a list of types that is
+//! indexed backwards.
 
 use crate::image::{Image, Written};
 use crate::side::{Resolved, Side, Target};

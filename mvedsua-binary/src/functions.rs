@@ -1,8 +1,8 @@
 //! Finds where functions begin and end.
 //!
-//! Unwind information (`.eh_frame`) is in stripped files too, and has one entry for each function, and one for each piece
-//! that the compiler moved away (`.cold`, `.part`). Code between these ranges, written in assembler as a rule, counts as one
-//! function for each stretch, or for each symbol in it.
+//! Unwind information (`.eh_frame`) is in stripped files too, and has one entry for each function, and one for each
+//! piece that the compiler moved away (`.cold`, `.part`). Code between these ranges, written in assembler as a rule,
+//! counts as one function for each stretch, or for each symbol in it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

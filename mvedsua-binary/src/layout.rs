@@ -1,8 +1,9 @@
 //! Looks for signs that a structure changed its layout.
 //!
-//! In two versions of a function the instructions that stand beside each other use the same registers. If one reaches a field
-//! at another distance from its base than before, and the base is neither the stack nor the program counter, then a field has
-//! moved. If a number changed that is compared, added or multiplied, a size or a bound may have changed.
+//! In two versions of a function the instructions that stand beside each other use the same registers. If one reaches
+//! a field at another distance from its base than before, and the base is neither the stack nor the program counter,
+//! then a field has moved. If a number changed that is compared, added or multiplied, a size or a bound may have
+//! changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +35,8 @@ pub enum Role {
     ThreadLocal,
     /// The order of something and it is asked for.
     Bound,
-    /// Something is compared with it that chooses between cases or leads into tables of constants, or is asked to be equal.
+    /// Something is compared with it that chooses between cases or leads into tables of constants, or is asked to be
+    /// equal.
     Case,
     /// It says how much an instruction copies or fills.
     Count,
@@ -232,8 +234,9 @@ fn is_on_stack(instruction: &Instruction, bases: Bases) -> bool {
     (bit(instruction.memory_base()) | index) & (bases | bit(Register::RSP)) != 0
 }
 
-/// Returns for each instruction which registers hold places on the stack before it, as far as a look from the top to the
-/// bottom shows it. A register that is written otherwise is no longer one, and behind a jump only the frame pointer is.
+/// Returns for each instruction which registers hold places on the stack before it, as far as a look from the top to
+/// the bottom shows it. A register that is written otherwise is no longer one, and behind a jump only the frame
+/// pointer is.
 fn stack_bases(lines: &[Line]) -> Vec<Bases> {
     let mut factory = InstructionInfoFactory::new();
     let frame = lines.iter().take(12).any(|line| is_frame_pointer(&line.instruction));

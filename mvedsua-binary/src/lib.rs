@@ -1,8 +1,9 @@
-//! Compares two versions of an ELF file, as a distribution ships them, and says whether a process that runs the old one can
-//! go on with the new one's code and its own data.
+//! Compares two versions of an ELF file, as a distribution ships them, and says whether a process that runs the old
+//! one can go on with the new one's code and its own data.
 //!
-//! Nothing but the two files is needed: no sources, no debug information, no symbols. The comparison is pure: bytes in, a
-//! [`Comparison`] out; the same files give the same answer, and damaged files give an error. Nothing here touches a process.
+//! Nothing but the two files is needed: no sources, no debug information, no symbols. The comparison is pure: bytes
+//! in, a [`Comparison`] out; the same files give the same answer, and damaged files give an error. Nothing here
+//! touches a process.
 //!
 //! ```text
 //!  image ──► functions ──► normalise ──► side          one file: layout, ranges, bodies, references
@@ -33,8 +34,10 @@ pub mod listing;
 pub mod matching;
 pub mod normalise;
 pub mod numbers;
+pub mod reason;
 pub mod report;
 pub mod side;
+pub mod texts;
 pub mod verdict;
 
 use self::binding::Bindings;

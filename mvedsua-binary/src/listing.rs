@@ -12,8 +12,8 @@ use crate::side::{Side, Target};
 /// The width of one side.
 const WIDTH: usize = 60;
 
-/// Returns both versions of a function, an instruction a line. `!` marks instructions that stand beside each other and differ,
-/// `-` those that are gone, `+` those that are new.
+/// Returns both versions of a function, an instruction a line. `!` marks instructions that stand beside each other
+/// and differ, `-` those that are gone, `+` those that are new.
 #[must_use]
 pub fn side_by_side(comparison: &Comparison<'_>, fate: &Fate) -> String {
     let lines =

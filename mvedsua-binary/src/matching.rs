@@ -1,9 +1,9 @@
 //! Finds which function of the new file is which of the old one.
 //!
-//! In this order, each step until nothing more is found, and back to the first after every find: functions of the same name;
-//! equal bodies that occur once on either side; what two matched functions with equal bodies call, or point to through tables;
-//! equal bodies between two matched neighbours; functions that are alike between two matched neighbours; what matched functions
-//! with other bodies call at instructions that stand beside each other.
+//! In this order, each step until nothing more is found, and back to the first after every find: functions of the
+//! same name; equal bodies that occur once on either side; what two matched functions with equal bodies call, or
+//! point to through tables; equal bodies between two matched neighbours; functions that are alike between two matched
+//! neighbours; what matched functions with other bodies call at instructions that stand beside each other.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

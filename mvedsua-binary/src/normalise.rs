@@ -1,9 +1,9 @@
 //! Brings the body of a function into a form that does not depend on where it and its data lie.
 //!
-//! The bytes of operands that hold a distance or an absolute address are set to zero, and what they refer to is put into a
-//! list. Jumps inside the function stay as they are: their distances do not depend on the place. Two bodies are equal if
-//! the bytes that are left are equal and the references stand at the same places in the same manner. What they refer to is
-//! then the question; see `binding`.
+//! The bytes of operands that hold a distance or an absolute address are set to zero, and what they refer to is put
+//! into a list. Jumps inside the function stay as they are: their distances do not depend on the place. Two bodies
+//! are equal if the bytes that are left are equal and the references stand at the same places in the same manner.
+//! What they refer to is then the question; see `binding`.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
@@ -120,8 +120,8 @@ impl Bodies {
             body.jumps_indirectly |= instruction.flow_control() == FlowControl::IndirectBranch;
             references(image, function, &instruction, &decoder, &mut |reference, len| found.push((reference, len)));
         }
-        // Data between functions may look like instructions. What does not decode, or refers to nothing, must be equal byte
-        // by byte.
+        // Data between functions may look like instructions. What does not decode, or refers to nothing, must be
+        // equal byte by byte.
         clean &= found.iter().all(|(reference, _): &(Ref, usize)| match reference.way {
             Way::Call | Way::Jump | Way::Branch => {
                 matches!(image.area_at(reference.target), Some(Area::Code | Area::Stubs))

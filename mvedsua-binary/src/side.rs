@@ -261,9 +261,9 @@ impl<'d> Side<'d> {
 
     /// Says that nothing that is reached through a pointer, and starts before an address, goes on behind it.
     ///
-    /// Going down from the address: a symbol says where its object ends, and so does the C++ run-time for the guard of a
-    /// static variable; what is only accessed directly has no part that is not seen. An address that is taken, of something
-    /// without a known size, proves nothing.
+    /// Going down from the address: a symbol says where its object ends, and so does the C++ run-time for the guard
+    /// of a static variable; what is only accessed directly has no part that is not seen. An address that is taken,
+    /// of something without a known size, proves nothing.
     #[must_use]
     pub fn is_closed_before(&self, address: u64) -> bool {
         self.image.section_at(address).is_some_and(|section| self.is_closed_in(section, address))

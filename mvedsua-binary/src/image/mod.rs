@@ -1,8 +1,8 @@
 //! What a comparison needs to know of one ELF file.
 //!
-//! An [`Image`] is the file as the loader would lay it out: areas of memory, the bytes in them, the relocations that the
-//! loader applies, the symbols, and the stubs (PLT) through which code reaches other files. Nothing here looks at what
-//! instructions mean, apart from the stubs. All reading is checked: a damaged file is an error, never a panic.
+//! An [`Image`] is the file as the loader would lay it out: areas of memory, the bytes in them, the relocations that
+//! the loader applies, the symbols, and the stubs (PLT) through which code reaches other files. Nothing here looks at
+//! what instructions mean, apart from the stubs. All reading is checked: a damaged file is an error, never a panic.
 
 mod load;
 mod stubs;
@@ -239,8 +239,8 @@ impl<'d> Image<'d> {
 
     /// Returns the pointer that stands at an address of data once the file is loaded.
     ///
-    /// Files with fixed addresses have no relocations for their own addresses. There an aligned word that is the address
-    /// of something in the file counts as a pointer, though it may be a number.
+    /// Files with fixed addresses have no relocations for their own addresses. There an aligned word that is the
+    /// address of something in the file counts as a pointer, though it may be a number.
     #[must_use]
     pub fn pointer_at(&self, place: u64) -> Option<Written<'d>> {
         if let Some(written) = self.written_at(place) {

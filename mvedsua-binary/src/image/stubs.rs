@@ -9,7 +9,8 @@ use super::{Area, Image};
 /// Returns each stub's range and the slot it jumps through.
 ///
 /// A stub is what lies between one indirect jump and the next, and starts at a multiple of 8; the code that the first
-/// call through a lazily bound slot runs stands behind the jump and belongs to the next stub's range, where nobody calls.
+/// call through a lazily bound slot runs stands behind the jump and belongs to the next stub's range, where nobody
+/// calls.
 pub(super) fn find(image: &Image<'_>) -> Vec<(Range<u64>, u64)> {
     let mut stubs = vec![];
     for section in image.sections.iter().filter(|section| section.area == Area::Stubs) {

@@ -1,10 +1,12 @@
-//! Pairs of programs that differ in one thing each: what the comparison must say of them, and that it never binds wrongly.
-//! The programs are compiled here; what is compared is stripped, and what is believed is checked against the symbols.
+//! Pairs of programs that differ in one thing each: what the comparison must say of them, and that it never binds
+//! wrongly. The programs are compiled here; what is compared is stripped, and what is believed is checked against the
+//! symbols.
 
 use crate::twins::{Twins, build, classes, passes, refuses};
 use mvedsua_binary::classes::Class;
 use mvedsua_binary::compare;
-use mvedsua_binary::verdict::{Reason, Verdict};
+use mvedsua_binary::reason::Reason;
+use mvedsua_binary::verdict::Verdict;
 
 const SERVER: &str = "server.c";
 const SHAPES: &str = "shapes.cc";

@@ -7,7 +7,8 @@ use std::process::Command;
 
 use mvedsua_binary::classes::Class;
 use mvedsua_binary::image::{Image, SymbolKind};
-use mvedsua_binary::verdict::{Reason, Verdict};
+use mvedsua_binary::reason::Reason;
+use mvedsua_binary::verdict::Verdict;
 use mvedsua_binary::{Comparison, compare};
 use tempfile::TempDir;
 

@@ -1,7 +1,8 @@
 //! `compare`.
 //!
-//! Either version is an ELF file, a Debian package, or a package and its version. Packages are unpacked with `dpkg-deb` and
-//! `tar` into a directory that is removed at the end; nothing of them is run, and their maintainer scripts are not looked at.
+//! Either version is an ELF file, a Debian package, or a package and its version. Packages are unpacked with
+//! `dpkg-deb` and `tar` into a directory that is removed at the end; nothing of them is run, and their maintainer
+//! scripts are not looked at.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

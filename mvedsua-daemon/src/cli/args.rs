@@ -130,6 +130,8 @@ pub enum Verb {
     Doctor(DoctorArgs),
     /// Look at an update package
     Package(PackageArgs),
+    /// Compare two versions of a program or library, and say whether a process could go from one to the other
+    Compare(CompareArgs),
     /// Try the rules that allow for the versions' differences, without any process
     Rules(RulesArgs),
     /// Run several versions of a program side by side from its start; what is seen of it is the first one's
@@ -293,6 +295,23 @@ pub struct UpdateArgs {
     /// Show progress until there is a verdict, and exit with it
     #[arg(long)]
     pub wait: bool,
+}
+
+/// What to compare.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The old version: an ELF file, a Debian package (a file), or `package=version`, which is fetched with apt-get.
+    #[arg(value_name = "OLD")]
+    pub old: OsString,
+    /// The new version, given in the same ways.
+    #[arg(value_name = "NEW")]
+    pub new: OsString,
+    /// Which file of the packages to compare, where several could be meant.
+    #[arg(long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
+    /// Show both versions of each changed function side by side.
+    #[arg(long, conflicts_with = "json")]
+    pub code: bool,
 }
 
 #[derive(Debug, Args)]

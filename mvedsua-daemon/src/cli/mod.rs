@@ -6,6 +6,7 @@
 
 pub mod args;
 mod client;
+mod compare;
 mod daemon;
 mod doctor;
 mod generate;
@@ -69,6 +70,7 @@ fn perform(cli: &Cli) -> Result<Code, Problem> {
         Verb::Report(args) => past::report(cli, args),
         Verb::Doctor(args) => doctor::doctor(cli, args),
         Verb::Package(args) => package::package(cli, args),
+        Verb::Compare(args) => compare::compare(cli, args),
         Verb::Rules(args) => rules::rules(cli, args),
         // They have exit codes of their own.
         Verb::Run(_) | Verb::Replay(_) => Ok(Code::Done),

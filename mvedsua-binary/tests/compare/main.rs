@@ -1,0 +1,5 @@
+//! The comparison of whole files.
+
+mod damaged;
+mod pairs;
+mod twins;

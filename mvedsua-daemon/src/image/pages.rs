@@ -27,7 +27,8 @@ impl Differing {
     }
 }
 
-fn add(spans: &mut Vec<Span>, at: u64) {
+/// Adds a page to spans that are in ascending order.
+pub(super) fn add(spans: &mut Vec<Span>, at: u64) {
     match spans.last_mut() {
         Some(last) if last.end == at => last.end += PAGE,
         _ => spans.push(Span { start: at, end: at + PAGE }),

@@ -147,25 +147,45 @@ fn differing(kept: &Kept, pages: &(PageMap, PageMap), here: &Memory, there: &Mem
     let mut found = Differing::default();
     match kept.by {
         By::Page => pages::differing(&pages.0, &pages.1, kept.span, &mut found)?,
-        By::Byte => {
-            for span in pages::there(&pages.1, kept.span)? {
-                compare_bytes(span, here, there, &mut found)?;
+        By::Byte => found.copied = pages::there(&pages.1, kept.span)?,
+    }
+    // Both versions have mostly written the same.
+    found.copied = unequal(&found.copied, kept.by, here, there)?;
+    Ok(found)
+}
+
+/// Returns those pages of the spans whose contents differ.
+fn unequal(spans: &[Span], by: By, here: &Memory, there: &Memory) -> Result<Vec<Span>> {
+    const PAGES: usize = 256;
+    let page = PAGE as usize;
+    let (mut ours, mut theirs) = (vec![0; PAGES * page], vec![0; PAGES * page]);
+    let mut found: Vec<Span> = Vec::new();
+    let all = spans.iter().flat_map(|span| (span.start..span.end).step_by(page));
+    let mut all = all.map(|at| (at, page)).peekable();
+    while all.peek().is_some() {
+        let some: Vec<(u64, usize)> = all.by_ref().take(PAGES).collect();
+        let len = some.len() * page;
+        there.read_pieces(&some, &mut theirs[..len])?;
+        if here.read_pieces(&some, &mut ours[..len]).is_err() {
+            let pairs = ours.chunks_exact_mut(page).zip(theirs.chunks_exact(page));
+            for ((at, _), (ours, theirs)) in some.iter().zip(pairs) {
+                match (here.peek(*at, page), by) {
+                    (Ok(bytes), _) => ours.copy_from_slice(&bytes),
+                    // Its stack or its heap has not grown that far yet.
+                    (Err(_), By::Page) => ours.fill(0),
+                    // Behind the end of a file there is nothing that anybody could have.
+                    (Err(_), By::Byte) => ours.copy_from_slice(theirs),
+                }
+            }
+        }
+        let pairs = ours[..len].chunks_exact(page).zip(theirs[..len].chunks_exact(page));
+        for ((at, _), (ours, theirs)) in some.iter().zip(pairs) {
+            if ours != theirs {
+                pages::add(&mut found, *at);
             }
         }
     }
     Ok(found)
-}
-
-fn compare_bytes(span: Span, here: &Memory, there: &Memory, found: &mut Differing) -> Result<()> {
-    let page = PAGE as usize;
-    for at in (span.start..span.end).step_by(page) {
-        // Behind the end of its file the service has nothing that it could read.
-        let Ok(ours) = here.peek(at, page) else { continue };
-        if ours != there.peek(at, page)? {
-            found.copied.push(Span { start: at, end: at + PAGE });
-        }
-    }
-    Ok(())
 }
 
 /// Says no where the service would have more areas than the kernel allows, at any instant.

@@ -10,6 +10,8 @@ use super::{Error, Pid, Result};
 
 /// `MAX_RW_COUNT`: the kernel moves no more bytes at once.
 const MAX_RW: usize = 0x7fff_f000;
+/// `UIO_MAXIOV`, the most pieces that one `process_vm_readv(2)` takes.
+pub(super) const MOST_PIECES: usize = 1024;
 
 /// A range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,6 +105,44 @@ impl Memory {
         let mut buf = [0; 4];
         self.read(addr, &mut buf)?;
         Ok(u32::from_ne_bytes(buf))
+    }
+
+    /// Reads what is at these addresses, one piece after the other. The process must stand still. Whether it may read there
+    /// itself does not count.
+    pub(crate) fn read_pieces(&self, pieces: &[(u64, usize)], buf: &mut [u8]) -> Result<()> {
+        let mut rest = buf;
+        for some in pieces.chunks(MOST_PIECES) {
+            let total = some.iter().map(|(_, len)| len).sum();
+            let Some((part, after)) = rest.split_at_mut_checked(total) else {
+                return Err(self.error("read", some[0].0, total, io::ErrorKind::InvalidInput.into()));
+            };
+            // SAFETY: `part` is as long as all of the pieces.
+            if !unsafe { self.read_pieces_to(some, part.as_mut_ptr()) } {
+                let mut at = 0;
+                for (addr, len) in some {
+                    part[at..at + len].copy_from_slice(&self.peek(*addr, *len)?);
+                    at += len;
+                }
+            }
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Reads at most [`MOST_PIECES`] pieces where the process itself could read, and says whether all of it was there.
+    ///
+    /// # Safety
+    ///
+    /// There must be room for all of the pieces behind `to`.
+    pub(super) unsafe fn read_pieces_to(&self, pieces: &[(u64, usize)], to: *mut u8) -> bool {
+        let total: usize = pieces.iter().map(|(_, len)| len).sum();
+        let local = libc::iovec { iov_base: to.cast(), iov_len: total };
+        let piece = |(addr, len): &(u64, usize)| libc::iovec { iov_base: *addr as *mut libc::c_void, iov_len: *len };
+        let remote: Vec<libc::iovec> = pieces.iter().map(piece).collect();
+        let count = remote.len() as libc::c_ulong;
+        // SAFETY: the caller says that there is room; the kernel checks the remote side.
+        let got = unsafe { libc::process_vm_readv(self.pid.0, &raw const local, 1, remote.as_ptr(), count, 0) };
+        got == total as isize
     }
 
     /// Reads whatever the page protection says.

@@ -10,11 +10,8 @@ use std::sync::atomic::AtomicU64;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::memory::Memory;
+use super::memory::{MOST_PIECES, Memory};
 use super::{Error, Pid, Result};
-
-/// `UIO_MAXIOV`, the most pieces that one `process_vm_readv(2)` takes.
-const MOST_PIECES: usize = 1024;
 
 /// The daemon's view of one shared mapping.
 #[derive(Debug)]
@@ -67,15 +64,8 @@ impl Window {
         for some in pieces.chunks(MOST_PIECES) {
             let total: usize = some.iter().map(|(_, len)| len).sum();
             let place = self.at(offset, total);
-            let local = libc::iovec { iov_base: place.as_ptr().cast(), iov_len: total };
-            let remote: Vec<libc::iovec> = some
-                .iter()
-                .map(|(addr, len)| libc::iovec { iov_base: *addr as *mut libc::c_void, iov_len: *len })
-                .collect();
-            let count = remote.len() as libc::c_ulong;
-            // SAFETY: `local` lies in the window, whose length `at` has checked; the kernel checks the remote side.
-            let got = unsafe { libc::process_vm_readv(memory.pid().0, &raw const local, 1, remote.as_ptr(), count, 0) };
-            if got != total as isize {
+            // SAFETY: `at` has checked that the window has room for all of it.
+            if !unsafe { memory.read_pieces_to(some, place.as_ptr()) } {
                 let mut at = offset;
                 for (addr, len) in some {
                     self.write(at, &memory.peek(*addr, *len)?);

@@ -16,6 +16,8 @@ use crate::maps::{ENTERED, FOLLOWED, FREE_PROCESSES, PROCESSES, followed, lose};
 static PID_OFFSET: u32 = 0;
 #[unsafe(no_mangle)]
 static TGID_OFFSET: u32 = 0;
+#[unsafe(no_mangle)]
+static EXIT_SIGNAL_OFFSET: u32 = 0;
 /// 1 where the exit tracepoint says whether the last thread ends (Linux 6.16).
 #[unsafe(no_mangle)]
 static HAS_GROUP_DEAD: u32 = 0;
@@ -34,6 +36,10 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
     }
     // The id may have belonged to a followed process that ended: its place is not this child's.
     forget(tgid);
+    // Only the daemon's own forks signal their end to nobody: a version that follows is no child of the service.
+    if task_field(child, setting(&EXIT_SIGNAL_OFFSET)) == Some(0) {
+        return 0;
+    }
     let parent_tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let Some(parent) = followed(parent_tgid) else { return 0 };
     let process = match FREE_PROCESSES.pop() {

@@ -23,6 +23,8 @@ pub(super) struct KernelFacts {
     pub(super) pid_offset: u32,
     /// Offset of `task_struct.tgid`, bytes.
     pub(super) tgid_offset: u32,
+    /// Offset of `task_struct.exit_signal`, bytes.
+    pub(super) exit_signal_offset: u32,
     /// Whether the exit tracepoint says that the last thread of a process ends.
     pub(super) group_dead: GroupDead,
 }
@@ -53,6 +55,7 @@ fn facts(bytes: &[u8]) -> Option<KernelFacts> {
     Some(KernelFacts {
         pid_offset: btf.offset(task, "pid")?,
         tgid_offset: btf.offset(task, "tgid")?,
+        exit_signal_offset: btf.offset(task, "exit_signal")?,
         // The first argument is the program's data, the second the task.
         group_dead: if exit_arguments.is_some_and(|n| n >= 3) { GroupDead::Told } else { GroupDead::NotTold },
     })

@@ -72,6 +72,7 @@ impl Kernel {
         let mut ebpf = EbpfLoader::new()
             .override_global("PID_OFFSET", &facts.pid_offset, true)
             .override_global("TGID_OFFSET", &facts.tgid_offset, true)
+            .override_global("EXIT_SIGNAL_OFFSET", &facts.exit_signal_offset, true)
             .override_global("HAS_GROUP_DEAD", &group_dead, true)
             .map_max_entries("CELLS", cells)
             .load(OBJECT)

@@ -80,8 +80,8 @@ pub(crate) fn prepare<'a>(
     let threads = pair(process, service, coming)?;
     let ours = process.own_areas();
     let changes = areas::compare(&of(service), &of(coming), &ours).map_err(unfit)?;
-    let pages = (PageMap::open(process.pid)?, PageMap::open(coming.pid)?);
-    let kept = changes.kept.iter().map(|kept| Ok((*kept, differing(kept, &pages, &process.memory, &memory)?)));
+    let mut comparison = Comparison::new(&process.memory, &memory)?;
+    let kept = changes.kept.iter().map(|kept| Ok((*kept, comparison.differing(kept)?)));
     let kept = kept.collect::<Result<Vec<_>>>()?;
     let mut task = Task {
         changes: &changes,
@@ -113,7 +113,7 @@ pub(crate) fn prepare<'a>(
         moved: task.kept.iter().map(|(_, differing)| differing.bytes()).sum(),
         is_committed: false,
     };
-    prepared.map_all(&task, &laid, coming, &memory, &pages.1)?;
+    prepared.map_all(&task, &laid, coming, &memory, &comparison.there.0)?;
     Ok(prepared)
 }
 
@@ -143,33 +143,66 @@ fn going_on(process: &Process, thread: &ThreadState, twin: &ThreadState) -> Regs
     regs
 }
 
-fn differing(kept: &Kept, pages: &(PageMap, PageMap), here: &Memory, there: &Memory) -> Result<Differing> {
-    let mut found = Differing::default();
-    match kept.by {
-        By::Page => pages::differing(&pages.0, &pages.1, kept.span, &mut found)?,
-        By::Byte => found.copied = pages::there(&pages.1, kept.span)?,
-    }
-    // Both versions have mostly written the same.
-    found.copied = unequal(&found.copied, kept.by, here, there)?;
-    Ok(found)
+/// Finds what of the contents of an area differs.
+struct Comparison<'a> {
+    here: (PageMap, &'a Memory),
+    there: (PageMap, &'a Memory),
+    /// Room for what is read of either.
+    ours: Vec<u8>,
+    theirs: Vec<u8>,
 }
 
-/// Returns those pages of the spans whose contents differ.
-fn unequal(spans: &[Span], by: By, here: &Memory, there: &Memory) -> Result<Vec<Span>> {
-    const PAGES: usize = 256;
-    let page = PAGE as usize;
-    let (mut ours, mut theirs) = (vec![0; PAGES * page], vec![0; PAGES * page]);
-    let mut found: Vec<Span> = Vec::new();
-    let all = spans.iter().flat_map(|span| (span.start..span.end).step_by(page));
-    let mut all = all.map(|at| (at, page)).peekable();
-    while all.peek().is_some() {
-        let some: Vec<(u64, usize)> = all.by_ref().take(PAGES).collect();
-        let len = some.len() * page;
-        there.read_pieces(&some, &mut theirs[..len])?;
-        if here.read_pieces(&some, &mut ours[..len]).is_err() {
+/// How much is compared at once.
+const COMPARED: usize = 1 << 20;
+
+impl<'a> Comparison<'a> {
+    fn new(here: &'a Memory, there: &'a Memory) -> Result<Comparison<'a>> {
+        Ok(Comparison {
+            here: (PageMap::open(here.pid())?, here),
+            there: (PageMap::open(there.pid())?, there),
+            ours: vec![0; COMPARED],
+            theirs: vec![0; COMPARED],
+        })
+    }
+
+    fn differing(&mut self, kept: &Kept) -> Result<Differing> {
+        let mut found = Differing::default();
+        match kept.by {
+            By::Page => pages::differing(&self.here.0, &self.there.0, kept.span, &mut found)?,
+            By::Byte => found.copied = pages::there(&self.there.0, kept.span)?,
+        }
+        // Both versions have mostly written the same.
+        let mut unequal = Vec::new();
+        let mut some = Vec::new();
+        let mut len = 0;
+        for span in std::mem::take(&mut found.copied) {
+            for start in (span.start..span.end).step_by(COMPARED) {
+                let part = (span.end - start).min(COMPARED as u64) as usize;
+                if len + part > COMPARED {
+                    self.compare(&some, kept.by, &mut unequal)?;
+                    some.clear();
+                    len = 0;
+                }
+                some.push((start, part));
+                len += part;
+            }
+        }
+        self.compare(&some, kept.by, &mut unequal)?;
+        found.copied = unequal;
+        Ok(found)
+    }
+
+    /// Adds the pages of these pieces whose contents differ.
+    fn compare(&mut self, pieces: &[(u64, usize)], by: By, unequal: &mut Vec<Span>) -> Result<()> {
+        let page = PAGE as usize;
+        let len = pieces.iter().map(|(_, len)| len).sum();
+        let (ours, theirs) = (&mut self.ours[..len], &mut self.theirs[..len]);
+        let all = pieces.iter().flat_map(|(start, len)| (*start..start + *len as u64).step_by(page));
+        self.there.1.read_pieces(pieces, theirs)?;
+        if self.here.1.read_pieces(pieces, ours).is_err() {
             let pairs = ours.chunks_exact_mut(page).zip(theirs.chunks_exact(page));
-            for ((at, _), (ours, theirs)) in some.iter().zip(pairs) {
-                match (here.peek(*at, page), by) {
+            for (at, (ours, theirs)) in all.clone().zip(pairs) {
+                match (self.here.1.peek(at, page), by) {
                     (Ok(bytes), _) => ours.copy_from_slice(&bytes),
                     // Its stack or its heap has not grown that far yet.
                     (Err(_), By::Page) => ours.fill(0),
@@ -178,14 +211,12 @@ fn unequal(spans: &[Span], by: By, here: &Memory, there: &Memory) -> Result<Vec<
                 }
             }
         }
-        let pairs = ours[..len].chunks_exact(page).zip(theirs[..len].chunks_exact(page));
-        for ((at, _), (ours, theirs)) in some.iter().zip(pairs) {
-            if ours != theirs {
-                pages::add(&mut found, *at);
-            }
+        let pairs = ours.chunks_exact(page).zip(theirs.chunks_exact(page));
+        for (at, _) in all.zip(pairs).filter(|(_, (ours, theirs))| ours != theirs) {
+            pages::add(unequal, at);
         }
+        Ok(())
     }
-    Ok(found)
 }
 
 /// Says no where the service would have more areas than the kernel allows, at any instant.

@@ -6,10 +6,10 @@
 //! follower is a process that computes an image; a promotion brings it into the process that serves, which stays what it is.
 //!
 //! ```text
-//!  take stock of both          prepare                      commit           the service goes on
-//!  [threads] [handlers]  ──►  [areas] compare   ──► gates ──► one ──►  programs run: areas moved in, pages copied,
-//!  [version]                  [pages] compare                store      handlers set, threads resumed
-//!                             [place] new areas mapped beside, what differs copied into a shared area
+//!  take stock of both          prepare                       commit       the service goes on
+//!  [threads] [handlers]  ──►  [areas] [pages] [contents]  ──►  gates,  ──►  programs run: areas moved in, pages copied,
+//!  [version]                  compare; [staging] maps new      one          handlers set, threads resumed
+//!                             areas beside; [program]          store
 //! ```
 //!
 //! - Until the commit nothing of the service is changed but for areas that lie beside everything else, and each of its threads
@@ -25,10 +25,12 @@
 //! [`areas`] and [`program`] are pure. [`place`] carries it out and is a transaction: dropped before its commit it leaves nothing.
 
 pub(crate) mod areas;
+mod contents;
 pub(crate) mod handlers;
 pub(crate) mod pages;
 pub(crate) mod place;
 pub(crate) mod program;
+mod staging;
 pub(crate) mod threads;
 pub(crate) mod version;
 

@@ -1,26 +1,22 @@
 //! Putting an image in place of another.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::fd::AsFd;
-
 use super::PAGE;
-use super::areas::{self, Areas, By, Changes, Created, Kept};
-use super::pages::{self, Differing};
+use super::areas::{self, Areas, Changes};
+use super::contents::Comparison;
 use super::program::{self, Change, Laid, Task, Watch};
+use super::staging::{self, Flags};
 use super::threads::ThreadState;
 use super::version::Version;
-use crate::promote::transfer;
 use crate::ptrace::inject::{self, Remote};
 use crate::ptrace::memory::{Memory, Span};
 use crate::ptrace::pagemap::PageMap;
-use crate::ptrace::procfs::{self, Mapping};
+use crate::ptrace::procfs::Mapping;
 use crate::ptrace::regs::Rewound;
 use crate::ptrace::stub;
 use crate::ptrace::sys::{self, Regs};
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::window::Window;
-use crate::ptrace::{Error, Pid, Result, Tid};
+use crate::ptrace::{Error, Result, Tid};
 use crate::record::Slot;
 use crate::update::process::Process;
 
@@ -143,82 +139,6 @@ fn going_on(process: &Process, thread: &ThreadState, twin: &ThreadState) -> Regs
     regs
 }
 
-/// Finds what of the contents of an area differs.
-struct Comparison<'a> {
-    here: (PageMap, &'a Memory),
-    there: (PageMap, &'a Memory),
-    /// Room for what is read of either.
-    ours: Vec<u8>,
-    theirs: Vec<u8>,
-}
-
-/// How much is compared at once.
-const COMPARED: usize = 1 << 20;
-
-impl<'a> Comparison<'a> {
-    fn new(here: &'a Memory, there: &'a Memory) -> Result<Comparison<'a>> {
-        Ok(Comparison {
-            here: (PageMap::open(here.pid())?, here),
-            there: (PageMap::open(there.pid())?, there),
-            ours: vec![0; COMPARED],
-            theirs: vec![0; COMPARED],
-        })
-    }
-
-    fn differing(&mut self, kept: &Kept) -> Result<Differing> {
-        let mut found = Differing::default();
-        match kept.by {
-            By::Page => pages::differing(&self.here.0, &self.there.0, kept.span, &mut found)?,
-            By::Byte => found.copied = pages::there(&self.there.0, kept.span)?,
-        }
-        // Both versions have mostly written the same.
-        let mut unequal = Vec::new();
-        let mut some = Vec::new();
-        let mut len = 0;
-        for span in std::mem::take(&mut found.copied) {
-            for start in (span.start..span.end).step_by(COMPARED) {
-                let part = (span.end - start).min(COMPARED as u64) as usize;
-                if len + part > COMPARED {
-                    self.compare(&some, kept.by, &mut unequal)?;
-                    some.clear();
-                    len = 0;
-                }
-                some.push((start, part));
-                len += part;
-            }
-        }
-        self.compare(&some, kept.by, &mut unequal)?;
-        found.copied = unequal;
-        Ok(found)
-    }
-
-    /// Adds the pages of these pieces whose contents differ.
-    fn compare(&mut self, pieces: &[(u64, usize)], by: By, unequal: &mut Vec<Span>) -> Result<()> {
-        let page = PAGE as usize;
-        let len = pieces.iter().map(|(_, len)| len).sum();
-        let (ours, theirs) = (&mut self.ours[..len], &mut self.theirs[..len]);
-        let all = pieces.iter().flat_map(|(start, len)| (*start..start + *len as u64).step_by(page));
-        self.there.1.read_pieces(pieces, theirs)?;
-        if self.here.1.read_pieces(pieces, ours).is_err() {
-            let pairs = ours.chunks_exact_mut(page).zip(theirs.chunks_exact(page));
-            for (at, (ours, theirs)) in all.clone().zip(pairs) {
-                match (self.here.1.peek(at, page), by) {
-                    (Ok(bytes), _) => ours.copy_from_slice(&bytes),
-                    // Its stack or its heap has not grown that far yet.
-                    (Err(_), By::Page) => ours.fill(0),
-                    // Behind the end of a file there is nothing that anybody could have.
-                    (Err(_), By::Byte) => ours.copy_from_slice(theirs),
-                }
-            }
-        }
-        let pairs = ours.chunks_exact(page).zip(theirs.chunks_exact(page));
-        for (at, _) in all.zip(pairs).filter(|(_, (ours, theirs))| ours != theirs) {
-            pages::add(unequal, at);
-        }
-        Ok(())
-    }
-}
-
 /// Says no where the service would have more areas than the kernel allows, at any instant.
 fn check_count(service: &Version, changes: &Changes) -> Result<()> {
     let path = "/proc/sys/vm/max_map_count";
@@ -267,13 +187,6 @@ impl Coming {
     }
 }
 
-/// Maps something at addresses that are free.
-fn map(remote: &mut Remote<'_>, span: Span, protection: i32, flags: i32, fd: u64, offset: u64) -> Result<()> {
-    let flags = (flags | libc::MAP_FIXED_NOREPLACE) as u64;
-    let args = [span.start, span.len(), protection as u64, flags, fd, offset];
-    remote.call("mmap", libc::SYS_mmap, args).map(drop)
-}
-
 impl Prepared<'_> {
     fn mover(&self) -> Result<Tid> {
         self.threads.first().map(|thread| thread.tid).ok_or_else(|| unfit("the service has no thread"))
@@ -298,7 +211,7 @@ impl Prepared<'_> {
         let area = self.area;
         let mut remote = self.process.remote(self.inbox, self.mover()?, sys::get_regs(self.mover()?)?)?;
         let shared = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        map(&mut remote, area, read_write, shared, u64::MAX, 0)?;
+        staging::map(&mut remote, area, read_write, shared, u64::MAX, 0)?;
         let window = Window::map(pid, area.start, area.end)?;
         // From here on a later daemon knows what lies where.
         laid.pieces.iter().for_each(|(offset, bytes)| window.write(*offset, bytes));
@@ -307,9 +220,9 @@ impl Prepared<'_> {
             let span = Span { start: *at, end: at + created.span.len() };
             let flags = flags.at(created.span.start);
             self.staged.push(span);
-            stage(&mut remote, self.process, created, span, flags, coming.pid)?;
-            self.moved += fill(&self.process.memory, created, span, memory, pages)?;
-            finish_staged(&mut remote, created, span, flags)?;
+            staging::stage(&mut remote, self.process, created, span, flags, coming.pid)?;
+            self.moved += staging::fill(&self.process.memory, created, span, memory, pages)?;
+            staging::finish(&mut remote, created, span, flags)?;
         }
         remote.finish()?;
         let pieces: Vec<(u64, usize)> = laid.copied.iter().map(|span| (span.start, span.len() as usize)).collect();
@@ -438,123 +351,9 @@ pub(crate) fn leftovers(memory: &Memory, maps: &[Mapping]) -> Vec<Span> {
     found
 }
 
-/// The flags of a process's areas, `VmFlags` of proc_pid_smaps(5), by the address at which an area begins.
-#[derive(Debug, Default)]
-struct Flags {
-    areas: BTreeMap<u64, Vec<String>>,
-}
-
-impl Flags {
-    fn of(pid: Pid) -> Result<Flags> {
-        Ok(Flags::parse(&procfs::smaps(pid)?))
-    }
-
-    fn parse(smaps: &str) -> Flags {
-        let mut flags = Flags::default();
-        let mut start = None;
-        for line in smaps.lines() {
-            if let Some(words) = line.strip_prefix("VmFlags:") {
-                if let Some(start) = start.take() {
-                    flags.areas.insert(start, words.split_whitespace().map(str::to_owned).collect());
-                }
-            } else if let Some((first, _)) = line.split_once('-')
-                && let Ok(first) = u64::from_str_radix(first, 16)
-            {
-                start = Some(first);
-            }
-        }
-        flags
-    }
-
-    fn at(&self, addr: u64) -> &[String] {
-        self.areas.range(..=addr).next_back().map_or(&[], |(_, flags)| flags)
-    }
-}
-
-fn has(flags: &[String], flag: &str) -> bool {
-    flags.iter().any(|have| have == flag)
-}
-
-/// Maps an area that is to be moved in, writable for now.
-fn stage(
-    remote: &mut Remote<'_>,
-    process: &Process,
-    created: &Created,
-    span: Span,
-    flags: &[String],
-    coming: Pid,
-) -> Result<()> {
-    if has(flags, "ht") {
-        return Err(unfit(format!("the other version has huge pages of its own at {:#x}", created.span.start)));
-    }
-    let mut kind = libc::MAP_PRIVATE;
-    for (flag, bit) in [("nr", libc::MAP_NORESERVE), ("gd", libc::MAP_GROWSDOWN)] {
-        kind |= if has(flags, flag) { bit } else { 0 };
-    }
-    let Some(area) = &created.file else {
-        let read_write = libc::PROT_READ | libc::PROT_WRITE;
-        return map(remote, span, read_write, kind | libc::MAP_ANONYMOUS, u64::MAX, 0);
-    };
-    let file = open_mapped(coming, area)?;
-    let above = procfs::descriptors(process.pid)?.last().map_or(0, |descriptor| descriptor.fd as u64 + 1);
-    let tid = process.threads.first().map_or(Slot(0), |(_, slot)| slot);
-    let scratch = process.scratch(tid);
-    let fd = transfer::give_one(file.as_fd(), above, process.pid, remote, &process.memory, scratch)?;
-    let offset = area.offset + (created.span.start - area.start);
-    let mapped = map(remote, span, created.protection, kind, fd, offset);
-    remote.call("close", libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
-    mapped
-}
-
-/// Opens the file that a process has mapped, whatever its name leads to by now.
-fn open_mapped(pid: Pid, area: &Mapping) -> Result<File> {
-    let path = format!("/proc/{pid}/map_files/{:x}-{:x}", area.start, area.end);
-    File::open(&path).map_err(|source| Error::Proc { path, source })
-}
-
-/// Copies into a staged area what its version has written there. Returns how many bytes.
-fn fill(here: &Memory, created: &Created, staged: Span, there: &Memory, pages: &PageMap) -> Result<u64> {
-    const AT_ONCE: u64 = 1 << 20;
-    let mut bytes = 0;
-    for own in pages::own(pages, created.span)? {
-        for start in (own.start..own.end).step_by(AT_ONCE as usize) {
-            let len = AT_ONCE.min(own.end - start);
-            let contents = there.peek(start, len as usize)?;
-            here.force(staged.start + (start - created.span.start), &contents)?;
-            bytes += len;
-        }
-    }
-    Ok(bytes)
-}
-
-/// Gives a staged area the protection and the advice that it is to have; both move with it.
-fn finish_staged(remote: &mut Remote<'_>, created: &Created, span: Span, flags: &[String]) -> Result<()> {
-    const ADVICE: [(&str, i32); 8] = [
-        ("hg", libc::MADV_HUGEPAGE),
-        ("nh", libc::MADV_NOHUGEPAGE),
-        ("mg", libc::MADV_MERGEABLE),
-        ("rr", libc::MADV_RANDOM),
-        ("sr", libc::MADV_SEQUENTIAL),
-        ("dd", libc::MADV_DONTDUMP),
-        ("dc", libc::MADV_DONTFORK),
-        ("wf", libc::MADV_WIPEONFORK),
-    ];
-    for (_, advice) in ADVICE.iter().filter(|(flag, _)| has(flags, flag)) {
-        remote.call("madvise", libc::SYS_madvise, [span.start, span.len(), *advice as u64, 0, 0, 0])?;
-    }
-    if has(flags, "lo") {
-        const MLOCK_ONFAULT: u64 = 1;
-        remote.call("mlock2", libc::SYS_mlock2, [span.start, span.len(), MLOCK_ONFAULT, 0, 0, 0])?;
-    }
-    if created.file.is_none() {
-        let protection = created.protection as u64;
-        remote.call("mprotect", libc::SYS_mprotect, [span.start, span.len(), protection, 0, 0, 0])?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::io::{BufRead, BufReader, Write};
     use std::process::{Child, Command, Stdio};
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -564,6 +363,7 @@ mod tests {
 
     use super::super::version::Handlers;
     use super::*;
+    use crate::ptrace::{Pid, procfs};
     use crate::update::birth;
     use crate::update::process::Parked;
 
@@ -725,12 +525,5 @@ mod tests {
         two.end_follower();
         child.kill().expect("it runs");
         child.wait().expect("it has ended");
-    }
-
-    #[test]
-    fn flags_are_found_by_address() {
-        let flags = Flags::parse("1000-3000 rw-p 00000000 00:00 0 \nSize: 8 kB\nVmFlags: rd wr mr mw me dc \n");
-        assert!(has(flags.at(0x2000), "dc") && !has(flags.at(0x2000), "wf"));
-        assert!(flags.at(0x500).is_empty());
     }
 }

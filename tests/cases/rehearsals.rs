@@ -203,6 +203,7 @@ rehearsals! {
     paths
     process
     retired
+    selecting
     signals
     sockets
     stopped

@@ -24,6 +24,13 @@ pub fn is_over(nr: u32, ret: i64) -> bool {
     ret == EINTR && i64::from(nr) == libc::SYS_close
 }
 
+/// Says whether the kernel writes into a call's timeout how much of it is left when the call is interrupted, `select(2)` and
+/// `poll(2)`, "C library/kernel differences".
+#[must_use]
+pub fn shortens(nr: u32) -> bool {
+    [libc::SYS_select, libc::SYS_pselect6, libc::SYS_ppoll].contains(&i64::from(nr))
+}
+
 /// The call that a thread was in when it was stopped, undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rewound {

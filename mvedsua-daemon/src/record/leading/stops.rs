@@ -108,6 +108,12 @@ impl Leading {
         let restart = i64::from(nr) == libc::SYS_restart_syscall;
         let (mut call, written) = match std::mem::replace(&mut thread.state, State::Running) {
             State::Restarting { call, written: true } if restart || call.entry.nr == nr => (call, true),
+            // What the kernel has written into it since is how much of its time is left, which the follower knows nothing of.
+            State::Restarting { call, written: false }
+                if (call.entry.nr, call.entry.args) == (nr, args) && regs::shortens(nr) =>
+            {
+                (call, false)
+            }
             State::Restarting { call, .. } if restart => {
                 (Box::new(self.begin(call.entry.nr, call.entry.args, &process.memory)), false)
             }

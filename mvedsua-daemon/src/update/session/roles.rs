@@ -8,7 +8,9 @@ use super::*;
 use crate::image::place::{self, Failure};
 use crate::image::program::Watch;
 use crate::image::version::{Handlers, Version, parked};
+use crate::ptrace::memory::Memory;
 use crate::ptrace::ring::Mode;
+use crate::record::leading::{HeldAt, HeldThread};
 use crate::update::birth::{Birth, Unborn};
 use crate::update::uncopied::{self, Uncopied};
 
@@ -67,6 +69,22 @@ pub(crate) fn held_regs(tid: Tid) -> Result<sys::Regs> {
         regs::undo_entry(&mut saved, nr);
     }
     Ok(saved)
+}
+
+/// A call that was interrupted has less of its time left, and the program's memory says so. The version that leads makes it with
+/// all of the time, and so does the child that follows it.
+fn give_time_back(child: Pid, held: &[HeldThread]) -> Result<()> {
+    let shortened = held.iter().filter(|thread| matches!(thread.at, HeldAt::Rewound(_)));
+    let calls = shortened.filter_map(|thread| thread.call.as_ref()).filter(|call| regs::shortens(call.nr));
+    let mut memory = None;
+    for piece in calls.flat_map(|call| &call.inputs) {
+        let memory = match &mut memory {
+            Some(memory) => memory,
+            none => none.insert(Memory::open(child)?),
+        };
+        memory.write(piece.addr.0, &piece.bytes)?;
+    }
+    Ok(())
 }
 
 /// A timed call that was to go on as `restart_syscall` is made under its own number: in another process, nothing of it is left
@@ -132,9 +150,19 @@ impl Running<'_> {
         let (service, forked) = self.lead.ask(move |core| {
             let (inbox, process, role) = parts(core)?;
             let Role::Leading(leading) = role else { return Err(wrong_role()) };
-            let threads = swap::rewind_held(&leading.held().0)?;
+            let held = leading.held().0;
+            let threads = swap::rewind_held(&held)?;
             let service = Version::take_stock(inbox, process, &parked(&threads), Handlers::Unasked)?;
-            let fork = |uncopied| birth::fork_parked(inbox, process, service.threads.clone(), uncopied, limit);
+            let fork = |uncopied| {
+                let birth = birth::fork_parked(inbox, process, service.threads.clone(), uncopied, limit)?;
+                match give_time_back(birth.child, &held) {
+                    Ok(()) => Ok(birth),
+                    Err(error) => {
+                        let _ = sys::kill(birth.child, libc::SIGKILL);
+                        Err(Unborn { error, child: Some(birth.child) })
+                    }
+                }
+            };
             let forked = uncopied.map(fork);
             Ok((service, forked))
         })?;

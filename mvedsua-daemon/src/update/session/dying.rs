@@ -18,6 +18,10 @@ impl Running<'_> {
     /// A thread of the leader is held before the call that ends the process. Returns how the session ends, if it does.
     pub(super) fn ends(&mut self, status: i32) -> Option<End> {
         let death = Death::Exit(status);
+        if self.applied_at.is_none() {
+            // Nobody can go on in its place before the new version is there.
+            return self.let_end();
+        }
         let deadline = Instant::now() + END_LIMIT;
         loop {
             match self.notices.recv_deadline(deadline) {

@@ -6,7 +6,7 @@
  *     go N inherit    the same with threads that wait for a mutex with inherited priority, where the kernel reads the owner
  *     go N die        a thread ends while it holds a robust mutex
  *
- * rows: futex set_robust_list
+ * rows: futex futex/PI_IN_ORDER set_robust_list
  */
 #include "guest.h"
 

@@ -281,6 +281,8 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<Process> {
     // It has done so already; if it had not, these would be the leader's.
     let unshare = u64::from(libc::CLOSE_RANGE_UNSHARE);
     remote.call("close_range", libc::SYS_close_range, [0, u64::from(u32::MAX), unshare, 0, 0, 0])?;
+    // What is sent to the service's group, by its terminal for one, is not for a version that follows.
+    remote.call("setpgid", libc::SYS_setpgid, [0; 6])?;
     uncopied::advise_again(&mut remote, &birth.uncopied)?;
     copy_shared(&mut remote, &process)?;
     if let Some(area) = birth.rings {

@@ -124,7 +124,7 @@ impl Leading {
     /// Keeps a signal for the thread's next call, if it is one that can wait. One that comes for the second time is given the
     /// particulars that it came with first.
     pub(super) fn postpone(&mut self, pid: Pid, tid: Tid, signo: i32) -> Result<bool> {
-        let alone = self.settings.interleaving == Interleaving::Free || self.threads.len() == 1;
+        let free = self.settings.interleaving == Interleaving::Free;
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
         if let Some(at) = thread.postponed.iter().position(|one| one.sent && one.signo == signo) {
             if let Some(one) = thread.postponed.remove(at) {
@@ -132,7 +132,7 @@ impl Leading {
             }
             return Ok(false);
         }
-        if self.settings.pairing == Pairing::Threads && alone || self.failed {
+        if self.settings.pairing == Pairing::Threads && free || self.failed {
             return Ok(false);
         }
         let info = sys::get_siginfo(tid)?;

@@ -1,9 +1,9 @@
 //! Signals that come while a thread is in user code.
 //!
 //! The follower can be given a signal where its thread makes a call, and nowhere else. A handler that runs before the program
-//! looks at a flag in the one version and behind it in the other makes them part. So, where the processes are paired and so
-//! the program is ours from its start, the leader's thread is given a signal at its next call too. One that computes for
-//! [`LONGEST`] is given it where it is.
+//! looks at a flag in the one version and behind it in the other makes them part. So the leader's thread is given a signal at its
+//! next call too, but for threads that run freely beside each other under `update`. One that computes for [`LONGEST`] is given it
+//! where it is.
 //!
 //! At a call that [sleeps] it is given the signal *in* the call, and not before it: the program may have looked at the flag
 //! that its handler sets, and would sleep although the signal came before it did.

@@ -233,10 +233,14 @@ pub struct TopArgs {
 pub struct UpdateArgs {
     #[command(flatten)]
     pub target: TargetArgs,
-    /// The new version: the name of a package in the program's directory under --updates-dir, the path of one (with a
-    /// slash), or `self`, the same version again: a rehearsal of everything but the change.
-    #[arg(long, value_name = "NAME|PATH|self")]
+    /// The new version: the path of an executable or library (with a slash), `installed`, what the package manager has put
+    /// where the files of the process were, the name of a package in the program's directory under --updates-dir, the
+    /// path of one, or `self`, the same version again: a rehearsal of everything but the change.
+    #[arg(long, value_name = "FILE|installed|NAME|PATH|self")]
     pub to: String,
+    /// Of the files that the process has mapped, the one that changes, by its name, such as `libssl.so.3`.
+    #[arg(long, value_name = "NAME")]
+    pub library: Option<String>,
     /// Who promotes: you, or the daemon once it has soaked and enough was compared [default: manual]
     #[arg(long, value_enum)]
     pub promote: Option<Promotion>,

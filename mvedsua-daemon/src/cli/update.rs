@@ -80,7 +80,7 @@ fn ask_of(args: &UpdateArgs) -> Result<Ask, Problem> {
         })?),
         None => None,
     };
-    Ok(Ask { to, wishes, rules, record })
+    Ok(Ask { to, library: args.library.clone(), wishes, rules, record })
 }
 
 /// Shows how the update goes on until there is a verdict.

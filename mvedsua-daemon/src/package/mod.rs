@@ -196,6 +196,21 @@ impl Package {
     }
 }
 
+/// Sees that a file may be loaded into a program: that it and the directories above it are in the hands of those who are
+/// trusted. Returns its canonical path.
+///
+/// # Errors
+///
+/// What is wrong with it, or with a directory.
+pub fn check_file(path: &Path, trust: &Trust) -> Result<PathBuf, Faults> {
+    let shown = path.display().to_string();
+    let origin = fs::canonicalize(path)
+        .map_err(|e| Faults::from(Fault::new(Kind::File, shown, format!("it cannot be opened: {e}"), "an ELF file")))?;
+    stop_at(files::check_above(&origin, trust))?;
+    stop_at(files::check_file(&origin, trust))?;
+    Ok(origin)
+}
+
 /// Returns the errors in a file of rules; what is only suspicious is `rules check`'s to say.
 fn rule_faults(file: &str, text: &str) -> Vec<Fault> {
     let fault = |found: Diagnostic| {

@@ -11,7 +11,7 @@ use super::wiring::ForkEngine;
 use crate::control::access::{Config, Need};
 use crate::control::protocol::Problem;
 use crate::control::{Code, Engine as _, packages, process};
-use crate::package::{Faults, Package, Trust};
+use crate::package::{Faults, Package, Trust, Way};
 use crate::report::wrap;
 
 pub(super) fn package(cli: &Cli, args: &PackageArgs) -> Result<Code, Problem> {
@@ -67,7 +67,11 @@ fn check(cli: &Cli, args: &CheckArgs) -> Result<Code, Problem> {
     }
     if let Some(new) = &package.new {
         let object = new.object.file_name().unwrap_or_default().display();
-        field("to", &format!("{}, {object}, entry {}", new.build_id, new.entry));
+        let entry = match &new.way {
+            Way::InPlace { entry } => format!(", entry {entry}"),
+            Way::Binary => String::new(),
+        };
+        field("to", &format!("{}, {object}{entry}", new.build_id));
     }
     for rules in &package.rules {
         field("rules", &rules.file_name().unwrap_or_default().display().to_string());

@@ -129,6 +129,7 @@ pub fn lacking(package: Option<&Package>, abilities: &[Ability]) -> Vec<String> 
     let method = package.map(|package| package.info.method);
     let asked = [
         (method == Some(Method::InPlace), Ability::InPlace, "the method `in-place` is not built into it yet"),
+        (method == Some(Method::Binary), Ability::Binary, "the method `binary` is not built into it yet"),
         (
             package.is_some_and(|package| !package.rules.is_empty()),
             Ability::Rules,

@@ -11,6 +11,7 @@ use crate::control::dirs::Dirs;
 use crate::control::process::Wanted;
 use crate::lifecycle::{Confirmation, Promotion};
 use crate::monitor::{Mode, SlowScope};
+use crate::package::Accept;
 use crate::record::interleaving::Interleaving;
 use crate::rules::Direction;
 use crate::side_by_side::{OnDivergence, Quorum};
@@ -283,6 +284,10 @@ pub struct UpdateArgs {
     /// [default: no limit]
     #[arg(long, value_parser = clap::value_parser!(u32).range(100..), value_name = "PERCENT")]
     pub latency_budget: Option<u32>,
+    /// How sure it must be that the process can go on with the functions of another file: its types are known to agree, or
+    /// the two files alone speak for it [default: proved]
+    #[arg(long, value_enum)]
+    pub accept: Option<Accept>,
     /// Hold each output of the leader back until the new version has produced the same
     #[arg(long)]
     pub lockstep: bool,

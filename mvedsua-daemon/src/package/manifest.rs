@@ -48,6 +48,7 @@ pub(super) const POLICY_KEYS: &[&str] = &[
     "lockstep",
     "memory-limit",
     "latency-budget",
+    "accept",
 ];
 const METHODS: &[&str] = &["in-place", "binary", "self"];
 /// Methods that are designed and not built.
@@ -295,6 +296,7 @@ fn policy<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Wishes {
             .map(|at| if at.value { Lockstep::On } else { Lockstep::Off }),
         memory_limit: reader.get(policy, "memory-limit", SIZE, reader::size).map(value_of),
         latency_budget_percent: latency_budget(reader, policy),
+        accept: reader.get(policy, "accept", "`proved` or `inferred`", reader::choice).map(value_of),
     };
     if let Err(contradiction) = wishes.terms().check() {
         let place = reader.place(value.span());

@@ -30,7 +30,7 @@ pub use self::build_id::BuildId;
 pub use self::faults::{Fault, Faults, Kind};
 pub use self::files::Trust;
 pub use self::manifest::{Method, Way};
-pub use self::terms::{Lockstep, Terms, Wishes};
+pub use self::terms::{Accept, Lockstep, Terms, Wishes};
 
 use self::faults::Place;
 use self::manifest::Manifest;

@@ -315,7 +315,7 @@ update.toml:3:1: unknown key `metod` in the package
      | ^^^^^^^^^
   expected: one of `promote`, `confirm`, `soak`, `min-calls`, `min-outputs`, `retries`, `retry-after`, `timeout`, \
 `hang-timeout`, `log-memory`, `log-disk`, `on-full`, `threads`, `on-parting`, `lockstep`, `memory-limit`, \
-`latency-budget`
+`latency-budget`, `accept`
   hint: did you mean `min-calls`?",
         ),
         (
@@ -358,6 +358,14 @@ update.toml:3:1: unknown key `metod` in the package
   14 | retries = -1
      |           ^^
   expected: a whole number from 0",
+        ),
+        (
+            "log-memory = \"1M\"",
+            "accept = \"all\"",
+            "update.toml:14:10: `accept`: `all` is not one of the words for it
+  14 | accept = \"all\"
+     |          ^^^^^
+  expected: `proved` or `inferred`",
         ),
     ];
     let draft = Draft::new();

@@ -28,7 +28,7 @@ pub(super) fn compare(cli: &Cli, args: &CompareArgs) -> Result<Code, Problem> {
 }
 
 /// Returns the exit code that says the verdict.
-fn code_of(verdict: &Verdict) -> Code {
+pub(super) fn code_of(verdict: &Verdict) -> Code {
     match verdict {
         Verdict::Updatable { .. } => Code::Done,
         Verdict::Refused { .. } => Code::Refused,

@@ -5,7 +5,7 @@
 //! scripts are not looked at.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
@@ -24,6 +24,7 @@ const LARGEST: u64 = 1 << 30;
 pub(super) struct Chosen {
     /// What was named on the command line: the file, or the package that it is in.
     pub(super) given: PathBuf,
+    pub(super) file_name: OsString,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -54,7 +55,8 @@ pub(super) fn compare<'d>(old: &'d Chosen, new: &'d Chosen) -> Result<Comparison
 
 impl Chosen {
     fn read(given: &OsStr, path: &Path) -> Result<Chosen, Problem> {
-        Ok(Chosen { given: given.into(), bytes: read(path)? })
+        let file_name = path.file_name().unwrap_or_default().to_owned();
+        Ok(Chosen { given: given.into(), file_name, bytes: read(path)? })
     }
 }
 

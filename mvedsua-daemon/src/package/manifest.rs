@@ -54,7 +54,7 @@ const METHODS: &[&str] = &["in-place", "binary", "self"];
 /// Methods that are designed and not built.
 const PLANNED: &[&str] = &["exec", "objects"];
 /// The longest name of a package.
-const LONGEST_NAME: usize = 64;
+pub(super) const LONGEST_NAME: usize = 64;
 const BUILD_ID: &str = "a build-id in hexadecimal digits, as `file` or `readelf -n` shows it";
 
 /// How the new version comes into the follower.
@@ -174,15 +174,24 @@ fn table_of<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Option<Manifest
 }
 
 fn name(value: &toml::de::DeValue<'_>) -> Result<String, Unfit> {
-    let name = reader::text(value)?;
+    parse_name(&reader::text(value)?).map_err(Unfit::Content)
+}
+
+/// Reads the name of a package.
+///
+/// # Errors
+///
+/// Why it cannot be one.
+pub fn parse_name(name: &str) -> Result<String, String> {
     let stranger = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "._-".contains(*c)));
     match stranger {
-        Some(stranger) => Err(Unfit::Content(format!("{stranger:?} has no place in a name"))),
-        None if name.starts_with('.') => Err(Unfit::Content("it begins with a dot".to_owned())),
-        None if name.len() > LONGEST_NAME => Err(Unfit::Content(format!("it is longer than {LONGEST_NAME}"))),
+        Some(stranger) => Err(format!("{stranger:?} has no place in a name")),
+        None if name.is_empty() => Err("it is empty".to_owned()),
+        None if name.starts_with('.') => Err("it begins with a dot".to_owned()),
+        None if name.len() > LONGEST_NAME => Err(format!("it is longer than {LONGEST_NAME}")),
         // It would be taken for the rehearsal on the command line.
-        None if name == "self" => Err(Unfit::Content("`self` always means the version that runs".to_owned())),
-        None => Ok(name),
+        None if name == "self" => Err("`self` always means the version that runs".to_owned()),
+        None => Ok(name.to_owned()),
     }
 }
 

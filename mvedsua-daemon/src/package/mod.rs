@@ -5,10 +5,14 @@
 //! manifest says, that the files are there and are what was promised, and that nobody could have put others in their
 //! place ([`files`]). All faults are reported at once, with their place.
 //!
+//! [`Contents`] writes a package of the functions that changed between two files; what was written is read back and
+//! checked in the same way.
+//!
 //! Nothing here knows the daemon. Which build-ids a process has mapped is a question of the control plane; a package
 //! only says whether it [updates](Package::updates) one of them.
 
 mod archive;
+mod build;
 pub mod build_id;
 pub mod faults;
 mod files;
@@ -26,10 +30,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+pub use self::build::{BuildError, Contents, default_name};
 pub use self::build_id::BuildId;
 pub use self::faults::{Fault, Faults, Kind};
 pub use self::files::Trust;
-pub use self::manifest::{Method, Way};
+pub use self::manifest::{Method, Way, parse_name};
 pub use self::terms::{Accept, Lockstep, Terms, Wishes};
 
 use self::faults::Place;

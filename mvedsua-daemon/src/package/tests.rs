@@ -460,6 +460,78 @@ fn every_fault_of_a_package_with_changed_functions_says_what_was_expected() {
     }
 }
 
+/// Returns what a package of the draft's object would be made of.
+fn contents(object: &[u8]) -> Contents<'_> {
+    let id = |text| BuildId::parse(text).expect("it is one");
+    Contents {
+        name: "v2".to_owned(),
+        description: "\u{fc}ber \"v1\"\tand \\".to_owned(),
+        from: id(OLD),
+        to: id(NEW),
+        object: ("the server".to_owned(), object),
+        rules: vec![("a\"b.rules".to_owned(), "# none yet\n".to_owned())],
+        report_text: "can be updated\n".to_owned(),
+        report_json: "{}\n".to_owned(),
+    }
+}
+
+#[test]
+fn a_package_that_was_written_is_sound() {
+    let draft = Draft::new();
+    let object = fs::read(draft.root().join("v2.so")).expect("it was built");
+    let dir = draft.dir.path().join("written");
+    let contents = contents(&object);
+    let info = contents.write(&dir).expect("it can be written");
+    fs::set_permissions(draft.dir.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let package = Package::open(&dir, &Trust::new(None, NOBODY), draft.dir.path()).expect("everybody may read it");
+    assert_eq!((&package.info, package.info.method), (&info, Method::Binary));
+    assert_eq!(info.description.as_deref(), Some(contents.description.as_str()));
+    let new = package.new.as_ref().expect("it changes something");
+    assert_eq!((fs::read(&new.object).expect("it is there"), package.rules.len()), (object.clone(), 1));
+    assert_eq!(package.wishes, Wishes::default(), "the policy is the operator's");
+    assert_eq!(fs::read_to_string(dir.join("report.txt")).expect("it is there"), contents.report_text);
+    let again = contents.write(&dir).expect_err("it is there");
+    assert!(matches!(again, BuildError::Exists(_)), "{again}");
+}
+
+#[test]
+fn nothing_is_left_of_a_package_that_cannot_be_written() {
+    let draft = Draft::new();
+    let object = fs::read(draft.root().join("v2.so")).expect("it was built");
+    let names = || {
+        let entries = fs::read_dir(draft.dir.path()).expect("it is there").flatten();
+        entries.map(|entry| entry.file_name()).collect::<BTreeSet<_>>()
+    };
+    let before = names();
+    let dir = draft.dir.path().join("written");
+    let mut twice = contents(&object);
+    twice.rules.extend(twice.rules.clone());
+    let said = twice.write(&dir).expect_err("two files of one name").to_string();
+    assert!(said.contains("written/a\"b.rules cannot be written: File exists"), "{said}");
+    let other = Contents { to: BuildId::parse("aabbccddeeff00112244").expect("it is one"), ..contents(&object) };
+    let said = other.write(&dir).expect_err("another build").to_string();
+    assert!(said.contains("`the server` is another build: aabbccddeeff00112233"), "{said}");
+    let nowhere = contents(&object).write(&dir.join("below")).expect_err("there is no such directory");
+    assert!(matches!(nowhere, BuildError::Write { .. }), "{nowhere}");
+    assert_eq!(names(), before);
+}
+
+#[test]
+fn a_package_gets_a_name_that_a_manifest_may_have() {
+    let id = BuildId::parse(NEW).expect("it is one");
+    let long = "x".repeat(300);
+    for (file, name) in [
+        ("redis-server", "redis-server-aabbccdd"),
+        ("libstdc++.so.6", "libstdc__.so.6-aabbccdd"),
+        ("..hidden", "hidden-aabbccdd"),
+        ("", "aabbccdd"),
+        (long.as_str(), &format!("{}-aabbccdd", "x".repeat(55))),
+    ] {
+        let made = default_name(file.as_ref(), &id);
+        assert_eq!((made.as_str(), parse_name(&made)), (name, Ok(name.to_owned())));
+    }
+}
+
 #[test]
 fn only_a_wrong_build_id_is_told_apart_from_other_faults() {
     let draft = Draft::new();

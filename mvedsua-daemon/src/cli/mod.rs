@@ -23,6 +23,7 @@ mod status_text;
 mod table;
 mod target;
 mod update;
+mod versions;
 mod wiring;
 mod words;
 

@@ -5,13 +5,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mvedsua_binary::verdict::Verdict;
+use mvedsua_binary::verdict::{Certainty, Verdict};
 use mvedsua_binary::{Comparison, compare};
 
 use super::Code;
 use super::process;
 use super::protocol::Problem;
-use crate::package::{BuildId, Trust, check_file};
+use crate::package::{Accept, BuildId, Trust, check_file};
 use crate::update::binary::{FileChange, Version, missing, versions_of};
 
 /// A larger file is not compared.
@@ -24,6 +24,8 @@ pub enum Wanted {
     Installed,
     /// This file.
     File(PathBuf),
+    /// This file, for what is mapped or runs with this build-id.
+    Packaged { file: PathBuf, from: BuildId },
 }
 
 impl Wanted {
@@ -70,14 +72,21 @@ impl Mapped {
 /// # Errors
 ///
 /// Where there is none, one cannot be read, or one of the comparisons refuses.
-pub fn open(pid: i32, wanted: &Wanted, library: Option<&str>, trust: &Trust) -> Result<Vec<Arc<FileChange>>, Problem> {
+pub fn open(
+    pid: i32,
+    wanted: &Wanted,
+    library: Option<&str>,
+    accept: Accept,
+    trust: &Trust,
+) -> Result<Vec<Arc<FileChange>>, Problem> {
     let tried = format!("looking for the next version of process {pid}");
     let mapped = mapped_of(pid, &tried)?;
     let pairs = match wanted {
         Wanted::File(path) => vec![(which(&mapped, path, library, &tried)?, path.clone())],
+        Wanted::Packaged { file, from } => vec![(known_as(&mapped, from, &tried)?, file.clone())],
         Wanted::Installed => installed(pid, &mapped, library, &tried)?,
     };
-    pairs.into_iter().map(|(mapped, path)| change(pid, mapped, &path, trust).map(Arc::new)).collect()
+    pairs.into_iter().map(|(mapped, path)| change(pid, mapped, &path, accept, trust).map(Arc::new)).collect()
 }
 
 fn mapped_of(pid: i32, tried: &str) -> Result<Vec<Mapped>, Problem> {
@@ -97,6 +106,17 @@ fn mapped_of(pid: i32, tried: &str) -> Result<Vec<Mapped>, Problem> {
         found.push(Mapped { path: area.name.clone(), link, build_id, device: area.device, inode: area.inode, version });
     }
     Ok(found)
+}
+
+/// Returns the mapped file that is, or runs as, one version.
+fn known_as<'m>(mapped: &'m [Mapped], from: &BuildId, tried: &str) -> Result<&'m Mapped, Problem> {
+    let is = |mapped: &&Mapped| mapped.runs() == from.as_str() || mapped.build_id == from.as_str();
+    mapped.iter().find(is).ok_or_else(|| {
+        let all: Vec<String> = mapped.iter().map(|mapped| format!("{} {}", mapped.name(), mapped.runs())).collect();
+        let why = format!("it updates {from}; the process runs {}", all.join(", "));
+        let remedy = "nothing was touched; a package is for certain builds, take the one for this";
+        Problem::new(Code::BuildId, tried, why, remedy)
+    })
 }
 
 /// Returns the mapped file whose next version a file is.
@@ -159,7 +179,7 @@ fn installed<'m>(
 }
 
 /// Compares one file with its next version.
-fn change(pid: i32, mapped: &Mapped, path: &Path, trust: &Trust) -> Result<FileChange, Problem> {
+fn change(pid: i32, mapped: &Mapped, path: &Path, accept: Accept, trust: &Trust) -> Result<FileChange, Problem> {
     let name = mapped.name();
     let tried = format!("comparing {name} in process {pid} with {}", path.display());
     let refused = |why: String, remedy: &str| Problem::new(Code::Refused, tried.clone(), why, remedy);
@@ -200,6 +220,13 @@ fn change(pid: i32, mapped: &Mapped, path: &Path, trust: &Trust) -> Result<FileC
     };
     let (old, new) = (read(&mapped.link)?, read(&path)?);
     let comparison = compare(&old, &new).map_err(|e| refused(e.to_string(), "restart the service instead"))?;
+    if let Verdict::Updatable { certainty: Certainty::Inferred } = comparison.verdict
+        && accept == Accept::Proved
+    {
+        let why = "it can be updated as far as the two files tell; no types are known that would prove it".to_owned();
+        let remedy = "`mvedsuad compare OLD NEW` shows what changed; `--accept inferred` takes that for enough";
+        return Err(refused(why, remedy));
+    }
     match verdict(&comparison) {
         Some(why) => {
             let remedy =

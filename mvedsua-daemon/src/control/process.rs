@@ -164,6 +164,18 @@ pub fn soname_of(path: &Path) -> Option<String> {
     entry.string(endian, strings).ok().map(|name| String::from_utf8_lossy(name).into_owned())
 }
 
+/// Finds the file with this build-id among those of which a process has mapped code, whatever its path names by now.
+///
+/// # Errors
+///
+/// Where the process is gone or its map may not be read.
+pub fn mapped_file(pid: i32, wanted: &BuildId) -> io::Result<Option<PathBuf>> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let ranges = maps.lines().filter_map(parse_code_line).map(|(range, _)| range);
+    let mut links = ranges.map(|range| PathBuf::from(format!("/proc/{pid}/map_files/{range}")));
+    Ok(links.find(|link| BuildId::of_file(link).as_ref() == Some(wanted)))
+}
+
 /// Returns range and path of a line of `/proc/<pid>/maps` that maps a file's code.
 fn parse_code_line(line: &str) -> Option<(&str, &str)> {
     let mut fields = line.split_whitespace();

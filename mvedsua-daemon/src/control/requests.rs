@@ -14,7 +14,7 @@ use super::process::{self, ProcessId};
 use super::protocol::{Answer, Ask, Problem, Request};
 use super::updates::{Asked, Handle, View, is_single, promotion_is_decided};
 use crate::lifecycle::{Event, Outcome, Refusal, State};
-use crate::package::{Method, Package, Trust};
+use crate::package::{Accept, Method, Package, Trust};
 use crate::rules::{self, RuleSet};
 use crate::update::binary::FileChange;
 use crate::update::preflight::{self, InspectError};
@@ -138,11 +138,16 @@ impl Daemon {
         // An update that is under way is the better reason than the tracer that it is made with.
         self.is_free(pid, &tried)?;
         let uids = process::uids_of(pid).map_err(|e| gone(&tried, &e.to_string()))?;
-        let wanted = Wanted::of(&ask.to);
+        let mut wanted = Wanted::of(&ask.to);
         let package = match wanted {
             None => self.package(pid, uids, &ask.to).await?,
             Some(_) => None,
         };
+        if let Some(package) = package.as_ref().filter(|package| package.info.method == Method::Binary)
+            && let (Some(new), Some(from)) = (&package.new, package.info.from.first())
+        {
+            wanted = Some(Wanted::Packaged { file: new.object.clone(), from: from.clone() });
+        }
         let wished = package.as_ref().map(|package| package.wishes.clone()).unwrap_or_default();
         let terms = ask.wishes.over(wished).terms();
         packages::check_terms(&terms, package.as_ref(), self.shared.engine.abilities())?;
@@ -153,7 +158,7 @@ impl Daemon {
             self.cooperates(pid, &tried).await?;
         }
         let files = match wanted {
-            Some(wanted) => self.files(pid, uids, wanted, ask.library).await?,
+            Some(wanted) => self.files(pid, uids, wanted, ask.library, terms.accept).await?,
             None => vec![],
         };
         // From here on nothing waits: of two that ask at once the second sees the first.
@@ -192,9 +197,10 @@ impl Daemon {
         uids: [u32; 4],
         wanted: Wanted,
         library: Option<String>,
+        accept: Accept,
     ) -> Result<Vec<Arc<FileChange>>, Problem> {
         let trust = self.trust(uids);
-        let compare = move || next_version::open(pid, &wanted, library.as_deref(), &trust);
+        let compare = move || next_version::open(pid, &wanted, library.as_deref(), accept, &trust);
         tokio::task::spawn_blocking(compare).await.unwrap_or_else(|e| {
             Err(Problem::new(Code::Refused, "comparing two versions", e.to_string(), "the daemon's log says more"))
         })

@@ -344,11 +344,12 @@ impl Driver {
     }
 
     fn change(&self) -> Change {
-        let object = self.asked.package.as_ref().and_then(|package| Some(package.new.as_ref()?.object.clone()));
-        match object {
-            Some(object) => Change::in_place(object),
-            None if self.asked.files.is_empty() => Change::itself(),
-            None => Change::files(self.asked.files.clone()),
+        if !self.asked.files.is_empty() {
+            return Change::files(self.asked.files.clone());
+        }
+        match self.asked.package.as_ref().and_then(|package| package.new.as_ref()) {
+            Some(new) => Change::in_place(new.object.clone()),
+            None => Change::itself(),
         }
     }
 

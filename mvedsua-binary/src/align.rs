@@ -46,7 +46,7 @@ pub fn listing(side: &Side<'_>, index: usize) -> Vec<Line> {
     while decoder.can_decode() {
         let instruction = decoder.decode();
         let mut refs = vec![];
-        references(&side.image, function, &instruction, &decoder, &mut |reference, _| refs.push(reference));
+        references(&side.image, function, &instruction, &decoder, &mut |reference| refs.push(reference));
         let (exact, shape) = tokens(side, &instruction, &refs);
         let constant = refs.first().is_some_and(|reference| {
             reference.way == Way::Address && side.image.area_at(reference.target) == Some(Area::Constant)

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::constants;
 use crate::exceptions;
-use crate::image::{SymbolKind, Written};
+use crate::image::{Area, SymbolKind, Written};
 use crate::layout;
 use crate::matching::{self, Matching};
 use crate::normalise::Way;
@@ -310,7 +310,9 @@ impl Collector<'_, '_> {
         loop {
             while let Some((a, b)) = self.tables.pop() {
                 let extent = self.old.object_extent(a).min(self.new.object_extent(b));
-                for (x, y) in matching::pointers(self.old, self.new, a, b, extent) {
+                let types = (type_of_table(self.old, a), type_of_table(self.new, b));
+                let before = types.0.zip(types.1);
+                for (x, y) in matching::pointers(self.old, self.new, a, b, extent).into_iter().chain(before) {
                     if let (Target::Object(x), Target::Object(y)) = (self.old.pointee(x), self.new.pointee(y)) {
                         self.strong(x, y, BoundBy::Table, a);
                     }
@@ -413,9 +415,32 @@ impl Collector<'_, '_> {
                 accepted.push(Binding { old, new, by: BoundBy::Alignment, seen: evidence.weak });
             }
         }
-        for binding in accepted {
-            self.found.old.insert(binding.old, binding);
+        for binding in &accepted {
+            self.found.old.insert(binding.old, *binding);
             self.found.new.insert(binding.new, binding.old);
+        }
+        self.follow_weak(accepted);
+    }
+
+    /// What an object that weak witnesses know points to is known as weakly.
+    fn follow_weak(&mut self, mut waiting: Vec<Binding>) {
+        while let Some(from) = waiting.pop() {
+            let extent = self.old.object_extent(from.old).min(self.new.object_extent(from.new));
+            let types = (type_of_table(self.old, from.old), type_of_table(self.new, from.new));
+            let before = types.0.zip(types.1);
+            for (x, y) in matching::pointers(self.old, self.new, from.old, from.new, extent).into_iter().chain(before) {
+                let (Target::Object(old), Target::Object(new)) = (self.old.pointee(x), self.new.pointee(y)) else {
+                    continue;
+                };
+                let unknown = !self.found.old.contains_key(&old) && !self.found.new.contains_key(&new);
+                let area = self.old.image.area_at(old);
+                if unknown && area == self.new.image.area_at(new) && self.keeps_order(old, new) {
+                    let binding = Binding { old, new, by: BoundBy::Alignment, seen: 1 };
+                    self.found.old.insert(old, binding);
+                    self.found.new.insert(new, old);
+                    waiting.push(binding);
+                }
+            }
         }
     }
 
@@ -425,6 +450,20 @@ impl Collector<'_, '_> {
         let above = self.found.old.range(old..).next().is_none_or(|(_, binding)| new < binding.new);
         below && above
     }
+}
+
+/// Returns the pointer to the type that stands before a table of virtual functions, if an address is the start of one.
+///
+/// Objects point behind the table's head, which is two words: a distance, and the type (Itanium C++ ABI, 2.5.2).
+fn type_of_table<'d>(side: &Side<'d>, address: u64) -> Option<Written<'d>> {
+    let first = side.image.pointer_at(address)?;
+    let is_code = matches!(side.pointee(first), Target::Code(_, 0) | Target::Import(..));
+    let head = address.checked_sub(16)?;
+    let has_distance = side.image.pointer_at(head).is_none() && side.image.bytes_at(head, 8).is_some();
+    let before = side.image.pointer_at(address - 8)?;
+    let is_type =
+        matches!(side.pointee(before), Target::Object(type_) if side.image.area_at(type_) == Some(Area::Relro));
+    (is_code && has_distance && is_type).then_some(before)
 }
 
 /// Says whether an address is the end of a section by name, and the start of the next.

@@ -33,8 +33,10 @@ pub enum Way {
 pub struct Ref {
     /// Where the instruction starts, in bytes from the start of the function.
     pub at: u32,
-    /// Where the distance or address stands, in bytes from the start of the function; it is four bytes long, or eight.
+    /// Where the distance or address stands, in bytes from the start of the function.
     pub field: u32,
+    /// How many bytes it has: four, eight, or one for a jump to a function nearby.
+    pub len: u8,
     pub way: Way,
     /// The address that is meant.
     pub target: u64,
@@ -118,20 +120,20 @@ impl Bodies {
             decoder.decode_out(&mut instruction);
             clean &= instruction.code() != Code::INVALID;
             body.jumps_indirectly |= instruction.flow_control() == FlowControl::IndirectBranch;
-            references(image, function, &instruction, &decoder, &mut |reference, len| found.push((reference, len)));
+            references(image, function, &instruction, &decoder, &mut |reference| found.push(reference));
         }
         // Data between functions may look like instructions. What does not decode, or refers to nothing, must be
         // equal byte by byte.
-        clean &= found.iter().all(|(reference, _): &(Ref, usize)| match reference.way {
+        clean &= found.iter().all(|reference: &Ref| match reference.way {
             Way::Call | Way::Jump | Way::Branch => {
                 matches!(image.area_at(reference.target), Some(Area::Code | Area::Stubs))
             }
             Way::Access(_) | Way::Indexed | Way::Address => image.is_inside_or_behind(reference.target),
         });
         if clean || function.known_by == KnownBy::Unwind {
-            for (reference, len) in found {
+            for reference in found {
                 let from = first_byte + reference.field as usize;
-                if let Some(field) = self.masked.get_mut(from..from + len) {
+                if let Some(field) = self.masked.get_mut(from..from + usize::from(reference.len)) {
                     field.fill(0);
                     self.refs.push(reference);
                 }
@@ -154,7 +156,7 @@ pub(crate) fn references(
     function: &Function<'_>,
     instruction: &Instruction,
     decoder: &Decoder<'_>,
-    tell: &mut dyn FnMut(Ref, usize),
+    tell: &mut dyn FnMut(Ref),
 ) {
     let own = function.start..function.end;
     let at = u32::try_from(instruction.ip().wrapping_sub(function.start)).unwrap_or(0);
@@ -168,8 +170,9 @@ pub(crate) fn references(
             _ => Way::Jump,
         };
         // A call of itself goes to the same place in either version.
-        if !own.contains(&target) && offsets.has_immediate() && offsets.immediate_size() == 4 {
-            tell(Ref { at, field: field(offsets.immediate_offset()), way, target }, 4);
+        let len = offsets.immediate_size();
+        if !own.contains(&target) && offsets.has_immediate() && matches!(len, 1 | 4) {
+            tell(Ref { at, field: field(offsets.immediate_offset()), len: len as u8, way, target });
         }
         return;
     }
@@ -188,14 +191,15 @@ pub(crate) fn references(
                 _ if alone || relative => Way::Access(size),
                 _ => Way::Indexed,
             };
-            tell(Ref { at, field: field(offsets.displacement_offset()), way, target }, offsets.displacement_size());
+            let (field, len) = (field(offsets.displacement_offset()), offsets.displacement_size() as u8);
+            tell(Ref { at, field, len, way, target });
         }
     }
     if image.kind == Kind::Fixed && offsets.has_immediate() && matches!(offsets.immediate_size(), 4 | 8) {
         let value = (0..instruction.op_count()).find_map(|index| immediate(instruction, index));
         if let Some(target) = value.filter(|value| image.area_at(*value).is_some()) {
-            let reference = Ref { at, field: field(offsets.immediate_offset()), way: Way::Address, target };
-            tell(reference, offsets.immediate_size());
+            let (field, len) = (field(offsets.immediate_offset()), offsets.immediate_size() as u8);
+            tell(Ref { at, field, len, way: Way::Address, target });
         }
     }
 }

@@ -214,6 +214,14 @@ impl<'d> Builder<'_, 'd> {
         let at = start + u64::from(reference.at);
         let field = start + u64::from(reference.field);
         let fits = |goal: Option<Goal>| goal.ok_or(());
+        // A jump that reaches no farther leads to a function that is loaded beside this one.
+        if reference.len == 1 {
+            match self.new.function_at(reference.target) {
+                Some(near) => self.waiting.push(near),
+                None => self.fault(function, at),
+            }
+            return;
+        }
         let goal = match self.new.image.area_at(reference.target) {
             Some(Area::Code) => fits(self.code(reference.target, reference.way)),
             Some(Area::Stubs) => self.stub(reference.target, reference.way),

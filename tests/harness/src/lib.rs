@@ -23,5 +23,6 @@ pub mod server;
 pub mod side_by_side;
 pub mod snapshot;
 pub mod stand;
+pub mod stock;
 pub mod systemd;
 pub mod wait;

@@ -18,7 +18,7 @@ mod symbols;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mvedsua_binary::patch::Patch;
 
@@ -32,6 +32,9 @@ use crate::ptrace::{Error, Pid, Result, Tid};
 use crate::replay::following::applying::{Applying, Attempt, Switch};
 
 pub use self::loaded::{Version, versions};
+
+/// How long the threads may take to leave the functions that change. Functions that are ever left are left many times a second.
+const LEFT_WITHIN: Duration = Duration::from_secs(5);
 
 /// One file that a process has mapped, and what makes its next version of it.
 #[derive(Debug)]
@@ -84,7 +87,7 @@ impl Application for Loading {
             Attempt::Done => Ok(None),
             Attempt::Busy(what) => {
                 tracing::info!(what, "the new version waits until its functions are left");
-                Ok(Some(Applying::when_possible(follower.limit, Box::new(turn))))
+                Ok(Some(Applying::when_possible(follower.limit.min(LEFT_WITHIN), Box::new(turn))))
             }
         }
     }

@@ -181,7 +181,7 @@ fn tell_unwinder(follower: &Follower<'_>, maps: &[Mapping], frames: u64, note: u
     let Some(offset) = crate::symbols::exported(&path, "__register_frame_info") else {
         return Err(unfit(format!("{NAME} has no function `__register_frame_info`, so exceptions would not pass")));
     };
-    debug_assert!(NOTE <= PAGE);
+    const { assert!(NOTE <= PAGE) };
     let main = process.pid.main();
     let state = sys::get_xstate(main)?;
     let mut remote = process.remote(follower.inbox, main, sys::get_regs(main)?)?;

@@ -325,7 +325,7 @@ pub struct OutdatedArgs {
     #[arg(long)]
     pub no_compare: bool,
     /// Say it in one line and exit with 0, as after an upgrade of packages.
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "no_compare"])]
     pub brief: bool,
     /// Update those that can be, one after the other, as far as the configuration accepts it.
     #[arg(long, conflicts_with_all = ["no_compare", "brief"])]

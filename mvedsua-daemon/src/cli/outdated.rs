@@ -14,7 +14,7 @@ use super::{out, target, update};
 use crate::control::Code;
 use crate::control::access::{Config, OutdatedPolicy};
 use crate::control::protocol::Problem;
-use crate::outdated::{Evidence, OutdatedFile, OutdatedProcess, Package, Survey};
+use crate::outdated::{Evidence, OutdatedFile, OutdatedProcess, Package, Survey, Verdict};
 use crate::report::wrap;
 
 /// How long `--brief` may take. An upgrade of packages waits for it.
@@ -116,8 +116,8 @@ fn as_text(survey: &Survey) -> String {
     let mut text = String::new();
     for process in &survey.processes {
         let unit = process.unit.as_ref().map(|unit| format!(", {unit}")).unwrap_or_default();
-        let head = format!("process {}, {}{unit}: ", process.pid, process.name);
-        wrap(&mut text, "", &clean(&format!("{head}{}", process.verdict)));
+        let head = format!("process {}, {}{unit}: {}", process.pid, process.name, in_short(process));
+        wrap(&mut text, "", &clean(&head));
         let mut table = Table::new(&[("file", Lean::Left), ("verdict", Lean::Left), ("notices", Lean::Left)]);
         for file in survey.files_of(process) {
             let path = clean(&short(&file.path.to_string_lossy()));
@@ -141,6 +141,18 @@ fn as_text(survey: &Survey) -> String {
         let _ = writeln!(text, "{} {processes} could not be looked at for want of rights", survey.unread);
     }
     text
+}
+
+/// Returns the verdict on a process; the reasons stand beside the files, of which other processes may have the same.
+fn in_short(process: &OutdatedProcess) -> String {
+    match (&process.verdict, &process.refusal) {
+        (Verdict::Restart { .. }, Some(why)) => {
+            format!("needs a restart; an update of the process would be refused: {why}")
+        }
+        (Verdict::Restart { .. }, None) => "needs a restart".to_owned(),
+        (Verdict::Unknown { .. }, _) => "what can be done is not known".to_owned(),
+        (verdict @ (Verdict::Update { .. } | Verdict::Same), _) => verdict.to_string(),
+    }
 }
 
 /// Returns the notices of a file in a few words.

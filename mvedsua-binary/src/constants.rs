@@ -5,6 +5,8 @@
 //! files with fixed addresses, tables of pointers hold places: these are told, and it is for the caller to say
 //! whether they correspond.
 
+use std::collections::BTreeSet;
+
 use crate::image::{Area, Kind, Written};
 use crate::normalise::Way;
 use crate::side::{Side, Target};
@@ -49,15 +51,23 @@ fn absolute(side: &Side<'_>, place: u64) -> Option<u64> {
     }
 }
 
+/// Reads one entry of a table of distances from its own start to code.
+fn entry(side: &Side<'_>, table: u64, index: u64) -> Option<u64> {
+    let distance = side.image.bytes_at(table.checked_add(4 * index)?, 4)?;
+    let distance = i32::from_le_bytes(distance.try_into().ok()?);
+    let place = table.checked_add_signed(i64::from(distance))?;
+    // No entry leads to the start of another function: that is how a table ends where no reference cuts it.
+    (side.image.area_at(place) == Some(Area::Code)).then_some(place)
+}
+
+/// Returns the functions that a table of jumps leads to, if a constant is one: at least these.
+pub(crate) fn functions_of_jumps(side: &Side<'_>, table: u64) -> BTreeSet<usize> {
+    let places = (0..side.constant_extent(table) / 4).map_while(|index| entry(side, table, index));
+    places.filter_map(|place| side.function_at(place)).collect()
+}
+
 /// Reads both as tables of distances from their own start to code.
 fn jumps(old: &Side<'_>, a: u64, new: &Side<'_>, b: u64) -> Option<Places> {
-    let entry = |side: &Side<'_>, table: u64, index: u64| {
-        let distance = side.image.bytes_at(table.checked_add(4 * index)?, 4)?;
-        let distance = i32::from_le_bytes(distance.try_into().ok()?);
-        let place = table.checked_add_signed(i64::from(distance))?;
-        // No entry leads to the start of another function: that is how a table ends where no reference cuts it.
-        (side.image.area_at(place) == Some(Area::Code)).then_some(place)
-    };
     let count = old.constant_extent(a).min(new.constant_extent(b)) / 4;
     let mut places = vec![];
     for index in 0..count {

@@ -14,6 +14,24 @@ struct Tables<'d> {
     actions: Vec<(i64, i64)>,
     /// What each type's entry leads to; nothing where all types are caught.
     types: Vec<Option<Resolved<'d>>>,
+    entries: Vec<TypeEntry>,
+}
+
+/// An entry that names a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TypeEntry {
+    /// Where its four bytes stand. A distance is counted from there.
+    pub(crate) at: u64,
+    /// What it leads to: the type, or a pointer to it.
+    pub(crate) place: u64,
+    pub(crate) behind_pointer: bool,
+    /// It is an address, not a distance.
+    pub(crate) is_address: bool,
+}
+
+/// Returns the entries of the types that a function catches; nothing if its tables are not understood.
+pub(crate) fn types(side: &Side<'_>, table: u64) -> Option<Vec<TypeEntry>> {
+    read(side, table).map(|tables| tables.entries)
 }
 
 /// Says whether two functions catch the same exceptions at the same places. `same` compares two types.
@@ -69,7 +87,7 @@ fn read<'d>(side: &Side<'d>, address: u64) -> Option<Tables<'d>> {
     let len = usize::try_from(reader.unsigned()?).ok()?;
     let sites = bytes.get(reader.at..reader.at.checked_add(len)?)?;
     let action_base = reader.at + len;
-    let mut tables = Tables { sites, actions: vec![], types: vec![] };
+    let mut tables = Tables { sites, actions: vec![], types: vec![], entries: vec![] };
     let mut sites = Reader { bytes: sites, at: 0 };
     let mut most = 0;
     while sites.at < sites.bytes.len() {
@@ -100,6 +118,16 @@ fn read<'d>(side: &Side<'d>, address: u64) -> Option<Tables<'d>> {
         let at = type_base?.checked_sub(index.checked_mul(4)?)?;
         let entry = i32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?);
         let place = address.checked_add(at as u64)?;
+        if entry != 0 {
+            let is_address = type_form == ABSOLUTE;
+            let leads_to = if is_address {
+                u64::from(entry.cast_unsigned())
+            } else {
+                place.checked_add_signed(i64::from(entry))?
+            };
+            let behind_pointer = type_form == INDIRECT;
+            tables.entries.push(TypeEntry { at: place, place: leads_to, behind_pointer, is_address });
+        }
         let target = match (entry, type_form) {
             (0, _) => None,
             (_, ABSOLUTE) => Some(side.resolve(u64::from(entry.cast_unsigned()))),

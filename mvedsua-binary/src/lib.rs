@@ -15,6 +15,8 @@
 //!                       data, classes (layout, numbers) what differs, and what that says
 //!                                          │
 //!                                       verdict ──► report, listing
+//!                                          │
+//!                                        patch           what a process has to load and to change
 //! ```
 //!
 //! A wrong "can be updated" is the worst outcome: whatever is not understood is a reason to refuse.
@@ -34,6 +36,7 @@ pub mod listing;
 pub mod matching;
 pub mod normalise;
 pub mod numbers;
+pub mod patch;
 pub mod reason;
 pub mod report;
 pub mod side;
@@ -45,6 +48,7 @@ use self::classes::Fates;
 use self::data::Data;
 use self::image::ReadError;
 use self::matching::Matching;
+use self::patch::Patch;
 use self::side::Side;
 use self::verdict::{Evidence, Verdict};
 
@@ -69,6 +73,8 @@ pub struct Comparison<'d> {
     pub data: Data,
     pub fates: Fates,
     pub verdict: Verdict,
+    /// What a process has to load and to change; nothing where the update is refused.
+    pub patch: Option<Patch>,
 }
 
 /// Compares two files.
@@ -86,5 +92,12 @@ pub fn compare<'d>(old: &'d [u8], new: &'d [u8]) -> Result<Comparison<'d>, Compa
     let evidence =
         Evidence { old: &old, new: &new, matching: &matching, bindings: &bindings, data: &data, fates: &fates };
     let verdict = verdict::judge(&evidence);
-    Ok(Comparison { old, new, matching, bindings, data, fates, verdict })
+    let mut comparison = Comparison { old, new, matching, bindings, data, fates, verdict, patch: None };
+    if let Verdict::Updatable { .. } = comparison.verdict {
+        match patch::build(&comparison) {
+            Ok(patch) => comparison.patch = Some(patch),
+            Err(reasons) => comparison.verdict = Verdict::Refused { reasons },
+        }
+    }
+    Ok(comparison)
 }

@@ -49,6 +49,8 @@ pub enum Reason {
     OtherCallback { count: usize, first: Vec<Place> },
     /// Something in the code is not understood.
     NotUnderstood { what: String, count: usize, first: Vec<Place> },
+    /// Functions are too short for a jump to their new version.
+    NoRoom { count: usize, first: Vec<Place> },
     /// What runs once, at the start, changed.
     StartUp { what: Vec<String> },
     /// A function that chooses another one at the start changed.
@@ -145,6 +147,10 @@ impl fmt::Display for Reason {
                     .iter()
                     .take(3)
                     .try_for_each(|place| write!(f, "; {} at {:#x}", place.function, place.old_at.max(place.new_at)))
+            }
+            Reason::NoRoom { count, first } => {
+                write!(f, "{count} changed functions have no room for a jump to their new version")?;
+                first.iter().take(3).try_for_each(|place| write!(f, "; {} at {:#x}", place.function, place.old_at))
             }
             Reason::StartUp { what } => write!(f, "what runs at the start changed: {}", what.join("; ")),
             Reason::Resolver { functions } => {

@@ -11,6 +11,7 @@ use crate::control::dirs::Dirs;
 use crate::control::process::Wanted;
 use crate::lifecycle::{Confirmation, Promotion};
 use crate::monitor::{Mode, SlowScope};
+use crate::package::{self, Accept};
 use crate::record::interleaving::Interleaving;
 use crate::rules::Direction;
 use crate::side_by_side::{OnDivergence, Quorum};
@@ -235,10 +236,14 @@ pub struct TopArgs {
 pub struct UpdateArgs {
     #[command(flatten)]
     pub target: TargetArgs,
-    /// The new version: the name of a package in the program's directory under --updates-dir, the path of one (with a
-    /// slash), or `self`, the same version again: a rehearsal of everything but the change.
-    #[arg(long, value_name = "NAME|PATH|self")]
+    /// The new version: the path of an executable or library (with a slash), `installed`, what the package manager has put
+    /// where the files of the process were, the name of a package in the program's directory under --updates-dir, the
+    /// path of one, or `self`, the same version again: a rehearsal of everything but the change.
+    #[arg(long, value_name = "FILE|installed|NAME|PATH|self")]
     pub to: String,
+    /// Of the files that the process has mapped, the one that changes, by its name, such as `libssl.so.3`.
+    #[arg(long, value_name = "NAME")]
+    pub library: Option<String>,
     /// Who promotes: you, or the daemon once it has soaked and enough was compared [default: manual]
     #[arg(long, value_enum)]
     pub promote: Option<Promotion>,
@@ -285,6 +290,10 @@ pub struct UpdateArgs {
     /// [default: no limit]
     #[arg(long, value_parser = clap::value_parser!(u32).range(100..), value_name = "PERCENT")]
     pub latency_budget: Option<u32>,
+    /// How sure it must be that the process can go on with the functions of another file: its types are known to agree, or
+    /// the two files alone speak for it [default: proved]
+    #[arg(long, value_enum)]
+    pub accept: Option<Accept>,
     /// Hold each output of the leader back until the new version has produced the same
     #[arg(long)]
     pub lockstep: bool,
@@ -343,6 +352,31 @@ pub struct PackageArgs {
 pub enum PackageVerb {
     /// Say everything that is wrong with a package, and what it would do
     Check(CheckArgs),
+    /// Compare two versions of a program or library, and make a package of what changed between them
+    Build(BuildArgs),
+}
+
+/// What a package is made of.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// The version that runs: an ELF file, a Debian package (a file), or `package=version`, which is fetched with apt-get.
+    #[arg(long, value_name = "OLD")]
+    pub old: OsString,
+    /// The new version, given in the same ways.
+    #[arg(long, value_name = "NEW")]
+    pub new: OsString,
+    /// Which file of the Debian packages is meant, where several could be.
+    #[arg(long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
+    /// The directory that is made; there must be none [default: the package's name].
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// The package's name [default: the file's name and the first digits of its build-id].
+    #[arg(long, value_name = "NAME", value_parser = package::parse_name)]
+    pub name: Option<String>,
+    /// A file of rules for the differences that are meant; one for each time the option is given.
+    #[arg(long, value_name = "FILE")]
+    pub rules: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -350,9 +384,17 @@ pub struct CheckArgs {
     /// The directory or the tar archive.
     #[arg(value_name = "DIR|TAR")]
     pub path: PathBuf,
-    /// See whether it is for the version that this process runs, too.
+    /// See whether it is for the version that this process runs, too. For `method = "binary"` that version is compared with
+    /// the package's again, which shows what changed.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub target: Option<i32>,
+    /// For `method = "binary"`: compare this version with the package's again, which shows what changed. It is named as in
+    /// `compare`.
+    #[arg(long, value_name = "OLD")]
+    pub old: Option<OsString>,
+    /// Which file of the Debian package is meant, where several could be.
+    #[arg(long, value_name = "PATH", requires = "old")]
+    pub file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

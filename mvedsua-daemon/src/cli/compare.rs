@@ -1,40 +1,19 @@
 //! `compare`.
-//!
-//! Either version is an ELF file, a Debian package, or a package and its version. Packages are unpacked with
-//! `dpkg-deb` and `tar` into a directory that is removed at the end; nothing of them is run, and their maintainer
-//! scripts are not looked at.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::Read as _;
-use std::path::{Component, Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use mvedsua_binary::classes::Class;
 use mvedsua_binary::verdict::Verdict;
-use mvedsua_binary::{CompareError, Comparison, Report, listing};
-use tempfile::TempDir;
+use mvedsua_binary::{Comparison, Report, listing};
 
 use super::args::{Cli, CompareArgs};
-use super::out;
+use super::{out, versions};
 use crate::control::Code;
 use crate::control::protocol::Problem;
 
-/// Files that are larger are not read.
-const LARGEST: u64 = 1 << 30;
-
 pub(super) fn compare(cli: &Cli, args: &CompareArgs) -> Result<Code, Problem> {
-    let (old, new) = (Version::open(&args.old)?, Version::open(&args.new)?);
-    let (old_file, new_file) = choose(&old, &new, args.file.as_deref())?;
-    let (old_bytes, new_bytes) = (read(&old_file)?, read(&new_file)?);
-    let comparison = mvedsua_binary::compare(&old_bytes, &new_bytes).map_err(|e| {
-        let tried = format!("comparing {} with {}", args.old.display(), args.new.display());
-        let (CompareError::Old(error) | CompareError::New(error)) = &e;
-        let code = if error.is_lack() { Code::Refused } else { Code::Usage };
-        Problem::new(code, tried, e.to_string(), "name two versions of an executable or a shared library")
-    })?;
+    let (old, new) = versions::read_both(&args.old, &args.new, args.file.as_deref())?;
+    let comparison = versions::compare(&old, &new)?;
     let report = Report::of(&comparison);
     if cli.json {
         out::json(&report);
@@ -45,10 +24,15 @@ pub(super) fn compare(cli: &Cli, args: &CompareArgs) -> Result<Code, Problem> {
         }
         out::text(&text);
     }
-    Ok(match comparison.verdict {
+    Ok(code_of(&comparison.verdict))
+}
+
+/// Returns the exit code that says the verdict.
+pub(super) fn code_of(verdict: &Verdict) -> Code {
+    match verdict {
         Verdict::Updatable { .. } => Code::Done,
         Verdict::Refused { .. } => Code::Refused,
-    })
+    }
 }
 
 fn listings(comparison: &Comparison<'_>, text: &mut String) {
@@ -59,222 +43,5 @@ fn listings(comparison: &Comparison<'_>, text: &mut String) {
             (None, None) => continue,
         };
         let _ = write!(text, "\n{name}: {}\n{}", fate.class, listing::side_by_side(comparison, fate));
-    }
-}
-
-/// What was named on the command line.
-enum Version {
-    /// An ELF file.
-    File(PathBuf),
-    /// The files of a package, in a directory of their own.
-    Package(TempDir),
-}
-
-impl Version {
-    fn open(name: &OsStr) -> Result<Version, Problem> {
-        let path = Path::new(name);
-        if path.exists() {
-            let tried = format!("reading {}", path.display());
-            let mut start = [0; 8];
-            let read = File::open(path)
-                .and_then(|mut file| file.read(&mut start))
-                .map_err(|e| usage(tried.clone(), e.to_string(), "name a file that you may read"))?;
-            return match start.get(..read) {
-                Some([0x7f, b'E', b'L', b'F', ..]) => Ok(Version::File(path.to_path_buf())),
-                Some(b"!<arch>\n") => unpack(path).map(Version::Package),
-                _ => Err(usage(tried, "it is no ELF file and no Debian package", NAMES)),
-            };
-        }
-        match name.to_str().and_then(|name| name.split_once('=')) {
-            Some((package, version)) if is_package(package) && is_version(version) => fetch(package, version),
-            _ => Err(usage(format!("looking for {}", path.display()), "there is no such file", NAMES)),
-        }
-    }
-}
-
-const NAMES: &str = "name an ELF file, a Debian package, or `package=version` as `apt-cache madison PACKAGE` lists it";
-
-fn usage(tried: impl Into<String>, why: impl Into<String>, remedy: impl Into<String>) -> Problem {
-    Problem::new(Code::Usage, tried, why, remedy)
-}
-
-/// Says whether this may be the name of a package, which is given to apt-get: nothing of it can be taken for an option.
-fn is_package(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | ':'))
-}
-
-fn is_version(version: &str) -> bool {
-    version.starts_with(|c: char| c.is_ascii_digit())
-        && version.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | ':' | '~'))
-}
-
-fn scratch() -> Result<TempDir, Problem> {
-    tempfile::tempdir()
-        .map_err(|e| usage("making a directory for a package", e.to_string(), "see that TMPDIR has room"))
-}
-
-fn fetch(package: &str, version: &str) -> Result<Version, Problem> {
-    let place = scratch()?;
-    let tried = format!("fetching {package}={version}");
-    // apt-get gives its work to a user of its own if it can; that user may not write here, and then apt-get says so.
-    let output = Command::new("apt-get")
-        .args(["--quiet", "-o", "APT::Sandbox::User=root", "download"])
-        .arg(format!("{package}={version}"))
-        .current_dir(place.path())
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| usage(tried.clone(), format!("apt-get could not be run: {e}"), "name files instead"))?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        let why = text.lines().find(|line| line.starts_with("E:")).unwrap_or("apt-get failed").to_owned();
-        return Err(usage(tried, why, format!("`apt-cache madison {package}` lists the versions that can be had")));
-    }
-    let found = fs::read_dir(place.path()).into_iter().flatten().flatten().map(|entry| entry.path());
-    match found.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "deb")) {
-        Some(file) => unpack(&file).map(Version::Package),
-        None => Err(usage(tried, "apt-get fetched no package", "name files instead")),
-    }
-}
-
-/// Unpacks the files of a package.
-fn unpack(package: &Path) -> Result<TempDir, Problem> {
-    let place = scratch()?;
-    let tried = format!("unpacking {}", package.display());
-    let failed = |why: String| usage(tried.clone(), why, "see whether `dpkg-deb --contents` can read it");
-    let mut files = Command::new("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(package)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|e| failed(format!("dpkg-deb could not be run: {e}")))?;
-    let unpacked = match files.stdout.take() {
-        Some(stream) => Command::new("tar")
-            .args(["--extract", "--no-same-owner", "--no-same-permissions", "--directory"])
-            .arg(place.path())
-            .stdin(stream)
-            .status(),
-        None => return Err(failed("dpkg-deb gave nothing".to_owned())),
-    };
-    let listed = files.wait();
-    match (unpacked, listed) {
-        (Ok(unpacked), Ok(listed)) if unpacked.success() && listed.success() => Ok(place),
-        (Err(e), _) | (_, Err(e)) => Err(failed(e.to_string())),
-        _ => Err(failed("dpkg-deb or tar failed".to_owned())),
-    }
-}
-
-/// Returns the two files to compare.
-fn choose(old: &Version, new: &Version, wanted: Option<&Path>) -> Result<(PathBuf, PathBuf), Problem> {
-    let (old_root, new_root) = match (old, new) {
-        (Version::File(old), Version::File(new)) => return Ok((old.clone(), new.clone())),
-        (Version::Package(old), Version::Package(new)) => (old.path(), new.path()),
-        (Version::File(file), Version::Package(package)) => return Ok((file.clone(), beside(file, package, wanted)?)),
-        (Version::Package(package), Version::File(file)) => return Ok((beside(file, package, wanted)?, file.clone())),
-    };
-    let (before, after) = (elf_files(old_root), elf_files(new_root));
-    let both: Vec<&PathBuf> = before.intersection(&after).collect();
-    let chosen = pick(&both, wanted)?;
-    Ok((old_root.join(chosen), new_root.join(chosen)))
-}
-
-/// Returns the file of a package that is meant where the other version is a file.
-fn beside(file: &Path, package: &TempDir, wanted: Option<&Path>) -> Result<PathBuf, Problem> {
-    let all = elf_files(package.path());
-    let same_name: Vec<&PathBuf> = all.iter().filter(|path| path.file_name() == file.file_name()).collect();
-    let candidates = if wanted.is_some() || same_name.is_empty() { all.iter().collect() } else { same_name };
-    Ok(package.path().join(pick(&candidates, wanted)?))
-}
-
-fn pick<'a>(candidates: &[&'a PathBuf], wanted: Option<&Path>) -> Result<&'a PathBuf, Problem> {
-    let tried = "choosing the file to compare";
-    let list = || {
-        let mut text: Vec<String> = candidates.iter().take(12).map(|path| format!("/{}", path.display())).collect();
-        if candidates.len() > 12 {
-            text.push(format!("and {} more", candidates.len() - 12));
-        }
-        text.join(", ")
-    };
-    if let Some(wanted) = wanted {
-        let inside: PathBuf = wanted.components().filter(|part| matches!(part, Component::Normal(_))).collect();
-        return candidates
-            .iter()
-            .find(|path| **path == &inside || path.file_name() == Some(inside.as_os_str()))
-            .copied()
-            .ok_or_else(|| {
-                usage(tried, format!("not in both versions: {}", wanted.display()), format!("name one of {}", list()))
-            });
-    }
-    match candidates {
-        [only] => Ok(only),
-        [] => Err(usage(
-            tried,
-            "no executable or library has the same path in both versions",
-            "name the files themselves",
-        )),
-        _ => Err(usage(tried, format!("several could be meant: {}", list()), "choose one with --file PATH")),
-    }
-}
-
-/// Returns the ELF files below a directory, by their paths in it. Links are not followed.
-fn elf_files(root: &Path) -> BTreeSet<PathBuf> {
-    let mut found = BTreeSet::new();
-    let mut waiting = vec![root.to_path_buf()];
-    while let Some(directory) = waiting.pop() {
-        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let Ok(kind) = entry.file_type() else { continue };
-            if kind.is_dir() {
-                waiting.push(entry.path());
-            } else if kind.is_file() && is_elf(&entry.path()) {
-                let path = entry.path();
-                found.extend(path.strip_prefix(root).ok().map(Path::to_path_buf));
-            }
-        }
-    }
-    found
-}
-
-fn is_elf(path: &Path) -> bool {
-    let mut start = [0; 4];
-    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"\x7fELF"
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Problem> {
-    let tried = format!("reading {}", path.display());
-    let size = fs::metadata(path).map(|meta| meta.len()).unwrap_or(0);
-    if size > LARGEST {
-        return Err(usage(tried, format!("it has {size} bytes"), "name a file of at most 1 GiB"));
-    }
-    fs::read(path).map_err(|e| usage(tried, e.to_string(), "name a file that you may read"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packages_cannot_be_taken_for_options() {
-        assert!(is_package("libssl3") && is_package("g++-12") && is_package("libc6:i386"));
-        assert!(!is_package("--force") && !is_package("a b") && !is_package(""));
-        assert!(is_version("5:7.0.15-1~deb12u7") && !is_version("") && !is_version("1.0 -o x"));
-    }
-
-    #[test]
-    fn one_file_needs_no_choice_and_several_do() {
-        let (a, b) = (PathBuf::from("usr/sbin/a"), PathBuf::from("usr/sbin/b"));
-        assert_eq!(pick(&[&a], None).unwrap(), &a);
-        assert_eq!(pick(&[&a, &b], None).unwrap_err().code, Code::Usage);
-        assert_eq!(pick(&[&a, &b], Some(Path::new("/usr/sbin/b"))).unwrap(), &b);
-        assert_eq!(pick(&[&a, &b], Some(Path::new("b"))).unwrap(), &b);
-        assert_eq!(pick(&[], None).unwrap_err().code, Code::Usage);
-    }
-
-    #[test]
-    fn two_files_are_compared() {
-        let own = std::env::current_exe().unwrap();
-        let version = Version::open(own.as_os_str()).unwrap();
-        assert!(matches!(version, Version::File(path) if path == own));
-        assert_eq!(Version::open(OsStr::new("/nowhere/at=all")).err().map(|problem| problem.code), Some(Code::Usage));
     }
 }

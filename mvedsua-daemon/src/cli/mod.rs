@@ -24,6 +24,7 @@ mod status_text;
 mod table;
 mod target;
 mod update;
+mod versions;
 mod wiring;
 mod words;
 

@@ -1,22 +1,28 @@
-//! `package check`.
+//! `package check` and `package build`.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use mvedsua_binary::Report;
+use mvedsua_binary::report::FileFacts;
+use mvedsua_binary::verdict::{Certainty, Verdict};
 use serde_json::json;
 
-use super::args::{CheckArgs, Cli, PackageArgs, PackageVerb};
-use super::out;
+use super::args::{BuildArgs, CheckArgs, Cli, PackageArgs, PackageVerb};
+use super::versions::{self, Chosen};
 use super::wiring::ForkEngine;
+use super::{compare, out, rules};
 use crate::control::access::{Config, Need};
 use crate::control::protocol::Problem;
 use crate::control::{Code, Engine as _, packages, process};
-use crate::package::{Faults, Package, Trust};
+use crate::package::{self, Accept, BuildError, BuildId, Contents, Faults, Method, NewVersion, Package, Trust, Way};
 use crate::report::wrap;
 
 pub(super) fn package(cli: &Cli, args: &PackageArgs) -> Result<Code, Problem> {
     match &args.verb {
         PackageVerb::Check(args) => check(cli, args),
+        PackageVerb::Build(args) => build(cli, args),
     }
 }
 
@@ -48,13 +54,32 @@ fn check(cli: &Cli, args: &CheckArgs) -> Result<Code, Problem> {
     if let Some(pid) = args.target {
         packages::is_for(&package, pid)?;
     }
+    let mapped = args.target.and_then(|pid| mapped_version(&package, pid));
+    let report = match args.old.as_deref().or(mapped.as_ref().map(|path| path.as_os_str())) {
+        Some(old) => Some(compare_again(&package, old, args.file.as_deref())?),
+        None => None,
+    };
+    let code = report.as_ref().map_or(Code::Done, |report| compare::code_of(&report.verdict));
     let terms = package.wishes.terms();
-    let notes = packages::lacking(Some(&package), ForkEngine.abilities());
-    if cli.json {
-        out::json(&json!({"package": package.info, "terms": terms, "faults": [], "notes": notes}));
-        return Ok(Code::Done);
+    let mut notes = packages::lacking(Some(&package), ForkEngine.abilities());
+    match &report {
+        Some(report) => notes.extend(certainty_note(&report.verdict, terms.accept)),
+        None if package.info.method == Method::Binary => {
+            let options = "`--old OLD`, or `--target PID` with a process that runs the old version";
+            notes.push(format!("{options}, compares the versions again and shows what changed"));
+        }
+        None => {}
     }
-    let mut text = format!("{}: nothing is wrong\n", args.path.display());
+    if cli.json {
+        let mut said = json!({"package": package.info, "terms": terms, "faults": [], "notes": notes});
+        if let Some(report) = &report {
+            said["comparison"] = json!(report);
+        }
+        out::json(&said);
+        return Ok(code);
+    }
+    let verdict = if code == Code::Done { "nothing is wrong" } else { "the versions are too different" };
+    let mut text = format!("{}: {verdict}\n", args.path.display());
     let mut field = |name: &str, value: &str| wrap(&mut text, &format!("  {name:<8} "), value);
     let info = &package.info;
     field("name", &info.name);
@@ -67,7 +92,11 @@ fn check(cli: &Cli, args: &CheckArgs) -> Result<Code, Problem> {
     }
     if let Some(new) = &package.new {
         let object = new.object.file_name().unwrap_or_default().display();
-        field("to", &format!("{}, {object}, entry {}", new.build_id, new.entry));
+        let entry = match &new.way {
+            Way::InPlace { entry } => format!(", entry {entry}"),
+            Way::Binary => String::new(),
+        };
+        field("to", &format!("{}, {object}{entry}", new.build_id));
     }
     for rules in &package.rules {
         field("rules", &rules.file_name().unwrap_or_default().display().to_string());
@@ -76,8 +105,123 @@ fn check(cli: &Cli, args: &CheckArgs) -> Result<Code, Problem> {
     for note in &notes {
         field("note", note);
     }
+    if let Some(report) = &report {
+        text.push('\n');
+        text.push_str(&report.text());
+    }
+    out::text(&text);
+    Ok(code)
+}
+
+/// Returns the old version, as a process has it mapped, where a package names functions of it.
+fn mapped_version(package: &Package, pid: i32) -> Option<PathBuf> {
+    let [from] = package.info.from.as_slice() else { return None };
+    (package.info.method == Method::Binary).then(|| process::mapped_file(pid, from).ok().flatten()).flatten()
+}
+
+/// Compares the new version in a package with the old one, which must be the build that the package is for.
+fn compare_again(package: &Package, old: &OsStr, file: Option<&Path>) -> Result<Report, Problem> {
+    let Some(NewVersion { object, way: Way::Binary, .. }) = &package.new else {
+        let why = format!("its method is `{}`, and what changed is only known with `binary`", package.info.method);
+        return Err(Problem::new(Code::Usage, "comparing the package with a file", why, "leave --old out"));
+    };
+    let (old, new) = versions::read_both(old, object.as_os_str(), file)?;
+    let report = Report::of(&versions::compare(&old, &new)?);
+    let found = build_id(&old, &report.old)?;
+    if package.info.from.contains(&found) {
+        return Ok(report);
+    }
+    let tried = format!("comparing the package with {}", old.given.display());
+    let from: Vec<&str> = package.info.from.iter().map(BuildId::as_str).collect();
+    let why = format!("the package updates build-id {}, and this is {found}", from.join(" or "));
+    Err(Problem::new(Code::BuildId, tried, why, "name the version that the package was made for"))
+}
+
+/// Says what an update needs besides, where the verdict is less sure than the policy wants it.
+fn certainty_note(verdict: &Verdict, accept: Accept) -> Option<String> {
+    match (verdict, accept) {
+        (Verdict::Updatable { certainty: Certainty::Inferred }, Accept::Proved) => {
+            Some("it is inferred that the versions fit; `update` takes that with `--accept inferred`".to_owned())
+        }
+        (Verdict::Updatable { certainty: Certainty::Inferred }, Accept::Inferred) | (Verdict::Refused { .. }, _) => {
+            None
+        }
+    }
+}
+
+/// Returns the build-id of a version, without which nobody could say later which file it was.
+fn build_id(version: &Chosen, facts: &FileFacts) -> Result<BuildId, Problem> {
+    let tried = format!("reading the build-id of {}", version.given.display());
+    let remedy = "a package names its versions by their build-ids; `cc -Wl,--build-id` makes one";
+    let digits = facts.build_id.as_deref().ok_or_else(|| {
+        let why = format!("{} has no build-id", version.file_name.display());
+        Problem::new(Code::Refused, tried.clone(), why, remedy)
+    })?;
+    BuildId::parse(digits).map_err(|why| Problem::new(Code::Refused, tried, format!("`{digits}`: {why}"), remedy))
+}
+
+/// Makes a package of what changed between two versions.
+fn build(cli: &Cli, args: &BuildArgs) -> Result<Code, Problem> {
+    let rules = args.rules.iter().map(|file| rules_of(file)).collect::<Result<Vec<_>, _>>()?;
+    let (old, new) = versions::read_both(&args.old, &args.new, args.file.as_deref())?;
+    let comparison = versions::compare(&old, &new)?;
+    let report = Report::of(&comparison);
+    let (from, to) = (build_id(&old, &report.old)?, build_id(&new, &report.new)?);
+    let tried = format!("making a package from {} to {}", old.given.display(), new.given.display());
+    if from == to {
+        let why = format!("both have the build-id {to}: it is the same build");
+        return Err(Problem::new(Code::Refused, tried, why, "name two versions; `--to self` rehearses the same one"));
+    }
+    if let Verdict::Refused { .. } = report.verdict {
+        if cli.json {
+            out::json(&json!({"package": null, "comparison": report}));
+        } else {
+            out::text(&report.text());
+        }
+        return Ok(Code::Refused);
+    }
+    let name = args.name.clone().unwrap_or_else(|| package::default_name(&new.file_name, &to));
+    let dir = args.output.clone().unwrap_or_else(|| PathBuf::from(&name));
+    let file = new.file_name.to_string_lossy().into_owned();
+    let contents = Contents {
+        name,
+        description: format!("{file}: {} of {} functions changed", report.functions.len(), report.old.functions),
+        from,
+        to,
+        object: (file, &new.bytes),
+        rules,
+        report_text: report.text(),
+        report_json: format!("{}\n", json!(report)),
+    };
+    let info = contents.write(&dir).map_err(|e| {
+        let remedy = match &e {
+            BuildError::Exists(_) => "remove it, or name another directory with --output",
+            BuildError::Write { .. } => "name a directory that you may write, and files of rules with different names",
+            BuildError::Unfit(_) => "nothing was written",
+        };
+        let code = if matches!(e, BuildError::Unfit(_)) { Code::Refused } else { Code::Usage };
+        Problem::new(code, tried, e.to_string(), remedy)
+    })?;
+    let note = certainty_note(&report.verdict, Accept::default());
+    if cli.json {
+        out::json(&json!({"package": info, "comparison": report, "notes": note.into_iter().collect::<Vec<_>>()}));
+        return Ok(Code::Done);
+    }
+    let mut text = report.text();
+    let _ = writeln!(text, "\nthe package `{}` is in {}", info.name, dir.display());
+    if let Some(note) = note {
+        wrap(&mut text, "", &note);
+    }
     out::text(&text);
     Ok(Code::Done)
+}
+
+/// Reads a file of rules, and returns the name that it has in a package.
+fn rules_of(file: &Path) -> Result<(String, String), Problem> {
+    let text = rules::read_good(file)?;
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let name = if name.ends_with(".rules") { name.into_owned() } else { format!("{name}.rules") };
+    Ok((name, text))
 }
 
 fn tell(path: &Path, faults: &Faults) -> Code {

@@ -57,6 +57,7 @@ fn ask_of(args: &UpdateArgs) -> Result<Ask, Problem> {
         threads: args.threads,
         memory_limit: args.memory_limit,
         latency_budget_percent: args.latency_budget,
+        accept: args.accept,
         lockstep: args.lockstep.then_some(Lockstep::On),
         ..Wishes::default()
     };
@@ -80,7 +81,7 @@ fn ask_of(args: &UpdateArgs) -> Result<Ask, Problem> {
         })?),
         None => None,
     };
-    Ok(Ask { to, wishes, rules, record })
+    Ok(Ask { to, library: args.library.clone(), wishes, rules, record })
 }
 
 /// Shows how the update goes on until there is a verdict.

@@ -26,7 +26,7 @@ impl Engine for ForkEngine {
     }
 
     fn abilities(&self) -> &'static [Ability] {
-        &[Ability::InPlace, Ability::Rules]
+        &[Ability::InPlace, Ability::Binary, Ability::Rules]
     }
 
     fn check_in_place(&self, pid: i32) -> Result<(), String> {

@@ -23,6 +23,8 @@ pub struct SessionHandle {
 pub enum Ability {
     /// Applies packages with `method = "in-place"`.
     InPlace,
+    /// Applies packages with `method = "binary"`.
+    Binary,
     /// Heeds a package's rules.
     Rules,
 }

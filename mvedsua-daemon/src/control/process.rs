@@ -141,6 +141,41 @@ pub fn mapped_code(pid: i32) -> io::Result<Vec<MappedCode>> {
     Ok(code)
 }
 
+/// Says whether a path is an ELF file that can be read.
+#[must_use]
+pub fn is_elf(path: &Path) -> bool {
+    use std::io::Read as _;
+    let mut start = [0; 4];
+    let is_file = fs::metadata(path).is_ok_and(|meta| meta.is_file());
+    is_file && fs::File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *b"\x7fELF"
+}
+
+/// Returns the name under which programs ask for a library; `None` for executables.
+#[must_use]
+pub fn soname_of(path: &Path) -> Option<String> {
+    use object::read::elf::{Dyn as _, FileHeader as _};
+    let bytes = fs::read(path).ok()?;
+    let header = object::elf::FileHeader64::<object::LittleEndian>::parse(&*bytes).ok()?;
+    let endian = header.endian().ok()?;
+    let sections = header.sections(endian, &*bytes).ok()?;
+    let (entries, link) = sections.dynamic(endian, &*bytes).ok()??;
+    let strings = sections.strings(endian, &*bytes, link).ok()?;
+    let entry = entries.iter().find(|entry| entry.tag(endian) == object::elf::DT_SONAME)?;
+    entry.string(endian, strings).ok().map(|name| String::from_utf8_lossy(name).into_owned())
+}
+
+/// Finds the file with this build-id among those of which a process has mapped code, whatever its path names by now.
+///
+/// # Errors
+///
+/// Where the process is gone or its map may not be read.
+pub fn mapped_file(pid: i32, wanted: &BuildId) -> io::Result<Option<PathBuf>> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let ranges = maps.lines().filter_map(parse_code_line).map(|(range, _)| range);
+    let mut links = ranges.map(|range| PathBuf::from(format!("/proc/{pid}/map_files/{range}")));
+    Ok(links.find(|link| BuildId::of_file(link).as_ref() == Some(wanted)))
+}
+
 /// Returns range and path of a line of `/proc/<pid>/maps` that maps a file's code.
 fn parse_code_line(line: &str) -> Option<(&str, &str)> {
     let mut fields = line.split_whitespace();

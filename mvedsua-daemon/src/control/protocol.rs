@@ -89,9 +89,12 @@ impl From<Insist> for Waiver {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ask {
-    /// The new version: `self` is the same version, a rehearsal; with a slash it is the absolute path of a package;
-    /// else it is the name of one.
+    /// The new version: `self` is the same version, a rehearsal; `installed` is what lies where the mapped files were; with
+    /// a slash it is the absolute path of a package or of an ELF file; else it is the name of a package.
     pub to: String,
+    /// Of the files that the process has mapped, the one that is to change.
+    #[serde(default)]
+    pub library: Option<String>,
     /// What the operator asks for; the rest is the package's to say.
     #[serde(default)]
     pub wishes: Wishes,

@@ -8,13 +8,15 @@ use super::access::Need;
 use super::audit::{Line, Peer};
 use super::daemon::Daemon;
 use super::history::Past;
+use super::next_version::{self, Wanted};
 use super::packages;
 use super::process::{self, ProcessId};
 use super::protocol::{Answer, Ask, Problem, Request};
 use super::updates::{Asked, Handle, View, is_single, promotion_is_decided};
 use crate::lifecycle::{Event, Outcome, Refusal, State};
-use crate::package::{Method, Package, Trust};
+use crate::package::{Accept, Method, Package, Trust};
 use crate::rules::{self, RuleSet};
+use crate::update::binary::FileChange;
 use crate::update::preflight::{self, InspectError};
 
 /// The most past updates that one answer holds.
@@ -136,7 +138,16 @@ impl Daemon {
         // An update that is under way is the better reason than the tracer that it is made with.
         self.is_free(pid, &tried)?;
         let uids = process::uids_of(pid).map_err(|e| gone(&tried, &e.to_string()))?;
-        let package = self.package(pid, uids, &ask.to).await?;
+        let mut wanted = Wanted::of(&ask.to);
+        let package = match wanted {
+            None => self.package(pid, uids, &ask.to).await?,
+            Some(_) => None,
+        };
+        if let Some(package) = package.as_ref().filter(|package| package.info.method == Method::Binary)
+            && let (Some(new), Some(from)) = (&package.new, package.info.from.first())
+        {
+            wanted = Some(Wanted::Packaged { file: new.object.clone(), from: from.clone() });
+        }
         let wished = package.as_ref().map(|package| package.wishes.clone()).unwrap_or_default();
         let terms = ask.wishes.over(wished).terms();
         packages::check_terms(&terms, package.as_ref(), self.shared.engine.abilities())?;
@@ -146,11 +157,25 @@ impl Daemon {
         if package.as_ref().is_some_and(|package| package.info.method == Method::InPlace) {
             self.cooperates(pid, &tried).await?;
         }
+        let files = match wanted {
+            Some(wanted) => self.files(pid, uids, wanted, ask.library, terms.accept).await?,
+            None => vec![],
+        };
         // From here on nothing waits: of two that ask at once the second sees the first.
         self.is_free(pid, &tried)?;
         let id = self.next_update();
-        let asked =
-            Asked { id, process, owner: uids[0], by: peer, to: ask.to, terms, package, rules, record: ask.record };
+        let asked = Asked {
+            id,
+            process,
+            owner: uids[0],
+            by: peer,
+            to: ask.to,
+            terms,
+            package,
+            files,
+            rules,
+            record: ask.record,
+        };
         self.begin(asked).map_err(|e| {
             let remedy = "make room on the disk of the state directory; without a journal no update is begun";
             Problem::new(Code::Refused, tried, format!("the journal cannot be written: {e}"), remedy)
@@ -158,11 +183,32 @@ impl Daemon {
         Ok(Answer::Started { update: id })
     }
 
-    /// Opens the package that is asked for, and sees that it is for this process.
-    async fn package(&self, pid: i32, uids: [u32; 4], to: &str) -> Result<Option<Package>, Problem> {
+    /// Says who may have written what is loaded into a process.
+    fn trust(&self, uids: [u32; 4]) -> Trust {
         let [owner, _, _, reader] = uids;
         let may_update = self.access.check(owner, Need::Update, None).is_ok();
-        let trust = Trust::new(may_update.then_some(owner), reader);
+        Trust::new(may_update.then_some(owner), reader)
+    }
+
+    /// Compares the files that are to change with their next versions.
+    async fn files(
+        &self,
+        pid: i32,
+        uids: [u32; 4],
+        wanted: Wanted,
+        library: Option<String>,
+        accept: Accept,
+    ) -> Result<Vec<Arc<FileChange>>, Problem> {
+        let trust = self.trust(uids);
+        let compare = move || next_version::open(pid, &wanted, library.as_deref(), accept, &trust);
+        tokio::task::spawn_blocking(compare).await.unwrap_or_else(|e| {
+            Err(Problem::new(Code::Refused, "comparing two versions", e.to_string(), "the daemon's log says more"))
+        })
+    }
+
+    /// Opens the package that is asked for, and sees that it is for this process.
+    async fn package(&self, pid: i32, uids: [u32; 4], to: &str) -> Result<Option<Package>, Problem> {
+        let trust = self.trust(uids);
         let (to, dirs) = (to.to_owned(), self.shared.dirs.clone());
         let opened = tokio::task::spawn_blocking(move || packages::open_for(pid, &to, &trust, &dirs)).await;
         opened.unwrap_or_else(|e| {

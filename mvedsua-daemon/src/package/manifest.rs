@@ -14,6 +14,9 @@
 //! promote = "auto"
 //! soak = "1m"
 //! ```
+//!
+//! With `method = "binary"` there is one build-id in `from`, that of the file which was compared with the object, and no
+//! `entry`: the changed functions are what goes over.
 
 use serde::Serialize;
 use toml::de::DeTable;
@@ -45,12 +48,13 @@ pub(super) const POLICY_KEYS: &[&str] = &[
     "lockstep",
     "memory-limit",
     "latency-budget",
+    "accept",
 ];
-const METHODS: &[&str] = &["in-place", "self"];
+const METHODS: &[&str] = &["in-place", "binary", "self"];
 /// Methods that are designed and not built.
 const PLANNED: &[&str] = &["exec", "objects"];
 /// The longest name of a package.
-const LONGEST_NAME: usize = 64;
+pub(super) const LONGEST_NAME: usize = 64;
 const BUILD_ID: &str = "a build-id in hexadecimal digits, as `file` or `readelf -n` shows it";
 
 /// How the new version comes into the follower.
@@ -59,6 +63,8 @@ const BUILD_ID: &str = "a build-id in hexadecimal digits, as `file` or `readelf 
 pub enum Method {
     /// The program, which cooperates, loads a shared object and goes over to it (Kitsune's way).
     InPlace,
+    /// The functions that changed between two files are loaded beside the old ones. The program knows nothing of it.
+    Binary,
     /// Not at all: the same version again, a rehearsal.
     #[serde(rename = "self")]
     Itself,
@@ -68,6 +74,7 @@ impl std::fmt::Display for Method {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Method::InPlace => "in-place",
+            Method::Binary => "binary",
             Method::Itself => "self",
         })
     }
@@ -78,9 +85,9 @@ impl std::fmt::Display for Method {
 pub(super) struct Manifest {
     pub(super) name: String,
     pub(super) description: Option<String>,
-    pub(super) method: Method,
     /// Build-ids that it updates; empty where it does not matter.
     pub(super) from: Vec<At<BuildId>>,
+    /// `None` where the same version is rehearsed.
     pub(super) change: Option<Change>,
     pub(super) rules: Vec<At<String>>,
     pub(super) wishes: Wishes,
@@ -91,7 +98,16 @@ pub(super) struct Manifest {
 pub(super) struct Change {
     pub(super) to: At<BuildId>,
     pub(super) object: At<String>,
-    pub(super) entry: At<String>,
+    pub(super) way: Way<At<String>>,
+}
+
+/// How the new version is applied. `Entry` is the name of a function, with its place while the manifest is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way<Entry = String> {
+    /// The program loads the object and goes on at this exported function.
+    InPlace { entry: Entry },
+    /// The functions of the object that differ from the old file's are put in their place.
+    Binary,
 }
 
 /// Reads `update.toml`.
@@ -122,28 +138,34 @@ fn table_of<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Option<Manifest
         reader.fault(&rule.place, format!("`{}` is not named like rules", rule.value), "a name that ends in `.rules`");
     }
     let wishes = policy(reader, table);
-    let method = method?;
-    let change = match method.value {
+    let change = match method?.value {
         Method::InPlace => {
-            if !table.contains_key("from") {
-                reader.need(table, "from", "a list of the build-ids that this updates", reader::text);
+            need_from(reader, table, "a list of the build-ids that this updates");
+            let object = object(reader, table, "the name of a shared object in the package");
+            let expected = "the name of the function at which the new version goes on";
+            let entry = reader.need(table, "entry", expected, symbol);
+            object.zip(entry).map(|((to, object), entry)| Change { to, object, way: Way::InPlace { entry } })
+        }
+        Method::Binary => {
+            need_from(reader, table, "the build-id of the file that this updates");
+            if let Some(second) = from.get(1) {
+                let expected = "one build-id, that of the file which was compared with the object";
+                let fault = reader.fault(&second.place, "`from` names more than one file", expected);
+                fault.hint = Some("make a package for each version with `mvedsuad package build`".to_owned());
             }
-            change(reader, table)
+            unwanted(reader, table, &["entry"], "with `method = \"binary\"` every changed function goes over");
+            let object = object(reader, table, "the name of the new version's file in the package");
+            object.map(|(to, object)| Change { to, object, way: Way::Binary })
         }
         Method::Itself => {
-            for key in ["to", "object", "entry"] {
-                let Some(value) = table.get(key) else { continue };
-                let place = reader.place(value.span());
-                let fault = reader.fault(&place, format!("`{key}` goes with another method"), "no such key");
-                fault.hint = Some("with `method = \"self\"` the same version is rehearsed".to_owned());
-            }
+            let hint = "with `method = \"self\"` the same version is rehearsed";
+            unwanted(reader, table, &["to", "object", "entry"], hint);
             None
         }
     };
     Some(Manifest {
         name: name?.value,
         description: description.map(|description| description.value),
-        method: method.value,
         from,
         change,
         rules,
@@ -152,15 +174,24 @@ fn table_of<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Option<Manifest
 }
 
 fn name(value: &toml::de::DeValue<'_>) -> Result<String, Unfit> {
-    let name = reader::text(value)?;
+    parse_name(&reader::text(value)?).map_err(Unfit::Content)
+}
+
+/// Reads the name of a package.
+///
+/// # Errors
+///
+/// Why it cannot be one.
+pub fn parse_name(name: &str) -> Result<String, String> {
     let stranger = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "._-".contains(*c)));
     match stranger {
-        Some(stranger) => Err(Unfit::Content(format!("{stranger:?} has no place in a name"))),
-        None if name.starts_with('.') => Err(Unfit::Content("it begins with a dot".to_owned())),
-        None if name.len() > LONGEST_NAME => Err(Unfit::Content(format!("it is longer than {LONGEST_NAME}"))),
+        Some(stranger) => Err(format!("{stranger:?} has no place in a name")),
+        None if name.is_empty() => Err("it is empty".to_owned()),
+        None if name.starts_with('.') => Err("it begins with a dot".to_owned()),
+        None if name.len() > LONGEST_NAME => Err(format!("it is longer than {LONGEST_NAME}")),
         // It would be taken for the rehearsal on the command line.
-        None if name == "self" => Err(Unfit::Content("`self` always means the version that runs".to_owned())),
-        None => Ok(name),
+        None if name == "self" => Err("`self` always means the version that runs".to_owned()),
+        None => Ok(name.to_owned()),
     }
 }
 
@@ -168,6 +199,7 @@ fn method(value: &toml::de::DeValue<'_>) -> Result<Method, Unfit> {
     let word = value.as_str().ok_or(Unfit::Type)?;
     match word {
         "in-place" => Ok(Method::InPlace),
+        "binary" => Ok(Method::Binary),
         "self" => Ok(Method::Itself),
         planned if PLANNED.contains(&planned) => {
             Err(Unfit::Content(format!("`{planned}` is planned and not there yet")))
@@ -209,11 +241,28 @@ fn build_id(value: &toml::de::DeValue<'_>) -> Result<BuildId, Unfit> {
     BuildId::parse(text).map_err(|why| Unfit::Content(format!("`{text}` is no build-id: {why}")))
 }
 
-fn change<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Option<Change> {
+/// Says that `from` is missing, where it is.
+fn need_from<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>, expected: &str) {
+    if !table.contains_key("from") {
+        reader.need(table, "from", expected, reader::text);
+    }
+}
+
+/// Says which keys are there that have no meaning with the method.
+fn unwanted<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>, keys: &[&str], hint: &str) {
+    for key in keys {
+        let Some(value) = table.get(*key) else { continue };
+        let place = reader.place(value.span());
+        let fault = reader.fault(&place, format!("`{key}` goes with another method"), "no such key");
+        fault.hint = Some(hint.to_owned());
+    }
+}
+
+/// Reads the new version's build-id and the name of its file.
+fn object<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>, expected: &str) -> Option<(At<BuildId>, At<String>)> {
     let to = reader.need(table, "to", BUILD_ID, build_id);
-    let object = reader.need(table, "object", "the name of a shared object in the package", reader::text);
-    let entry = reader.need(table, "entry", "the name of the function at which the new version goes on", symbol);
-    Some(Change { to: to?, object: object?, entry: entry? })
+    let object = reader.need(table, "object", expected, reader::text);
+    to.zip(object)
 }
 
 fn symbol(value: &toml::de::DeValue<'_>) -> Result<String, Unfit> {
@@ -256,6 +305,7 @@ fn policy<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Wishes {
             .map(|at| if at.value { Lockstep::On } else { Lockstep::Off }),
         memory_limit: reader.get(policy, "memory-limit", SIZE, reader::size).map(value_of),
         latency_budget_percent: latency_budget(reader, policy),
+        accept: reader.get(policy, "accept", "`proved` or `inferred`", reader::choice).map(value_of),
     };
     if let Err(contradiction) = wishes.terms().check() {
         let place = reader.place(value.span());
@@ -280,6 +330,14 @@ fn value_of<T>(at: At<T>) -> T {
 }
 
 impl Manifest {
+    pub(super) fn method(&self) -> Method {
+        match &self.change {
+            Some(Change { way: Way::InPlace { .. }, .. }) => Method::InPlace,
+            Some(Change { way: Way::Binary, .. }) => Method::Binary,
+            None => Method::Itself,
+        }
+    }
+
     /// Returns a fault about something that the manifest says.
     pub(super) fn fault(kind: Kind, place: &Place, what: impl Into<String>, expected: impl Into<String>) -> Fault {
         Fault::new(kind, FILE, what, expected).at(place.clone())

@@ -5,10 +5,14 @@
 //! manifest says, that the files are there and are what was promised, and that nobody could have put others in their
 //! place ([`files`]). All faults are reported at once, with their place.
 //!
+//! [`Contents`] writes a package of the functions that changed between two files; what was written is read back and
+//! checked in the same way.
+//!
 //! Nothing here knows the daemon. Which build-ids a process has mapped is a question of the control plane; a package
 //! only says whether it [updates](Package::updates) one of them.
 
 mod archive;
+mod build;
 pub mod build_id;
 pub mod faults;
 mod files;
@@ -26,11 +30,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+pub use self::build::{BuildError, Contents, default_name};
 pub use self::build_id::BuildId;
 pub use self::faults::{Fault, Faults, Kind};
 pub use self::files::Trust;
-pub use self::manifest::Method;
-pub use self::terms::{Lockstep, Terms, Wishes};
+pub use self::manifest::{Method, Way, parse_name};
+pub use self::terms::{Accept, Lockstep, Terms, Wishes};
 
 use self::faults::Place;
 use self::manifest::Manifest;
@@ -67,14 +72,13 @@ impl std::fmt::Display for PackageInfo {
     }
 }
 
-/// The new version's object and where it begins.
+/// The new version's object and how it is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewVersion {
     /// The file, by its canonical path.
     pub object: PathBuf,
     pub build_id: BuildId,
-    /// The exported function at which the new version goes on.
-    pub entry: String,
+    pub way: Way,
 }
 
 /// A package in which nothing wrong was found.
@@ -161,8 +165,11 @@ impl Package {
             match files::find(root, &change.object.value) {
                 Ok(object) => {
                     faults.extend(object_file::check(&object, &manifest, change));
-                    let (build_id, entry) = (change.to.value.clone(), change.entry.value.clone());
-                    new = Some(NewVersion { object, build_id, entry });
+                    let way = match &change.way {
+                        Way::InPlace { entry } => Way::InPlace { entry: entry.value.clone() },
+                        Way::Binary => Way::Binary,
+                    };
+                    new = Some(NewVersion { object, build_id: change.to.value.clone(), way });
                 }
                 Err((what, expected)) => {
                     faults.push(Manifest::fault(Kind::File, &change.object.place, what, expected));
@@ -171,10 +178,10 @@ impl Package {
         }
         stop_at(faults)?;
         let info = PackageInfo {
+            method: manifest.method(),
             name: manifest.name,
             path: origin,
             description: manifest.description,
-            method: manifest.method,
             from: manifest.from.into_iter().map(|from| from.value).collect(),
             to: new.as_ref().map(|new| new.build_id.clone()),
         };
@@ -194,6 +201,21 @@ impl Package {
             unpacked.disable_cleanup(true);
         }
     }
+}
+
+/// Sees that a file may be loaded into a program: that it and the directories above it are in the hands of those who are
+/// trusted. Returns its canonical path.
+///
+/// # Errors
+///
+/// What is wrong with it, or with a directory.
+pub fn check_file(path: &Path, trust: &Trust) -> Result<PathBuf, Faults> {
+    let shown = path.display().to_string();
+    let origin = fs::canonicalize(path)
+        .map_err(|e| Faults::from(Fault::new(Kind::File, shown, format!("it cannot be opened: {e}"), "an ELF file")))?;
+    stop_at(files::check_above(&origin, trust))?;
+    stop_at(files::check_file(&origin, trust))?;
+    Ok(origin)
 }
 
 /// Returns the errors in a file of rules; what is only suspicious is `rules check`'s to say.

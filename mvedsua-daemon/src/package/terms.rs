@@ -24,6 +24,17 @@ pub enum Lockstep {
     On,
 }
 
+/// How sure it must be that a process can go on with the functions of another file; the stricter comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Accept {
+    /// The types of both versions are known, and they agree.
+    #[default]
+    Proved,
+    /// The two files alone speak for it.
+    Inferred,
+}
+
 /// What somebody asks for; what is left out is somebody else's to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -53,6 +64,7 @@ pub struct Wishes {
     pub memory_limit: Option<u64>,
     /// How long the new version may take for a request, in per cent of the old one's time.
     pub latency_budget_percent: Option<u32>,
+    pub accept: Option<Accept>,
 }
 
 impl Wishes {
@@ -77,6 +89,7 @@ impl Wishes {
             lockstep: self.lockstep.or(others.lockstep),
             memory_limit: self.memory_limit.or(others.memory_limit),
             latency_budget_percent: self.latency_budget_percent.or(others.latency_budget_percent),
+            accept: self.accept.or(others.accept),
         }
     }
 
@@ -109,6 +122,7 @@ impl Wishes {
             lockstep: self.lockstep.unwrap_or_default(),
             memory_limit: self.memory_limit,
             latency_budget_percent: self.latency_budget_percent,
+            accept: self.accept.unwrap_or_default(),
         }
     }
 }
@@ -133,6 +147,9 @@ pub struct Terms {
     pub memory_limit: Option<u64>,
     /// How long the new version may take for a request, in per cent of the old one's time; `None` is no limit.
     pub latency_budget_percent: Option<u32>,
+    /// How sure it must be that the functions of another file fit.
+    #[serde(default)]
+    pub accept: Accept,
 }
 
 /// Why terms can never end well, and what to do about it.
@@ -177,6 +194,7 @@ impl std::fmt::Display for Terms {
             lockstep,
             memory_limit,
             latency_budget_percent,
+            accept,
             ..
         } = self;
         let time = |duration: Duration| humantime::format_duration(duration).to_string();
@@ -215,6 +233,9 @@ impl std::fmt::Display for Terms {
         if let Some(percent) = latency_budget_percent {
             write!(f, ", {percent} % of the time")?;
         }
+        if *accept == Accept::Inferred {
+            write!(f, ", accepted where it is inferred")?;
+        }
         Ok(())
     }
 }
@@ -237,6 +258,26 @@ mod tests {
         assert_eq!((terms.policy.promote, terms.log_memory), (Promotion::Auto, 1 << 20));
         assert_eq!(terms.policy.thresholds.min_outputs, Thresholds::default().min_outputs);
         assert_eq!(terms.policy.timeout, Duration::from_secs(601), "it follows the soak time that holds");
+    }
+
+    #[test]
+    fn what_is_only_inferred_is_accepted_where_somebody_asks_for_it() {
+        let asks = |accept: Option<Accept>| Wishes { accept, ..Wishes::default() };
+        assert!(Accept::Proved < Accept::Inferred, "the stricter comes first");
+        for (operator, package, holds) in [
+            (None, None, Accept::Proved),
+            (None, Some(Accept::Inferred), Accept::Inferred),
+            (Some(Accept::Proved), Some(Accept::Inferred), Accept::Proved),
+            (Some(Accept::Inferred), None, Accept::Inferred),
+        ] {
+            let terms = asks(operator).over(asks(package)).terms();
+            assert_eq!(terms.accept, holds, "{operator:?} over {package:?}");
+            assert_eq!(terms.to_string().contains("inferred"), holds == Accept::Inferred, "{terms}");
+        }
+        let mut earlier = serde_json::to_value(Wishes::default().terms()).expect("it serialises");
+        earlier.as_object_mut().expect("an object").remove("accept");
+        let terms: Terms = serde_json::from_value(earlier).expect("what an earlier daemon wrote reads");
+        assert_eq!(terms.accept, Accept::Proved);
     }
 
     #[test]

@@ -31,6 +31,14 @@ on-full = "block"
 log-memory = "1M"
 "#;
 
+/// Another one, for a program that knows nothing of updates.
+const BINARY: &str = r#"name = "v2"
+method = "binary"
+from = "00112233445566778899"
+to = "aabbccddeeff00112233"
+object = "v2.so"
+"#;
+
 /// A package in a directory of its own.
 struct Draft {
     dir: TempDir,
@@ -96,7 +104,8 @@ fn a_sound_package_says_what_it_changes() {
     assert_eq!((package.info.name.as_str(), package.info.method), ("v2", Method::InPlace));
     assert_eq!((&package.info.from, &package.info.to), (&vec![id(OLD)], &Some(id(NEW))));
     let new = package.new.as_ref().expect("it changes something");
-    assert!(new.object.ends_with("package/v2.so") && new.entry == "v2_main", "{new:?}");
+    assert!(new.object.ends_with("package/v2.so"), "{new:?}");
+    assert_eq!(new.way, Way::InPlace { entry: "v2_main".to_owned() });
     assert_eq!(package.rules.len(), 1);
     let terms = package.wishes.terms();
     assert_eq!((terms.policy.promote, terms.policy.soak), (Promotion::Auto, Duration::from_secs(30)));
@@ -134,7 +143,7 @@ fn every_fault_of_a_manifest_has_its_place_and_says_what_was_expected() {
             "method = \"in-place\"",
             "metod = \"in-place\"",
             "update.toml: `method` is missing
-  expected: `method` = one of `in-place`, `self`
+  expected: `method` = one of `in-place`, `binary`, `self`
 update.toml:3:1: unknown key `metod` in the package
   3 | metod = \"in-place\"
     | ^^^^^
@@ -147,7 +156,7 @@ update.toml:3:1: unknown key `metod` in the package
             "update.toml:3:10: `method`: there is no method `inplace`; did you mean `in-place`?
   3 | method = \"inplace\"
     |          ^^^^^^^^^
-  expected: one of `in-place`, `self`",
+  expected: one of `in-place`, `binary`, `self`",
         ),
         (
             "method = \"in-place\"",
@@ -155,7 +164,7 @@ update.toml:3:1: unknown key `metod` in the package
             "update.toml:3:10: `method`: `exec` is planned and not there yet
   3 | method = \"exec\"
     |          ^^^^^^
-  expected: one of `in-place`, `self`",
+  expected: one of `in-place`, `binary`, `self`",
         ),
         (
             "method = \"in-place\"",
@@ -306,7 +315,7 @@ update.toml:3:1: unknown key `metod` in the package
      | ^^^^^^^^^
   expected: one of `promote`, `confirm`, `soak`, `min-calls`, `min-outputs`, `retries`, `retry-after`, `timeout`, \
 `hang-timeout`, `log-memory`, `log-disk`, `on-full`, `threads`, `on-parting`, `lockstep`, `memory-limit`, \
-`latency-budget`
+`latency-budget`, `accept`
   hint: did you mean `min-calls`?",
         ),
         (
@@ -350,6 +359,14 @@ update.toml:3:1: unknown key `metod` in the package
      |           ^^
   expected: a whole number from 0",
         ),
+        (
+            "log-memory = \"1M\"",
+            "accept = \"all\"",
+            "update.toml:14:10: `accept`: `all` is not one of the words for it
+  14 | accept = \"all\"
+     |          ^^^^^
+  expected: `proved` or `inferred`",
+        ),
     ];
     let draft = Draft::new();
     let mut wrong = vec![];
@@ -363,6 +380,156 @@ update.toml:3:1: unknown key `metod` in the package
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn a_package_with_changed_functions_names_two_builds_and_a_file() {
+    let draft = Draft::new();
+    draft.write("update.toml", BINARY);
+    let package = draft.open().expect("nothing is wrong");
+    let id = |text| BuildId::parse(text).expect("it is one");
+    assert_eq!((package.info.method, package.info.from.clone()), (Method::Binary, vec![id(OLD)]));
+    let new = package.new.as_ref().expect("it changes something");
+    assert!(new.object.ends_with("package/v2.so"), "{new:?}");
+    assert_eq!((&new.build_id, &new.way), (&id(NEW), &Way::Binary));
+    assert!(package.updates([NEW, OLD]) && !package.updates([NEW]));
+    // An executable with fixed addresses, and one without.
+    for flags in [&["-no-pie", "-static", "-Wl,--entry=v2_main"][..], &["-pie", "-fPIE", "-Wl,--entry=v2_main"]] {
+        draft.build("v2.so", &[flags, &[&format!("-Wl,--build-id=0x{NEW}")]].concat());
+        draft.open().unwrap_or_else(|faults| panic!("{flags:?}: {faults}"));
+    }
+    draft.build("v2.so", &["-c", "-fPIC"]);
+    let said = draft.said();
+    let first = said.lines().next().unwrap_or_default();
+    assert_eq!(first, "update.toml:5:10: `v2.so` is neither an executable nor a shared library, it is Relocatable");
+}
+
+#[test]
+fn every_fault_of_a_package_with_changed_functions_says_what_was_expected() {
+    let cases = [
+        (
+            "object = \"v2.so\"",
+            "object = \"v2.so\"\nentry = \"v2_main\"",
+            "update.toml:6:9: `entry` goes with another method
+  6 | entry = \"v2_main\"
+    |         ^^^^^^^^^
+  expected: no such key
+  hint: with `method = \"binary\"` every changed function goes over",
+        ),
+        (
+            "from = \"00112233445566778899\"",
+            "from = [\"00112233445566778899\", \"00112233445566778800\"]",
+            "update.toml:3:33: `from` names more than one file
+  3 | from = [\"00112233445566778899\", \"00112233445566778800\"]
+    |                                 ^^^^^^^^^^^^^^^^^^^^^^
+  expected: one build-id, that of the file which was compared with the object
+  hint: make a package for each version with `mvedsuad package build`",
+        ),
+        (
+            "from = \"00112233445566778899\"",
+            "",
+            "update.toml: `from` is missing
+  expected: `from` = the build-id of the file that this updates",
+        ),
+        (
+            "to = \"aabbccddeeff00112233\"",
+            "",
+            "update.toml: `to` is missing
+  expected: `to` = a build-id in hexadecimal digits, as `file` or `readelf -n` shows it",
+        ),
+        (
+            "object = \"v2.so\"",
+            "",
+            "update.toml: `object` is missing
+  expected: `object` = the name of the new version's file in the package",
+        ),
+        (
+            "from = \"00112233445566778899\"",
+            "from = \"aabbccddeeff00112233\"",
+            "update.toml:3:8: `v2.so` is the version that it is to update
+  3 | from = \"aabbccddeeff00112233\"
+    |        ^^^^^^^^^^^^^^^^^^^^^^
+  expected: the build-id of another version than the object's
+  hint: a rehearsal of the same version needs no package: `--to self`",
+        ),
+    ];
+    let draft = Draft::new();
+    for (line, instead, said) in cases {
+        draft.write("update.toml", &BINARY.replace(line, instead));
+        assert_eq!(draft.said(), said, "`{line}` became `{instead}`");
+    }
+}
+
+/// Returns what a package of the draft's object would be made of.
+fn contents(object: &[u8]) -> Contents<'_> {
+    let id = |text| BuildId::parse(text).expect("it is one");
+    Contents {
+        name: "v2".to_owned(),
+        description: "\u{fc}ber \"v1\"\tand \\".to_owned(),
+        from: id(OLD),
+        to: id(NEW),
+        object: ("the server".to_owned(), object),
+        rules: vec![("a\"b.rules".to_owned(), "# none yet\n".to_owned())],
+        report_text: "can be updated\n".to_owned(),
+        report_json: "{}\n".to_owned(),
+    }
+}
+
+#[test]
+fn a_package_that_was_written_is_sound() {
+    let draft = Draft::new();
+    let object = fs::read(draft.root().join("v2.so")).expect("it was built");
+    let dir = draft.dir.path().join("written");
+    let contents = contents(&object);
+    let info = contents.write(&dir).expect("it can be written");
+    fs::set_permissions(draft.dir.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let package = Package::open(&dir, &Trust::new(None, NOBODY), draft.dir.path()).expect("everybody may read it");
+    assert_eq!((&package.info, package.info.method), (&info, Method::Binary));
+    assert_eq!(info.description.as_deref(), Some(contents.description.as_str()));
+    let new = package.new.as_ref().expect("it changes something");
+    assert_eq!((fs::read(&new.object).expect("it is there"), package.rules.len()), (object.clone(), 1));
+    assert_eq!(package.wishes, Wishes::default(), "the policy is the operator's");
+    assert_eq!(fs::read_to_string(dir.join("report.txt")).expect("it is there"), contents.report_text);
+    let again = contents.write(&dir).expect_err("it is there");
+    assert!(matches!(again, BuildError::Exists(_)), "{again}");
+}
+
+#[test]
+fn nothing_is_left_of_a_package_that_cannot_be_written() {
+    let draft = Draft::new();
+    let object = fs::read(draft.root().join("v2.so")).expect("it was built");
+    let names = || {
+        let entries = fs::read_dir(draft.dir.path()).expect("it is there").flatten();
+        entries.map(|entry| entry.file_name()).collect::<BTreeSet<_>>()
+    };
+    let before = names();
+    let dir = draft.dir.path().join("written");
+    let mut twice = contents(&object);
+    twice.rules.extend(twice.rules.clone());
+    let said = twice.write(&dir).expect_err("two files of one name").to_string();
+    assert!(said.contains("written/a\"b.rules cannot be written: File exists"), "{said}");
+    let other = Contents { to: BuildId::parse("aabbccddeeff00112244").expect("it is one"), ..contents(&object) };
+    let said = other.write(&dir).expect_err("another build").to_string();
+    assert!(said.contains("`the server` is another build: aabbccddeeff00112233"), "{said}");
+    let nowhere = contents(&object).write(&dir.join("below")).expect_err("there is no such directory");
+    assert!(matches!(nowhere, BuildError::Write { .. }), "{nowhere}");
+    assert_eq!(names(), before);
+}
+
+#[test]
+fn a_package_gets_a_name_that_a_manifest_may_have() {
+    let id = BuildId::parse(NEW).expect("it is one");
+    let long = "x".repeat(300);
+    for (file, name) in [
+        ("redis-server", "redis-server-aabbccdd"),
+        ("libstdc++.so.6", "libstdc__.so.6-aabbccdd"),
+        ("..hidden", "hidden-aabbccdd"),
+        ("", "aabbccdd"),
+        (long.as_str(), &format!("{}-aabbccdd", "x".repeat(55))),
+    ] {
+        let made = default_name(file.as_ref(), &id);
+        assert_eq!((made.as_str(), parse_name(&made)), (name, Ok(name.to_owned())));
+    }
 }
 
 #[test]

@@ -262,6 +262,62 @@ impl<'a> Remote<'a> {
         }
     }
 
+    /// Calls a function of the program that makes no system calls, and returns what it returns. The registers that a function
+    /// may change beyond those that the thread goes on with (`xsave`) are the caller's to keep.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] where it makes a call all the same: it would wait for a lock.
+    pub fn call_function(&mut self, function: u64, args: [u64; 2]) -> Result<u64> {
+        /// Bytes of the instruction `syscall`.
+        const SYSCALL: u64 = 2;
+        let mut regs = self.saved;
+        regs.rip = function;
+        // As behind a `call`: the address to return to is there, and was pushed onto a multiple of 16. It leads to a system
+        // call, which tells that the function is over and is not made.
+        regs.rsp = (self.block & !15) - 8;
+        regs.orig_rax = u64::MAX;
+        [regs.rdi, regs.rsi] = args;
+        // SAFETY: takes integers only; the place is in the block's own room.
+        let pushed = unsafe { libc::ptrace(libc::PTRACE_POKEDATA, self.tid.0, regs.rsp, self.stub.call()) };
+        if pushed != 0 {
+            let source = io::Error::last_os_error();
+            return Err(Error::Injected { call: "writing to the stack", tid: self.tid, source });
+        }
+        sys::set_regs(self.tid, &regs)?;
+        let back = self.stub.call() + SYSCALL;
+        let mut result = None;
+        loop {
+            sys::resume(self.tid, Resume::Syscall, 0)?;
+            match wait_stop(self.inbox, self.tid, "executing a function for the daemon")? {
+                Stop::Syscall => match sys::syscall_info(self.tid)? {
+                    SyscallStop::Entry { .. } => {
+                        let regs = sys::get_regs(self.tid)?;
+                        sys::set_number(self.tid, -1)?;
+                        result = Some((regs.orig_rax, regs.rip));
+                    }
+                    SyscallStop::Exit { .. } | SyscallStop::Undone | SyscallStop::Foreign | SyscallStop::Neither => {
+                        match result {
+                            Some((result, at)) if at == back => return Ok(result),
+                            Some((nr, _)) => {
+                                let what = format!("the function at {function:#x} made system call {nr}");
+                                return Err(Error::Unsupported(what));
+                            }
+                            None => {}
+                        }
+                    }
+                },
+                Stop::Signal(signo) if matches!(signo, libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE) => {
+                    let what = format!("the function at {function:#x} came upon signal {signo}");
+                    return Err(Error::Unsupported(what));
+                }
+                Stop::Signal(signo) => self.postponed.push(signo),
+                Stop::Event(_) | Stop::Interrupted | Stop::Group(_) => {}
+                Stop::Exited(_) | Stop::Killed(_) => unreachable!("wait_stop reports an end as an error"),
+            }
+        }
+    }
+
     /// Replaces the registers that the thread goes on with.
     pub fn set_saved(&mut self, saved: Regs, mask: u64) {
         self.saved = saved;

@@ -350,6 +350,7 @@ impl Following {
 
     /// Answers every record that can be answered.
     fn advance(&mut self, process: &mut Process) -> Result<()> {
+        self.try_to_switch(process)?;
         while !self.ended && !self.is_on_its_own() {
             let mut moved = self.answer_elastic(process)?;
             moved |= self.deliver_signalled()?;

@@ -13,7 +13,7 @@ use blazesym::symbolize::{Input, Symbolized, Symbolizer};
 
 use crate::compare::Frame;
 
-pub use unwind::{Registers, unwind};
+pub use unwind::{Frames, Registers, Tables, unwind};
 
 /// Returns one frame for each address, in the same order; where nothing is known of an address its symbol is `None`.
 #[must_use]
@@ -24,6 +24,17 @@ pub fn symbolize(pid: i32, addresses: &[u64]) -> Vec<Frame> {
     let symbolizer = Symbolizer::new();
     let Ok(symbols) = symbolizer.symbolize(&source, Input::AbsAddr(addresses)) else { return unknown() };
     addresses.iter().zip(&symbols).map(|(address, symbol)| frame(*address, symbol)).collect()
+}
+
+/// Returns where an ELF file has a function that other files may call, as a distance from the file's first mapping.
+#[must_use]
+pub(crate) fn exported(path: &str, name: &str) -> Option<u64> {
+    use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
+    let bytes = std::fs::read(path).ok()?;
+    let file = object::File::parse(&*bytes).ok()?;
+    let first = file.segments().map(|segment| segment.address()).min()? & !0xfff;
+    let symbol = file.dynamic_symbols().find(|symbol| symbol.is_definition() && symbol.name() == Ok(name))?;
+    Some(symbol.address() - first)
 }
 
 fn frame(address: u64, symbolized: &Symbolized<'_>) -> Frame {

@@ -26,23 +26,60 @@ const DEPTH: usize = 64;
 /// Returns the instruction pointer and, for each caller, an address within its call instruction, innermost first.
 ///
 /// `read` gives the word at an address of the process's memory, if it can be read. The process must be stopped.
-pub fn unwind(pid: i32, registers: Registers, mut read: impl FnMut(u64) -> Option<u64>) -> Vec<u64> {
-    let mut unwinder: UnwinderX86_64<Vec<u8>> = UnwinderX86_64::new();
-    for module in modules(pid) {
-        unwinder.add_module(module);
+pub fn unwind(pid: i32, registers: Registers, read: impl FnMut(u64) -> Option<u64>) -> Vec<u64> {
+    Tables::of(pid).unwind(registers, DEPTH, read).addresses
+}
+
+/// The unwind tables of a process, for many stacks.
+pub struct Tables {
+    unwinder: UnwinderX86_64<Vec<u8>>,
+    cache: CacheX86_64,
+}
+
+impl std::fmt::Debug for Tables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tables").finish_non_exhaustive()
     }
-    let mut cache = CacheX86_64::new();
-    let mut read = |address| read(address).ok_or(());
-    let start = UnwindRegsX86_64::new(registers.rip, registers.rsp, registers.rbp);
-    let mut frames = unwinder.iter_frames(registers.rip, start, &mut cache, &mut read);
-    let mut addresses = Vec::new();
-    while let Ok(Some(frame)) = frames.next() {
-        addresses.push(frame.address_for_lookup());
-        if addresses.len() == DEPTH {
-            break;
+}
+
+/// A stack as far as it could be followed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frames {
+    /// The instruction pointer and, for each caller, an address within its call instruction, innermost first.
+    pub addresses: Vec<u64>,
+    /// The first function of the thread is among them.
+    pub is_whole: bool,
+}
+
+impl Tables {
+    /// Reads the tables of what a process has mapped now.
+    #[must_use]
+    pub fn of(pid: i32) -> Tables {
+        let mut unwinder: UnwinderX86_64<Vec<u8>> = UnwinderX86_64::new();
+        for module in modules(pid) {
+            unwinder.add_module(module);
         }
+        Tables { unwinder, cache: CacheX86_64::new() }
     }
-    addresses
+
+    /// Follows a stack for at most `depth` frames.
+    pub fn unwind(&mut self, registers: Registers, depth: usize, mut read: impl FnMut(u64) -> Option<u64>) -> Frames {
+        let mut read = |address| read(address).ok_or(());
+        let start = UnwindRegsX86_64::new(registers.rip, registers.rsp, registers.rbp);
+        let mut walk = self.unwinder.iter_frames(registers.rip, start, &mut self.cache, &mut read);
+        let mut frames = Frames::default();
+        while frames.addresses.len() < depth {
+            match walk.next() {
+                Ok(Some(frame)) => frames.addresses.push(frame.address_for_lookup()),
+                Ok(None) => {
+                    frames.is_whole = true;
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        frames
+    }
 }
 
 /// Returns the executable and the libraries that are mapped, with their unwind tables.

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::binary::{Binary, FileChange};
+use super::inplace::InPlace;
+use super::method::{Itself, Method};
 use crate::compare::Divergence;
 use crate::record::interleaving::Interleaving;
 use crate::rules::Counts;
@@ -33,8 +36,32 @@ pub enum OnParting {
     Keep,
 }
 
+/// What an update changes, and how.
+#[derive(Clone, Debug)]
+pub struct Change(pub(crate) Arc<dyn Method>);
+
+impl Change {
+    /// Nothing: the same version once more.
+    #[must_use]
+    pub fn itself() -> Change {
+        Change(Arc::new(Itself))
+    }
+
+    /// A program that cooperates loads an object.
+    #[must_use]
+    pub fn in_place(object: PathBuf) -> Change {
+        Change(Arc::new(InPlace { object }))
+    }
+
+    /// Files that a process has mapped become other ones.
+    #[must_use]
+    pub fn files(files: Vec<Arc<FileChange>>) -> Change {
+        Change(Arc::new(Binary { files }))
+    }
+}
+
 /// How the engine is to run an update.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Memory budget of the log, bytes.
     pub log_memory: u64,
@@ -43,31 +70,24 @@ pub struct Options {
     /// Where the spill file lies.
     pub spill_dir: PathBuf,
     pub on_full: OnFull,
-    #[serde(default)]
     pub on_parting: OnParting,
     /// The leader's outputs wait until the follower has produced the same.
     pub lockstep: bool,
     /// How the program's threads run beside each other while two versions run.
-    #[serde(default)]
     pub interleaving: Interleaving,
     /// How long the follower may be silent although a record waits for it.
     pub hang_timeout: Duration,
     /// How long the service may stand still for one attempt to promote; then it is abandoned and made again later.
-    #[serde(default = "default_pause_limit")]
     pub pause_limit: Duration,
-    /// The object of the version that a program which cooperates is to load; none for the same version.
-    #[serde(default)]
-    pub new_version: Option<PathBuf>,
+    /// How the new version comes into the follower.
+    pub change: Change,
     /// How long the follower may take to apply it.
-    #[serde(default = "default_apply_timeout")]
     pub apply_timeout: Duration,
     /// How long stopping every thread, draining the log and the like may take before they are given up.
     pub step_timeout: Duration,
     /// Rules for the differences that are meant, and the counts of what they do.
-    #[serde(skip)]
     pub rules: Option<Arc<Counts>>,
     /// Where the leader's records are kept; the file must not be there yet.
-    #[serde(default)]
     pub record: Option<PathBuf>,
 }
 
@@ -91,7 +111,7 @@ impl Default for Options {
             lockstep: false,
             hang_timeout: Duration::from_secs(5),
             pause_limit: default_pause_limit(),
-            new_version: None,
+            change: Change::itself(),
             apply_timeout: default_apply_timeout(),
             step_timeout: Duration::from_secs(5),
             rules: None,

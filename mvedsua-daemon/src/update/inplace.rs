@@ -8,22 +8,59 @@ use std::fs::File;
 use std::mem::offset_of;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mvedsua_common::cooperation::{ABI, Control, DAEMON, DIRECT, LEADER, MAGIC, PATH_LEN, SYMBOL};
 use object::read::ReadCache;
 use object::{Object as _, ObjectKind, ObjectSymbol as _};
 
+use super::method::{Application, Follower, Method};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::{Error, Pid, Result, procfs};
+use crate::replay::following::applying::{Applying, Blocking};
 
 /// How long the threads may take at most to come to their update points, of the time for the whole update.
 const SHARE: u32 = 2;
 
+/// The new version of a program that cooperates.
+#[derive(Debug)]
+pub(crate) struct InPlace {
+    pub(crate) object: PathBuf,
+}
+
+impl Method for InPlace {
+    fn look(&self, pid: Pid) -> Result<Box<dyn Application>> {
+        let cooperation = Cooperation::find(pid)?;
+        let tells_leader = cooperation.wants_to_know(&Memory::open(pid)?)?;
+        Ok(Box::new(Asked { cooperation, object: self.object.clone(), tells_leader }))
+    }
+}
+
+/// A request to a program that cooperates.
+#[derive(Debug)]
+struct Asked {
+    cooperation: Cooperation,
+    object: PathBuf,
+    /// The leader comes to the same update point, and is told to.
+    tells_leader: bool,
+}
+
+impl Application for Asked {
+    fn on_forked(&mut self, leader: &Memory) -> Result<()> {
+        if self.tells_leader { self.cooperation.tell_leader(leader) } else { Ok(()) }
+    }
+
+    fn begin(self: Box<Self>, follower: &Follower<'_>) -> Result<Option<Applying>> {
+        self.cooperation.ask(&follower.process.memory, &self.object, follower.limit)?;
+        let blocking = if self.tells_leader { Blocking::Waits } else { Blocking::IsInterrupted };
+        Ok(Some(Applying::by_the_program(follower.leader, follower.leaders.clone(), follower.limit, blocking)))
+    }
+}
+
 /// Where a program's control block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cooperation {
+struct Cooperation {
     control: u64,
 }
 
@@ -46,7 +83,7 @@ pub fn check(pid: i32) -> std::result::Result<(), String> {
 
 impl Cooperation {
     /// Finds the control block of a process, and sees that it is one and that a version runs.
-    pub(crate) fn find(pid: Pid) -> Result<Cooperation> {
+    fn find(pid: Pid) -> Result<Cooperation> {
         let path = format!("/proc/{pid}/exe");
         let file = File::open(&path).map_err(|source| Error::Proc { path: path.clone(), source })?;
         let inode = file.metadata().map_err(|source| Error::Proc { path, source })?.ino();
@@ -92,18 +129,18 @@ impl Cooperation {
     }
 
     /// Says whether the program wants to know when a copy of it is updated.
-    pub(crate) fn wants_to_know(self, leader: &Memory) -> Result<bool> {
+    fn wants_to_know(self, leader: &Memory) -> Result<bool> {
         Ok(leader.read_u32(self.control + offset_of!(Control, wants_to_know) as u64)? != 0)
     }
 
     /// Tells a stopped leader that a copy of it, which stands where it stands, is to be updated.
-    pub(crate) fn tell_leader(self, leader: &Memory) -> Result<()> {
+    fn tell_leader(self, leader: &Memory) -> Result<()> {
         leader.write(self.control + offset_of!(Control, request) as u64, &LEADER.to_ne_bytes())?;
         leader.write(self.flag(leader)?, &1_i32.to_ne_bytes())
     }
 
     /// Asks a stopped follower to go over to the version in `object`, within `limit`.
-    pub(crate) fn ask(self, follower: &Memory, object: &Path, limit: Duration) -> Result<()> {
+    fn ask(self, follower: &Memory, object: &Path, limit: Duration) -> Result<()> {
         let mut path = object.as_os_str().as_bytes().to_vec();
         path.push(0);
         if path.len() > PATH_LEN {

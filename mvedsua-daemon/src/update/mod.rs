@@ -4,11 +4,13 @@
 //! [`SessionEvent`]s come out. What is above (lifecycle, control plane) knows neither ptrace nor which recorder or
 //! replayer is in use.
 
+pub mod binary;
 pub(crate) mod birth;
 pub(crate) mod descriptors;
 mod events;
 pub(crate) mod inplace;
 mod memory_limit;
+pub(crate) mod method;
 pub mod preflight;
 pub(crate) mod process;
 mod recover;
@@ -18,7 +20,7 @@ pub(crate) mod slots;
 pub(crate) mod tracer;
 mod uncopied;
 
-pub use events::{Command, Counters, Death, FailureKind, OnFull, OnParting, Options, SessionEvent, Which};
+pub use events::{Change, Command, Counters, Death, FailureKind, OnFull, OnParting, Options, SessionEvent, Which};
 pub use inplace::check as check_cooperation;
 pub use recover::{Recovered, recover};
 pub use session::Session;

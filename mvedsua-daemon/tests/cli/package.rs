@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Place, Server, redis_ping, wait_for};
+use crate::support::{Place, Server, quiet, redis_ping, wait_for};
 
 const NEW: &str = "aabbccddeeff00112233";
 const OTHER: &str = "00112233445566778899";
@@ -107,6 +107,131 @@ fn a_package_for_another_version_exits_with_23_and_a_program_without_the_sdk_wit
     let audit = fs::read_to_string(place.dir.path().join("state/audit.jsonl")).expect("it was written");
     let last: Value = serde_json::from_str(audit.lines().last().expect("a line")).expect("JSON");
     assert_eq!((&last["what"], &last["to"], &last["code"]), (&"update".into(), &"v2".into(), &20.into()), "{last}");
+}
+
+/// Compiles a version of a small library. Its `digit` is what changes between versions.
+fn compile(file: &Path, digit: u8, id: &str, more: &str) {
+    let source = format!(
+        "extern int puts(const char *);
+         static int calls;
+         static __attribute__((noinline)) int step(int x) {{ calls++; return x * 3 + calls; }}
+         int answer(int x) {{ puts(\"asked\"); return step(x) ^ {digit}; }}
+         int count(void) {{ return calls; }}
+         int twice(int x) {{ return step(step(x)); }}
+         int thrice(int x) {{ return step(twice(x)); }}
+         int a(int x) {{ return step(x) + 4; }} int b(int x) {{ return step(x) / 7; }}
+         int c(int x) {{ return step(x) - 9; }} int d(int x) {{ return step(x) % 11; }}
+         int e(int x) {{ return thrice(x) | 3; }} int f(int x) {{ return twice(x) & 12; }}\n{more}\n"
+    );
+    let mut cc = Command::new("cc")
+        .args(["-x", "c", "-", "-O1", "-shared", "-fPIC", &format!("-Wl,--build-id={id}"), "-o"])
+        .arg(file)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a C compiler is installed");
+    cc.stdin.take().expect("a pipe").write_all(source.as_bytes()).expect("it reads");
+    assert!(cc.wait().expect("it ends").success());
+}
+
+#[test]
+fn build_makes_a_package_of_what_changed_between_two_files() {
+    let place = Place::new();
+    let at = |name: &str| place.dir.path().join(name);
+    compile(&at("old.so"), 5, &format!("0x{OTHER}"), "");
+    compile(&at("new.so"), 6, &format!("0x{NEW}"), "");
+    fs::write(at("kv"), "# none yet\n").expect("it is ours");
+    let (old, new) = (path(&at("old.so")), path(&at("new.so")));
+    let build = |args: &[&str], code| {
+        let mut command = place.command(&[&["package", "build"][..], args].concat());
+        let said = crate::support::said(command.current_dir(place.dir.path()));
+        assert_eq!(said.code, code, "{args:?}: {} {}", said.out, said.err);
+        said
+    };
+    let good = build(&["--old", &old, "--new", &new, "--rules", &path(&at("kv"))], 0);
+    assert!(good.out.starts_with("can be updated in place"), "{}", good.out);
+    assert!(good.out.contains("the package `new.so-aabbccdd` is in new.so-aabbccdd"), "{}", good.out);
+    assert!(good.out.contains("changed body") && good.out.contains("answer"), "{}", good.out);
+    assert!(good.out.contains("--accept inferred"), "{}", good.out);
+    let package = at("new.so-aabbccdd");
+    let mut names: Vec<_> = fs::read_dir(&package).expect("it is there").flatten().map(|e| e.file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["kv.rules", "new.so", "report.json", "report.txt", "update.toml"]);
+    let report: Value =
+        serde_json::from_str(&fs::read_to_string(package.join("report.json")).expect("it is there")).expect("JSON");
+    assert_eq!((&report["verdict"], &report["new"]["build_id"]), (&"updatable".into(), &NEW.into()), "{report}");
+
+    let checked = place.expect(&["package", "check", &path(&package)], 0).out;
+    for said in ["nothing is wrong", "binary", OTHER, NEW, "new.so: 1 of "] {
+        assert!(checked.contains(said), "{said}: {checked}");
+    }
+    let checked = place.expect(&["package", "check", &path(&package), "--old", &old], 0).out;
+    assert!(checked.contains("changed body") && checked.contains("answer"), "{checked}");
+    let json = place.expect(&["package", "check", &path(&package), "--old", &old, "--json"], 0).json();
+    assert_eq!(json["comparison"]["verdict"], "updatable", "{json}");
+    let other = place.expect(&["package", "check", &path(&package), "--old", &new], 23);
+    assert!(other.err.contains(&format!("updates build-id {OTHER}, and this is {NEW}")), "{}", other.err);
+    place.expect(&["package", "check", &path(&package), "--file", "new.so"], 2);
+
+    let again = build(&["--old", &old, "--new", &new], 2);
+    assert!(again.err.contains("is there already"), "{}", again.err);
+    let named = build(&["--old", &old, "--new", &new, "--name", "v2", "--json"], 0).json();
+    assert_eq!((&named["package"]["name"], &named["package"]["method"]), (&"v2".into(), &"binary".into()), "{named}");
+    place.expect(&["package", "check", &path(&at("v2"))], 0);
+    build(&["--old", &old, "--new", &new, "--name", "../v3"], 2);
+    assert_eq!(place.daemon(), None, "nothing was started for that");
+}
+
+#[test]
+fn build_writes_nothing_where_the_versions_do_not_fit_or_cannot_be_told_apart() {
+    let place = Place::new();
+    let at = |name: &str| place.dir.path().join(name);
+    compile(&at("old.so"), 5, &format!("0x{OTHER}"), "int size[4] = { 1, 2, 3, 4 };");
+    compile(&at("new.so"), 6, &format!("0x{NEW}"), "int size[5] = { 1, 2, 3, 4, 5 };");
+    compile(&at("unnamed.so"), 6, "none", "");
+    let (old, new, unnamed) = (path(&at("old.so")), path(&at("new.so")), path(&at("unnamed.so")));
+    let package = path(&at("package"));
+    let build = |new: &str| place.expect(&["package", "build", "--old", &old, "--new", new, "-o", &package], 20);
+    let refused = build(&new).out;
+    assert!(refused.starts_with("refused, for ") && refused.contains("size"), "{refused}");
+    let json = place.expect(&["package", "build", "--old", &old, "--new", &new, "-o", &package, "--json"], 20).json();
+    assert_eq!((&json["package"], &json["comparison"]["verdict"]), (&Value::Null, &"refused".into()), "{json}");
+    let nameless = build(&unnamed).err;
+    assert!(nameless.contains("unnamed.so has no build-id") && nameless.contains("--build-id"), "{nameless}");
+    let same = build(&old).err;
+    assert!(same.contains("it is the same build") && same.contains("--to self"), "{same}");
+    let mut left: Vec<_> =
+        fs::read_dir(place.dir.path()).expect("it is there").flatten().map(|e| e.file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["new.so", "old.so", "unnamed.so"]);
+}
+
+/// What a process has mapped is compared, also where the file is gone.
+#[test]
+fn check_compares_a_package_with_what_a_process_runs() {
+    let place = Place::new();
+    let at = |name: &str| place.dir.path().join(name);
+    let program = fs::canonicalize("/bin/sleep").expect("it is there");
+    let id = build_id_of(&program);
+    let digits = |text: &str| -> Vec<u8> {
+        let pairs = (0..text.len()).step_by(2).map(|at| &text[at..at + 2]);
+        pairs.map(|pair| u8::from_str_radix(pair, 16).expect("digits")).collect()
+    };
+    // The same program under another build-id.
+    let mut bytes = fs::read(&program).expect("everybody may read it");
+    let old = digits(&id);
+    let note = bytes.windows(old.len()).position(|window| window == old).expect("the note is in the file");
+    bytes[note] ^= 0xff;
+    fs::write(at("sleep"), &bytes).expect("it is ours");
+    fs::copy(&program, at("running")).expect("it is ours");
+    let server = Server { child: quiet(Command::new(at("running")).arg("1000")), port: 0 };
+    let pid = server.pid();
+    wait_for("the new program", || (fs::read_link(format!("/proc/{pid}/exe")).ok()? == at("running")).then_some(()));
+    let package = path(&at("package"));
+    place.expect(&["package", "build", "--old", &path(&program), "--new", &path(&at("sleep")), "-o", &package], 0);
+    fs::remove_file(at("running")).expect("it is ours");
+    let said = place.expect(&["package", "check", &package, "--target", &pid, "--json"], 0).json();
+    assert_eq!((&said["comparison"]["old"]["build_id"], &said["package"]["from"][0]), (&id.clone().into(), &id.into()));
+    assert_eq!(said["comparison"]["functions"], serde_json::json!([]), "{said}");
 }
 
 /// Returns the build-id that `readelf` finds in a file.

@@ -88,10 +88,16 @@ fn a_new_leader_without_the_promised_build_is_rolled_back_with_23() {
 fn an_engine_that_cannot_apply_a_package_is_not_asked_to() {
     let site = Site::new();
     let (package, _) = write_package(&site);
+    let manifest = PathBuf::from(&package).join("update.toml");
+    let in_place = fs::read_to_string(&manifest).expect("it was written");
+    let binary = in_place.replace("in-place", "binary").replace("entry = \"v2_main\"\n", "");
     site.run(Script::Obedient, |_| async {
-        let answer = site.connect().await.ask(update_to(site.leader.pid(), &package, "manual")).await;
-        assert_eq!(answer["error"]["code"], 20, "{answer}");
-        let why = answer["error"]["why"].as_str().unwrap_or_default();
-        assert!(why.contains("`in-place` is not built into it yet"), "{answer}");
+        for (method, text) in [("in-place", in_place), ("binary", binary)] {
+            fs::write(&manifest, text).expect("it is ours");
+            let answer = site.connect().await.ask(update_to(site.leader.pid(), &package, "manual")).await;
+            assert_eq!(answer["error"]["code"], 20, "{answer}");
+            let why = answer["error"]["why"].as_str().unwrap_or_default();
+            assert!(why.contains(&format!("`{method}` is not built into it yet")), "{answer}");
+        }
     });
 }

@@ -26,7 +26,8 @@ use crate::lifecycle::{self, Effect, Event, Outcome, Refusal, Stage, State, Time
 use crate::package::{Lockstep, Package, Terms};
 use crate::record::interleaving::Interleaving;
 use crate::rules::{Counts, RuleCount, RuleSet};
-use crate::update::{Command, Counters, FailureKind, Options, SessionEvent};
+use crate::update::binary::FileChange;
+use crate::update::{Change, Command, Counters, FailureKind, Options, SessionEvent};
 
 /// How often the status is brought up to date while nothing happens.
 const TICK: Duration = Duration::from_millis(500);
@@ -46,6 +47,8 @@ pub(crate) struct Asked {
     /// What holds: the operator's wishes over the package's.
     pub(crate) terms: Terms,
     pub(crate) package: Option<Package>,
+    /// Files of the process that go over to their next versions.
+    pub(crate) files: Vec<Arc<FileChange>>,
     pub(crate) rules: Option<Arc<RuleSet>>,
     /// Where to keep what the leader does.
     pub(crate) record: Option<PathBuf>,
@@ -332,11 +335,21 @@ impl Driver {
                 Interleaving::OneByOne
             }),
             lockstep: terms.lockstep == Lockstep::On,
-            new_version: self.asked.package.as_ref().and_then(|package| Some(package.new.as_ref()?.object.clone())),
+            change: self.change(),
             hang_timeout: terms.hang_timeout.unwrap_or(default.hang_timeout),
             rules: self.counts.clone(),
             record: self.asked.record.clone(),
             ..default
+        }
+    }
+
+    fn change(&self) -> Change {
+        if !self.asked.files.is_empty() {
+            return Change::files(self.asked.files.clone());
+        }
+        match self.asked.package.as_ref().and_then(|package| package.new.as_ref()) {
+            Some(new) => Change::in_place(new.object.clone()),
+            None => Change::itself(),
         }
     }
 
@@ -356,7 +369,7 @@ impl Driver {
 
     fn verify(&mut self, leader: i32) {
         let other = self.state.run().map(|run| run.follower);
-        let announced = Announced::of(self.asked.package.as_ref());
+        let announced = Announced::of(self.asked.package.as_ref(), &self.asked.files);
         let verify = move || Finished::Event(Event::Verified(verify::compare_code(leader, other, &announced)));
         self.tasks.spawn_blocking(verify);
     }

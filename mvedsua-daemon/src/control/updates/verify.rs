@@ -2,9 +2,12 @@
 //!
 //! A path says little: the file behind it may be another one by now. The build-ids of what is really mapped decide.
 
+use std::sync::Arc;
+
 use crate::control::process::{self, MappedCode};
 use crate::lifecycle::Verification;
 use crate::package::{BuildId, Package};
+use crate::update::binary::{FileChange, versions_of};
 
 /// What the new leader must have mapped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,10 +16,15 @@ pub(super) enum Announced {
     Same,
     /// The code with this build-id. The old code stays mapped beside it where a program loads its new version itself.
     New(BuildId),
+    /// The code that was mapped, in which files run as other versions: the build-ids of what is mapped and of what runs.
+    Files(Vec<(String, String)>),
 }
 
 impl Announced {
-    pub(super) fn of(package: Option<&Package>) -> Announced {
+    pub(super) fn of(package: Option<&Package>, files: &[Arc<FileChange>]) -> Announced {
+        if !files.is_empty() {
+            return Announced::Files(files.iter().map(|file| (file.from.clone(), file.to.clone())).collect());
+        }
         let new = package.and_then(|package| package.new.as_ref());
         new.map_or(Announced::Same, |new| Announced::New(new.build_id.clone()))
     }
@@ -40,6 +48,31 @@ pub(super) fn compare_code(leader: i32, old: Option<i32>, announced: &Announced)
     match announced {
         Announced::Same => before.map_or(Verification::Same, |(old, before)| same(leader, &now, old, &before)),
         Announced::New(id) => is_mapped(leader, &now, id),
+        Announced::Files(files) => {
+            match before.map_or(Verification::Same, |(old, before)| same(leader, &now, old, &before)) {
+                Verification::Same => runs(leader, files),
+                other => other,
+            }
+        }
+    }
+}
+
+/// Sees that each file runs as the version that was announced.
+fn runs(leader: i32, files: &[(String, String)]) -> Verification {
+    let versions = match versions_of(leader) {
+        Ok(versions) => versions,
+        Err(e) => return Verification::Mismatch { what: format!("the code of process {leader} cannot be read: {e}") },
+    };
+    let now = |mapped: &String| {
+        let version = versions.iter().find(|version| version.mapped == *mapped);
+        version.map_or_else(|| mapped.clone(), |version| version.runs.clone())
+    };
+    match files.iter().find(|(mapped, to)| now(mapped) != *to) {
+        None => Verification::Same,
+        Some((mapped, to)) => {
+            let what = format!("process {leader} runs build-id {} of {mapped}, not {to}", now(mapped));
+            Verification::Mismatch { what }
+        }
     }
 }
 

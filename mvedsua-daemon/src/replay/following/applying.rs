@@ -1,4 +1,6 @@
-//! Applying a new version in the follower: from the request in its control block to its word that it is done.
+//! Applying a new version in the follower.
+//!
+//! A program that cooperates applies it itself: from the request in its control block to its word that it is done.
 //!
 //! ```text
 //!             every thread at an update point           the new version at the update point
@@ -11,6 +13,9 @@
 //! nothing moves such a call is answered with `EINTR`, as by a signal; the thread makes it again after the update. By then
 //! threads that are at their update points wait for the others and wake each other, which the leader's do not: where the order
 //! of threads is recorded (`super::serial`) such calls are answered as well.
+//!
+//! Where the program knows nothing, somebody else does it, between two calls of the program ([`Switch`]): the follower follows
+//! as the old version until it stands where that is possible.
 
 use mvedsua_common::cooperation::{BEGIN, DONE, FAILED, LASTING, MARKER, TIMING};
 use mvedsua_common::syscalls::Ordering as Role;
@@ -36,12 +41,41 @@ enum Phase {
     Stuck,
 }
 
+/// What came of an attempt to apply a new version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    Done,
+    /// It cannot be yet; why, in words.
+    Busy(String),
+}
+
+/// Makes the old version the new one where that is possible.
+pub(crate) trait Switch: std::fmt::Debug + Send {
+    /// Tries it. The threads stand still, or block in the kernel.
+    fn attempt(&mut self, process: &Process, threads: &[Tid]) -> Result<Attempt>;
+}
+
 /// An update that is being applied.
 #[derive(Debug)]
 pub(crate) struct Applying {
     phase: Phase,
     limit: Duration,
     deadline: Instant,
+    how: How,
+}
+
+/// Who applies it.
+#[derive(Debug)]
+enum How {
+    /// The program.
+    Itself(Cooperating),
+    /// Somebody else, and what stood in the way last.
+    Somebody(Box<dyn Switch>, String),
+}
+
+/// A program that applies its new version itself.
+#[derive(Debug)]
+struct Cooperating {
     leader: Pid,
     /// The leader's threads, which the follower is to take its own for.
     tids: BTreeMap<Slot, Tid>,
@@ -58,8 +92,30 @@ pub(crate) enum Blocking {
 }
 
 impl Applying {
-    pub(crate) fn new(leader: Pid, tids: BTreeMap<Slot, Tid>, limit: Duration, blocking: Blocking) -> Applying {
-        Applying { phase: Phase::Waiting, limit, deadline: Instant::now() + limit, leader, tids, blocking }
+    /// The program was asked to.
+    pub(crate) fn by_the_program(
+        leader: Pid,
+        tids: BTreeMap<Slot, Tid>,
+        limit: Duration,
+        blocking: Blocking,
+    ) -> Applying {
+        Applying::new(How::Itself(Cooperating { leader, tids, blocking }), limit)
+    }
+
+    /// It is to be tried at every call of the program.
+    pub(crate) fn when_possible(limit: Duration, switch: Box<dyn Switch>) -> Applying {
+        Applying::new(How::Somebody(switch, String::new()), limit)
+    }
+
+    fn new(how: How, limit: Duration) -> Applying {
+        Applying { phase: Phase::Waiting, limit, deadline: Instant::now() + limit, how }
+    }
+
+    fn cooperating(&self) -> Option<&Cooperating> {
+        match &self.how {
+            How::Itself(cooperating) => Some(cooperating),
+            How::Somebody(..) => None,
+        }
     }
 }
 
@@ -84,9 +140,45 @@ impl Following {
         self.applying.as_ref().is_some_and(|applying| applying.phase != Phase::Waiting)
     }
 
+    fn cooperating(&self) -> Option<&Cooperating> {
+        self.applying.as_ref().and_then(Applying::cooperating)
+    }
+
+    /// Applies the new version if somebody else than the program is to, and every thread stands where that is possible.
+    pub(super) fn try_to_switch(&mut self, process: &mut Process) -> Result<()> {
+        let Some(Applying { how: How::Somebody(switch, why), .. }) = &mut self.applying else { return Ok(()) };
+        let stands = |thread: &Thread| match &thread.state {
+            State::Running { local: None } => thread.is_held(),
+            State::Running { local: Some(_) } | State::AtCall(_) | State::Entered(_) => true,
+            _ => false,
+        };
+        if self.ended || !self.threads.values().all(stands) {
+            return Ok(());
+        }
+        let threads: Vec<Tid> = self.threads.keys().copied().collect();
+        match switch.attempt(process, &threads)? {
+            Attempt::Busy(what) => {
+                *why = what;
+                Ok(())
+            }
+            Attempt::Done => {
+                self.is_applied();
+                Ok(())
+            }
+        }
+    }
+
+    /// The new version is there, and follows.
+    fn is_applied(&mut self) {
+        self.applying = None;
+        self.moved = Instant::now();
+        self.begin_rules();
+        self.notify(Notice::Applied);
+    }
+
     /// Looks at a call before anything else does; says whether it was dealt with.
     pub(super) fn on_own_entry(&mut self, process: &mut Process, tid: Tid, nr: u32, args: [u64; 6]) -> Result<bool> {
-        if self.applying.is_none() {
+        if self.cooperating().is_none() {
             return Ok(false);
         }
         if i64::from(nr) == libc::SYS_prctl && args[0] == MARKER {
@@ -112,7 +204,7 @@ impl Following {
                 }
             },
             Own::Query(fd) => {
-                let Some(applying) = &self.applying else { return Ok(false) };
+                let Some(applying) = self.cooperating() else { return Ok(false) };
                 match query::ask(applying.leader, fd, nr, &args, &process.memory)? {
                     Some(ret) => self.answer_own(tid, ret)?,
                     None => self.refuse_own(process, tid, nr, args, "it does more than ask"),
@@ -210,7 +302,7 @@ impl Following {
     fn register(&mut self, process: &Process, args: &[u64; 6]) -> Result<std::result::Result<(), String>> {
         let (epfd, fd) = (args[0] as i32, args[2] as i32);
         let (events, data) = (process.memory.read_u32(args[3])?, process.memory.read_u64(args[3] + 4)?);
-        let Some(applying) = &self.applying else { return Ok(Ok(())) };
+        let Some(applying) = self.cooperating() else { return Ok(Ok(())) };
         let Ok(entries) = procfs::epoll_entries(applying.leader, epfd) else {
             return Ok(Err(format!("{epfd} is no epoll set of the leader")));
         };
@@ -225,7 +317,7 @@ impl Following {
     }
 
     fn leaders_name(&self, process: &Process, tid: Tid, which: Identity) -> Result<i32> {
-        let Some(applying) = &self.applying else { return Ok(tid.0) };
+        let Some(applying) = self.cooperating() else { return Ok(tid.0) };
         Ok(match which {
             Identity::Process => applying.leader.0,
             Identity::Parent => procfs::parent(applying.leader)?.0,
@@ -251,10 +343,7 @@ impl Following {
                     self.not_applied(what, LASTING);
                     return Ok(());
                 }
-                self.applying = None;
-                self.moved = Instant::now();
-                self.begin_rules();
-                self.notify(Notice::Applied);
+                self.is_applied();
                 self.answer_own(tid, 0)?;
                 self.advance(process)
             }
@@ -283,7 +372,10 @@ impl Following {
         if Instant::now() > applying.deadline {
             self.overdue(process, phase, limit);
         } else if phase == Phase::Waiting && self.moved.elapsed() >= INTERRUPT_AFTER {
-            self.interrupt(process, applying.blocking)?;
+            match applying.cooperating().map(|cooperating| cooperating.blocking) {
+                Some(blocking) => self.interrupt(process, blocking)?,
+                None => self.advance(process)?,
+            }
         }
         Ok(phase != Phase::Waiting)
     }
@@ -294,7 +386,14 @@ impl Following {
         match phase {
             Phase::Waiting => {
                 let places = places.join("; ");
-                let what = format!("no update point was reached within {:.1} s: {places}", limit.as_secs_f64());
+                let seconds = limit.as_secs_f64();
+                let what = match self.applying.as_ref().map(|applying| &applying.how) {
+                    Some(How::Somebody(_, why)) if !why.is_empty() => format!("within {seconds:.1} s {why}"),
+                    Some(How::Somebody(..)) => format!("within {seconds:.1} s not all threads stood still: {places}"),
+                    Some(How::Itself(_)) | None => {
+                        format!("no update point was reached within {seconds:.1} s: {places}")
+                    }
+                };
                 self.not_applied(what, TIMING);
             }
             Phase::Own => {

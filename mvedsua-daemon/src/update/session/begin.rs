@@ -1,10 +1,8 @@
 //! t0 to t1: the leader is forked and recorded, its child becomes a follower.
 
 use super::*;
-use crate::ptrace::memory::Memory;
 use crate::ptrace::tsc;
-use crate::replay::following::applying::{Applying, Blocking};
-use crate::update::inplace::Cooperation;
+use crate::update::method::Follower;
 
 pub(super) fn log_config(options: &Options) -> log::Config {
     log::Config { memory: options.log_memory, disk: options.log_disk, spill_dir: options.spill_dir.clone() }
@@ -34,7 +32,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     let follow = Tracer::spawn("mvedsua-follow", notice_sender.clone())?;
     let _clock = Clock::start(&[&lead, &follow]);
     let limit = FORK_LIMIT;
-    let cooperation = options.new_version.as_ref().map(|_| Cooperation::find(pid)).transpose()?;
+    let mut application = options.change.0.look(pid)?;
     let start_time = procfs::start_time(pid)?;
     let recording = record(pid, options)?;
     let (writer, reader) = log::channel(log_config(options));
@@ -46,11 +44,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     reader.set_waker(Arc::new(move || follow_bell.ring()));
     let pace = Arc::new(Pace::default());
     let settings = recorder_settings(options, &pace, agreed);
-    let told = match cooperation {
-        Some(cooperation) => cooperation.wants_to_know(&Memory::open(pid)?)?.then_some(cooperation),
-        None => None,
-    };
-    let birth = lead.ask(move |core| {
+    let (birth, application) = lead.ask(move |core| {
         if recover::undo_leftovers(&core.inbox, pid, limit)? != recover::Recovered::Nothing {
             tracing::warn!(%pid, "cleaned up what an earlier daemon had left in the process");
         }
@@ -63,9 +57,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
                 return Err(undo_fork(&core.inbox, process, zombies, error, limit));
             }
         };
-        if let Some(cooperation) = told
-            && let Err(error) = cooperation.tell_leader(&process.memory)
-        {
+        if let Err(error) = application.on_forked(&process.memory) {
             tracing::warn!(%error, "the program is not told of its update");
         }
         let threads = birth.threads.iter().map(|thread| (thread.tid, thread.slot, thread.parked.rewound()));
@@ -77,7 +69,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         birth.pause = begun.elapsed();
         core.process = Some(process);
         core.role = Role::Leading(Box::new(leading));
-        Ok(birth)
+        Ok((birth, application))
     })?;
     let follower = birth.child;
     let threads = birth.threads.len() as u32;
@@ -98,18 +90,15 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         raced: false,
         unrecorded_clock: reads_counter(pid),
     };
-    let new_version = cooperation.zip(options.new_version.clone());
-    let apply_timeout = options.apply_timeout;
+    let limit = options.apply_timeout;
     let rings = birth.rings.map(|rings| rings.base);
     let adopted = follow.ask(move |core| {
         let leaders: BTreeMap<Slot, Tid> = birth.threads.iter().map(|thread| (thread.slot, thread.tid)).collect();
-        self::follow(core, &birth, reader, settings, |following, process| {
-            if let Some((cooperation, object)) = new_version {
-                cooperation.ask(&process.memory, &object, apply_timeout)?;
-                let blocking = if told.is_some() { Blocking::Waits } else { Blocking::IsInterrupted };
-                following.apply_first(Applying::new(pid, leaders, apply_timeout, blocking));
-            }
-            Ok(())
+        self::follow(core, &birth, reader, settings, |following, inbox, process| {
+            let applying = application.begin(&Follower { inbox, process, leader: pid, leaders, limit })?;
+            let is_there = applying.is_none();
+            applying.into_iter().for_each(|applying| following.apply_first(applying));
+            Ok(is_there)
         })
     });
     let mut running = Running {
@@ -135,8 +124,8 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         recording,
     };
     match adopted {
-        Ok(()) => {
-            if options.new_version.is_none() {
+        Ok(is_there) => {
+            if is_there {
                 running.applied_at = Some(Instant::now());
                 running.tell(SessionEvent::Applied);
             }
@@ -152,13 +141,13 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
 }
 
 /// Makes a follower of a child that was forked. `prepare` does what is to be done before it goes on.
-pub(super) fn follow(
+pub(super) fn follow<T>(
     core: &mut Core,
     birth: &birth::Birth,
     reader: log::Reader,
     settings: following::Settings,
-    prepare: impl FnOnce(&mut Following, &Process) -> Result<()>,
-) -> Result<()> {
+    prepare: impl FnOnce(&mut Following, &Inbox, &Process) -> Result<T>,
+) -> Result<T> {
     let adopted = birth::adopt(&core.inbox, birth).and_then(|process| {
         let place = |slot| {
             let twin = birth.threads.iter().find(|thread| thread.slot == slot);
@@ -166,11 +155,11 @@ pub(super) fn follow(
         };
         let threads: Vec<_> = process.threads.iter().map(|(tid, slot)| (tid, slot, place(slot))).collect();
         let mut following = Following::new(threads, reader, settings, core.notices.clone());
-        prepare(&mut following, &process)?;
+        let prepared = prepare(&mut following, &core.inbox, &process)?;
         following.start()?;
         core.process = Some(process);
         core.role = Role::Following(Box::new(following));
-        Ok(())
+        Ok(prepared)
     });
     adopted.inspect_err(|_| {
         // The leader waits for it when it is put back.

@@ -285,7 +285,7 @@ impl Running<'_> {
             .map(|(epfd, fd, pair)| (epfd, fd, Pair { leader: pair.follower, follower: pair.leader }))
             .collect();
         let followed = self.follow.ask(move |core| {
-            follow(core, &old, reader, settings, |following, _| {
+            follow(core, &old, reader, settings, |following, _, _| {
                 following.adopt_registrations(swapped);
                 Ok(())
             })

@@ -1,5 +1,6 @@
 //! What a driver writes down and what it lets others see.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Driver;
@@ -10,8 +11,9 @@ use crate::control::process::{self, ProcessId};
 use crate::control::status::{LogStatus, TargetStatus, UpdateStatus};
 use crate::control::updates::view::{View, result_of, versions_of};
 use crate::lifecycle::{self, Evidence, Stage, State, Timer};
-use crate::package::PackageInfo;
+use crate::package::{BuildId, Method, PackageInfo};
 use crate::update::FailureKind;
+use crate::update::binary::FileChange;
 
 impl Driver {
     pub(super) fn audit(&self, what: &str, code: Code, verdict: String) {
@@ -29,7 +31,8 @@ impl Driver {
     }
 
     pub(super) fn package_info(&self) -> Option<PackageInfo> {
-        self.asked.package.as_ref().map(|package| package.info.clone())
+        let package = self.asked.package.as_ref().map(|package| package.info.clone());
+        package.or_else(|| of_files(&self.asked.files))
     }
 
     pub(super) fn remember(&mut self) {
@@ -171,4 +174,19 @@ fn millis(duration: Duration) -> u64 {
 
 pub(super) fn failure_line(kind: &FailureKind) -> String {
     lifecycle::Cause::Failed(kind.clone()).to_string()
+}
+
+/// Returns what is told of files that go over to their next versions without a package.
+fn of_files(files: &[Arc<FileChange>]) -> Option<PackageInfo> {
+    let first = files.first()?;
+    let id = |text: &str| BuildId::parse(text).ok();
+    let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    Some(PackageInfo {
+        name: names.join(","),
+        path: first.path.clone(),
+        description: None,
+        method: Method::Binary,
+        from: files.iter().filter_map(|file| id(&file.from)).collect(),
+        to: id(&first.to),
+    })
 }

@@ -1,0 +1,254 @@
+//! The next version of files that a process has mapped: found, compared with what runs, and judged before anything is touched.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mvedsua_binary::verdict::{Certainty, Verdict};
+use mvedsua_binary::{Comparison, compare};
+
+use super::Code;
+use super::process;
+use super::protocol::Problem;
+use crate::package::{Accept, BuildId, Trust, check_file};
+use crate::update::binary::{FileChange, Version, missing, versions_of};
+
+/// A larger file is not compared.
+const LARGEST: u64 = 1 << 30;
+
+/// Which next version is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// What the package manager has put where the mapped files were.
+    Installed,
+    /// This file.
+    File(PathBuf),
+    /// This file, for what is mapped or runs with this build-id.
+    Packaged { file: PathBuf, from: BuildId },
+}
+
+impl Wanted {
+    /// What asks for what is installed.
+    pub const INSTALLED: &str = "installed";
+
+    /// Says which next version is asked for; nothing where something else is.
+    #[must_use]
+    pub fn of(to: &str) -> Option<Wanted> {
+        if to == Wanted::INSTALLED {
+            return Some(Wanted::Installed);
+        }
+        let path = Path::new(to);
+        let is_file = path.is_absolute() && process::is_elf(path);
+        is_file.then(|| Wanted::File(path.to_owned()))
+    }
+}
+
+/// A file that a process has mapped, with what runs of it.
+struct Mapped {
+    path: String,
+    /// Where its contents can be read, whatever lies at its path by now.
+    link: PathBuf,
+    build_id: String,
+    device: u64,
+    inode: u64,
+    /// The version that runs, if it was updated before.
+    version: Option<Version>,
+}
+
+impl Mapped {
+    fn name(&self) -> String {
+        let path = self.path.strip_suffix(" (deleted)").unwrap_or(&self.path);
+        Path::new(path).file_name().map_or_else(|| path.to_owned(), |name| name.to_string_lossy().into_owned())
+    }
+
+    fn runs(&self) -> &str {
+        self.version.as_ref().map_or(&self.build_id, |version| &version.runs)
+    }
+}
+
+/// Finds and compares the files that are to change.
+///
+/// # Errors
+///
+/// Where there is none, one cannot be read, or one of the comparisons refuses.
+pub fn open(
+    pid: i32,
+    wanted: &Wanted,
+    library: Option<&str>,
+    accept: Accept,
+    trust: &Trust,
+) -> Result<Vec<Arc<FileChange>>, Problem> {
+    let tried = format!("looking for the next version of process {pid}");
+    let mapped = mapped_of(pid, &tried)?;
+    let pairs = match wanted {
+        Wanted::File(path) => vec![(which(&mapped, path, library, &tried)?, path.clone())],
+        Wanted::Packaged { file, from } => vec![(known_as(&mapped, from, &tried)?, file.clone())],
+        Wanted::Installed => installed(pid, &mapped, library, &tried)?,
+    };
+    pairs.into_iter().map(|(mapped, path)| change(pid, mapped, &path, accept, trust).map(Arc::new)).collect()
+}
+
+fn mapped_of(pid: i32, tried: &str) -> Result<Vec<Mapped>, Problem> {
+    let gone = |why: String| Problem::new(Code::TargetGone, tried, why, "check the pid");
+    let versions = versions_of(pid).map_err(gone)?;
+    let maps = crate::ptrace::procfs::maps(crate::ptrace::Pid(pid)).map_err(|e| gone(e.to_string()))?;
+    let mut found: Vec<Mapped> = vec![];
+    for area in maps.iter().filter(|area| area.offset == 0 && area.name.starts_with('/') && !area.shared) {
+        let code =
+            maps.iter().any(|other| other.executable && (other.device, other.inode) == (area.device, area.inode));
+        if !code || found.iter().any(|known| (known.device, known.inode) == (area.device, area.inode)) {
+            continue;
+        }
+        let link = PathBuf::from(format!("/proc/{pid}/map_files/{:x}-{:x}", area.start, area.end));
+        let Some(build_id) = BuildId::of_file(&link).map(|id| id.to_string()) else { continue };
+        let version = versions.iter().find(|version| version.mapped == build_id).cloned();
+        found.push(Mapped { path: area.name.clone(), link, build_id, device: area.device, inode: area.inode, version });
+    }
+    Ok(found)
+}
+
+/// Returns the mapped file that is, or runs as, one version.
+fn known_as<'m>(mapped: &'m [Mapped], from: &BuildId, tried: &str) -> Result<&'m Mapped, Problem> {
+    let is = |mapped: &&Mapped| mapped.runs() == from.as_str() || mapped.build_id == from.as_str();
+    mapped.iter().find(is).ok_or_else(|| {
+        let all: Vec<String> = mapped.iter().map(|mapped| format!("{} {}", mapped.name(), mapped.runs())).collect();
+        let why = format!("it updates {from}; the process runs {}", all.join(", "));
+        let remedy = "nothing was touched; a package is for certain builds, take the one for this";
+        Problem::new(Code::BuildId, tried, why, remedy)
+    })
+}
+
+/// Returns the mapped file whose next version a file is.
+fn which<'m>(mapped: &'m [Mapped], new: &Path, library: Option<&str>, tried: &str) -> Result<&'m Mapped, Problem> {
+    let refused = |why: String, remedy: &str| Err(Problem::new(Code::Refused, tried, why, remedy));
+    let named = |name: &str| mapped.iter().find(|mapped| mapped.name() == name);
+    if let Some(library) = library {
+        return match named(library) {
+            Some(mapped) => Ok(mapped),
+            None => refused(format!("it has no file `{library}` mapped"), "see the last column of /proc/PID/maps"),
+        };
+    }
+    let soname = process::soname_of(new);
+    let found = match &soname {
+        // Libraries are known by the name under which programs ask for them.
+        Some(soname) => mapped.iter().find(|mapped| process::soname_of(&mapped.link).as_ref() == Some(soname)),
+        None => mapped.first(),
+    };
+    match (found, soname) {
+        (Some(mapped), _) => Ok(mapped),
+        (None, Some(soname)) => refused(
+            format!("{} is a library `{soname}`, which the process has not mapped", new.display()),
+            "name the file of which it is the next version with --library",
+        ),
+        (None, None) => refused(
+            "its executable has no build-id, or is not mapped".to_owned(),
+            "only files that are known by a build-id are updated",
+        ),
+    }
+}
+
+/// Returns the mapped files in whose place another version lies on the disk.
+fn installed<'m>(
+    pid: i32,
+    mapped: &'m [Mapped],
+    library: Option<&str>,
+    tried: &str,
+) -> Result<Vec<(&'m Mapped, PathBuf)>, Problem> {
+    let wanted = |mapped: &&Mapped| library.is_none_or(|library| mapped.name() == library);
+    let mut outdated = vec![];
+    for mapped in mapped.iter().filter(wanted) {
+        let path = mapped.path.strip_suffix(" (deleted)").unwrap_or(&mapped.path);
+        // It may live in another mount namespace.
+        let there = PathBuf::from(format!("/proc/{pid}/root{path}"));
+        match BuildId::of_file(&there) {
+            Some(id) if id.as_str() != mapped.runs() => outdated.push((mapped, there)),
+            Some(_) | None => {}
+        }
+    }
+    if outdated.is_empty() {
+        let why = match library {
+            Some(library) if !mapped.iter().any(|mapped| mapped.name() == library) => {
+                format!("it has no file `{library}` mapped")
+            }
+            Some(_) | None => "it runs what is installed; no other version lies where its files were".to_owned(),
+        };
+        return Err(Problem::new(Code::BuildId, tried, why, "nothing was touched; `--to FILE` names another version"));
+    }
+    Ok(outdated)
+}
+
+/// Compares one file with its next version.
+fn change(pid: i32, mapped: &Mapped, path: &Path, accept: Accept, trust: &Trust) -> Result<FileChange, Problem> {
+    let name = mapped.name();
+    let tried = format!("comparing {name} in process {pid} with {}", path.display());
+    let refused = |why: String, remedy: &str| Problem::new(Code::Refused, tried.clone(), why, remedy);
+    let path = check_file(path, trust).map_err(|faults| {
+        refused(format!("it is not fit:\n{faults}"), "nothing was touched; what others may write is not loaded")
+    })?;
+    let Some(to) = BuildId::of_file(&path).map(|id| id.to_string()) else {
+        return Err(refused("the new file has no build-id".to_owned(), "link it with --build-id"));
+    };
+    if to == mapped.runs() {
+        let why = format!("the process runs build-id {to} already");
+        return Err(Problem::new(Code::BuildId, tried, why, "nothing was touched; it may have been updated before"));
+    }
+    let change = |patch| FileChange {
+        mapped: (mapped.device, mapped.inode),
+        name: name.clone(),
+        from: mapped.build_id.clone(),
+        to: to.clone(),
+        path: path.clone(),
+        patch,
+    };
+    if to == mapped.build_id {
+        return Ok(change(None));
+    }
+    if let Some(version) = mapped.version.as_ref().filter(|version| version.fresh > 0) {
+        let why = format!(
+            "it was updated to {} before, which has {} variables of its own; what they hold would be lost",
+            version.runs, version.fresh
+        );
+        return Err(refused(why, "go back to the mapped version first: `--to` its file"));
+    }
+    let read = |path: &Path| {
+        let len = fs::metadata(path).map(|meta| meta.size()).unwrap_or(0);
+        if len > LARGEST {
+            return Err(refused(format!("{} has {len} bytes", path.display()), "files of up to 1 GiB are compared"));
+        }
+        fs::read(path).map_err(|e| refused(format!("{}: {e}", path.display()), "see whether root may read it"))
+    };
+    let (old, new) = (read(&mapped.link)?, read(&path)?);
+    let comparison = compare(&old, &new).map_err(|e| refused(e.to_string(), "restart the service instead"))?;
+    if let Verdict::Updatable { certainty: Certainty::Inferred } = comparison.verdict
+        && accept == Accept::Proved
+    {
+        let why = "it can be updated as far as the two files tell; no types are known that would prove it".to_owned();
+        let remedy = "`mvedsuad compare OLD NEW` shows what changed; `--accept inferred` takes that for enough";
+        return Err(refused(why, remedy));
+    }
+    match verdict(&comparison) {
+        Some(why) => {
+            let remedy =
+                "nothing was touched; `mvedsuad compare OLD NEW` shows the evidence. Restart the service instead";
+            Err(refused(why, remedy))
+        }
+        None => {
+            let lacks = comparison.patch.as_ref().map(|patch| missing(pid, patch)).unwrap_or_default();
+            if lacks.is_empty() {
+                return Ok(change(comparison.patch));
+            }
+            let why = format!("the new version uses what the old one did not: {}", lacks.join("; "));
+            Err(refused(why, "nothing was touched; restart the service instead"))
+        }
+    }
+}
+
+/// Returns why a comparison refuses.
+fn verdict(comparison: &Comparison<'_>) -> Option<String> {
+    match &comparison.verdict {
+        Verdict::Updatable { .. } => None,
+        Verdict::Refused { reasons } => Some(reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+    }
+    .or_else(|| comparison.patch.is_none().then(|| "there is nothing to load".to_owned()))
+}

@@ -1,0 +1,164 @@
+//! The method `binary`: a stock executable or library goes over to its next version (DESIGN 9a).
+//!
+//! What is to be loaded and changed was found by comparing the two files ([`mvedsua_binary`]). Here it happens, in the
+//! follower alone: while its threads are parked the new code is put beside the old one ([`load`]), at addresses that its jumps
+//! reach ([`place`]); nothing of it runs yet. Once no thread is inside a function that changes ([`stacks`]), jumps at the
+//! starts of the old functions lead to the new ones. A record in the loaded memory tells later daemons what was done
+//! ([`loaded`]): it moves with the image, like everything else.
+//!
+//! A process that was updated before goes on from what it has mapped: the jumps of the version that it leaves are taken back
+//! first. What was loaded for that version stays, since the program may still point to its constants; going to that version
+//! again uses it again.
+
+mod load;
+mod loaded;
+mod place;
+mod stacks;
+mod symbols;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mvedsua_binary::patch::Patch;
+
+use self::loaded::Loaded;
+use self::stacks::Stacks;
+use super::method::{Application, Follower, Method};
+use super::process::Process;
+use crate::ptrace::memory::{Memory, Span};
+use crate::ptrace::procfs;
+use crate::ptrace::{Error, Pid, Result, Tid};
+use crate::replay::following::applying::{Applying, Attempt, Switch};
+
+pub use self::loaded::{Version, versions};
+
+/// One file that a process has mapped, and what makes its next version of it.
+#[derive(Debug)]
+pub struct FileChange {
+    /// Device and inode of the mapped file, `major << 32 | minor`.
+    pub mapped: (u64, u64),
+    /// What it is called in messages.
+    pub name: String,
+    /// The build-id of what is mapped.
+    pub from: String,
+    /// The build-id of the new version; the same where a process goes back to what it has mapped.
+    pub to: String,
+    /// Where the new version was found.
+    pub path: PathBuf,
+    /// What makes it of the mapped one; nothing where that is the new version.
+    pub patch: Option<Patch>,
+}
+
+/// The method, with the files that change.
+#[derive(Debug)]
+pub(crate) struct Binary {
+    pub(crate) files: Vec<Arc<FileChange>>,
+}
+
+impl Method for Binary {
+    fn look(&self, pid: Pid) -> Result<Box<dyn Application>> {
+        let maps = procfs::maps(pid)?;
+        for file in &self.files {
+            place::base_of(&maps, file)?;
+        }
+        Ok(Box::new(Loading { files: self.files.clone() }))
+    }
+}
+
+/// Files that are to be loaded into a follower.
+#[derive(Debug)]
+struct Loading {
+    files: Vec<Arc<FileChange>>,
+}
+
+impl Application for Loading {
+    fn begin(self: Box<Self>, follower: &Follower<'_>) -> Result<Option<Applying>> {
+        let mut turn = Turn::default();
+        for file in &self.files {
+            turn.add(follower, file)?;
+        }
+        turn.tables = Some(Stacks::of(follower.process.pid));
+        let threads: Vec<Tid> = follower.process.threads.tids().collect();
+        match turn.attempt(follower.process, &threads)? {
+            Attempt::Done => Ok(None),
+            Attempt::Busy(what) => {
+                tracing::info!(what, "the new version waits until its functions are left");
+                Ok(Some(Applying::when_possible(follower.limit, Box::new(turn))))
+            }
+        }
+    }
+}
+
+/// The change from one version to the other: bytes of code, all at once.
+#[derive(Debug, Default)]
+struct Turn {
+    /// What is written: jumps, and what stood where jumps are taken back.
+    writes: Vec<(u64, Vec<u8>)>,
+    /// Old code that must not be running then, with the file's name.
+    left: Vec<(Span, String)>,
+    tables: Option<Stacks>,
+}
+
+impl Turn {
+    /// Prepares the change of one file: loads what is to be loaded.
+    fn add(&mut self, follower: &Follower<'_>, file: &FileChange) -> Result<()> {
+        let process = follower.process;
+        let maps = procfs::maps(process.pid)?;
+        let base = place::base_of(&maps, file)?;
+        let before: Vec<Loaded> =
+            loaded::find(&process.memory, &maps)?.into_iter().filter(|loaded| loaded.base == base).collect();
+        // The jumps of the version that it leaves.
+        for loaded in before.iter().filter(|loaded| loaded.is_active) {
+            self.writes.extend(loaded.jumps.iter().map(|jump| (jump.at, jump.before.to_vec())));
+            self.writes.push(loaded.activity(false));
+            let code = loaded.functions.iter().map(|function| Span { start: function.start, end: function.end });
+            self.left.extend(code.map(|span| (span, file.name.clone())));
+        }
+        let Some(patch) = &file.patch else { return Ok(()) };
+        let known = before.into_iter().find(|loaded| loaded.to == file.to);
+        let loaded = load::load(follower, file, patch, base, known)?;
+        let replaced = patch.replaced.iter().map(|range| Span { start: range.start + base, end: range.end + base });
+        self.left.extend(replaced.map(|span| (span, file.name.clone())));
+        // A jump that is taken back and written anew is written last.
+        self.writes.extend(loaded.jumps.iter().map(|jump| (jump.at, jump.after.to_vec())));
+        self.writes.push(loaded.activity(true));
+        Ok(())
+    }
+}
+
+impl Switch for Turn {
+    fn attempt(&mut self, process: &Process, threads: &[Tid]) -> Result<Attempt> {
+        let begun = Instant::now();
+        if let Some(tables) = &mut self.tables
+            && let Some(busy) = tables.inside(process, threads, &self.left)
+        {
+            return Ok(Attempt::Busy(busy));
+        }
+        for (at, bytes) in &self.writes {
+            process.memory.force(*at, bytes)?;
+        }
+        tracing::info!(writes = self.writes.len(), took = ?begun.elapsed(), "the new version is in place");
+        Ok(Attempt::Done)
+    }
+}
+
+/// Says of a new version which symbols of other files it needs that the process does not tell where they are.
+pub(crate) fn missing(pid: i32, patch: &Patch) -> Vec<String> {
+    let Ok(maps) = procfs::maps(Pid(pid)) else { return vec![] };
+    patch.new_symbols().filter_map(|name| symbols::find(Pid(pid), &maps, name).err()).collect()
+}
+
+fn unfit(what: impl std::fmt::Display) -> Error {
+    Error::Unsupported(what.to_string())
+}
+
+/// Returns what a process runs of the files that it has mapped, where that is not what the file holds.
+///
+/// # Errors
+///
+/// Where its memory cannot be read.
+pub fn versions_of(pid: i32) -> std::result::Result<Vec<Version>, String> {
+    let read = || -> Result<Vec<Version>> { versions(&Memory::open(Pid(pid))?, &procfs::maps(Pid(pid))?) };
+    read().map_err(|error| error.to_string())
+}

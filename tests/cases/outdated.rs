@@ -25,7 +25,7 @@ struct Running {
 impl Running {
     /// Starts a program and waits until it has mapped its own code and a library's.
     fn start(command: &mut Command, program: &str, library: &str) -> Running {
-        let running = Running { child: command.stdin(Stdio::null()).spawn().unwrap() };
+        let running = Running { child: command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap() };
         let proc = PathBuf::from(format!("/proc/{}", running.id()));
         let runs = || fs::read_link(proc.join("exe")).ok()?.ends_with(program).then_some(());
         wait_for("the program to start", LIMIT, runs);
@@ -60,7 +60,7 @@ impl Sleeper {
     fn start() -> Sleeper {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sleeper");
-        fs::copy("/bin/sleep", &path).unwrap();
+        copy(Path::new("/bin/sleep"), &path);
         let running = Running::start(Command::new(&path).arg("1000"), "sleeper", "libc.so");
         Sleeper { dir, running }
     }
@@ -76,9 +76,15 @@ impl Sleeper {
     /// Replaces the file, as dpkg does it: the new one gets the name of the old one.
     fn replace(&self, by: &Path) {
         let new = self.dir.path().join("new");
-        fs::copy(by, &new).unwrap();
+        copy(by, &new);
         fs::rename(new, self.path()).unwrap();
     }
+}
+
+/// Copies a file with its time and its rights. This process must not have a program open for writing while another test forks.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("--preserve").args([from, to]).status().unwrap();
+    assert!(copied.success());
 }
 
 fn daemon() -> Daemon {
@@ -154,12 +160,18 @@ fn a_file_that_is_no_program_any_more_says_so() {
     assert!(verdict["why"].as_str().unwrap().contains("no ELF file"), "{verdict}");
 }
 
-/// Compiles a program or a library that says `text` when it is asked; builds with other texts differ in nothing else.
+/// Compiles a program, or a library, that can say a text and never does; builds with other texts differ in nothing else.
 fn compile(text: &str, path: &Path, options: &[&str]) {
     const SOURCE: &str = r#"
 #include <unistd.h>
 __attribute__((noinline)) int say(int to) { return (int)write(to, TEXT, sizeof TEXT) + to; }
-int main(void) { for (;;) if (pause()) say(2); }
+int main(void) {
+    for (;;) {
+        usleep(1000);
+        write(1, ".", 1);
+        if (getppid() < 0) say(2);
+    }
+}
 "#;
     let source = path.with_extension("c");
     fs::write(&source, SOURCE).unwrap();
@@ -181,9 +193,9 @@ fn the_root_of_the_process_counts_and_an_update_in_place_is_offered() {
     // What the process has under `/program` is not what this machine has there.
     let at = |name: &str| root.path().join(name);
     for file in ["/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/libc.so.6"] {
-        let copy = at(file.trim_start_matches('/'));
-        fs::create_dir_all(copy.parent().unwrap()).unwrap();
-        fs::copy(file, copy).unwrap();
+        let to = at(file.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        copy(Path::new(file), &to);
     }
     compile("old", &at("program"), &[]);
     let mut command = Command::new("unshare");
@@ -241,8 +253,7 @@ fn files_without_build_ids_are_told_apart_by_size_and_time() {
     compile("old", &at("program"), &options);
     let sleeper = Running::start(&mut Command::new(at("program")), "program", "libc.so");
     // A copy that keeps its time is what a package that is installed again leaves.
-    let copied = Command::new("cp").arg("--preserve").args([at("program"), at("next")]).status().unwrap();
-    assert!(copied.success());
+    copy(&at("program"), &at("next"));
     fs::rename(at("next"), at("program")).unwrap();
     looks(&daemon, &[&sleeper.pid()], DONE);
     compile("another", &at("next"), &options);
@@ -250,6 +261,23 @@ fn files_without_build_ids_are_told_apart_by_size_and_time() {
     let found = looks(&daemon, &[&sleeper.pid()], OUTDATED);
     let file = &found["processes"][0]["files"][0];
     assert_eq!((&file["evidence"], &file["old_build_id"]), (&"other-file".into(), &Value::Null));
+    assert!(file["verdict"]["why"].as_str().unwrap().contains("known by a build-id"), "{file}");
+}
+
+#[test]
+fn what_was_updated_in_place_is_not_outdated_any_more() {
+    let (daemon, dir) = (daemon(), tempfile::tempdir().unwrap());
+    let at = |name: &str| dir.path().join(name);
+    compile("old", &at("program"), &[]);
+    let running = Running::start(&mut Command::new(at("program")), "program", "libc.so");
+    compile("new", &at("next"), &[]);
+    fs::rename(at("next"), at("program")).unwrap();
+    let config = at("mvedsuad.toml");
+    fs::write(&config, "[outdated]\naccept = \"inferred\"\nsoak = \"100ms\"\n").unwrap();
+    let args = ["--config", config.to_str().unwrap(), "outdated", "--update", &running.pid()];
+    let said = daemon.expect(&args, DONE);
+    assert!(said.stdout.contains("updating process"), "{}", said.stdout);
+    looks(&daemon, &[&running.pid()], DONE);
 }
 
 #[test]

@@ -13,8 +13,10 @@ use super::table::{Lean, Table};
 use super::{out, target, update};
 use crate::control::Code;
 use crate::control::access::{Config, OutdatedPolicy};
+use crate::control::next_version::Wanted;
 use crate::control::protocol::Problem;
 use crate::outdated::{Evidence, OutdatedFile, OutdatedProcess, Package, Survey, Verdict};
+use crate::package::Accept;
 use crate::report::wrap;
 
 /// How long `--brief` may take. An upgrade of packages waits for it.
@@ -190,7 +192,12 @@ fn describe(text: &mut String, file: &OutdatedFile) {
         line("package", &format!("{} {before} → {}", package.name, package.installed));
         line("security", &security(package));
     }
-    line("verdict", &file.verdict.to_string());
+    match &file.new_path {
+        Some(path) if file.verdict.is_update() => {
+            line("verdict", &format!("`update --to {}` can do it (inferred)", path.display()));
+        }
+        _ => line("verdict", &file.verdict.to_string()),
+    }
 }
 
 /// Returns what a package's changelog says.
@@ -235,7 +242,7 @@ fn accepted(cli: &Cli) -> Result<OutdatedPolicy, Problem> {
     let path = &cli.place.config;
     let config = Config::load(path)
         .map_err(|e| Problem::new(Code::Refused, tried, e.to_string(), "correct it; nothing was touched"))?;
-    if config.outdated.accept.is_some() {
+    if config.outdated.accept == Some(Accept::Inferred) {
         return Ok(config.outdated);
     }
     let why = format!("the configuration {} does not accept it", path.display());
@@ -248,35 +255,46 @@ fn accepted(cli: &Cli) -> Result<OutdatedPolicy, Problem> {
 fn update_all(cli: &Cli, survey: &Survey, policy: &OutdatedPolicy) -> Code {
     let mut first = Code::Done;
     let form = if cli.json { out::Form::Json } else { out::Form::Text };
-    for process in &survey.processes {
-        if process.refusal.is_some() || !survey.files_of(process).any(|file| file.verdict.is_update()) {
-            continue;
-        }
+    // One of which a part could be updated takes a restart anyhow.
+    for process in survey.processes.iter().filter(|process| process.verdict.is_update()) {
         if !cli.json {
-            out::text(&clean(&format!("updating process {}, {}", process.pid, process.name)));
-            out::text("\n");
+            let line = format!("updating process {}, {}", process.pid, process.name);
+            out::text(&format!("{}\n", clean(&line)));
         }
-        let done = update_args(process.pid, policy).and_then(|args| update::update(cli, &args));
-        let code = done.unwrap_or_else(|problem| {
-            out::problem(&problem, form);
-            problem.code
-        });
-        if first == Code::Done {
-            first = code;
-        }
-        // One that nobody can reach updates no other either; one that may be harmed has to be looked at first.
-        if matches!(code, Code::Unreachable | Code::Harmed) {
-            return code;
+        for to in next_versions(survey, process) {
+            let done = update_args(process.pid, &to, policy).and_then(|args| update::update(cli, &args));
+            let code = done.unwrap_or_else(|problem| {
+                out::problem(&problem, form);
+                problem.code
+            });
+            if first == Code::Done {
+                first = code;
+            }
+            // One that nobody can reach updates no other either; one that may be harmed has to be looked at first.
+            if matches!(code, Code::Unreachable | Code::Harmed) {
+                return code;
+            }
         }
     }
     first
 }
 
+/// Returns what a process is updated to, one after the other: what is installed under the old names, and files with other
+/// names.
+fn next_versions(survey: &Survey, process: &OutdatedProcess) -> Vec<String> {
+    let files = || survey.files_of(process).filter(|file| file.verdict.is_update());
+    let installed = files().any(|file| file.new_path.is_none()).then(|| Wanted::INSTALLED.to_owned());
+    let renamed = files().filter_map(|file| file.new_path.as_deref());
+    let renamed = renamed.map(|path| format!("/proc/{}/root{}", process.pid, path.display()));
+    installed.into_iter().chain(renamed).collect()
+}
+
 /// Returns what an operator would type for one of them.
-fn update_args(pid: i32, policy: &OutdatedPolicy) -> Result<UpdateArgs, Problem> {
+fn update_args(pid: i32, to: &str, policy: &OutdatedPolicy) -> Result<UpdateArgs, Problem> {
     let choice = |value: Option<clap::builder::PossibleValue>| value.map_or(String::new(), |v| v.get_name().to_owned());
     let mut words: Vec<String> =
-        ["mvedsuad", "update", &pid.to_string(), "--to", "installed", "--wait"].map(str::to_owned).into();
+        ["mvedsuad", "update", &pid.to_string(), "--to", to, "--wait"].map(str::to_owned).into();
+    words.extend(["--accept".to_owned(), choice(policy.accept.unwrap_or_default().to_possible_value())]);
     words.extend(["--promote".to_owned(), choice(policy.promote.to_possible_value())]);
     words.extend(["--confirm".to_owned(), choice(policy.confirm.to_possible_value())]);
     words.extend(policy.soak.iter().flat_map(|soak| ["--soak".to_owned(), soak.clone()]));
@@ -317,11 +335,15 @@ mod tests {
 
     #[test]
     fn an_update_is_what_an_operator_would_type() {
-        let args = update_args(7, &OutdatedPolicy { soak: Some("2s".to_owned()), ..OutdatedPolicy::default() })
-            .expect("it parses");
+        let policy = |soak: &str| OutdatedPolicy {
+            accept: Some(Accept::Inferred),
+            soak: Some(soak.to_owned()),
+            ..OutdatedPolicy::default()
+        };
+        let args = update_args(7, "installed", &policy("2s")).expect("it parses");
         assert_eq!((args.target.pid, &*args.to, args.wait), (Some(7), "installed", true));
-        assert_eq!(args.soak, Some(Duration::from_secs(2)));
-        let wrong = update_args(7, &OutdatedPolicy { soak: Some("soon".to_owned()), ..OutdatedPolicy::default() });
+        assert_eq!((args.accept, args.soak), (Some(Accept::Inferred), Some(Duration::from_secs(2))));
+        let wrong = update_args(7, "installed", &policy("soon"));
         assert_eq!(wrong.map_err(|problem| problem.code).err(), Some(Code::Usage));
     }
 }

@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use super::process;
 use crate::lifecycle::{Confirmation, Promotion};
+use crate::package::Accept;
 
 /// What a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,20 +54,12 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutdatedPolicy {
-    /// How sure a verdict must be at least.
+    /// How sure it must be that a process can go on with the functions of another file.
     pub accept: Option<Accept>,
     pub promote: Promotion,
     pub confirm: Confirmation,
     /// As `--soak` takes it.
     pub soak: Option<String>,
-}
-
-/// How sure the verdict of a comparison must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Accept {
-    /// From the two files alone, without types.
-    Inferred,
 }
 
 impl Default for OutdatedPolicy {

@@ -21,12 +21,11 @@ mod verdict;
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mvedsua_binary::image::Image;
 use serde::Serialize;
 
 pub use self::changelog::Security;
@@ -39,6 +38,7 @@ use self::root::Root;
 use self::verdict::{Comparer, Versions};
 use crate::control::process::{self, ProcessId};
 use crate::package::BuildId;
+use crate::update::binary::versions_of;
 use crate::update::preflight;
 
 /// How it is known that a file is outdated.
@@ -74,6 +74,8 @@ pub struct OutdatedFile {
 /// Where a file can be read.
 #[derive(Debug)]
 struct Source {
+    /// One of the processes that have mapped it.
+    pid: i32,
     root: Arc<Root>,
     /// Links to the mapped file, a few of many.
     links: Vec<PathBuf>,
@@ -133,7 +135,23 @@ impl Survey {
             }
         }
         surveyor.survey.processes.sort_by_key(|process| process.pid);
+        surveyor.survey.keep_used();
         Ok(surveyor.survey)
+    }
+
+    /// Forgets the files that no process runs, since those that have mapped them were updated.
+    fn keep_used(&mut self) {
+        let mut places: Vec<Option<usize>> = vec![];
+        let mut kept = vec![];
+        for (index, file) in self.files.drain(..).enumerate() {
+            let is_used = self.processes.iter().any(|process| process.files.contains(&index));
+            places.push(is_used.then_some(kept.len()));
+            kept.extend(is_used.then_some(file));
+        }
+        self.files = kept;
+        for process in &mut self.processes {
+            process.files = process.files.iter().filter_map(|index| *places.get(*index)?).collect();
+        }
     }
 
     /// Finds the packages of the files, and what their changelogs say.
@@ -158,17 +176,18 @@ impl Survey {
         let mut comparer = Comparer::default();
         for file in self.files.iter_mut().filter(|file| file.evidence != Evidence::Gone) {
             file.verdict = comparer.compare(&Versions {
+                pid: file.source.pid,
                 old: &file.source.links,
                 old_id: file.old_build_id.as_deref(),
                 root: &file.source.root,
-                new: file.new_path.clone().unwrap_or_else(|| file.path.clone()),
+                new: file.new_path.as_deref().unwrap_or(&file.path),
                 new_id: file.new_build_id.as_deref(),
             });
         }
         for process in &mut self.processes {
             process.verdict = of_process(&self.files, &process.files);
             let mut own = process.files.iter().filter_map(|index| self.files.get(*index));
-            if own.any(|file| file.verdict.is_update()) {
+            if process.refusal.is_none() && own.any(|file| file.verdict.is_update()) {
                 process.refusal =
                     preflight::inspect(process.pid).ok().and_then(|found| found.refusals().first().cloned());
             }
@@ -235,6 +254,18 @@ impl Surveyor {
             // Who has started last knows best which upgrade it was.
             file.source.times.started = file.source.times.started.max(started(pid));
         }
+        let versions = if files.is_empty() { vec![] } else { versions_of(pid).unwrap_or_default() };
+        let mut refusal = None;
+        files.retain(|index| {
+            let Some(file) = self.survey.files.get(*index) else { return false };
+            // It was updated in place: what is mapped is not what runs.
+            let mapped = file.old_build_id.as_ref();
+            let version = versions.iter().find(|version| Some(&version.mapped) == mapped);
+            if let Some(version) = version.filter(|version| version.fresh > 0) {
+                refusal = Some(format!("it runs build-id {} in place, which has variables of its own", version.runs));
+            }
+            version.is_none_or(|version| Some(&version.runs) != file.new_build_id.as_ref())
+        });
         if !files.is_empty() {
             let exe = process::program_of(pid).exe;
             self.survey.processes.push(OutdatedProcess {
@@ -243,7 +274,7 @@ impl Surveyor {
                 exe: exe.strip_suffix(" (deleted)").unwrap_or(&exe).to_owned(),
                 unit: read("cgroup").ok().and_then(|groups| maps::unit_of(&groups).map(str::to_owned)),
                 verdict: of_process(&self.survey.files, &files),
-                refusal: None,
+                refusal,
                 files,
             });
         }
@@ -286,6 +317,7 @@ impl Surveyor {
                 package: None,
                 verdict: Verdict::unknown(why),
                 source: Source {
+                    pid,
                     root: root.clone(),
                     links: vec![],
                     times: Times { started: None, gone: old.as_ref().and_then(Mapped::changed) },
@@ -350,18 +382,16 @@ impl Mapped {
 
     /// Says whether it is an ELF file, and asks for its build-id. Run-time compilers map what they write as code, too.
     fn is_code(&mut self) -> bool {
-        let mut start = [0; 4];
-        let is_elf = File::open(&self.link).and_then(|mut file| file.read_exact(&mut start)).is_ok();
         self.id = BuildId::of_file(&self.link).map(|id| id.to_string());
-        is_elf && start == *b"\x7fELF"
+        process::is_elf(&self.link)
     }
 
     /// Finds the library that took the place of one whose path leads nowhere: the loader would take what has the name that
     /// the old one says of itself.
     fn successor(&self, root: &Root, path: &Path) -> Option<(PathBuf, File, Metadata)> {
-        let bytes = root::read_all(File::open(&self.link).ok()?, LARGEST_GONE).ok()?;
-        let name = Image::read(&bytes).ok()?.soname?;
-        let name = path.parent()?.join(Path::new(name).file_name()?);
+        let name =
+            Some(&self.link).filter(|_| self.meta.len() <= LARGEST_GONE).and_then(|link| process::soname_of(link))?;
+        let name = path.parent()?.join(Path::new(&name).file_name()?);
         let (file, meta) = root.open(&name).ok()?;
         Some((name, file, meta))
     }

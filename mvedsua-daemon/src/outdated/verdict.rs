@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mvedsua_binary::verdict::{self, Certainty};
 use serde::Serialize;
 
 use super::root::{self, Root};
+use crate::update::binary::missing;
 
 /// Files that are larger are not compared here; `compare` does it.
 const LARGEST: u64 = 64 << 20;
@@ -65,11 +66,13 @@ impl fmt::Display for Verdict {
 /// Where the two versions of a file can be read.
 #[derive(Debug)]
 pub(super) struct Versions<'a> {
+    /// A process that has mapped the old one.
+    pub(super) pid: i32,
     /// Links to the mapped file, by any process that has mapped it.
     pub(super) old: &'a [PathBuf],
     pub(super) old_id: Option<&'a str>,
     pub(super) root: &'a Root,
-    pub(super) new: PathBuf,
+    pub(super) new: &'a Path,
     pub(super) new_id: Option<&'a str>,
 }
 
@@ -99,7 +102,7 @@ fn compare(versions: &Versions<'_>) -> Verdict {
         Ok(old) => old,
         Err(e) => return Verdict::unknown(format!("the old file cannot be read: {e}")),
     };
-    let new = match versions.root.read(&versions.new, LARGEST) {
+    let new = match versions.root.read(versions.new, LARGEST) {
         Ok(new) => new,
         Err(e) => return Verdict::unknown(format!("the file on the disk cannot be read: {e}")),
     };
@@ -114,13 +117,23 @@ fn compare(versions: &Versions<'_>) -> Verdict {
     {
         return Verdict::unknown("the files changed while they were compared");
     }
-    match &comparison.verdict {
-        verdict::Verdict::Updatable { .. } if comparison.fates.changed.is_empty() => Verdict::Same,
-        verdict::Verdict::Updatable { certainty } => Verdict::Update { certainty: *certainty },
+    let certainty = match &comparison.verdict {
+        verdict::Verdict::Updatable { certainty } => *certainty,
         verdict::Verdict::Refused { reasons } => {
             let why = reasons.first().map_or_else(|| "the comparison refuses it".to_owned(), ToString::to_string);
-            Verdict::Restart { why }
+            return Verdict::Restart { why };
         }
+    };
+    if comparison.fates.changed.is_empty() {
+        return Verdict::Same;
+    }
+    if versions.old_id.is_none() || versions.new_id.is_none() {
+        return Verdict::Restart { why: "only files that are known by a build-id are updated in place".to_owned() };
+    }
+    let lacks = comparison.patch.as_ref().map(|patch| missing(versions.pid, patch)).unwrap_or_default();
+    match lacks.first() {
+        None => Verdict::Update { certainty },
+        Some(lack) => Verdict::Restart { why: format!("the new version uses what the old one did not: {lack}") },
     }
 }
 
@@ -141,14 +154,13 @@ pub(super) fn of_process<'a>(files: impl Iterator<Item = (&'a str, &'a Verdict)>
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn compared(old: &Path, new: &Path) -> Verdict {
-        let root = Root::of(std::process::id().cast_signed()).expect("this process runs");
+        let pid = std::process::id().cast_signed();
+        let root = Root::of(pid).expect("this process runs");
         let old = [PathBuf::from("/no/such/file"), old.to_owned()];
-        compare(&Versions { old: &old, old_id: None, root: &root, new: new.to_owned(), new_id: None })
+        compare(&Versions { pid, old: &old, old_id: None, root: &root, new, new_id: None })
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod image;
 pub mod lifecycle;
 pub mod log;
 pub mod monitor;
+pub mod outdated;
 pub mod package;
 pub mod promote;
 pub mod ptrace;

@@ -133,6 +133,8 @@ pub enum Verb {
     Package(PackageArgs),
     /// Compare two versions of a program or library, and say whether a process could go from one to the other
     Compare(CompareArgs),
+    /// List the processes that run code which is no longer what is on the disk, and what can be done about it
+    Outdated(OutdatedArgs),
     /// Try the rules that allow for the versions' differences, without any process
     Rules(RulesArgs),
     /// Run several versions of a program side by side from its start; what is seen of it is the first one's
@@ -321,6 +323,22 @@ pub struct CompareArgs {
     /// Show both versions of each changed function side by side.
     #[arg(long, conflicts_with = "json")]
     pub code: bool,
+}
+
+/// Where to look for outdated code; without a process, at all of them.
+#[derive(Debug, Args)]
+pub struct OutdatedArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Do not compare the old files with the new ones: what can be done about them is then not known.
+    #[arg(long)]
+    pub no_compare: bool,
+    /// Say it in one line and exit with 0, as after an upgrade of packages.
+    #[arg(long, conflicts_with_all = ["json", "no_compare"])]
+    pub brief: bool,
+    /// Update those that can be, one after the other, as far as the configuration accepts it.
+    #[arg(long, conflicts_with_all = ["no_compare", "brief"])]
+    pub update: bool,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ mod doctor;
 mod generate;
 mod observe;
 mod out;
+mod outdated;
 mod package;
 mod past;
 mod replay;
@@ -72,6 +73,7 @@ fn perform(cli: &Cli) -> Result<Code, Problem> {
         Verb::Doctor(args) => doctor::doctor(cli, args),
         Verb::Package(args) => package::package(cli, args),
         Verb::Compare(args) => compare::compare(cli, args),
+        Verb::Outdated(args) => outdated::outdated(cli, args),
         Verb::Rules(args) => rules::rules(cli, args),
         // They have exit codes of their own.
         Verb::Run(_) | Verb::Replay(_) => Ok(Code::Done),

@@ -8,6 +8,8 @@
 //! observe = ["alice", "bob"]
 //! update = ["alice"]
 //! ```
+//!
+//! What `outdated --update` may do is in the same file, see [`OutdatedPolicy`].
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,6 +18,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::process;
+use crate::lifecycle::{Confirmation, Promotion};
+use crate::package::Accept;
 
 /// What a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,35 @@ pub enum Need {
 pub struct Config {
     #[serde(default)]
     pub access: Access,
+    #[serde(default)]
+    pub outdated: OutdatedPolicy,
+}
+
+/// What the configuration says of `outdated --update`.
+///
+/// ```toml
+/// [outdated]
+/// accept = "inferred"        # without it nothing is updated
+/// promote = "auto"           # manual: each waits for `promote`
+/// confirm = "auto"           # manual
+/// soak = "1m"
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutdatedPolicy {
+    /// How sure it must be that a process can go on with the functions of another file.
+    pub accept: Option<Accept>,
+    pub promote: Promotion,
+    pub confirm: Confirmation,
+    /// As `--soak` takes it.
+    pub soak: Option<String>,
+}
+
+impl Default for OutdatedPolicy {
+    /// Whoever lets processes be updated one after the other does not stand beside them.
+    fn default() -> Self {
+        OutdatedPolicy { accept: None, promote: Promotion::Auto, confirm: Confirmation::Auto, soak: None }
+    }
 }
 
 /// The users who may do something, by name or by number.
@@ -167,6 +200,15 @@ mod tests {
         let nobody = nix::unistd::User::from_name("nobody").ok().flatten().expect("there is a nobody");
         assert!(access.check(nobody.uid.as_raw(), Need::Update, None).is_ok());
         assert!(access.check(nobody.uid.as_raw(), Need::Administer, None).is_err());
+    }
+
+    #[test]
+    fn nothing_is_updated_by_the_way_unless_the_configuration_says_so() {
+        assert_eq!(config("").outdated.accept, None);
+        assert_eq!(config("[outdated]\nconfirm = \"manual\"").outdated.accept, None);
+        let outdated = config("[outdated]\naccept = \"inferred\"\nsoak = \"1m\"").outdated;
+        assert_eq!((outdated.accept, outdated.promote), (Some(Accept::Inferred), Promotion::Auto));
+        assert!(toml::from_str::<Config>("[outdated]\naccept = \"all\"").is_err());
     }
 
     #[test]

@@ -22,13 +22,14 @@ pub enum Code {
     Kernel = 21,
     TargetGone = 22,
     BuildId = 23,
+    Outdated = 24,
     Unreachable = 30,
     Harmed = 40,
 }
 
 impl Code {
     /// Every code, in the order of the numbers.
-    pub const ALL: [Code; 13] = [
+    pub const ALL: [Code; 14] = [
         Code::Done,
         Code::Usage,
         Code::Diverged,
@@ -40,6 +41,7 @@ impl Code {
         Code::Kernel,
         Code::TargetGone,
         Code::BuildId,
+        Code::Outdated,
         Code::Unreachable,
         Code::Harmed,
     ];
@@ -59,6 +61,7 @@ impl Code {
             Code::Kernel => "the kernel lacks a feature or refuses a right; see `mvedsuad doctor`",
             Code::TargetGone => "the process is gone",
             Code::BuildId => "what is mapped is not what was announced (build-id)",
+            Code::Outdated => "`outdated`: processes run code that is no longer what is on the disk",
             Code::Unreachable => "the daemon cannot be reached",
             Code::Harmed => "the service may be harmed: look at it now",
         }

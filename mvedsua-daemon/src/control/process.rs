@@ -245,7 +245,8 @@ pub fn find(wanted: &Wanted) -> Result<i32, FindError> {
     }
 }
 
-fn all_pids() -> io::Result<Vec<i32>> {
+/// Returns all processes but this one.
+pub(crate) fn all_pids() -> io::Result<Vec<i32>> {
     let own = std::process::id().cast_signed();
     let entries = fs::read_dir("/proc")?.flatten();
     Ok(entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(|pid| *pid != own).collect())

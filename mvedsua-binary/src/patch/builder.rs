@@ -1,6 +1,7 @@
 //! Collects what a patch consists of: from the functions that changed to all that they need.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 
@@ -298,7 +299,7 @@ impl<'d> Builder<'_, 'd> {
         let slot = self.new.image.slot_of_stub(target).ok_or(())?;
         if way == Way::Address {
             let written = self.new.image.pointer_at(slot).ok_or(())?;
-            let same = |(_, slot): &&(std::ops::Range<u64>, u64)| self.old.image.pointer_at(*slot) == Some(written);
+            let same = |(_, slot): &&(Range<u64>, u64)| self.old.image.pointer_at(*slot) == Some(written);
             if let Some((range, _)) = self.old.image.stubs.iter().find(same) {
                 return Ok(Goal::Old(range.start));
             }
@@ -553,10 +554,10 @@ impl<'d> Builder<'_, 'd> {
                 .map(|(at, (form, goal))| Fixup { at: *at, form: *form, goal: goal.clone() })
                 .collect(),
             copies: self.copies.values().cloned().collect(),
+            replaced: self.replaced(&jumps),
             jumps,
             is_low: self.new.image.kind == Kind::Fixed,
             functions: self.functions(),
-            replaced: self.replaced(),
             frames: frames.filter(|_| !self.loaded.is_empty()).map(|_| self.new.image.eh_frame.0),
             fresh: self.tables.keys().filter(|at| self.new.image.area_at(**at).is_some_and(Area::is_writable)).count(),
         })
@@ -582,12 +583,34 @@ impl<'d> Builder<'_, 'd> {
         .collect()
     }
 
-    /// Returns the old code that will not be run any more.
-    fn replaced(&self) -> Vec<std::ops::Range<u64>> {
+    /// Returns the old code that must not be running when the jumps are written.
+    ///
+    /// Of a function in which only texts differ it does not matter which version is gone on with; a jump must not be
+    /// written over an instruction that is being executed, or that a loop comes back to.
+    fn replaced(&self, jumps: &[Jump]) -> Vec<Range<u64>> {
+        let class = |old: usize| {
+            let fate = self.comparison.fates.changed.iter().find(|fate| fate.old == Some(old));
+            fate.map_or(Class::Unchanged, |fate| fate.class)
+        };
         let gone = self.comparison.fates.changed.iter().filter(|fate| fate.class == Class::Gone);
         let old = self.loaded.iter().filter_map(|index| self.old_of(*index)).chain(gone.filter_map(|fate| fate.old));
         let old: BTreeSet<usize> = old.collect();
-        old.into_iter().filter_map(|index| self.old.functions.get(index)).map(|f| f.start..f.end).collect()
+        let whole = |index: usize| {
+            let function = self.old.functions.get(index)?;
+            let jump = jumps.iter().find(|jump| (function.start..function.end).contains(&jump.at));
+            let start = jump.map_or(function.start..function.start, |jump| jump.at..jump.at + JUMP as u64);
+            let may_go_on = class(index) == Class::Texts && !self.comes_back_to(index, start.start + 1..start.end);
+            Some(if may_go_on { start } else { function.start..function.end })
+        };
+        old.into_iter().filter_map(whole).collect()
+    }
+
+    /// Says whether a function jumps to one of its own addresses in a range.
+    fn comes_back_to(&self, old: usize, range: Range<u64>) -> bool {
+        let Some(function) = self.old.functions.get(old) else { return true };
+        let bytes = self.old.image.bytes_at(function.start, function.len()).unwrap_or_default();
+        let mut decoder = Decoder::with_ip(64, bytes, function.start, DecoderOptions::NONE);
+        decoder.iter().any(|one| one.op0_kind() == OpKind::NearBranch64 && range.contains(&one.near_branch_target()))
     }
 
     /// Returns the jumps from the old functions, or the functions that have no room for one.

@@ -51,7 +51,7 @@ pub struct Patch {
     pub jumps: Vec<Jump>,
     /// What of the new code was loaded.
     pub functions: Vec<Loaded>,
-    /// Old code that must not be running, nor be returned to, when the jumps are written.
+    /// Old code that must not be running, nor be returned to, when the jumps are written: functions, or the places of jumps.
     pub replaced: Vec<Range<u64>>,
     /// Both files have fixed addresses: what is loaded must lie below 2 GiB.
     pub is_low: bool,

@@ -155,12 +155,16 @@ fn installed<'m>(
     library: Option<&str>,
     tried: &str,
 ) -> Result<Vec<(&'m Mapped, PathBuf)>, Problem> {
+    let mounts = |of: &str| fs::read_link(format!("/proc/{of}/ns/mnt")).ok();
+    if mounts(&pid.to_string()) != mounts("self") {
+        let why = "it has mounts of its own, in which its files are other ones than under the same paths here";
+        return Err(Problem::new(Code::Refused, tried, why, "name the new version with `--to FILE`, by its path here"));
+    }
     let wanted = |mapped: &&Mapped| library.is_none_or(|library| mapped.name() == library);
     let mut outdated = vec![];
     for mapped in mapped.iter().filter(wanted) {
         let path = mapped.path.strip_suffix(" (deleted)").unwrap_or(&mapped.path);
-        // It may live in another mount namespace.
-        let there = PathBuf::from(format!("/proc/{pid}/root{path}"));
+        let there = PathBuf::from(path);
         match BuildId::of_file(&there) {
             Some(id) if id.as_str() != mapped.runs() => outdated.push((mapped, there)),
             Some(_) | None => {}

@@ -10,8 +10,8 @@ type Header = FileHeader64<object::LittleEndian>;
 
 /// Returns where a process has a symbol of one of its libraries.
 ///
-/// The dynamic loader looks through the libraries in their order, and at versions of symbols. Neither is known here, so a
-/// symbol is taken only where one library alone defines it.
+/// The dynamic loader looks through the libraries in their order, which is not known here, so a symbol is taken only where one
+/// library alone defines it; of several versions of it the one that programs are linked with.
 ///
 /// # Errors
 ///
@@ -56,8 +56,12 @@ fn defined_in(bytes: &[u8], name: &str) -> Defined {
         let loads = segments.iter().filter(|segment| segment.p_type.get(endian) == object::elf::PT_LOAD);
         let first = loads.map(|segment| segment.p_vaddr.get(endian)).min()? & !0xfff;
         let base = if header.e_type.get(endian) == object::elf::ET_EXEC { first } else { 0 };
-        let symbol = symbols.iter().find(|symbol| {
+        let versions = sections.versions(endian, bytes).ok()?;
+        let (_, symbol) = symbols.enumerate().find(|(index, symbol)| {
+            // What is hidden is there for programs that were linked with an older library.
+            let is_hidden = versions.as_ref().is_some_and(|all| all.version_index(endian, *index).is_hidden());
             !symbol.is_undefined(endian)
+                && !is_hidden
                 && symbol.st_bind() != STB_LOCAL
                 && symbols.symbol_name(endian, symbol).is_ok_and(|known| known == name.as_bytes())
         })?;

@@ -158,11 +158,10 @@ fn a_version_brings_variables_of_its_own() {
 }
 
 /// The old version meets what the new one mends, while both run.
-#[test]
-fn the_new_version_takes_over_where_the_old_one_crashes() {
+fn takes_over(both: &[&str]) {
     let versions = Versions::new(Addresses::Anywhere).unwrap();
-    let old = versions.service("1", &[]).unwrap();
-    let new = versions.service("2", &["-DDIVIDES"]).unwrap();
+    let old = versions.service("1", both).unwrap();
+    let new = versions.service("2", &[both, &["-DDIVIDES"]].concat()).unwrap();
     let mut stand = Stand::new(versions.start(&old).unwrap());
     let clients = load(&stand);
     assert_eq!(say(&stand.server, "add key"), "1");
@@ -172,6 +171,17 @@ fn the_new_version_takes_over_where_the_old_one_crashes() {
     assert_eq!((say(&stand.server, "divide 1 0"), say(&stand.server, "add key")), ("by zero".into(), "2".into()));
     stand.expect_alone();
     stand.expect_clean(clients);
+}
+
+#[test]
+fn the_new_version_takes_over_where_the_old_one_crashes() {
+    takes_over(&[]);
+}
+
+/// It has a handler, which reads files and writes a report before it ends.
+#[test]
+fn the_new_version_takes_over_where_the_old_one_would_tell_of_its_crash() {
+    takes_over(&["-DREPORTS"]);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use mvedsua_binary::{Comparison, compare};
 use super::Code;
 use super::process;
 use super::protocol::Problem;
+use crate::outdated::root::Root;
 use crate::package::{Accept, BuildId, Trust, check_file};
 use crate::update::binary::{FileChange, Version, missing, versions_of};
 
@@ -155,18 +156,18 @@ fn installed<'m>(
     library: Option<&str>,
     tried: &str,
 ) -> Result<Vec<(&'m Mapped, PathBuf)>, Problem> {
-    let mounts = |of: &str| fs::read_link(format!("/proc/{of}/ns/mnt")).ok();
-    if mounts(&pid.to_string()) != mounts("self") {
-        let why = "it has mounts of its own, in which its files are other ones than under the same paths here";
-        return Err(Problem::new(Code::Refused, tried, why, "name the new version with `--to FILE`, by its path here"));
-    }
     let wanted = |mapped: &&Mapped| library.is_none_or(|library| mapped.name() == library);
     let mut outdated = vec![];
     for mapped in mapped.iter().filter(wanted) {
         let path = mapped.path.strip_suffix(" (deleted)").unwrap_or(&mapped.path);
-        let there = PathBuf::from(path);
-        match BuildId::of_file(&there) {
-            Some(id) if id.as_str() != mapped.runs() => outdated.push((mapped, there)),
+        let path = Path::new(path);
+        if !is_same_here(pid, path) {
+            let why = format!("{} is another file for it than here: it has mounts of its own", path.display());
+            let remedy = "name the new version with `--to FILE`, by its path here";
+            return Err(Problem::new(Code::Refused, tried, why, remedy));
+        }
+        match BuildId::of_file(path) {
+            Some(id) if id.as_str() != mapped.runs() => outdated.push((mapped, path.to_owned())),
             Some(_) | None => {}
         }
     }
@@ -180,6 +181,17 @@ fn installed<'m>(
         return Err(Problem::new(Code::BuildId, tried, why, "nothing was touched; `--to FILE` names another version"));
     }
     Ok(outdated)
+}
+
+/// Says whether a path of a process's map leads to the same file for it as here. Units of systemd have mounts of their own as a
+/// rule, and most files in common; containers have not.
+fn is_same_here(pid: i32, path: &Path) -> bool {
+    let here = fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    let there = Root::of(pid).and_then(|root| root.open(&root.inside(path))).map(|(_, meta)| (meta.dev(), meta.ino()));
+    match (here, there.ok()) {
+        (None, None) => true,
+        (here, there) => here == there,
+    }
 }
 
 /// Compares one file with its next version.

@@ -16,7 +16,7 @@
 mod changelog;
 mod dpkg;
 mod maps;
-mod root;
+pub(crate) mod root;
 mod verdict;
 
 use std::collections::HashMap;

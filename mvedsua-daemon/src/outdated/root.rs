@@ -13,7 +13,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 /// The root directory of a process.
 #[derive(Debug)]
-pub(super) struct Root {
+pub(crate) struct Root {
     dir: OwnedFd,
     /// Its path as this process sees it; `/` in a mount namespace of its own.
     name: PathBuf,
@@ -23,7 +23,7 @@ pub(super) struct Root {
 
 impl Root {
     /// Opens the root of a process.
-    pub(super) fn of(pid: i32) -> io::Result<Root> {
+    pub(crate) fn of(pid: i32) -> io::Result<Root> {
         let link = PathBuf::from(format!("/proc/{pid}/root"));
         let dir = rustix::fs::openat(CWD, &link, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let name = fs::read_link(&link)?;
@@ -37,7 +37,7 @@ impl Root {
     }
 
     /// Returns where a path of the process's map lies in the root; the map tells paths from where the reader stands.
-    pub(super) fn inside(&self, path: &Path) -> PathBuf {
+    pub(crate) fn inside(&self, path: &Path) -> PathBuf {
         match path.strip_prefix(&self.name) {
             Ok(rest) => Path::new("/").join(rest),
             // Mapped before the root was changed, or through a descriptor from elsewhere.
@@ -46,7 +46,7 @@ impl Root {
     }
 
     /// Opens a regular file for reading.
-    pub(super) fn open(&self, path: &Path) -> io::Result<(File, Metadata)> {
+    pub(crate) fn open(&self, path: &Path) -> io::Result<(File, Metadata)> {
         // A pipe would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = File::from(rustix::fs::openat2(&self.dir, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)?);

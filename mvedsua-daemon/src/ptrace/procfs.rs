@@ -73,6 +73,25 @@ fn numbers(path: String) -> Result<Vec<i32>> {
     Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
+/// Returns the stack pointer of a thread that waits in the kernel.
+#[must_use]
+pub fn stack_pointer(pid: Pid, tid: Tid) -> Option<u64> {
+    place(pid, tid).map(|(rsp, _)| rsp)
+}
+
+/// Returns the stack pointer and the instruction pointer of a thread that waits in the kernel (`/proc/<pid>/syscall`, proc(5)).
+#[must_use]
+pub fn place(pid: Pid, tid: Tid) -> Option<(u64, u64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    let word = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
+    // In a call: its number, six arguments, and these two; blocked elsewhere: -1 and these two; else one word alone.
+    match fields.as_slice() {
+        [_, .., rsp, rip] => Some((word(rsp)?, word(rip)?)),
+        _ => None,
+    }
+}
+
 /// Returns the process that a thread belongs to; `None` when it is gone.
 #[must_use]
 pub fn process_of(tid: Tid) -> Option<Pid> {

@@ -40,7 +40,7 @@ use mvedsua_common::syscalls::{self, Class, Order, Pairing, Row, Treatment, regi
 
 pub(crate) use self::holding::{HeldAt, HeldThread, Hold};
 pub(crate) use self::letting_in::lets_in;
-use self::thread::{Call, State, Thread};
+use self::thread::{Call, Fault, State, Thread};
 use super::interleaving::Interleaving;
 use super::pace::Pace;
 use super::stream::Stream;

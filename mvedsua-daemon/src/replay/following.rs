@@ -191,6 +191,8 @@ pub(crate) struct Following {
     orphans: Vec<Tid>,
     /// The new version that is being applied.
     applying: Option<applying::Applying>,
+    /// A thread whose twin handles a fault: it is to be told whether this one has had one.
+    watched: Option<Slot>,
     /// Threads that ended and may have records still.
     gone: BTreeSet<Slot>,
     /// The whole process is ending, as the leader's did.
@@ -250,6 +252,7 @@ impl Following {
             drain: None,
             orphans: Vec::new(),
             applying: None,
+            watched: None,
             gone: BTreeSet::new(),
             leaving: false,
             ended: false,
@@ -388,6 +391,7 @@ impl Following {
             self.caught_up = true;
             self.notify(Notice::CaughtUp);
         }
+        self.check_watched(process);
         self.check_drained(process)
     }
 

@@ -426,6 +426,8 @@ impl Running<'_> {
                 Some(self.fall_back_without_follower())
             }
             Notice::Held | Notice::Drained | Notice::Faulted | Notice::EndAgreed => None,
+            Notice::FaultShared | Notice::FaultAlone => None,
+            Notice::LeaderHandles { slot, signo } => self.handles(slot, signo),
             Notice::Diverged(divergence) => {
                 let back = self.stage == Stage::Updated
                     && self.options.on_parting == OnParting::Rollback

@@ -14,6 +14,7 @@
 
 pub mod corners;
 pub mod daemon;
+pub mod debian;
 pub mod fleet;
 pub mod guests;
 pub mod kvstore;

@@ -89,6 +89,20 @@ impl Leading {
         on_crash == OnCrash::Hold && pairing == Pairing::Threads && !self.failed && !self.may_end
     }
 
+    /// Lets threads go on that are held because they handle faults.
+    pub(crate) fn let_handle(&mut self) -> Result<()> {
+        if self.holding.is_some() {
+            // They go on when nobody is held any more.
+            return Ok(());
+        }
+        let held = |thread: &Thread| match &thread.state {
+            State::Held { call: Some(call), at: HeldAt::Entry, .. } => !self.ends_process(call),
+            _ => false,
+        };
+        let tids: Vec<Tid> = self.threads.iter().filter(|(_, thread)| held(thread)).map(|(tid, _)| *tid).collect();
+        tids.into_iter().try_for_each(|tid| self.release_one(tid))
+    }
+
     /// Lets the process end that was held before that.
     pub(crate) fn let_end(&mut self) -> Result<()> {
         self.may_end = true;

@@ -105,6 +105,9 @@ impl Leading {
             return Ok(());
         }
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
+        if i64::from(nr) == libc::SYS_rt_sigreturn {
+            thread.fault = None;
+        }
         let restart = i64::from(nr) == libc::SYS_restart_syscall;
         let (mut call, written) = match std::mem::replace(&mut thread.state, State::Running) {
             State::Restarting { call, written: true } if restart || call.entry.nr == nr => (call, true),
@@ -139,7 +142,22 @@ impl Leading {
             self.report_held(process);
             return Ok(());
         }
+        if call.order().is_some()
+            && self.is_held_at_end()
+            && let Some(signo) = self.comes_from_fault(tid)?
+        {
+            self.stream.flush();
+            thread_state(&mut self.threads, tid, State::Held { call: Some(call), at: HeldAt::Entry, written });
+            self.notify(Notice::LeaderHandles { slot, signo });
+            return Ok(());
+        }
         self.make_call(tid, slot, call, written)
+    }
+
+    /// Says whether a thread is in the handler of a fault of its own, and has made no call by that; once for each fault.
+    fn comes_from_fault(&mut self, tid: Tid) -> Result<Option<i32>> {
+        let Some(fault) = self.threads.get_mut(&tid).and_then(|thread| thread.fault.take()) else { return Ok(None) };
+        Ok(fault.is_handled_at(sys::get_regs(tid)?.rsp).then_some(fault.signo))
     }
 
     /// Lets a thread make the call that it stands before. In lockstep an output stays there until the followers have agreed to
@@ -256,6 +274,10 @@ impl Leading {
             // Its own business: the other version has faults of its own, at other places perhaps. Not so behind the end of a
             // mapped file, of which the follower has a copy that does not end with it.
             process.make_room_for_signal(tid)?;
+            let rsp = sys::get_regs(tid)?.rsp;
+            if let Some(thread) = self.threads.get_mut(&tid) {
+                thread.fault = Some(Fault::at(signo, rsp));
+            }
             return self.go(tid, signo);
         }
         if caught && self.postpone(process.pid, tid, signo)? {

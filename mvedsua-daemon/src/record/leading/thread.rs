@@ -64,11 +64,36 @@ pub(super) struct Thread {
     pub(super) program: Option<processes::Target>,
     /// Signals that it is given at its next call.
     pub(super) postponed: VecDeque<postponed::Postponed>,
+    /// A fault of its own that it handles; what follows the first call that it makes by that is known.
+    pub(super) fault: Option<Fault>,
+}
+
+/// A fault that the program has a handler for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) signo: i32,
+    /// Where its stack ended.
+    rsp: u64,
+}
+
+impl Fault {
+    /// How far above the place of the fault a stack pointer is that shows that the handler was left by a jump.
+    const LEFT: u64 = 64 << 20;
+
+    pub(super) fn at(signo: i32, rsp: u64) -> Fault {
+        Fault { signo, rsp }
+    }
+
+    /// Says whether a thread with this stack pointer may be in the handler: below the place of the fault, or on a stack of
+    /// its own.
+    pub(super) fn is_handled_at(self, rsp: u64) -> bool {
+        !(self.rsp..self.rsp.saturating_add(Fault::LEFT)).contains(&rsp)
+    }
 }
 
 impl Thread {
     pub(super) fn new(slot: Slot, state: State) -> Thread {
-        Thread { slot, state, newborn: false, deliverable: 0, program: None, postponed: VecDeque::new() }
+        Thread { slot, state, newborn: false, deliverable: 0, program: None, postponed: VecDeque::new(), fault: None }
     }
 
     /// Says whether it is ending by itself: not with its process, and not by a signal.

@@ -3,6 +3,26 @@
 use super::*;
 
 impl Following {
+    /// Asks to be told whether a thread comes upon a fault as its twin has: [`Notice::FaultShared`] or [`Notice::FaultAlone`].
+    pub(crate) fn watch(&mut self, process: &mut Process, slot: Slot) -> Result<()> {
+        self.watched = Some(slot);
+        self.advance(process)
+    }
+
+    pub(super) fn check_watched(&mut self, process: &Process) {
+        let Some(slot) = self.watched.filter(|_| !self.ended) else { return };
+        let thread = process.tid(slot).and_then(|tid| self.threads.get(&tid));
+        let nothing_due = self.due.first_of(slot).is_none() && self.reader.backlog() == 0;
+        let notice = match thread {
+            Some(thread) if thread.fault.is_some() || matches!(thread.state, State::Faulted(_)) => Notice::FaultShared,
+            Some(Thread { state: State::AtCall(_), .. }) if nothing_due => Notice::FaultAlone,
+            Some(_) => return,
+            None => Notice::FaultShared,
+        };
+        self.watched = None;
+        self.notify(notice);
+    }
+
     /// Asks to be told when the follower has lived through `target` records and every thread stands where its twin is held.
     pub(crate) fn drain(&mut self, process: &mut Process, target: u64, held: Vec<HeldThread>) -> Result<()> {
         self.drain = Some(Drain { target, held, reported: false, interrupted: BTreeSet::new() });

@@ -1,7 +1,5 @@
 //! Whether threads are inside code that is about to be replaced.
 
-use std::fs;
-
 use super::{Pid, Process, Span, Tid};
 use crate::ptrace::procfs;
 use crate::ptrace::sys;
@@ -69,13 +67,6 @@ fn registers(process: &Process, tid: Tid) -> Option<Registers> {
         let _ = process.leave_vdso(&mut regs);
         return Some(Registers { rip: regs.rip, rsp: regs.rsp, rbp: regs.rbp });
     }
-    let text = fs::read_to_string(format!("/proc/{}/task/{tid}/syscall", process.pid)).ok()?;
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    let word = |text: Option<&&str>| u64::from_str_radix(text?.trim_start_matches("0x"), 16).ok();
-    // In a call: its number, six arguments, and these two; blocked elsewhere: -1 and these two.
-    let (rsp, rip) = match fields.as_slice() {
-        [.., rsp, rip] if fields.len() >= 3 => (word(Some(rsp))?, word(Some(rip))?),
-        _ => return None,
-    };
+    let (rsp, rip) = procfs::place(process.pid, tid)?;
     Some(Registers { rip, rsp, rbp: 0 })
 }

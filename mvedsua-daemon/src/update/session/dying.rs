@@ -1,6 +1,8 @@
 //! The version that leads comes to its end, and the other one does not share it: it takes over, in the same process.
 //!
 //! An end is a signal that would end the process, or the call that ends it (`exit_group`). The leader is held right before it.
+//! A fault (such as SIGSEGV) that the program has a handler for may be one, or a virtual machine's own business: the first call
+//! that comes of it is waited for, and whether the follower has had a fault, too.
 //! A program that ends by itself mostly does something before (it writes why, it signals itself), by which the versions part
 //! first. So a follower that has parted may take over as well, if all that the leader did since took nothing from the world
 //! that the follower would miss (`replay/following/parted.rs`).
@@ -11,6 +13,8 @@ use crate::update::Death;
 /// How long the end of the leader waits for the follower, which has to live through what is recorded before it is known
 /// whether it does the same.
 const END_LIMIT: Duration = Duration::from_secs(10);
+/// How long the leader waits in the handler of a fault until it is known whether its follower has had one.
+const FAULT_LIMIT: Duration = Duration::from_secs(1);
 /// How long a follower that has parted from the old version is kept, in case that was the beginning of the old one's end.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
@@ -39,7 +43,8 @@ impl Running<'_> {
                 Ok(Notice::CaughtUp) => self.on_caught_up(),
                 Ok(Notice::Applied) => self.on_applied(),
                 Ok(Notice::Held | Notice::Drained | Notice::Faulted | Notice::MemoryShort(_)) => {}
-                Ok(Notice::LeaderEnds { .. }) => {}
+                Ok(Notice::LeaderEnds { .. } | Notice::LeaderHandles { .. }) => {}
+                Ok(Notice::FaultShared | Notice::FaultAlone) => {}
                 Ok(Notice::LeaderCrashed { signo }) => return Some(self.take_over(Death::Signal(signo))),
                 // The follower is lost, and nobody is left who could go on.
                 Ok(
@@ -51,6 +56,51 @@ impl Running<'_> {
                 Err(_) => return self.let_end(),
             }
         }
+    }
+
+    /// A thread of the leader is held in the handler of a fault. Returns how the session ends, if it does.
+    pub(super) fn handles(&mut self, slot: Slot, signo: i32) -> Option<End> {
+        let watch = move |core: &mut Core| with_following(core, |following, process, _| following.watch(process, slot));
+        // Nobody can go on in its place before the new version is there.
+        if self.applied_at.is_none() || self.follow.ask(watch).is_err() {
+            return self.let_handle();
+        }
+        let death = Death::Signal(signo);
+        let deadline = Instant::now() + FAULT_LIMIT;
+        loop {
+            match self.notices.recv_deadline(deadline) {
+                Ok(Notice::FaultAlone) => {
+                    tracing::warn!(signo, "the leader handles a fault that the follower has not had");
+                    return Some(self.take_over(death));
+                }
+                Ok(Notice::FaultShared) | Err(_) => return self.let_handle(),
+                Ok(Notice::LeaderCrashed { signo }) => return Some(self.take_over(Death::Signal(signo))),
+                Ok(Notice::CaughtUp) => self.on_caught_up(),
+                Ok(Notice::Applied) => self.on_applied(),
+                Ok(
+                    Notice::Held
+                    | Notice::Drained
+                    | Notice::Faulted
+                    | Notice::EndAgreed
+                    | Notice::MemoryShort(_)
+                    | Notice::LeaderHandles { .. },
+                ) => {}
+                Ok(
+                    notice @ (Notice::Diverged(_)
+                    | Notice::LeaderEnds { .. }
+                    | Notice::LeaderEnded { .. }
+                    | Notice::NotApplied { .. }
+                    | Notice::LogFull
+                    | Notice::Refused { .. }
+                    | Notice::Broken { .. }),
+                ) => return self.let_handle().or_else(|| self.on_notice(notice)),
+            }
+        }
+    }
+
+    fn let_handle(&mut self) -> Option<End> {
+        let let_go = self.lead.ask(|core| with_leading(core, |leading, _, _| leading.let_handle()));
+        let_go.err().map(|error| End::TargetEnded(error.to_string()))
     }
 
     /// The leader ends: its follower does the same, or cannot go on in its place.
@@ -80,6 +130,7 @@ impl Running<'_> {
             match self.notices.recv_deadline(deadline) {
                 Ok(Notice::LeaderCrashed { signo }) => return Some(self.take_over(Death::Signal(signo))),
                 Ok(Notice::LeaderEnds { status }) => return Some(self.take_over(Death::Exit(status))),
+                Ok(Notice::LeaderHandles { signo, .. }) => return Some(self.take_over(Death::Signal(signo))),
                 Ok(Notice::LeaderEnded { status }) => return Some(End::TargetEnded(status)),
                 Ok(
                     Notice::CaughtUp
@@ -87,6 +138,8 @@ impl Running<'_> {
                     | Notice::Held
                     | Notice::Drained
                     | Notice::EndAgreed
+                    | Notice::FaultShared
+                    | Notice::FaultAlone
                     | Notice::MemoryShort(_),
                 ) => {}
                 Ok(

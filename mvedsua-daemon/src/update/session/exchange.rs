@@ -53,7 +53,8 @@ impl Running<'_> {
                 // An exchange is over soon, and the service may depend on it. If memory is still short then, that is said again.
                 Ok(Notice::Held | Notice::Drained | Notice::MemoryShort(_) | Notice::EndAgreed) => {}
                 // It is held there. If it is to go on it comes there again.
-                Ok(Notice::LeaderEnds { .. }) => {}
+                Ok(Notice::LeaderEnds { .. } | Notice::LeaderHandles { .. }) => {}
+                Ok(Notice::FaultShared | Notice::FaultAlone) => {}
                 Ok(notice) => return Err(Waited::Interrupted(notice)),
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(Waited::TimedOut(format!(

@@ -34,6 +34,15 @@ pub(crate) enum Notice {
     LeaderCrashed {
         signo: i32,
     },
+    /// A thread of the leader handles a fault of its own, with this signal, and is held before the first call that it makes by that.
+    LeaderHandles {
+        slot: Slot,
+        signo: i32,
+    },
+    /// The follower's thread has had a fault, too.
+    FaultShared,
+    /// The follower's thread has done all that its twin did up to the fault, and had none.
+    FaultAlone,
     /// A thread of the leader is held before the call that would end the process, with this status.
     LeaderEnds {
         status: i32,

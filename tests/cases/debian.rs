@@ -1,0 +1,184 @@
+//! Debian's Redis, as it is installed, goes from the archive's older version to its security update.
+//!
+//! The older one, 7.0.15-1~deb12u7, crashes when a client restores certain damaged values; the newer one refuses them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use harness::daemon::Daemon;
+use harness::debian::Pair;
+use harness::load::resp::{RedisClient, RespClient};
+use harness::load::{Load, Plan};
+use harness::process;
+use harness::server::free_port;
+use harness::snapshot::listens;
+use harness::stand::{SINGLE, STEP_LIMIT, UPDATED, VALIDATING, code};
+use harness::systemd::Systemd;
+use harness::wait::wait_for;
+use tempfile::TempDir;
+
+const KEYS: u64 = 100_000;
+const CLIENTS: usize = 50;
+/// Values of the type "zipmap" whose lengths lead beyond their end. What the older version makes of the first depends on what lies
+/// behind it in memory; the second one ends it.
+const DAMAGED: [&str; 2] = [
+    "091002fe010000006601007601fe010077ff0a003bb246edb4d267f5",
+    "091002fe01000000ff0100760167010077ff0a00c9b8e09a8bdafbfe",
+];
+
+/// Both versions, where a package manager would put them one after the other.
+struct Redis {
+    dir: TempDir,
+    old: PathBuf,
+    new: PathBuf,
+}
+
+impl Redis {
+    /// Fetches them; `None` where the archive has only one.
+    fn fetch() -> Option<Redis> {
+        let dir = tempfile::Builder::new().prefix("mvedsua-debian-").tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let Some(pair) = Pair::fetch("redis-tools", dir.path()).unwrap() else {
+            println!("the archive offers one version of Redis alone");
+            return None;
+        };
+        println!("{} to {}", pair.old_version, pair.new_version);
+        let program = |root: &Path| root.join("usr/bin/redis-check-rdb");
+        let installed = dir.path().join("redis-server");
+        fs::copy(program(&pair.old), &installed).unwrap();
+        Some(Redis { new: program(&pair.new), old: installed, dir })
+    }
+
+    /// Puts the new version in the place of the old one, as a package manager does.
+    fn install(&self) {
+        let beside = self.dir.path().join("redis-server.new");
+        fs::copy(&self.new, &beside).unwrap();
+        fs::rename(beside, &self.old).unwrap();
+    }
+}
+
+/// The older version under systemd.
+struct Service {
+    systemd: Systemd,
+    address: SocketAddr,
+    pid: i32,
+}
+
+const UNIT: &str = "redis.service";
+
+impl Service {
+    fn start(redis: &Redis) -> Service {
+        let systemd = Systemd::start().unwrap();
+        let port = free_port().unwrap();
+        let dir = systemd.dir().join("data");
+        fs::create_dir(&dir).unwrap();
+        let (program, at) = (redis.old.display(), dir.display());
+        let unit = format!(
+            "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=notify\nLimitCORE=0\nRestart=always\n\
+             ExecStart={program} --port {port} --bind 127.0.0.1 --dir {at} --save \"\" --supervised systemd \
+             --enable-debug-command local\n"
+        );
+        systemd.install(UNIT, &unit).unwrap();
+        systemd.expect(&["start", UNIT]);
+        let pid = systemd.main_pid(UNIT);
+        wait_for("Redis to listen", STEP_LIMIT, || listens(pid, port).then_some(()));
+        Service { systemd, address: SocketAddr::from(([127, 0, 0, 1], port)), pid }
+    }
+
+    fn client(&self) -> RespClient {
+        RespClient::connect(self.address, STEP_LIMIT).unwrap()
+    }
+
+    /// What Redis says to a damaged value, or that it says nothing any more.
+    fn restore(&self, value: &str) -> Result<String, String> {
+        let bytes: Vec<u8> =
+            (0..value.len()).step_by(2).map(|at| u8::from_str_radix(&value[at..at + 2], 16).unwrap()).collect();
+        let words: [&[u8]; 5] = [b"RESTORE", b"damaged", b"0", &bytes, b"REPLACE"];
+        let refused = b"-ERR Bad data format\r\n";
+        self.client().expect(&words, refused).map(|()| "refused".to_owned()).map_err(|error| error.to_string())
+    }
+
+    #[track_caller]
+    fn expect_never_restarted(&self) {
+        assert_eq!(self.systemd.main_pid(UNIT), self.pid, "systemd: {}", self.systemd.log());
+        assert_eq!(self.systemd.property(UNIT, "NRestarts"), "0");
+        assert!(process::alive(self.pid));
+    }
+
+    /// Asks for what is installed, and waits until it is validated.
+    #[track_caller]
+    fn validate(&self, daemon: &Daemon) {
+        let pid = self.pid.to_string();
+        daemon.expect(&["update", &pid, "--to", "installed", "--accept", "inferred"], code::DONE);
+        daemon.wait_stage(self.pid, VALIDATING, STEP_LIMIT);
+        wait_for(&format!("compared outputs; daemon: {}", daemon.output()), STEP_LIMIT, || {
+            let status = daemon.status(self.pid).ok().flatten()?;
+            assert_eq!(status.stage, VALIDATING, "{:#}", status.raw);
+            (status.compared_outputs >= 500).then_some(())
+        });
+    }
+}
+
+fn load(service: &Service) -> Load<RedisClient> {
+    let plan = Plan::busy(service.address, CLIENTS);
+    Load::start(plan, |index| RedisClient::new(&format!("client{index}")).with_populated(KEYS, 100))
+}
+
+#[test]
+fn redis_goes_to_its_security_update_under_systemd() {
+    let Some(redis) = Redis::fetch() else { return };
+    let service = Service::start(&redis);
+    let mut client = service.client();
+    client.command(&["DEBUG", "POPULATE", &KEYS.to_string(), "key", "100"]).unwrap();
+    let digest = client.command(&["DEBUG", "DIGEST"]).unwrap();
+    let daemon = Daemon::start().unwrap();
+    let clients = load(&service);
+    clients.wait_requests(500, STEP_LIMIT);
+    redis.install();
+    service.validate(&daemon);
+    let pid = service.pid.to_string();
+    daemon.expect(&["promote", &pid], code::DONE);
+    daemon.wait_stage(service.pid, UPDATED, STEP_LIMIT);
+    clients.wait_requests(500, STEP_LIMIT);
+    daemon.expect(&["confirm", &pid], code::DONE);
+    daemon.wait_stage(service.pid, SINGLE, STEP_LIMIT);
+    clients.wait_requests(500, STEP_LIMIT);
+    let (summary, dialogues) = clients.stop_with_dialogues();
+    summary.expect_clean();
+    for dialogue in dialogues {
+        dialogue.verify_and_delete(&mut client).unwrap();
+    }
+    assert_eq!(client.command(&["DEBUG", "DIGEST"]).unwrap(), digest, "what was there before is there");
+    for value in DAMAGED {
+        assert_eq!(service.restore(value), Ok("refused".to_owned()));
+    }
+    service.expect_never_restarted();
+    // It runs what is installed.
+    daemon.expect(&["update", &pid, "--to", "installed", "--accept", "inferred"], 23);
+}
+
+/// With two versions running it is the old one that crashes.
+#[test]
+fn the_security_update_takes_over_from_the_version_that_crashes() {
+    let Some(redis) = Redis::fetch() else { return };
+    let service = Service::start(&redis);
+    service.client().command(&["DEBUG", "POPULATE", &KEYS.to_string(), "key", "100"]).unwrap();
+    let daemon = Daemon::start().unwrap();
+    let clients = load(&service);
+    clients.wait_requests(500, STEP_LIMIT);
+    let pid = service.pid.to_string();
+    let to = redis.new.display().to_string();
+    daemon.expect(&["update", &pid, "--to", &to, "--accept", "inferred"], code::DONE);
+    daemon.wait_stage(service.pid, VALIDATING, STEP_LIMIT);
+    clients.wait_requests(100, STEP_LIMIT);
+    let [_, ends_it] = DAMAGED;
+    assert_eq!(service.restore(ends_it), Ok("refused".to_owned()), "daemon: {}", daemon.output());
+    daemon.wait_stage(service.pid, SINGLE, STEP_LIMIT);
+    clients.wait_requests(500, STEP_LIMIT);
+    let summary = clients.stop();
+    summary.expect_clean();
+    assert_eq!(service.restore(ends_it), Ok("refused".to_owned()));
+    service.expect_never_restarted();
+}

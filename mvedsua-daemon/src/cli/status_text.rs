@@ -156,7 +156,11 @@ fn describe(version: &VersionStatus, which: Option<Which>) -> String {
         version.program.build_id.as_deref().map_or("no build-id".to_owned(), |id| {
             format!("build-id {}", id.chars().take(BUILD_ID).collect::<String>())
         });
-    format!("{}{which}  {exe}  {id}", version.pid)
+    let short = |id: &str| id.chars().take(BUILD_ID).collect::<String>();
+    let runs: Vec<String> =
+        version.runs.iter().map(|runs| format!("{} runs as {}", runs.file, short(&runs.build_id))).collect();
+    let runs = if runs.is_empty() { String::new() } else { format!("; {}", runs.join(", ")) };
+    format!("{}{which}  {exe}  {id}{runs}", version.pid)
 }
 
 fn field(out: &mut String, name: &str, text: &str) {

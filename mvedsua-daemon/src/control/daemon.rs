@@ -17,7 +17,7 @@ use super::observer::Observer;
 use super::packages;
 use super::process::{self, Program};
 use super::protocol::Problem;
-use super::status::{DaemonInfo, Role, Status, TargetStatus, VersionStatus};
+use super::status::{DaemonInfo, Role, RunsAs, Status, TargetStatus, VersionStatus};
 use super::updates::{Asked, Driver, Handle, Shared};
 use super::{Code, Engine, clock};
 use crate::lifecycle::{Cause, Event, Outcome, Recovery, Stage};
@@ -219,7 +219,7 @@ fn only_observed(monitored: TargetInfo) -> TargetStatus {
     let (stage, versions, next) = match monitored.state {
         ProcessState::Running => {
             let program = process::program_of(pid);
-            let version = VersionStatus { pid, role: Role::Leader, which: Which::Old, program };
+            let version = VersionStatus { pid, role: Role::Leader, which: Which::Old, program, runs: RunsAs::of(pid) };
             (Stage::SingleLeader, vec![version], "nothing; no update is under way")
         }
         ProcessState::Exited => {

@@ -8,6 +8,7 @@ use crate::lifecycle::{Evidence, Outcome, Plan, Stage};
 use crate::monitor::TargetInfo;
 use crate::package::{PackageInfo, Terms};
 use crate::rules::RuleCount;
+use crate::update::binary::versions_of;
 use crate::update::{Counters, Which};
 
 /// Where everything stands.
@@ -56,6 +57,27 @@ pub struct VersionStatus {
     pub which: Which,
     #[serde(flatten)]
     pub program: Program,
+    /// Files that it has mapped and of which it runs another version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<RunsAs>,
+}
+
+/// A file of which another version runs than is mapped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunsAs {
+    /// The file's name.
+    pub file: String,
+    /// The build-id of the version that runs.
+    pub build_id: String,
+}
+
+impl RunsAs {
+    /// Returns the files of which a process runs another version than it has mapped; none where it cannot be read.
+    #[must_use]
+    pub fn of(pid: i32) -> Vec<RunsAs> {
+        let versions = versions_of(pid).unwrap_or_default();
+        versions.into_iter().map(|version| RunsAs { file: version.name, build_id: version.runs }).collect()
+    }
 }
 
 /// The log between leader and follower.

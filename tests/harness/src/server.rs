@@ -130,13 +130,20 @@ pub(crate) fn strings(args: &[&str]) -> Vec<String> {
 
 /// Starts `redis-server` without persistence and with `DEBUG` allowed; `extra` is added to its command line.
 pub fn redis(extra: &[&str]) -> Result<Server> {
-    start("redis-server", |port, dir| {
-        let (port, dir) = (port.to_string(), dir.display().to_string());
-        let mut args = strings(&["--port", &port, "--bind", "127.0.0.1", "--dir", &dir, "--save", ""]);
-        args.extend(strings(&["--appendonly", "no", "--enable-debug-command", "local"]));
-        args.extend(strings(extra));
-        Ok(args)
-    })
+    start("redis-server", |port, dir| Ok(redis_args(port, dir, extra)))
+}
+
+/// The same with a file of the caller's.
+pub fn redis_of(program: &Path) -> Result<Server> {
+    start_program("redis-server", program, |port, dir| Ok(redis_args(port, dir, &[])))
+}
+
+fn redis_args(port: u16, dir: &Path, extra: &[&str]) -> Vec<String> {
+    let (port, dir) = (port.to_string(), dir.display().to_string());
+    let mut args = strings(&["--port", &port, "--bind", "127.0.0.1", "--dir", &dir, "--save", ""]);
+    args.extend(strings(&["--appendonly", "no", "--enable-debug-command", "local"]));
+    args.extend(strings(extra));
+    args
 }
 
 /// Starts `memcached` with four worker threads.

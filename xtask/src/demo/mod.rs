@@ -1,19 +1,23 @@
-//! `cargo xtask demo`: a real Redis is updated under load, then a store goes to another version, and everything that is claimed
-//! is checked.
+//! `cargo xtask demo`: Debian's Redis goes from the archive's older version to its security update under load, then a store
+//! goes to another version, and everything that is claimed is checked.
 
 mod store;
 mod story;
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use harness::daemon::{Daemon, Status};
+use harness::debian::Pair;
 use harness::load::resp::{RedisClient, RespClient};
 use harness::load::{Dialogue, Load, Plan};
 use harness::process::{self, Program};
 use harness::server::{self, Server};
 use harness::stand::{SINGLE, UPDATED, VALIDATING, code};
 use harness::wait::try_wait_for;
+use tempfile::TempDir;
 
 use self::story::{Story, bytes, count, duration};
 use crate::{build, setup};
@@ -24,6 +28,11 @@ const VALUE: usize = 180;
 /// Connections whose every reply is checked, and those of `redis-benchmark` beside them.
 const CHECKING: usize = 20;
 const BENCHMARK: usize = 30;
+/// A damaged value of the type "zipmap": 7.0.15-1~deb12u7 reads beyond its end.
+const DAMAGED: &[u8] = &[
+    0x09, 0x10, 0x02, 0xfe, 0x01, 0x00, 0x00, 0x00, 0xff, 0x01, 0x00, 0x76, 0x01, 0x67, 0x01, 0x00, 0x77, 0xff, 0x0a,
+    0x00, 0xc9, 0xb8, 0xe0, 0x9a, 0x8b, 0xda, 0xfb, 0xfe,
+];
 /// How long any single step may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -48,9 +57,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     story.end(told)
 }
 
-fn tell(story: &mut Story, binary: &std::path::Path, compare: Duration) -> Result<()> {
-    story.chapter("A Redis that was started without us");
-    let server = server::redis(&[])?;
+fn tell(story: &mut Story, binary: &Path, compare: Duration) -> Result<()> {
+    story.chapter("A stock Redis that was started without us");
+    let versions = TempDir::with_prefix("mvedsua-demo-")?;
+    std::fs::set_permissions(versions.path(), std::fs::Permissions::from_mode(0o755))?;
+    let pair = Pair::fetch("redis-tools", versions.path())?;
+    let (server, to) = match &pair {
+        Some(pair) => {
+            story.say(&format!("Debian's {} from the archive, and its update {}", pair.old_version, pair.new_version));
+            // Both names mean one file.
+            let program = |root: &Path| root.join("usr/bin/redis-check-rdb");
+            let installed = versions.path().join("redis-server");
+            std::fs::copy(program(&pair.old), &installed)?;
+            (server::redis_of(&installed)?, program(&pair.new).display().to_string())
+        }
+        None => {
+            story.say("the archive offers one version of Redis alone: it is updated to itself");
+            (server::redis(&[])?, "self".to_owned())
+        }
+    };
     let mut direct = RespClient::connect(server.address, LIMIT)?;
     direct.command(&["DEBUG", "POPULATE", &KEYS.to_string(), "key", &VALUE.to_string()])?;
     let version = info(&mut direct, "server", "redis_version")?;
@@ -78,8 +103,14 @@ fn tell(story: &mut Story, binary: &std::path::Path, compare: Duration) -> Resul
     rate(story, &load, "observed by eBPF");
     command(story, &daemon, &["stats", &pid])?;
 
-    story.chapter("Update: fork it, feed the fork, compare the two");
-    command(story, &daemon, &["update", &pid, "--to", "self", "--promote", "manual"])?;
+    story.chapter("Update: fork it, load the new code into the fork, feed the fork, compare the two");
+    if pair.is_some() {
+        story.say(
+            "nothing but the two stripped files is known: what follows from them is taken for enough (`inferred`)",
+        );
+    }
+    let args = ["update", &pid, "--to", &to, "--accept", "inferred", "--promote", "manual"];
+    command(story, &daemon, &args)?;
     let validating = follow(story, &daemon, server.pid(), VALIDATING)?;
     let end = Instant::now() + compare;
     while Instant::now() < end {
@@ -125,6 +156,13 @@ fn tell(story: &mut Story, binary: &std::path::Path, compare: Duration) -> Resul
         Err(error) => format!("{error:#}"),
     });
     story.check("DEBUG DIGEST is the same", digest == digest_after, || digest_after.clone());
+    if pair.is_some() {
+        let refused = direct.expect(&[b"RESTORE", b"damaged", b"0", DAMAGED, b"REPLACE"], b"-ERR Bad data format\r\n");
+        story.check("a value that ends the old version is refused", refused.is_ok(), || match &refused {
+            Ok(()) => "ERR Bad data format".to_owned(),
+            Err(error) => format!("{error:#}"),
+        });
+    }
     story.note("longest request", &duration(Duration::from_micros(summary.longest_us)));
     story.note("  around the promotion", &duration(around));
     story.note("pause at the fork", &format!("{} (Redis's own: {})", duration(fork_pause), duration(own_fork)));

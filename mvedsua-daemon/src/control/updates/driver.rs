@@ -20,7 +20,7 @@ use crate::control::audit::Peer;
 use crate::control::history::Past;
 use crate::control::journal::JournalEntry;
 use crate::control::process::{self, ProcessId, Program};
-use crate::control::status::TargetStatus;
+use crate::control::status::{RunsAs, TargetStatus};
 use crate::control::{Code, SessionHandle, clock};
 use crate::lifecycle::{self, Effect, Event, Outcome, Refusal, Stage, State, Timer};
 use crate::package::{Lockstep, Package, Terms};
@@ -73,6 +73,8 @@ pub(crate) struct Driver {
     asked_ms: u64,
     /// What the leader had mapped when the update was asked for.
     program: Program,
+    /// Of which files it ran another version then.
+    ran: Vec<RunsAs>,
     state: State,
     entered: Instant,
     timers: HashMap<Timer, Instant>,
@@ -121,11 +123,13 @@ impl Driver {
         let first = View { state: state.clone(), status, alarm: None, owner: asked.owner };
         let (view, watcher) = watch::channel(first);
         let id = asked.id;
+        let asked_pid = asked.process.pid;
         let driver = Driver {
             shared,
             asked,
             asked_ms: clock::now_ms(),
             program,
+            ran: RunsAs::of(asked_pid),
             state,
             entered: Instant::now(),
             timers: HashMap::new(),

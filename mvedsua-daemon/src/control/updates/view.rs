@@ -1,7 +1,7 @@
 //! What an update looks like from outside.
 
 use super::super::Code;
-use super::super::status::{ResultStatus, Role, TargetStatus, VersionStatus};
+use super::super::status::{ResultStatus, Role, RunsAs, TargetStatus, VersionStatus};
 use crate::control::process::Program;
 use crate::lifecycle::{Confirmation, Ending, Evidence, Promotion, Soak, Stage, State};
 use crate::update::Which;
@@ -52,7 +52,11 @@ pub(super) fn result_of(state: &State, alarm: Option<&String>) -> Option<ResultS
 }
 
 /// Returns which process runs which version, the leader first.
-pub(super) fn versions_of(state: &State, program: impl Fn(i32) -> Program) -> Vec<VersionStatus> {
+pub(super) fn versions_of(
+    state: &State,
+    program: impl Fn(i32) -> Program,
+    runs: impl Fn(Which) -> Vec<RunsAs>,
+) -> Vec<VersionStatus> {
     let is_updated = state.outcome().is_some_and(|outcome| outcome.updated().is_some());
     let leads = match state.run() {
         Some(run) => run.leads,
@@ -63,7 +67,7 @@ pub(super) fn versions_of(state: &State, program: impl Fn(i32) -> Program) -> Ve
         Which::Old => Which::New,
         Which::New => Which::Old,
     };
-    let version = |pid, role, which| VersionStatus { pid, role, which, program: program(pid) };
+    let version = |pid, role, which| VersionStatus { pid, role, which, program: program(pid), runs: runs(which) };
     let leader = state.serving().map(|leader| version(leader, Role::Leader, leads));
     let mut versions: Vec<_> = leader.into_iter().collect();
     let crashed = matches!(state, State::UpdatedLeader { ending: Ending::Died { .. }, .. });

@@ -8,12 +8,12 @@ use crate::control::Code;
 use crate::control::audit::Line;
 use crate::control::journal::{FORMAT, JournalEntry, boot_id};
 use crate::control::process::{self, ProcessId};
-use crate::control::status::{LogStatus, TargetStatus, UpdateStatus};
+use crate::control::status::{LogStatus, RunsAs, TargetStatus, UpdateStatus};
 use crate::control::updates::view::{View, result_of, versions_of};
 use crate::lifecycle::{self, Evidence, Stage, State, Timer};
 use crate::package::{BuildId, Method, PackageInfo};
-use crate::update::FailureKind;
 use crate::update::binary::FileChange;
+use crate::update::{FailureKind, Which};
 
 impl Driver {
     pub(super) fn audit(&self, what: &str, code: Code, verdict: String) {
@@ -102,6 +102,18 @@ impl Driver {
         });
     }
 
+    /// Returns the files of which a version runs something else than is mapped.
+    fn runs(&self, which: Which) -> Vec<RunsAs> {
+        let mut runs = self.ran.clone();
+        for file in self.asked.files.iter().filter(|_| which == Which::New) {
+            runs.retain(|known| known.file != file.name);
+            if file.to != file.from {
+                runs.push(RunsAs { file: file.name.clone(), build_id: file.to.clone() });
+            }
+        }
+        runs
+    }
+
     pub(super) fn status(&self) -> TargetStatus {
         let program = |pid: i32| {
             let known = self.programs.get(&pid).cloned();
@@ -143,7 +155,7 @@ impl Driver {
         TargetStatus {
             pid: serving,
             stage: self.state.stage(),
-            versions: versions_of(&self.state, program),
+            versions: versions_of(&self.state, program, |which| self.runs(which)),
             monitor: None,
             update: Some(update),
             next: lifecycle::next(&self.state),

@@ -195,6 +195,11 @@ fn a_new_version_that_is_wrong_is_found_out() {
         let status = stand.settled();
         let (found, text) = status.result.expect("it is over");
         assert_eq!(found, expected as u64, "{name}: {text}");
+        if expected == code::DIVERGED {
+            // The stack leads through what was loaded.
+            let report = stand.daemon.expect(&["report", &stand.serving.to_string()], code::DONE).stdout;
+            assert!(report.contains("(next version of service)"), "{report}");
+        }
         stand.expect_restored();
         stand.expect_clean(clients);
     }

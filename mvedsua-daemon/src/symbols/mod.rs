@@ -12,12 +12,31 @@ use blazesym::symbolize::source::{Process, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
 
 use crate::compare::Frame;
+use crate::update::binary::loaded::{self, Loaded};
 
 pub use unwind::{Frames, Registers, Tables, unwind};
 
 /// Returns one frame for each address, in the same order; where nothing is known of an address its symbol is `None`.
 #[must_use]
 pub fn symbolize(pid: i32, addresses: &[u64]) -> Vec<Frame> {
+    let mut frames = of_files(pid, addresses);
+    let mut unknown = frames.iter_mut().filter(|frame| frame.symbol.is_none()).peekable();
+    if unknown.peek().is_some() {
+        let all = loaded::of(crate::ptrace::Pid(pid));
+        unknown.for_each(|frame| frame.symbol = in_loaded(&all, frame.address));
+    }
+    frames
+}
+
+/// Names what updates have loaded: by the function, and the file whose version it is.
+fn in_loaded(all: &[Loaded], address: u64) -> Option<String> {
+    all.iter().find_map(|loaded| {
+        let function = loaded.functions.iter().find(|one| (one.start..one.end).contains(&address))?;
+        Some(format!("{}+{:#x} (next version of {})", function.name, address - function.start, loaded.name))
+    })
+}
+
+fn of_files(pid: i32, addresses: &[u64]) -> Vec<Frame> {
     let unknown = || addresses.iter().map(|address| Frame { address: *address, symbol: None }).collect();
     let Ok(pid) = u32::try_from(pid) else { return unknown() };
     let source = Source::Process(Process::new(Pid::from(pid)));

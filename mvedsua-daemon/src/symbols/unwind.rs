@@ -1,7 +1,7 @@
 //! Return addresses on the stack of a stopped thread.
 //!
-//! Servers are built without frame pointers, so the unwind tables of the executable and its libraries (`.eh_frame`) are
-//! read; where there are none the frame pointer is tried.
+//! Servers are built without frame pointers, so the unwind tables of the executable and its libraries (`.eh_frame`), and of what
+//! updates have loaded, are read; where there are none the frame pointer is tried.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +11,10 @@ use std::path::Path;
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{ExplicitModuleSectionInfo, Module, Unwinder};
 use object::{Object, ObjectSection, ObjectSegment};
+
+use crate::ptrace::Pid;
+use crate::ptrace::memory::Memory;
+use crate::update::binary::loaded::{self, Loaded};
 
 /// The registers that a stack is unwound from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +60,7 @@ impl Tables {
     #[must_use]
     pub fn of(pid: i32) -> Tables {
         let mut unwinder: UnwinderX86_64<Vec<u8>> = UnwinderX86_64::new();
-        for module in modules(pid) {
+        for module in modules(pid).into_iter().chain(loaded(pid)) {
             unwinder.add_module(module);
         }
         Tables { unwinder, cache: CacheX86_64::new() }
@@ -96,6 +100,28 @@ fn modules(pid: i32) -> Vec<Module<Vec<u8>>> {
         *whole = whole.start.min(start)..whole.end.max(end);
     }
     files.into_iter().filter_map(|(path, range)| module(pid, path, range)).collect()
+}
+
+/// Returns what updates have loaded beside the files, with the unwind tables that were loaded with it.
+fn loaded(pid: i32) -> Vec<Module<Vec<u8>>> {
+    let Ok(memory) = Memory::open(Pid(pid)) else { return vec![] };
+    let module = |loaded: &Loaded| {
+        let (start, len) = loaded.frames?;
+        let end = start.checked_add(len)?;
+        let tables = memory.read_vec(start, usize::try_from(len).ok()?).ok()?;
+        let first = loaded.functions.iter().map(|function| function.start).min()?;
+        let last = loaded.functions.iter().map(|function| function.end).max()?;
+        // Addresses in the process serve as those of the file.
+        let base = first.min(start);
+        let sections = ExplicitModuleSectionInfo {
+            base_svma: base,
+            eh_frame_svma: Some(start..end),
+            eh_frame: Some(tables),
+            ..Default::default()
+        };
+        Some(Module::new(loaded.name.clone(), base..last.max(end), base, sections))
+    };
+    loaded::of(Pid(pid)).iter().filter_map(module).collect()
 }
 
 fn module(pid: i32, path: &str, range: Range<u64>) -> Option<Module<Vec<u8>>> {

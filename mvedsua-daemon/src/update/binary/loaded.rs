@@ -7,9 +7,9 @@ use mvedsua_binary::patch::JUMP;
 use serde::{Deserialize, Serialize};
 
 use super::unfit;
-use crate::ptrace::Result;
 use crate::ptrace::memory::Memory;
-use crate::ptrace::procfs::Mapping;
+use crate::ptrace::procfs::{self, Mapping};
+use crate::ptrace::{Pid, Result};
 
 /// What the record begins with. Then: one word that says whether the jumps are written, one with the length of what follows.
 pub(super) const MAGIC: [u8; 16] = *b"mvedsua:loaded\0\x01";
@@ -29,32 +29,32 @@ pub(super) struct Written {
 
 /// A function that was loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Function {
-    pub(super) name: String,
-    pub(super) start: u64,
-    pub(super) end: u64,
+pub(crate) struct Function {
+    pub(crate) name: String,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
 }
 
 /// What was loaded for one version of one file. Addresses are those of the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Loaded {
+pub(crate) struct Loaded {
     /// Build-ids: of what is mapped, and of the version that this makes of it.
     pub(super) from: String,
     pub(super) to: String,
     /// The file's name, for people.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// What is added to addresses of the mapped file, and of the new one.
     pub(super) base: u64,
-    pub(super) new_base: u64,
+    pub(crate) new_base: u64,
     pub(super) jumps: Vec<Written>,
-    pub(super) functions: Vec<Function>,
+    pub(crate) functions: Vec<Function>,
     /// Where the unwind information is, and its length.
-    pub(super) frames: Option<(u64, u64)>,
+    pub(crate) frames: Option<(u64, u64)>,
     /// Writable objects that only this version has.
     pub(super) fresh: usize,
     /// Where the record is; it does not tell itself.
     #[serde(skip)]
-    pub(super) at: u64,
+    pub(crate) at: u64,
     /// The jumps are written.
     #[serde(skip)]
     pub(super) is_active: bool,
@@ -95,6 +95,12 @@ pub(super) fn find(memory: &Memory, maps: &[Mapping]) -> Result<Vec<Loaded>> {
     Ok(candidates.filter_map(|mapping| Loaded::read(memory, mapping.start)).collect())
 }
 
+/// Returns what was loaded into a process; nothing where its memory cannot be read.
+pub(crate) fn of(pid: Pid) -> Vec<Loaded> {
+    let found = Memory::open(pid).and_then(|memory| find(&memory, &procfs::maps(pid)?));
+    found.unwrap_or_default()
+}
+
 /// A version that a process runs of a file that it has mapped, where that is not what the file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
@@ -122,7 +128,6 @@ pub fn versions(memory: &Memory, maps: &[Mapping]) -> Result<Vec<Version>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ptrace::Pid;
 
     fn loaded() -> Loaded {
         Loaded {

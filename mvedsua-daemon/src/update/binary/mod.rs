@@ -11,7 +11,7 @@
 //! again uses it again.
 
 mod load;
-mod loaded;
+pub(crate) mod loaded;
 mod place;
 mod stacks;
 mod symbols;

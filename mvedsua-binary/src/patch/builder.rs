@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 
+use super::frames::What;
 use super::{Copied, Fixup, Form, Goal, JUMP, Jump, Loaded, PAGE, Patch, Protection, Segment, frames};
 use crate::Comparison;
 use crate::classes::Class;
@@ -138,6 +139,29 @@ impl<'d> Builder<'_, 'd> {
                 && let Some((function, start)) = functions.first()
             {
                 self.fault(*function, *start);
+            }
+        }
+        if self.new.image.kind == Kind::Fixed {
+            self.load_named(&functions, &starts);
+        }
+    }
+
+    /// In a file with fixed addresses they are named by their addresses, and so are the tables of exceptions.
+    fn load_named(&mut self, functions: &[(usize, u64)], starts: &BTreeSet<u64>) {
+        let Some((function, start)) = functions.first().copied() else { return };
+        let Some(all) = frames::addresses(&self.new.image, starts) else { return self.fault(function, start) };
+        for named in all {
+            let goal = match (named.what, self.new.image.area_at(named.place)) {
+                (What::Tables, Some(Area::Constant)) => Some(Goal::New(named.place)),
+                (What::Personality, Some(Area::Stubs)) => self.stub(named.place, Way::Call).ok(),
+                (What::Personality, Some(Area::Code)) => self.code(named.place, Way::Call),
+                _ => None,
+            };
+            match goal {
+                Some(goal) => {
+                    self.fixups.insert(named.at, (Form::Short, goal));
+                }
+                None => self.fault(function, start),
             }
         }
     }

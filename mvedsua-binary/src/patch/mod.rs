@@ -18,6 +18,7 @@
 //! A file with fixed addresses is loaded at other ones. Its code and its constants hold addresses, of which those that
 //! lead to what is loaded are corrected, too.
 
+mod arrays;
 mod builder;
 mod frames;
 #[cfg(test)]

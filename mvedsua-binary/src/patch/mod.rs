@@ -23,10 +23,12 @@ mod builder;
 mod frames;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::ops::Range;
 
 pub(crate) use self::builder::build;
+pub use self::verify::{Fault, Verified, verify};
 
 /// Bytes of a page of memory.
 pub const PAGE: u64 = 4096;

@@ -74,7 +74,7 @@ pub(super) const PAIRS: &[Pair] = &[
     pair("libcurl4", "usr/lib/x86_64-linux-gnu/libcurl.so.4.*", "7.88.1-10+deb12u5", "7.88.1-10+deb12u15", Refused("shifted-fields")),
     pair("curl", "usr/bin/curl", "7.88.1-10+deb12u5", "7.88.1-10+deb12u15", Updatable),
     pair("postgresql-15", "usr/lib/postgresql/15/bin/postgres", "15.18-0+deb12u1", "15.20-0+deb12u1", Refused("contradictions")).but_not_to_itself("not-understood"),
-    pair("mariadb-server-core", "usr/sbin/mariadbd", "1:10.11.18-0+deb12u1", "1:10.11.19-0+deb12u1", Refused("too-much")).but_not_to_itself("not-understood"),
+    pair("mariadb-server-core", "usr/sbin/mariadbd", "1:10.11.18-0+deb12u1", "1:10.11.19-0+deb12u1", Refused("resized")),
     pair("bind9", "usr/sbin/named", "1:9.18.49-1~deb12u1", "1:9.18.49-1~deb12u3", Refused("new-libraries")),
     pair("bind9-libs", "usr/lib/x86_64-linux-gnu/libdns-*.so", "1:9.18.49-1~deb12u1", "1:9.18.49-1~deb12u3", Refused("other-name")),
     pair("dovecot-core", "usr/lib/dovecot/libdovecot.so.0.*", "1:2.3.19.1+dfsg1-2.1+deb12u6", "1:2.3.19.1+dfsg1-2.1+deb12u7", Refused("resized")),

@@ -93,6 +93,13 @@ pub fn same_bytes(old: &Side<'_>, a: u64, new: &Side<'_>, b: u64) -> bool {
 /// What stands behind a text that is at least this long is not part of it. A shorter one may be the first of a table.
 const LONG_TEXT: usize = 24;
 
+/// Says whether nothing of a constant of the new file may lie behind what was compared: a table may have grown, and
+/// begin as before.
+pub(crate) fn is_compared_to_its_end(old: &Side<'_>, a: u64, new: &Side<'_>, b: u64) -> bool {
+    let is_long = new.text_at(b).is_some_and(|text| text.len() + 1 > LONG_TEXT);
+    is_long || new.constant_extent(b) <= old.constant_extent(a)
+}
+
 /// Compares the bytes of two constants.
 fn bytes(old: &Side<'_>, a: u64, new: &Side<'_>, b: u64) -> Option<Places> {
     let text = old.text_at(a);

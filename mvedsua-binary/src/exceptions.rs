@@ -103,9 +103,12 @@ fn read<'d>(side: &Side<'d>, address: u64) -> Option<Tables<'d>> {
             let from = chain.at;
             let next = chain.signed()?;
             tables.actions.push((filter, next));
-            // Exception specifications have lists of their own, which are not read.
             if filter < 0 {
-                return None;
+                // An exception specification has a list of types of its own. Only the empty one, `throw()`, is read.
+                let list = type_base?.checked_add(usize::try_from(filter.checked_add(1)?.unsigned_abs()).ok()?)?;
+                if bytes.get(list) != Some(&0) {
+                    return None;
+                }
             }
             most = most.max(filter);
             if next == 0 {

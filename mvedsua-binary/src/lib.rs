@@ -40,6 +40,7 @@ pub mod patch;
 pub mod reason;
 pub mod report;
 pub mod side;
+pub mod symbols;
 pub mod texts;
 pub mod verdict;
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 
-use super::{Copied, Fixup, Form, Goal, JUMP, Jump, Loaded, PAGE, Patch, Protection, Segment, frames};
+use super::frames::What;
+use super::{Copied, Fixup, Form, Goal, JUMP, Jump, Loaded, PAGE, Patch, Protection, Segment, arrays, frames};
 use crate::Comparison;
 use crate::classes::Class;
 use crate::constants;
@@ -141,6 +142,29 @@ impl<'d> Builder<'_, 'd> {
                 self.fault(*function, *start);
             }
         }
+        if self.new.image.kind == Kind::Fixed {
+            self.load_named(&functions, &starts);
+        }
+    }
+
+    /// In a file with fixed addresses they are named by their addresses, and so are the tables of exceptions.
+    fn load_named(&mut self, functions: &[(usize, u64)], starts: &BTreeSet<u64>) {
+        let Some((function, start)) = functions.first().copied() else { return };
+        let Some(all) = frames::addresses(&self.new.image, starts) else { return self.fault(function, start) };
+        for named in all {
+            let goal = match (named.what, self.new.image.area_at(named.place)) {
+                (What::Tables, Some(Area::Constant)) => Some(Goal::New(named.place)),
+                (What::Personality, Some(Area::Stubs)) => self.stub(named.place, Way::Call).ok(),
+                (What::Personality, Some(Area::Code)) => self.code(named.place, Way::Call),
+                _ => None,
+            };
+            match goal {
+                Some(goal) => {
+                    self.fixups.insert(named.at, (Form::Short, goal));
+                }
+                None => self.fault(function, start),
+            }
+        }
     }
 
     fn fault(&mut self, function: usize, new_at: u64) {
@@ -161,8 +185,9 @@ impl<'d> Builder<'_, 'd> {
         self.waiting.extend(users);
         let (new, bodies) = (self.new, &self.new.bodies);
         let jumps = bodies.get(function).is_some_and(|body| body.jumps_indirectly);
+        let whole = self.arrays(function, start);
         for reference in bodies.refs(function) {
-            self.refer(function, start, reference);
+            self.refer(function, start, reference, &whole);
             if jumps && reference.way == Way::Address && new.image.area_at(reference.target) == Some(Area::Constant) {
                 self.waiting.extend(constants::functions_of_jumps(new, reference.target));
             }
@@ -210,8 +235,44 @@ impl<'d> Builder<'_, 'd> {
         }
     }
 
-    /// Corrects one reference of a function that is loaded.
-    fn refer(&mut self, function: usize, start: u64, reference: &Ref) {
+    /// An array and its end must lead to the same file. Constants that would not are returned: they stay where they are.
+    /// Objects that would not are a fault.
+    fn arrays(&mut self, function: usize, start: u64) -> BTreeSet<u64> {
+        let pairs = arrays::pairs(self.new, function);
+        let is_torn = |(a, b): &(u64, u64)| self.moves_by(*a) != self.moves_by(*b);
+        let (objects, constants): (Vec<_>, Vec<_>) =
+            pairs.into_iter().partition(|(a, _)| self.new.image.area_at(*a).is_some_and(Area::is_object));
+        let torn: Vec<_> = constants.iter().filter(|pair| is_torn(pair)).copied().collect();
+        if objects.iter().any(is_torn) {
+            self.fault(function, start);
+        }
+        let mut stay: BTreeSet<u64> = torn.into_iter().flat_map(|(a, b)| [a, b]).collect();
+        // What stays may be the end of something else.
+        loop {
+            let before = stay.len();
+            for (a, b) in constants.iter().copied() {
+                if stay.contains(&a) || stay.contains(&b) {
+                    stay.extend([a, b]);
+                }
+            }
+            if stay.len() == before {
+                return stay;
+            }
+        }
+    }
+
+    /// Returns how far from an address of data, or the end of a section, that is which the old file has in its place.
+    fn moves_by(&self, address: u64) -> Option<u64> {
+        let old = match self.new.image.area_at(address) {
+            Some(Area::Constant) => self.old_constant(address),
+            Some(_) => self.old_object(address),
+            None => self.edge(address).and_then(|goal| if let Goal::Old(old) = goal { Some(old) } else { None }),
+        };
+        old.map(|old| old.wrapping_sub(address))
+    }
+
+    /// Corrects one reference of a function that is loaded. Constants in `whole` stay where they are.
+    fn refer(&mut self, function: usize, start: u64, reference: &Ref, whole: &BTreeSet<u64>) {
         let at = start + u64::from(reference.at);
         let field = start + u64::from(reference.field);
         let fits = |goal: Option<Goal>| goal.ok_or(());
@@ -227,8 +288,12 @@ impl<'d> Builder<'_, 'd> {
             Some(Area::Code) => fits(self.code(reference.target, reference.way)),
             Some(Area::Stubs) => self.stub(reference.target, reference.way),
             Some(Area::Slots) => self.through_slot(reference.target, reference.way),
+            Some(Area::Constant) if whole.contains(&reference.target) => {
+                self.constant(reference.target, Way::Indexed).ok_or(())
+            }
             Some(Area::Constant) => self.constant(reference.target, reference.way).ok_or(()),
             Some(Area::Relro | Area::Data | Area::Zero) => self.object(reference.target).ok_or(()),
+            None if whole.contains(&reference.target) => Ok(Goal::New(reference.target)),
             None => self.edge(reference.target).ok_or(()),
         };
         let Ok(goal) = goal else { return self.fault(function, at) };
@@ -401,12 +466,8 @@ impl<'d> Builder<'_, 'd> {
 
     /// Returns the constant that is meant: the old one where it is known and equal, since its address may be compared.
     fn constant(&mut self, address: u64, way: Way) -> Option<Goal> {
-        let known = &self.comparison.bindings.constants;
         if way == Way::Address
-            && let Some([old]) = self.constants.get(&address).map(Vec::as_slice)
-            && let old = *old
-            && known.get(&old).is_some_and(|all| all.len() == 1)
-            && constants::same_bytes(self.old, old, self.new, address)
+            && let Some(old) = self.old_constant(address)
         {
             return Some(Goal::Old(old));
         }
@@ -425,12 +486,24 @@ impl<'d> Builder<'_, 'd> {
         Some(Goal::New(address))
     }
 
+    /// Returns the one constant of the old file that is equal and used at the same places.
+    fn old_constant(&self, address: u64) -> Option<u64> {
+        let [old] = self.constants.get(&address)?.as_slice() else { return None };
+        let is_alone = self.comparison.bindings.constants.get(old).is_some_and(|all| all.len() == 1);
+        let is_same = constants::same_bytes(self.old, *old, self.new, address)
+            && constants::is_compared_to_its_end(self.old, *old, self.new, address);
+        (is_alone && is_same).then_some(*old)
+    }
+
+    /// Returns the object of the old file that an address is, unless another one takes its place.
+    fn old_object(&self, address: u64) -> Option<u64> {
+        let (old, _) = self.comparison.bindings.old_of(self.old, self.new, address)?;
+        (!self.comparison.data.replaced.contains(&self.table_around(old))).then_some(old)
+    }
+
     /// Returns the object that is meant: the old one, or a new one that is loaded.
     fn object(&mut self, address: u64) -> Option<Goal> {
-        let bound = self.comparison.bindings.old_of(self.old, self.new, address);
-        if let Some((old, _)) = bound
-            && !self.comparison.data.replaced.contains(&self.table_around(old))
-        {
+        if let Some(old) = self.old_object(address) {
             return Some(Goal::Old(old));
         }
         self.load_object(address)?;

@@ -18,14 +18,17 @@
 //! A file with fixed addresses is loaded at other ones. Its code and its constants hold addresses, of which those that
 //! lead to what is loaded are corrected, too.
 
+mod arrays;
 mod builder;
 mod frames;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::ops::Range;
 
 pub(crate) use self::builder::build;
+pub use self::verify::{Fault, Verified, verify};
 
 /// Bytes of a page of memory.
 pub const PAGE: u64 = 4096;

@@ -2,4 +2,5 @@
 
 mod damaged;
 mod pairs;
+mod patches;
 mod twins;

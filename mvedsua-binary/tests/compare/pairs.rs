@@ -256,6 +256,16 @@ fn a_virtual_function_that_changed_can_be_updated() {
 }
 
 #[test]
+fn an_empty_exception_specification_is_understood() {
+    for flags in [PIE, FIXED] {
+        let flags = with(flags, &["-std=c++14"]);
+        let same = Twins::build(SHAPES, &flags, &[]);
+        assert_eq!(classes(&same.compare()), [].into());
+    }
+    passes(&Twins::build(SHAPES, &with(PIE, &["-std=c++14"]), &["-DBODY_CHANGED"]).compare());
+}
+
+#[test]
 fn another_exception_that_is_caught_changes_a_function() {
     for flags in [PIE, FIXED] {
         let twins = Twins::build(SHAPES, flags, &["-DOTHER_CATCH"]);

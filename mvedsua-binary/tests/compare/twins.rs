@@ -1,15 +1,15 @@
 //! Builds pairs of small programs, strips them, compares them, and checks the answer against their symbols.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use mvedsua_binary::classes::Class;
-use mvedsua_binary::image::{Image, SymbolKind};
+use mvedsua_binary::image::Image;
 use mvedsua_binary::reason::Reason;
 use mvedsua_binary::verdict::Verdict;
-use mvedsua_binary::{Comparison, compare};
+use mvedsua_binary::{Comparison, compare, patch, symbols};
 use tempfile::TempDir;
 
 /// One version of a program, with and without symbols.
@@ -60,52 +60,13 @@ impl Twins {
 
     fn check(&self, comparison: &Comparison<'_>) {
         let (old, new) = (Image::read(&self.old.full).unwrap(), Image::read(&self.new.full).unwrap());
-        let refused = matches!(comparison.verdict, Verdict::Refused { .. });
-        let contradicted = comparison.bindings.contradictions.len();
-        let mut checked = 0;
-        for bound in comparison.bindings.old.values() {
-            let (a, b) = (names_of(&old, bound.old, false), names_of(&new, bound.new, false));
-            if a.is_empty() || b.is_empty() {
-                continue;
-            }
-            checked += 1;
-            // Where the structure itself changed, and that was seen, the place in it may differ.
-            let names =
-                |names: &BTreeSet<(String, u64)>| names.iter().map(|(name, _)| name.clone()).collect::<BTreeSet<_>>();
-            let same_object = names(&a).intersection(&names(&b)).next().is_some();
-            assert!(
-                a.intersection(&b).next().is_some() || refused && (same_object || contradicted > 0),
-                "{:#x} is {a:?}, {:#x} is {b:?}: {bound:?}",
-                bound.old,
-                bound.new
-            );
-        }
-        assert!(checked > 3, "only {checked} bindings could be checked");
-        for (index, found) in comparison.matching.old.iter().enumerate() {
-            let Some(found) = found else { continue };
-            let start = |side: &mvedsua_binary::side::Side<'_>, index: usize| side.functions[index].start;
-            let a = names_of(&old, start(&comparison.old, index), true);
-            let b = names_of(&new, start(&comparison.new, found.new), true);
-            let right = a.is_empty() || b.is_empty() || a.intersection(&b).next().is_some();
-            assert!(right, "functions were matched wrongly: {a:?} {b:?} {found:?}");
+        let checked = symbols::check(comparison, &old, &new);
+        assert_eq!(checked.wrong, Vec::<String>::new());
+        assert!(checked.objects > 3, "only {} bindings could be checked", checked.objects);
+        if let Some(patch) = &comparison.patch {
+            assert_eq!(patch::verify(comparison, patch).faults, []);
         }
     }
-}
-
-/// Returns the symbols around an address without what the compiler adds to their names, and the place in each.
-fn names_of(image: &Image<'_>, address: u64, code: bool) -> BTreeSet<(String, u64)> {
-    let kinds = |kind| if code { kind == SymbolKind::Function } else { kind == SymbolKind::Object };
-    let around = image.symbols.iter().filter(|symbol| kinds(symbol.kind)).filter(|symbol| {
-        symbol.address == address || symbol.address < address && address < symbol.address + symbol.size
-    });
-    around
-        .map(|symbol| match symbol.name.split_once('.') {
-            Some((name, number)) if number.chars().all(|c| c.is_ascii_digit()) => {
-                (name.to_owned(), address - symbol.address)
-            }
-            _ => (symbol.name.to_owned(), address - symbol.address),
-        })
-        .collect()
 }
 
 /// Says how many functions became what.

@@ -61,6 +61,12 @@ __attribute__((noinline)) double measure(const Shape *shape) {
     }
 }
 
+// In versions of the language before C++17 this is looked up when something is thrown.
+__attribute__((noinline)) int quiet(const std::string &what) throw() {
+    log().push_back(what);
+    return made;
+}
+
 int main(int argc, char **argv) {
     double sum = 0;
     for (int i = 1; i < argc; i++) {
@@ -73,5 +79,6 @@ int main(int argc, char **argv) {
             std::printf("%s %d\n", e.what(), made);
         }
     }
+    sum += quiet("done");
     std::printf("%f %zu\n", sum, log().size());
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask conformance …`: the engine on programs that nobody here wrote.
 
 mod cycle;
+mod pairs;
 mod programs;
 mod redis_suite;
 mod servers;
@@ -18,6 +19,11 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum What {
+    /// Two versions of files as Debian ships them: what does the comparison say, and is it what it must say?
+    Pairs(pairs::Args),
+    /// One pair, for the command above
+    #[command(hide = true)]
+    Pair(pairs::Files),
     /// Command lines of ordinary programs, each with a follower beside it from the start; needs root
     Programs(programs::Args),
     /// Debian's servers under load, each updated to itself, promoted and confirmed again and again; needs root
@@ -29,8 +35,15 @@ enum What {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    ensure!(nix::unistd::geteuid().is_root(), "conformance is tried by tracing processes: run it as root");
+    // Files are compared without any process.
+    let needs_root = !matches!(args.what, What::Pairs(_) | What::Pair(_));
+    ensure!(
+        !needs_root || nix::unistd::geteuid().is_root(),
+        "conformance is tried by tracing processes: run it as root"
+    );
     match &args.what {
+        What::Pairs(args) => pairs::run(args),
+        What::Pair(files) => pairs::run_one(files),
         What::Programs(args) => programs::run(args),
         What::Servers(args) => servers::run(args),
         What::Soak(args) => soak::run(args),

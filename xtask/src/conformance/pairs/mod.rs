@@ -339,6 +339,37 @@ mod tests {
         assert_eq!(told("1.0.11-1+b1", "1.0.11-2+b1"), "1.0.11: 1 → 2");
     }
 
+    fn row(versions: &[&str], outcome: Option<Outcome>) -> Row {
+        let pair = &PAIRS[0];
+        let versions = versions.iter().map(|version| (*version).to_owned()).collect();
+        Row { package: pair.package, file: pair.file, versions, judged: false, outcome, faults: vec![], pair }
+    }
+
+    #[test]
+    fn a_pair_without_a_second_version_is_named_and_no_failure() {
+        let rows = [row(&["7.0-1"], None)];
+        let shown = text(&rows);
+        assert!(shown.contains("only 7.0-1 is left") && shown.contains("1 without a second version"), "{shown}");
+        assert!(shown.contains("0 not as they should be"), "{shown}");
+    }
+
+    #[test]
+    fn other_versions_are_shown_and_not_judged() {
+        let outcome = Outcome {
+            said: Said::Refused { kinds: vec!["grown".to_owned()], first: "an object grew; at 0x1".to_owned() },
+            functions: 9,
+            changed: 3,
+            lines_and_texts: 2,
+            took_ms: 1,
+            peak_mib: 2,
+            patch: None,
+            not_itself: vec![],
+            faults: vec![],
+        };
+        let shown = text(&[row(&["7.0-1", "7.0-2"], Some(outcome))]);
+        assert!(shown.contains("not judged") && shown.contains("refused: an object grew\n"), "{shown}");
+    }
+
     #[test]
     fn long_lists_are_cut() {
         let libraries = "it needs libraries: ".to_owned() + &["library"; 20].join(", ");

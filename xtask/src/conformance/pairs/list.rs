@@ -48,7 +48,8 @@ const fn pair(
 
 use Expected::{Incomparable, Refused, Updatable};
 
-/// What Debian's archive offered when the expectations were determined.
+/// What Debian's archive offered when the expectations were determined: they are what the comparison said then. Where it
+/// gave several reasons, one is named that tells what changed.
 #[rustfmt::skip]
 pub(super) const PAIRS: &[Pair] = &[
     pair("redis-tools", "usr/bin/redis-check-rdb", "5:7.0.15-1~deb12u7", "5:7.0.15-1~deb12u10", Updatable),

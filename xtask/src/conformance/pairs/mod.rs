@@ -217,7 +217,6 @@ fn difference<'a>(old: &'a str, new: &'a str) -> (String, &'a str, &'a str) {
 fn text(rows: &[Row]) -> String {
     let heads = [
         ("file", Lean::Left),
-        ("versions", Lean::Left),
         ("functions", Lean::Right),
         ("changed", Lean::Right),
         ("ms", Lean::Right),
@@ -230,7 +229,7 @@ fn text(rows: &[Row]) -> String {
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {
-            let mut cells = vec![row.name(), row.versions().1];
+            let mut cells = vec![row.name()];
             match &row.outcome {
                 Some(outcome) => {
                     let patch = |of: fn(&trial::Size) -> usize| {
@@ -253,16 +252,19 @@ fn text(rows: &[Row]) -> String {
         })
         .collect();
     let mut text = table::render(&heads, &cells);
-    for row in rows.iter().filter(|row| row.outcome.is_some()) {
-        let reason = row.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
-        text.push_str(&table::wrap(&format!("{}: {}{reason}", row.pair.name(), row.verdict()), 100, "  "));
+    // Versions and reasons are too long for a table.
+    for row in rows {
+        let said = [row.verdict().to_owned(), row.reason().unwrap_or_default()];
+        let parts: Vec<String> =
+            [row.name(), row.versions().1].into_iter().chain(said).filter(|part| !part.is_empty()).collect();
+        text.push_str(&table::wrap(&parts.join(": "), 100, "  "));
     }
     for row in rows {
         for fault in &row.faults {
             text.push_str(&table::wrap(&format!("{}: {fault}", row.pair.name()), 100, "! "));
         }
     }
-    text.push_str(&summary(rows));
+    text.push_str(&table::wrap(&summary(rows), 100, ""));
     text
 }
 
@@ -273,7 +275,7 @@ fn summary(rows: &[Row]) -> String {
     let judged = |what: &str| rows.iter().filter(|row| row.judgement() == what).count();
     format!(
         "{} pairs: {} can be updated, {} refused, {} cannot be compared, {} without a second version; {} as expected, {} \
-         not judged, {} not as they should be; {verified} operands and pointers of patches checked\n",
+         not judged, {} not as they should be; {verified} operands and pointers of patches checked",
         rows.len(),
         said("can be updated"),
         said("refused"),
@@ -337,6 +339,37 @@ mod tests {
         assert_eq!(told("2.1.12-stable-8", "2.1.12-stable-8+deb12u1"), "2.1.12: 8 → 8+deb12u1");
         assert_eq!(told("10.42-1", "10.42-1+deb12u2"), "10.42: 1 → 1+deb12u2");
         assert_eq!(told("1.0.11-1+b1", "1.0.11-2+b1"), "1.0.11: 1 → 2");
+    }
+
+    fn row(versions: &[&str], outcome: Option<Outcome>) -> Row {
+        let pair = &PAIRS[0];
+        let versions = versions.iter().map(|version| (*version).to_owned()).collect();
+        Row { package: pair.package, file: pair.file, versions, judged: false, outcome, faults: vec![], pair }
+    }
+
+    #[test]
+    fn a_pair_without_a_second_version_is_named_and_no_failure() {
+        let rows = [row(&["7.0-1"], None)];
+        let shown = text(&rows);
+        assert!(shown.contains("only 7.0-1 is left") && shown.contains("1 without"), "{shown}");
+        assert_eq!(rows[0].judgement(), "");
+    }
+
+    #[test]
+    fn other_versions_are_shown_and_not_judged() {
+        let outcome = Outcome {
+            said: Said::Refused { kinds: vec!["grown".to_owned()], first: "an object grew; at 0x1".to_owned() },
+            functions: 9,
+            changed: 3,
+            lines_and_texts: 2,
+            took_ms: 1,
+            peak_mib: 2,
+            patch: None,
+            not_itself: vec![],
+            faults: vec![],
+        };
+        let shown = text(&[row(&["7.0-1", "7.0-2"], Some(outcome))]);
+        assert!(shown.contains("not judged") && shown.contains("refused: an object grew\n"), "{shown}");
     }
 
     #[test]

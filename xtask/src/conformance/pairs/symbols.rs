@@ -102,13 +102,17 @@ fn try_one(archive: &Archive, source: &str) -> Result<Vec<Row>> {
     };
     let (before, after) = (built(archive, source, &old)?, built(archive, source, &new)?);
     let both: Vec<PathBuf> = elf_files(&before)?.intersection(&elf_files(&after)?).cloned().collect();
-    let mut rows = vec![];
+    let (mut rows, mut seen) = (vec![], BTreeSet::new());
     for file in both {
         let one = |root: &Path| -> Result<(Vec<u8>, Vec<u8>)> {
             let full = root.join(&file);
             Ok((fs::read(&full)?, stripped(&full)?))
         };
         let (old_file, new_file) = (one(&before)?, one(&after)?);
+        // Some lie in several packages, or have several names.
+        if !seen.insert((old_file.0.clone(), new_file.0.clone())) {
+            continue;
+        }
         // What cannot be compared cannot be wrong.
         let Ok(comparison) = compare(&old_file.1, &new_file.1) else { continue };
         let checked = symbols::check(&comparison, &Image::read(&old_file.0)?, &Image::read(&new_file.0)?);

@@ -1,20 +1,23 @@
-//! Debian's Redis, as it is installed, goes from the archive's older version to its security update.
+//! Debian's Redis and HAProxy, as they are installed, go from the archive's older version to their security update.
 //!
-//! The older one, 7.0.15-1~deb12u7, crashes when a client restores certain damaged values; the newer one refuses them.
+//! The older Redis, 7.0.15-1~deb12u7, crashes when a client restores certain damaged values; the newer one refuses them.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use harness::daemon::Daemon;
 use harness::debian::Pair;
+use harness::fleet::haproxy_of;
+use harness::load::http::HttpClient;
 use harness::load::resp::{RedisClient, RespClient};
-use harness::load::{Load, Plan};
+use harness::load::{Load, Persistence, Plan};
 use harness::process;
 use harness::server::free_port;
 use harness::snapshot::listens;
-use harness::stand::{SINGLE, STEP_LIMIT, UPDATED, VALIDATING, code};
+use harness::stand::{SINGLE, STEP_LIMIT, Stand, UPDATED, VALIDATING, code};
 use harness::systemd::Systemd;
 use harness::wait::wait_for;
 use tempfile::TempDir;
@@ -181,4 +184,43 @@ fn the_security_update_takes_over_from_the_version_that_crashes() {
     summary.expect_clean();
     assert_eq!(service.restore(ends_it), Ok("refused".to_owned()));
     service.expect_never_restarted();
+}
+
+/// HAProxy with two threads; its `main`, in which only the text of the version differs, never returns. The newer version says at
+/// once that a line with the size of a chunk is too long, for which the older one waits until the time for the request is over.
+#[test]
+fn haproxy_goes_to_its_security_update() {
+    let dir = tempfile::Builder::new().prefix("mvedsua-debian-").tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let Some(pair) = Pair::fetch("haproxy", dir.path()).unwrap() else {
+        println!("the archive offers one version of HAProxy alone");
+        return;
+    };
+    let program = |root: &Path| root.join("usr/sbin/haproxy");
+    let lines = "  option http-buffer-request\n  timeout http-request 2s\n";
+    let mut stand = Stand::new(haproxy_of(&program(&pair.old), 2, lines).unwrap());
+    let address = stand.server.address;
+    let post = || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(STEP_LIMIT)).unwrap();
+        stream.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;").unwrap();
+        // It may have answered, and closed the connection, before all of the line is there.
+        let _ = stream.write_all(&[b'x'; 20_000]);
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        String::from_utf8_lossy(&status).into_owned()
+    };
+    let clients = Load::start(Plan::busy(address, 20), |_| HttpClient::new(Persistence::Open));
+    clients.wait_requests(200, STEP_LIMIT);
+    assert_eq!(post(), "HTTP/1.1 408");
+    let (pid, to) = (stand.serving.to_string(), program(&pair.new).display().to_string());
+    stand.daemon.expect(&["update", &pid, "--to", &to, "--accept", "inferred"], code::DONE);
+    stand.daemon.wait_stage(stand.serving, VALIDATING, STEP_LIMIT);
+    stand.wait_compared(200);
+    stand.promote();
+    clients.wait_requests(200, STEP_LIMIT);
+    stand.confirm();
+    clients.wait_requests(200, STEP_LIMIT);
+    assert_eq!(post(), "HTTP/1.1 400");
+    stand.expect_clean(clients);
 }

@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::{Kind, Standing, stayers_and_visitors};
 use crate::load::http::HttpClient;
 use crate::load::{Clients, Load, Persistence, Plan};
+use crate::process;
 use crate::server::{self, Server, strings, write_web_files};
 
 pub(super) const NGINX: Kind =
@@ -87,11 +88,16 @@ fn nginx() -> Result<Server> {
 
 /// As one process with so many threads, without a master; it passes everything on to a lighttpd.
 fn haproxy(threads: u32) -> Result<Server> {
+    haproxy_of(&process::find_program("haproxy")?, threads, "")
+}
+
+/// The same with a file of the caller's, and more lines for the side of the clients.
+pub fn haproxy_of(program: &Path, threads: u32, lines: &str) -> Result<Server> {
     let behind = server::lighttpd()?;
-    let front = server::start("haproxy", |port, dir| {
+    let front = server::start_program("haproxy", program, |port, dir| {
         let config = format!(
             "global\n  maxconn 500\n  nbthread {threads}\ndefaults\n  mode http\n  timeout connect 20s\n  timeout client 60s\n  \
-             timeout server 60s\nfrontend front\n  bind 127.0.0.1:{port}\n  default_backend behind\n\
+             timeout server 60s\nfrontend front\n  bind 127.0.0.1:{port}\n{lines}  default_backend behind\n\
              backend behind\n  server only {}\n",
             behind.address
         );

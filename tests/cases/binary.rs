@@ -93,6 +93,11 @@ fn goes_to_its_next_version_and_back(addresses: Addresses) {
     assert_eq!((say(&stand.server, "turn new"), say(&stand.server, "turn new")), ("tock".into(), "tick".into()));
     assert_eq!((say(&stand.server, "add later"), say(&stand.server, "kind later")), ("1".into(), "tick".into()));
     assert_eq!((say(&stand.server, "divide 7 0"), say(&stand.server, "divide 7 2")), ("by zero".into(), "3".into()));
+
+    // The way back is an update, too.
+    go_to(&mut stand, &old);
+    assert_eq!(answers(&stand.server), OLD);
+    assert_eq!(say(&stand.server, "add new"), "6");
     stand.expect_clean(clients);
 }
 

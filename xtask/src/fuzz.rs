@@ -3,6 +3,7 @@
 //! cargo-fuzz wants a nightly compiler for its flags; a stable one takes them as well when it is told to. Without a sanitizer
 //! nothing else is needed: what the targets look for are panics and broken promises, and the code is safe Rust.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
@@ -10,7 +11,8 @@ use anyhow::Context;
 use crate::{setup, sh};
 
 /// The targets, and the files that each begins with.
-const TARGETS: [(&str, &[&str]); 2] = [("rules", &["tests/servers/kvstore/v1-v2.rules"]), ("stage", &[])];
+const TARGETS: [(&str, &[&str]); 3] =
+    [("rules", &["tests/servers/kvstore/v1-v2.rules"]), ("stage", &[]), ("files", &[])];
 const CARGO_FUZZ: &str = "0.13.2";
 /// From how many seconds a target on the time is well spent that a build with every optimisation takes.
 const WORTH_OPTIMISING: u64 = 60;
@@ -46,10 +48,14 @@ pub(crate) fn targets(seconds: u64) -> anyhow::Result<()> {
             let name = seed.rsplit('/').next().unwrap_or(seed);
             std::fs::copy(sh::root().join(seed), corpus.join(name)).with_context(|| format!("copying {seed}"))?;
         }
-        if seeds.is_empty() {
+        if target == "stage" {
             std::fs::write(corpus.join("seed"), STAGE_SEED)?;
         }
         let mut cargo = Command::new("cargo");
+        if target == "files" {
+            let pair = compile_pair(&corpus.with_file_name("pair"))?;
+            cargo.envs(["MVEDSUA_FUZZ_OLD", "MVEDSUA_FUZZ_NEW"].into_iter().zip(pair));
+        }
         cargo.current_dir(sh::root().join("mvedsua-daemon")).env("RUSTC_BOOTSTRAP", "1");
         cargo.args(["fuzz", "run", "--sanitizer", "none"]);
         if seconds < WORTH_OPTIMISING {
@@ -60,4 +66,17 @@ pub(crate) fn targets(seconds: u64) -> anyhow::Result<()> {
         sh::run(&mut cargo)?;
     }
     Ok(())
+}
+
+/// Compiles and strips two versions of a small program.
+fn compile_pair(folder: &Path) -> anyhow::Result<[PathBuf; 2]> {
+    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let source = sh::root().join("tests/servers/stock/service.c");
+    let versions = [("old", vec![]), ("new", vec!["-DAREA", "-DCALLBACK", "-DNAMES", "-DHELPER"])];
+    for (name, changes) in &versions {
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-O2", "-s", "-fPIE", "-pie", "-Wl,--build-id"]).args(changes).arg("-o").arg(folder.join(name));
+        sh::run(gcc.arg(&source))?;
+    }
+    Ok(versions.map(|(name, _)| folder.join(name)))
 }

@@ -21,6 +21,9 @@
 mod arrays;
 mod builder;
 mod frames;
+mod goals;
+mod jumps;
+mod pages;
 #[cfg(test)]
 mod tests;
 mod verify;

@@ -33,14 +33,15 @@ impl Wanted {
     /// What asks for what is installed.
     pub const INSTALLED: &str = "installed";
 
-    /// Says which next version is asked for; nothing where something else is.
+    /// Says which next version is asked for; nothing where something else is. Of a file that others could have written, or that
+    /// the user may not see, nothing is told here.
     #[must_use]
-    pub fn of(to: &str) -> Option<Wanted> {
+    pub fn of(to: &str, trust: &Trust) -> Option<Wanted> {
         if to == Wanted::INSTALLED {
             return Some(Wanted::Installed);
         }
         let path = Path::new(to);
-        let is_file = path.is_absolute() && process::is_elf(path);
+        let is_file = path.is_absolute() && check_file(path, trust).is_ok() && process::is_elf(path);
         is_file.then(|| Wanted::File(path.to_owned()))
     }
 }

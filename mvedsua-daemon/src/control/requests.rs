@@ -138,8 +138,12 @@ impl Daemon {
         // An update that is under way is the better reason than the tracer that it is made with.
         self.is_free(pid, &tried)?;
         let uids = process::uids_of(pid).map_err(|e| gone(&tried, &e.to_string()))?;
-        let mut wanted = Wanted::of(&ask.to);
+        let mut wanted = Wanted::of(&ask.to, &self.trust(uids));
         let package = match wanted {
+            None if ask.library.is_some() => {
+                let why = format!("`--library` says which file changes, and `--to {}` names no version of one", ask.to);
+                return Err(Problem::new(Code::Usage, tried, why, "it goes with `--to FILE` and `--to installed`"));
+            }
             None => self.package(pid, uids, &ask.to).await?,
             Some(_) => None,
         };

@@ -63,7 +63,7 @@ impl Method for Binary {
     fn look(&self, pid: Pid) -> Result<Box<dyn Application>> {
         let maps = procfs::maps(pid)?;
         for file in &self.files {
-            place::base_of(&maps, file)?;
+            file.patch.as_ref().map(|patch| place::base_of(&maps, file, patch)).transpose()?;
         }
         Ok(Box::new(Loading { files: self.files.clone() }))
     }
@@ -108,9 +108,8 @@ impl Turn {
     fn add(&mut self, follower: &Follower<'_>, file: &FileChange) -> Result<()> {
         let process = follower.process;
         let maps = procfs::maps(process.pid)?;
-        let base = place::base_of(&maps, file)?;
         let before: Vec<Loaded> =
-            loaded::find(&process.memory, &maps)?.into_iter().filter(|loaded| loaded.base == base).collect();
+            loaded::find(&process.memory, &maps)?.into_iter().filter(|loaded| loaded.from == file.from).collect();
         // The jumps of the version that it leaves.
         for loaded in before.iter().filter(|loaded| loaded.is_active) {
             self.writes.extend(loaded.jumps.iter().map(|jump| (jump.at, jump.before.to_vec())));
@@ -119,6 +118,7 @@ impl Turn {
             self.left.extend(code.map(|span| (span, file.name.clone())));
         }
         let Some(patch) = &file.patch else { return Ok(()) };
+        let base = place::base_of(&maps, file, patch)?;
         let known = before.into_iter().find(|loaded| loaded.to == file.to);
         let loaded = load::load(follower, file, patch, base, known)?;
         let replaced = patch.replaced.iter().map(|range| Span { start: range.start + base, end: range.end + base });

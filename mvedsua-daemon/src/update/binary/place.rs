@@ -1,6 +1,6 @@
 //! Where in a process a file lies, and where its next version can lie so that its jumps reach the old one.
 
-use mvedsua_binary::patch::{PAGE, REACH};
+use mvedsua_binary::patch::{PAGE, Patch, REACH};
 
 use super::{FileChange, unfit};
 use crate::ptrace::Result;
@@ -15,14 +15,22 @@ const MARGIN: u64 = 16 << 20;
 const LOWEST: u64 = 1 << 16;
 const HIGHEST: u64 = 0x7fff_ffff_f000;
 
-/// Returns what is added to addresses of a file, where it is mapped.
-pub(super) fn base_of(maps: &[Mapping], file: &FileChange) -> Result<u64> {
-    let first = maps
-        .iter()
-        .find(|mapping| (mapping.device, mapping.inode) == file.mapped && mapping.offset == 0 && !mapping.shared);
-    let Some(first) = first else { return Err(unfit(format!("{} is not mapped any more", file.name))) };
-    let lowest = file.patch.as_ref().map_or(0, |patch| patch.old.start);
-    Ok(first.start.wrapping_sub(lowest))
+/// Returns what is added to addresses of a file, where it is mapped to be executed.
+pub(super) fn base_of(maps: &[Mapping], file: &FileChange, patch: &Patch) -> Result<u64> {
+    let own: Vec<&Mapping> =
+        maps.iter().filter(|area| (area.device, area.inode) == file.mapped && !area.shared).collect();
+    let len = patch.old.end - patch.old.start;
+    // A program may have mapped the file once more, to read it.
+    let is_executed = |first: &&&Mapping| {
+        let whole = Span { start: first.start, end: first.start.saturating_add(len) };
+        own.iter().any(|area| area.executable && whole.contains(area.start))
+    };
+    let firsts: Vec<_> = own.iter().filter(|area| area.offset == 0).filter(is_executed).collect();
+    match firsts.as_slice() {
+        [first] => Ok(first.start.wrapping_sub(patch.old.start)),
+        [] => Err(unfit(format!("{} is not mapped any more", file.name))),
+        _ => Err(unfit(format!("{} is mapped {} times to be executed", file.name, firsts.len()))),
+    }
 }
 
 /// Returns free addresses for `len` bytes from which jumps reach all of `old`, and back; `is_low` asks for some below 2 GiB.

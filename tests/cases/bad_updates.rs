@@ -217,7 +217,7 @@ fn the_new_version_crashes_while_it_leads() {
     let store = Store::compile(&[]).unwrap();
     let package = store.package("bad", &["-DBAD_CRASH_AT=6000"], "").unwrap();
     let mut stand = Stand::new(store.start(ENTRIES).unwrap());
-    let load = load(&stand);
+    let load = slow_load(&stand);
     update(&stand, &package, code::DONE);
     stand.daemon.wait_stage(stand.serving, VALIDATING, STEP_LIMIT);
     stand.wait_compared(100);
@@ -229,15 +229,19 @@ fn the_new_version_crashes_while_it_leads() {
     stand.expect_clean(load);
 }
 
+/// Slow enough that a version which goes wrong after some thousand commands is promoted before.
+fn slow_load(stand: &Stand) -> Load<StoreClient> {
+    let plan = Plan { pause_one_in: 1, pause: Duration::from_millis(15), ..Plan::busy(stand.server.address, CLIENTS) };
+    Load::start(plan, |index| StoreClient::new(Speech::Common, index, CLIENTS, ENTRIES))
+}
+
 /// Promotes a version that goes wrong after some thousand commands, and expects the old one to lead again by itself.
 #[track_caller]
 fn undone_after_promotion(define: &str, policy: &str, options: &[&str], verdict: i32, cause: &str) -> Summary {
     let store = Store::compile(&[]).unwrap();
     let package = store.package("bad", &[define], policy).unwrap();
     let mut stand = Stand::new(store.start(ENTRIES).unwrap());
-    // Slow enough that the version is promoted before it goes wrong.
-    let plan = Plan { pause_one_in: 1, pause: Duration::from_millis(15), ..Plan::busy(stand.server.address, CLIENTS) };
-    let load = Load::start(plan, |index| StoreClient::new(Speech::Common, index, CLIENTS, ENTRIES));
+    let load = slow_load(&stand);
     let (pid, to) = (stand.serving.to_string(), package.display().to_string());
     stand.daemon.expect(&[&["update", &pid, "--to", &to], options].concat(), code::DONE);
     stand.daemon.wait_stage(stand.serving, VALIDATING, STEP_LIMIT);

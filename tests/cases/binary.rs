@@ -89,6 +89,8 @@ fn goes_to_its_next_version_and_back(addresses: Addresses) {
     // And for good. Pointers to functions that were stored before mean the same ones.
     go_to(&mut stand, &new);
     assert_eq!(answers(&stand.server), NEW);
+    let symbols = stand.daemon.expect(&["symbols", &stand.serving.to_string()], code::DONE).stdout;
+    assert!(symbols.lines().count() >= 7 && symbols.lines().all(|line| line.ends_with(" [service]")), "{symbols}");
     assert_eq!([say(&stand.server, "add new"), say(&stand.server, "add new")], ["2", "5"]);
     assert_eq!((say(&stand.server, "turn new"), say(&stand.server, "turn new")), ("tock".into(), "tick".into()));
     assert_eq!((say(&stand.server, "add later"), say(&stand.server, "kind later")), ("1".into(), "tick".into()));

@@ -129,6 +129,8 @@ pub enum Verb {
     Report(ReportArgs),
     /// Say what the kernel, or a process, lacks for an update, and what to do about it
     Doctor(DoctorArgs),
+    /// Print the functions that updates have loaded into a process, in the form of perf's map files
+    Symbols(TargetArgs),
     /// Look at an update package
     Package(PackageArgs),
     /// Compare two versions of a program or library, and say whether a process could go from one to the other

@@ -21,6 +21,7 @@ mod run;
 mod size;
 mod spawn;
 mod status_text;
+mod symbols;
 mod table;
 mod target;
 mod update;
@@ -71,6 +72,7 @@ fn perform(cli: &Cli) -> Result<Code, Problem> {
         Verb::History(args) => past::history(cli, args),
         Verb::Report(args) => past::report(cli, args),
         Verb::Doctor(args) => doctor::doctor(cli, args),
+        Verb::Symbols(args) => symbols::symbols(cli, args),
         Verb::Package(args) => package::package(cli, args),
         Verb::Compare(args) => compare::compare(cli, args),
         Verb::Outdated(args) => outdated::outdated(cli, args),

@@ -156,6 +156,41 @@ fn unfit(what: impl std::fmt::Display) -> Error {
     Error::Unsupported(what.to_string())
 }
 
+/// A function that was loaded into a process.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct LoadedFunction {
+    pub address: u64,
+    /// Bytes.
+    pub size: u64,
+    pub name: String,
+    /// The file whose other version it is of.
+    pub file: String,
+    /// The version that it is of runs.
+    pub is_active: bool,
+}
+
+/// Returns the functions that updates have loaded into a process, by address.
+///
+/// # Errors
+///
+/// Where its memory cannot be read.
+pub fn functions_of(pid: i32) -> std::result::Result<Vec<LoadedFunction>, String> {
+    let find = || -> Result<Vec<Loaded>> { loaded::find(&Memory::open(Pid(pid))?, &procfs::maps(Pid(pid))?) };
+    let of_one = |loaded: Loaded| {
+        let (file, is_active) = (loaded.name, loaded.is_active);
+        loaded.functions.into_iter().map(move |function| LoadedFunction {
+            address: function.start,
+            size: function.end - function.start,
+            name: function.name,
+            file: file.clone(),
+            is_active,
+        })
+    };
+    let mut functions: Vec<_> = find().map_err(|error| error.to_string())?.into_iter().flat_map(of_one).collect();
+    functions.sort_by_key(|function| function.address);
+    Ok(functions)
+}
+
 /// Returns what a process runs of the files that it has mapped, where that is not what the file holds.
 ///
 /// # Errors

@@ -239,7 +239,6 @@ impl Prepared<'_> {
             return Err(Failure::Before(error));
         }
         self.is_committed = true;
-        self.process.told.forget_all();
         self.finish().map_err(Failure::After)?;
         Ok(self.threads.iter().map(|thread| (thread.tid, thread.slot, thread.rewound)).collect())
     }

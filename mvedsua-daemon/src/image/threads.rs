@@ -8,7 +8,7 @@ use crate::ptrace::sys::{self, Regs, Rseq};
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Tid, regs};
 use crate::record::Slot;
-use crate::update::process::{Own, Parked, Process};
+use crate::update::process::{Parked, Process};
 
 /// All of a thread that its twin needs.
 #[derive(Clone, Debug)]
@@ -46,14 +46,22 @@ pub(crate) fn capture(inbox: &Inbox, process: &Process, parked: &BTreeMap<Tid, P
         }
         saved.push((*tid, *how, process.slot(*tid).unwrap_or(Slot(0)), regs));
     }
-    let unknown = saved.iter().filter(|(tid, ..)| process.told.of(*tid).is_none());
-    ask(inbox, process, &unknown.map(|(tid, _, slot, regs)| (*tid, *slot, *regs)).collect::<Vec<_>>())?;
+    // What no other process can ask the kernel for, the threads ask themselves.
+    let scratch = |index: usize| process.block(saved[index].2) - 1024;
+    let mut remotes = Vec::with_capacity(saved.len());
+    for (tid, _, _, regs) in &saved {
+        remotes.push(process.remote(inbox, *tid, *regs)?);
+    }
+    Remote::call_in_all(&mut remotes, "sigaltstack", libc::SYS_sigaltstack, |index| [0, scratch(index), 0, 0, 0, 0])?;
+    Remote::call_in_all(&mut remotes, "prctl", libc::SYS_prctl, |index| {
+        [libc::PR_GET_TID_ADDRESS as u64, scratch(index) + 24, 0, 0, 0, 0]
+    })?;
+    remotes.into_iter().try_for_each(Remote::finish)?;
     let mut threads = Vec::with_capacity(saved.len());
-    for (tid, how, slot, mut regs) in saved {
-        let own = match process.told.of(tid) {
-            Some(own) => own,
-            None => answer(process, slot)?,
-        };
+    for (index, (tid, how, slot, mut regs)) in saved.iter().copied().enumerate() {
+        let mut told = [0; 32];
+        process.memory.read(scratch(index), &mut told)?;
+        let word = |at: usize| told[at..at + 8].iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
         // The twin makes the interrupted call anew; the leader may go on with what is left of its time.
         if let Parked::Rewound(call) = how {
             regs.rax = u64::from(call.nr);
@@ -64,45 +72,12 @@ pub(crate) fn capture(inbox: &Inbox, process: &Process, parked: &BTreeMap<Tid, P
             regs,
             xstate: sys::get_xstate(tid)?,
             mask: sys::get_sigmask(tid)?,
-            alt_stack: own.alt_stack,
+            alt_stack: [word(0), word(8), word(16)],
             rseq: sys::get_rseq(tid)?,
             robust: sys::get_robust_list(tid)?,
-            clear_tid: own.clear_tid,
+            clear_tid: word(24),
             parked: how,
         });
-        // What it is about to do may change its answer.
-        match how {
-            Parked::Entry { nr, .. } => process.told.on_call(tid, nr),
-            Parked::Rewound(call) => process.told.on_call(tid, call.nr),
-            Parked::User => {}
-        }
     }
     Ok(threads)
-}
-
-/// Where a thread's answer stands.
-fn place(process: &Process, slot: Slot) -> u64 {
-    process.block(slot) - 1024
-}
-
-/// What no other process can ask the kernel for, threads ask themselves.
-fn ask(inbox: &Inbox, process: &Process, threads: &[(Tid, Slot, Regs)]) -> Result<()> {
-    let places: Vec<u64> = threads.iter().map(|(_, slot, _)| place(process, *slot)).collect();
-    let mut remotes = Vec::with_capacity(threads.len());
-    for (tid, _, regs) in threads {
-        remotes.push(process.remote(inbox, *tid, *regs)?);
-    }
-    Remote::call_in_all(&mut remotes, "sigaltstack", libc::SYS_sigaltstack, |index| [0, places[index], 0, 0, 0, 0])?;
-    Remote::call_in_all(&mut remotes, "prctl", libc::SYS_prctl, |index| {
-        [libc::PR_GET_TID_ADDRESS as u64, places[index] + 24, 0, 0, 0, 0]
-    })?;
-    remotes.into_iter().try_for_each(Remote::finish)?;
-    threads.iter().try_for_each(|(tid, slot, _)| answer(process, *slot).map(|own| process.told.note(*tid, own)))
-}
-
-fn answer(process: &Process, slot: Slot) -> Result<Own> {
-    let mut told = [0; 32];
-    process.memory.read(place(process, slot), &mut told)?;
-    let word = |at: usize| told[at..at + 8].iter().rev().fold(0u64, |word, byte| word << 8 | u64::from(*byte));
-    Ok(Own { alt_stack: [word(0), word(8), word(16)], clear_tid: word(24) })
 }

@@ -23,7 +23,7 @@ use crate::replay::following::{Following, Settings, Silence, Standing, Tally};
 use crate::replay::objects::Objects;
 use crate::rules::{Counts, Descriptor, Descriptors};
 use crate::update::OnFull;
-use crate::update::process::{Half, Process, Told};
+use crate::update::process::{Half, Process};
 use crate::update::session::Notice;
 use crate::update::slots::Slots;
 
@@ -192,7 +192,6 @@ impl Follower {
             half: Half::First,
             rings: None,
             leftovers: Vec::new(),
-            told: Told::default(),
         };
         match self.ways.streams.take(self.ways.number, birth.stream) {
             Some(branch) => self.take_over(process, tid, birth.twin, branch, |role| role.inherit(birth.registrations)),

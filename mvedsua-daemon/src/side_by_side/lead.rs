@@ -17,7 +17,7 @@ use crate::record::leading::processes::Birth;
 use crate::record::leading::{Hold, Leading, OnCrash, Settings};
 use crate::record::stream::Stream;
 use crate::record::{Ending, Event, Slot};
-use crate::update::process::{self, Half, Process, Told};
+use crate::update::process::{self, Half, Process};
 use crate::update::rings::Rings;
 use crate::update::session::Notice;
 use crate::update::slots::Slots;
@@ -164,7 +164,6 @@ impl Leader {
             half: Half::First,
             rings: None,
             leftovers: Vec::new(),
-            told: Told::default(),
         };
         self.take_over(process, tid, stream)
     }

@@ -16,7 +16,7 @@ use crate::ptrace::vdso::Vdso;
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Error, Pid, Result, Tid, procfs, sys};
 use crate::record::Slot;
-use crate::update::process::{Footprint, Half, Process, Told, stack_block};
+use crate::update::process::{Footprint, Half, Process, stack_block};
 use crate::update::rings::Rings;
 use crate::update::slots::Slots;
 
@@ -48,7 +48,6 @@ pub(crate) fn first(inbox: &Inbox, pid: Pid, mode: Mode) -> Result<Process> {
         half: Half::First,
         rings,
         leftovers: Vec::new(),
-        told: Told::default(),
     };
     process.become_equipped(tid, Slot(0))?;
     Ok(process)

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::process::{self, Footprint, Half, Own, Parked, Process, Told, park, park_prepared, stack_block, unpark};
+use super::process::{self, Footprint, Half, Parked, Process, park, park_prepared, stack_block, unpark};
 use super::rings::Rings;
 use super::slots::Slots;
 use super::uncopied::{self, Uncopied};
@@ -110,7 +110,6 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
         half: Half::First,
         rings,
         leftovers: Vec::new(),
-        told: Told::default(),
     };
     for tid in tids {
         process.new_slot(tid);
@@ -268,7 +267,6 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<Process> {
         half: Half::Second,
         rings: None,
         leftovers: Vec::new(),
-        told: Told::default(),
     };
     process.threads.insert(main, birth.forked_slot);
     // Of two processes that need memory, the one that nobody depends on goes first.
@@ -299,7 +297,6 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<Process> {
         process.note_ring(tid, thread.regs.gs_base);
         wait_stop(inbox, tid, "being born")?;
         furnish(inbox, &process, tid, birth.leader, thread)?;
-        process.told.note(tid, Own { alt_stack: thread.alt_stack, clear_tid: thread.clear_tid });
     }
     remote.finish()?;
     Ok(process)

@@ -1,6 +1,5 @@
 //! One traced process: its threads by slot, and what was changed in it.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -42,51 +41,6 @@ pub(crate) struct Process {
     pub(crate) rings: Option<Rings>,
     /// What an earlier daemon had mapped for an image that it did not live to put in place.
     pub(crate) leftovers: Vec<Span>,
-    /// What threads have told of themselves.
-    pub(crate) told: Told,
-}
-
-/// What only a thread itself can ask the kernel for, of those threads whose last answer still holds: each question costs two
-/// stops, and a service stands still meanwhile.
-#[derive(Debug, Default)]
-pub(crate) struct Told(RefCell<BTreeMap<Tid, Own>>);
-
-/// What a thread tells of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Own {
-    /// `stack_t`: base, flags, size.
-    pub(crate) alt_stack: [u64; 3],
-    pub(crate) clear_tid: u64,
-}
-
-impl Told {
-    pub(crate) fn of(&self, tid: Tid) -> Option<Own> {
-        self.0.borrow().get(&tid).copied()
-    }
-
-    /// Takes note of an answer. An alternate stack that is given up when a signal comes (`SS_AUTODISARM`) is another one by then.
-    pub(crate) fn note(&self, tid: Tid, own: Own) {
-        const AUTODISARM: u64 = 1 << 31;
-        if own.alt_stack[1] & AUTODISARM == 0 {
-            self.0.borrow_mut().insert(tid, own);
-        }
-    }
-
-    /// A thread makes a call by which its answer may change.
-    pub(crate) fn on_call(&self, tid: Tid, nr: u32) {
-        if matches!(i64::from(nr), libc::SYS_sigaltstack | libc::SYS_set_tid_address | libc::SYS_rt_sigreturn) {
-            self.0.borrow_mut().remove(&tid);
-        }
-    }
-
-    fn forget(&self, tid: Tid) {
-        self.0.borrow_mut().remove(&tid);
-    }
-
-    /// Nothing holds any more: the threads are another version's, or another program's.
-    pub(crate) fn forget_all(&self) {
-        self.0.borrow_mut().clear();
-    }
 }
 
 /// Leader and follower share the arena's memory, so each has its own blocks.
@@ -204,7 +158,6 @@ impl Process {
     /// Drops a thread that has ended.
     pub(crate) fn forget(&mut self, tid: Tid) {
         self.threads.remove(tid);
-        self.told.forget(tid);
         if let Some(rings) = &mut self.rings {
             rings.forget(tid);
         }
@@ -213,7 +166,6 @@ impl Process {
     /// Forgets all threads but one, which is called `tid` from now on: it has executed another program.
     pub(crate) fn become_single(&mut self, tid: Tid, slot: Slot) {
         self.threads = Slots::one(tid, slot);
-        self.told.forget_all();
         self.restarted.clear();
         self.rings = None;
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Which;
-use super::process::{self, Footprint, Half, Process, Told, park_all};
+use super::process::{self, Footprint, Half, Process, park_all};
 use super::rings::Rings;
 use super::slots::Slots;
 use super::tracer::Tracer;
@@ -65,17 +65,7 @@ pub(crate) fn undo_leftovers(inbox: &Inbox, pid: Pid, limit: Duration) -> Result
     let footprint = Footprint { vdso, stub, arena: arena.unwrap_or(Arena { base: 0, blocks: 0 }) };
     let rings = area.map(|area| Rings::find(pid, area, Mode::Note)).transpose()?;
     let restarted = BTreeMap::new();
-    let process = Process {
-        pid,
-        memory,
-        footprint,
-        threads,
-        restarted,
-        half: Half::First,
-        rings,
-        leftovers,
-        told: Told::default(),
-    };
+    let process = Process { pid, memory, footprint, threads, restarted, half: Half::First, rings, leftovers };
     let parked = park_all(inbox, &process, limit)?;
     let version = match arena.map(|arena| process.memory.read_u64(arena.word())).transpose()? {
         Some(generation) if generation % 2 == 1 => Which::New,

@@ -99,7 +99,6 @@ impl Leading {
             return self.go(tid, 0);
         }
         self.no_signal_came(process, tid);
-        process.told.on_call(tid, nr);
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         let slot = thread.slot;
         if self.give_postponed(process, tid, nr, &args)? {

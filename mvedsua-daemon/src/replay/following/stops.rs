@@ -64,7 +64,6 @@ impl Following {
 
     pub(super) fn on_entry(&mut self, process: &mut Process, tid: Tid, nr: u32, args: [u64; 6]) -> Result<()> {
         self.turn(tid, Turn::Going);
-        process.told.on_call(tid, nr);
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         thread.overdue = false;
         let Some(thread) = self.threads.get(&tid) else { return Ok(()) };

@@ -46,10 +46,13 @@ pub(crate) struct Args {
     /// Only these programs
     #[arg(long, num_args = 1.., value_name = "redis|haproxy", value_parser = ["redis", "haproxy"])]
     only: Vec<String>,
+    /// How long the two versions must agree before the new one is promoted
+    #[arg(long, default_value = "5s")]
+    soak: String,
     /// Only the trial with this number, which the other arguments choose
     #[arg(long, value_name = "N")]
     trial: Option<usize>,
-    /// Keep the files of this trial in this folder
+    /// Keep the files of this trial in this folder, with the daemon's log and report
     #[arg(long, value_name = "DIR", requires = "trial")]
     keep: Option<PathBuf>,
     /// Print the result as one line of JSON too
@@ -221,7 +224,7 @@ fn try_one(args: &Args, subject: &Subject, (old, damaged): (&[u8], &[u8]), binar
         Ok(file)
     };
     let (old, damaged) = (write("old", old)?, write("damaged", damaged)?);
-    trial::run(subject, &old, &damaged, binary)
+    trial::run(subject, (&old, &damaged), binary, &args.soak, args.keep.as_deref())
 }
 
 fn text(rows: &[Row], seed: u64) -> String {

@@ -1,5 +1,6 @@
 //! One wrong version: the running old one is told to go to it.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,8 +14,6 @@ use serde::Serialize;
 use super::super::{cycle, servers};
 use super::subjects::{Running, Subject};
 
-/// How long the new version must agree before it is promoted.
-const SOAK: &str = "5s";
 /// How long an update may take up to the promotion.
 const TIMEOUT: &str = "60s";
 /// How long the command may take that waits for it.
@@ -75,7 +74,13 @@ pub(super) struct Outcome {
 }
 
 /// Lets the old version run, and be updated to the damaged one.
-pub(super) fn run(subject: &Subject, old: &Path, damaged: &Path, binary: &Path) -> Result<Outcome> {
+pub(super) fn run(
+    subject: &Subject,
+    (old, damaged): (&Path, &Path),
+    binary: &Path,
+    soak: &str,
+    logs: Option<&Path>,
+) -> Result<Outcome> {
     // Dropped last: the daemon ends before the server does.
     let running = (subject.start)(old).context("starting the old version")?;
     let daemon = Daemon::prepare(binary)?;
@@ -85,8 +90,14 @@ pub(super) fn run(subject: &Subject, old: &Path, damaged: &Path, binary: &Path) 
     let clients = (subject.clients)(&running, PATIENCE);
     answered(&clients, BEFORE, LIMIT)?;
     ensure!(failed(&clients) == 0, "a client of the old version was answered wrongly");
-    let outcome = update(&daemon, &running, &clients, damaged);
+    let outcome = update(&daemon, &running, &clients, (damaged, soak));
     let summaries: Vec<Summary> = clients.into_iter().map(Clients::stop).collect();
+    if let Some(folder) = logs {
+        let report = daemon.run(&["report", &pid.to_string()])?;
+        for (name, text) in [("daemon.log", daemon.output()), ("report.txt", report.stdout)] {
+            fs::write(folder.join(name), text).with_context(|| format!("writing {name}"))?;
+        }
+    }
     let mut outcome = outcome.with_context(|| format!("the daemon said: {}", last_of(&daemon.output())))?;
     let said = summaries.iter().flat_map(|summary| &summary.failures).take(2);
     let harmed: Vec<String> = said.map(|failure| format!("a client: {failure}")).collect();
@@ -95,7 +106,7 @@ pub(super) fn run(subject: &Subject, old: &Path, damaged: &Path, binary: &Path) 
     match outcome.became {
         Became::Refused | Became::FoundBefore => outcome.faults.extend(harmed),
         Became::FoundAfter => {}
-        Became::Missed => outcome.why = harmed.into_iter().next().unwrap_or(outcome.why),
+        Became::Missed => outcome.why = [outcome.why].into_iter().chain(harmed).collect::<Vec<_>>().join("; "),
         Became::NotVisible => match alone(subject, damaged)? {
             Alone::Right => {}
             // What runs at the start only is not run by an update.
@@ -109,11 +120,16 @@ pub(super) fn run(subject: &Subject, old: &Path, damaged: &Path, binary: &Path) 
     Ok(outcome)
 }
 
-fn update(daemon: &Daemon, running: &Running, clients: &[Box<dyn Clients>], damaged: &Path) -> Result<Outcome> {
+fn update(
+    daemon: &Daemon,
+    running: &Running,
+    clients: &[Box<dyn Clients>],
+    (damaged, soak): (&Path, &str),
+) -> Result<Outcome> {
     let pid = running.server.pid();
     let (text, to) = (pid.to_string(), damaged.display().to_string());
     let asked = ["update", &text, "--to", &to, "--accept", "inferred", "--retries", "0", "--promote", "auto"];
-    let more = ["--confirm", "manual", "--soak", SOAK, "--timeout", TIMEOUT, "--wait"];
+    let more = ["--confirm", "manual", "--soak", soak, "--timeout", TIMEOUT, "--wait"];
     let output = daemon.run_for(&[&asked[..], &more[..]].concat(), UPDATE_LIMIT)?;
     let mut outcome = Outcome {
         became: Became::Refused,

@@ -190,6 +190,25 @@ fn the_new_version_takes_over_where_the_old_one_would_tell_of_its_crash() {
     takes_over(&["-DREPORTS"]);
 }
 
+/// The new version aborts while it leads, and tells of it in a handler; the old one, which does not, leads again.
+#[test]
+fn the_old_version_takes_over_where_the_new_one_would_tell_that_it_aborts() {
+    let versions = Versions::new(Addresses::Anywhere).unwrap();
+    let old = versions.service("1", &["-DREPORTS"]).unwrap();
+    let new = versions.service("2", &["-DREPORTS", "-DABORTS"]).unwrap();
+    let mut stand = Stand::new(versions.start(&old).unwrap());
+    let clients = load(&stand);
+    for _ in 0..5 {
+        validate(&stand, &new);
+        stand.promote();
+        assert_eq!(say(&stand.server, "boom"), "what?");
+        stand.taken_over();
+        assert_eq!(say(&stand.server, "boom"), "what?");
+        stand.expect_alone();
+    }
+    stand.expect_clean(clients);
+}
+
 #[test]
 fn a_new_version_that_is_wrong_is_found_out() {
     for (name, expected) in [("-DWRONG", code::DIVERGED), ("-DSPINS", code::CRASHED)] {

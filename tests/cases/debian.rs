@@ -198,7 +198,7 @@ fn haproxy_goes_to_its_security_update() {
     };
     let program = |root: &Path| root.join("usr/sbin/haproxy");
     let lines = "  option http-buffer-request\n  timeout http-request 2s\n";
-    let mut stand = Stand::new(haproxy_of(&program(&pair.old), 2, lines).unwrap());
+    let mut stand = Stand::new(haproxy_of(&program(&pair.old), 2, lines, None).unwrap());
     let address = stand.server.address;
     let post = || {
         let mut stream = TcpStream::connect(address).unwrap();

@@ -9,7 +9,7 @@
  *   GROWN     a global that is larger         WRONG     an answer that is wrong
  *   SPINS     an answer that never comes      IMPORT    a function of the C library that was not used before
  *
- * With REPORTS, in both versions, it tells of a crash before it ends.
+ * With REPORTS, in both versions, it tells of a crash before it ends; ABORTS, in the next one, lets a client cause it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -201,6 +201,10 @@ FAR static void answer(char *line, char *out, size_t room) {
         name(out, room, atol(key));
     } else if (!strcmp(line, "seen")) {
         seen(out, room);
+#ifdef ABORTS
+    } else if (!strcmp(line, "boom")) {
+        abort();
+#endif
     } else if (!strcmp(line, "echo") && key) {
         snprintf(out, room, "%s", key);
     } else {
@@ -280,6 +284,7 @@ static void report(int signo) {
 int main(int argc, char **argv) {
 #ifdef REPORTS
     signal(SIGFPE, report);
+    signal(SIGABRT, report);
 #endif
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);

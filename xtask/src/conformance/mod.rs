@@ -7,6 +7,7 @@ mod redis_suite;
 mod servers;
 mod soak;
 mod table;
+mod wrong;
 
 use anyhow::{Result, ensure};
 use clap::Subcommand;
@@ -32,6 +33,8 @@ enum What {
     Soak(soak::Args),
     /// Redis's own tests, with each server that they start updated to itself every few seconds; needs root
     RedisSuite(redis_suite::Args),
+    /// Wrong next versions of Debian's Redis and HAProxy: does the comparison of traffic find them in time? Needs root
+    Wrong(wrong::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -48,5 +51,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Servers(args) => servers::run(args),
         What::Soak(args) => soak::run(args),
         What::RedisSuite(args) => redis_suite::run(args),
+        What::Wrong(args) => wrong::run(args),
     }
 }

@@ -46,6 +46,12 @@ impl Following {
         if matches!(record.event, Event::Return(_)) && self.end_counting(tid) {
             return Ok(Applied::Done);
         }
+        if let Event::Signal(signal) = &record.event
+            && self.parted.is_some()
+            && parted::is_own_signal(signal, &self.settings.leaders)
+        {
+            return Ok(Applied::Done);
+        }
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::NotReady) };
         match (&record.event, &mut thread.state) {
             (Event::Call(..) | Event::Enter(_), State::AtCall(_)) => self.answer(process, tid, record),

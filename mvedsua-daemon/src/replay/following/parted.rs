@@ -8,6 +8,7 @@
 //!   (with `--lockstep` the leader's has not been made, and the follower makes its own when it leads);
 //! - a call that the leader alone makes is passed over if it took nothing from the world that the follower would miss: outputs,
 //!   queries, and what is done with a file that the leader alone has opened;
+//! - a signal that the leader sends itself is not delivered: it is how it ends (`abort(3)`);
 //! - anything else ends this: there is no way back, and the new version keeps the service.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,6 +106,17 @@ fn is_own_end(entry: &CallEntry, leaders: &BTreeMap<Slot, Tid>) -> bool {
         libc::SYS_tgkill => own(1),
         _ => false,
     }
+}
+
+/// Says whether the leader has sent a signal to itself. What it does so since the versions parted is how it ends.
+pub(super) fn is_own_signal(signal: &SignalRecord, leaders: &BTreeMap<Slot, Tid>) -> bool {
+    let word = |at: usize| {
+        let bytes = signal.siginfo.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(i32::from_ne_bytes)
+    };
+    // `siginfo_t`: how it came, and from which process (sigaction(2)).
+    let is_sent = matches!(word(8), Some(libc::SI_USER | libc::SI_TKILL));
+    is_sent && leaders.values().any(|leader| word(16) == Some(leader.0))
 }
 
 impl Following {

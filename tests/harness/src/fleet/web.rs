@@ -1,11 +1,13 @@
 //! Web servers, all with the same files: nginx, lighttpd, haproxy before a lighttpd, Python's and Node's own.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Result;
 
 use super::{Kind, Standing, stayers_and_visitors};
+use crate::load::chunks;
 use crate::load::http::HttpClient;
 use crate::load::{Clients, Load, Persistence, Plan};
 use crate::process;
@@ -88,17 +90,22 @@ fn nginx() -> Result<Server> {
 
 /// As one process with so many threads, without a master; it passes everything on to a lighttpd.
 fn haproxy(threads: u32) -> Result<Server> {
-    haproxy_of(&process::find_program("haproxy")?, threads, "")
+    haproxy_of(&process::find_program("haproxy")?, threads, "", None)
 }
 
-/// The same with a file of the caller's, and more lines for the side of the clients.
-pub fn haproxy_of(program: &Path, threads: u32, lines: &str) -> Result<Server> {
+/// The same with a file of the caller's, and more lines for the side of the clients; what begins with [`chunks::PATH`] goes to
+/// another server, where one is given.
+pub fn haproxy_of(program: &Path, threads: u32, lines: &str, echo: Option<SocketAddr>) -> Result<Server> {
     let behind = server::lighttpd()?;
     let front = server::start_program("haproxy", program, |port, dir| {
+        let (choice, other) = echo.map_or_else(Default::default, |address| {
+            let choice = format!("  use_backend other if {{ path_beg {} }}\n", chunks::PATH);
+            (choice, format!("backend other\n  server only {address}\n"))
+        });
         let config = format!(
             "global\n  maxconn 500\n  nbthread {threads}\ndefaults\n  mode http\n  timeout connect 20s\n  timeout client 60s\n  \
-             timeout server 60s\nfrontend front\n  bind 127.0.0.1:{port}\n{lines}  default_backend behind\n\
-             backend behind\n  server only {}\n",
+             timeout server 60s\nfrontend front\n  bind 127.0.0.1:{port}\n{lines}{choice}  default_backend behind\n\
+             backend behind\n  server only {}\n{other}",
             behind.address
         );
         let file = dir.join("haproxy.cfg");

@@ -6,6 +6,7 @@
 //! two pieces, pauses, clients that leave (some in the middle of a request) and come again.
 
 pub mod beanstalk;
+pub mod chunks;
 mod connection;
 pub mod dns;
 pub mod http;
@@ -16,6 +17,7 @@ pub mod mysql;
 pub mod resp;
 pub mod store;
 mod transport;
+pub mod values;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;

@@ -192,7 +192,7 @@ pub(super) fn check_bytes(expected: &[u8], input: &[u8], command: &str) -> Verdi
     if length < expected.len() { Verdict::Incomplete } else { Verdict::Right(expected.len()) }
 }
 
-fn encode(out: &mut Vec<u8>, command: &[&[u8]]) {
+pub(super) fn encode(out: &mut Vec<u8>, command: &[&[u8]]) {
     out.extend_from_slice(format!("*{}\r\n", command.len()).as_bytes());
     for part in command {
         out.extend_from_slice(format!("${}\r\n", part.len()).as_bytes());
@@ -201,7 +201,7 @@ fn encode(out: &mut Vec<u8>, command: &[&[u8]]) {
     }
 }
 
-fn bulk(value: Option<&[u8]>) -> Vec<u8> {
+pub(super) fn bulk(value: Option<&[u8]>) -> Vec<u8> {
     match value {
         Some(value) => [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat(),
         None => b"$-1\r\n".to_vec(),

@@ -1,6 +1,6 @@
 //! Debian 12's archive, by a configuration of apt that is not the system's.
 //!
-//! What is downloaded stays below `target/conformance/pairs`; nothing is installed, and nothing of it is run.
+//! What is downloaded stays below `target/conformance/pairs`; nothing is installed. Only `conformance wrong` runs some of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,14 +18,14 @@ const MIRRORS: [&str; 3] = [
 
 /// What is to be had from the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Offer {
+pub(in crate::conformance) enum Offer {
     Packages,
     /// What they are built with, too.
     Sources,
 }
 
 /// Debian's archive, as far as it was asked for.
-pub(super) struct Archive {
+pub(in crate::conformance) struct Archive {
     dir: PathBuf,
     /// Where apt's own files are. Each offer has some of its own, so that two commands do not disturb each other.
     apt: PathBuf,
@@ -33,7 +33,7 @@ pub(super) struct Archive {
 
 impl Archive {
     /// Fetches the lists of what is offered.
-    pub(super) fn open(offer: Offer) -> Result<Archive> {
+    pub(in crate::conformance) fn open(offer: Offer) -> Result<Archive> {
         let dir = sh::root().join("target/conformance/pairs");
         let (apt, kinds): (_, &[&str]) = match offer {
             Offer::Packages => ("apt", &["deb"]),
@@ -65,12 +65,12 @@ impl Archive {
     }
 
     /// Returns the versions of a package that can be had, the newest first.
-    pub(super) fn versions(&self, package: &str) -> Result<Vec<String>> {
+    pub(in crate::conformance) fn versions(&self, package: &str) -> Result<Vec<String>> {
         Ok(versions(&sh::output(self.apt("apt-cache").args(["madison", package]))?))
     }
 
     /// Returns a package as a file; fetched once.
-    pub(super) fn package(&self, package: &str, version: &str) -> Result<PathBuf> {
+    pub(in crate::conformance) fn package(&self, package: &str, version: &str) -> Result<PathBuf> {
         let dir = self.dir.join("packages");
         let start = format!("{package}_{}_", version.replace(':', "%3a"));
         let find = || -> Result<Option<PathBuf>> {
@@ -171,7 +171,7 @@ fn versions(listed: &str) -> Vec<String> {
 }
 
 /// Reads one file of a package. `pattern` must fit exactly one.
-pub(super) fn read_file(package: &Path, pattern: &str) -> Result<Vec<u8>> {
+pub(in crate::conformance) fn read_file(package: &Path, pattern: &str) -> Result<Vec<u8>> {
     let mut files = Command::new("dpkg-deb")
         .arg("--fsys-tarfile")
         .arg(package)

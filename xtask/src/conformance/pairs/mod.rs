@@ -7,7 +7,7 @@
 //! `--symbols` builds packages from their sources instead, with symbols, and checks against these what the comparison
 //! of the stripped files has inferred.
 
-mod archive;
+pub(super) mod archive;
 mod list;
 mod symbols;
 mod trial;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::align::{self, Line, Pair};
 use crate::constants;
-use crate::image::{Kind, Written};
+use crate::image::{Kind, Written, words};
 use crate::side::{Side, Target};
 
 /// Why two functions were taken for versions of one.
@@ -343,8 +343,7 @@ pub(crate) fn pointers<'d>(
 ) -> Vec<(Written<'d>, Written<'d>)> {
     let end = a.saturating_add(extent);
     if old.image.kind == Kind::Fixed {
-        let first = a.next_multiple_of(8);
-        let places = (first..end).step_by(8).take(1 << 17);
+        let places = words(a..end.saturating_add(7)).take(1 << 17);
         return places
             .filter_map(|place| Some((old.image.pointer_at(place)?, new.image.pointer_at(b + (place - a))?)))
             .collect();

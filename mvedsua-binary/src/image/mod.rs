@@ -146,6 +146,13 @@ pub struct ThreadLocal<'d> {
 /// So far behind a section an address is still understood as its end.
 pub(crate) const BEHIND: u64 = 64;
 
+/// Returns the addresses of the aligned words of eight bytes that lie in a range.
+pub(crate) fn words(range: Range<u64>) -> impl Iterator<Item = u64> {
+    // A damaged file may name the last addresses that there are.
+    let first = range.start.checked_next_multiple_of(8).unwrap_or(u64::MAX);
+    (first..range.end.saturating_sub(7)).step_by(8)
+}
+
 /// One ELF file as the loader lays it out.
 #[derive(Debug)]
 pub struct Image<'d> {

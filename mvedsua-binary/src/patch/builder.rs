@@ -372,7 +372,7 @@ impl<'d> Builder<'_, 'd> {
         let ends = |side: &Side<'_>| side.image.sections.iter().map(|section| section.end).max().unwrap_or(0);
         let starts = self.old.image.sections.first().map_or(0, |section| section.start);
         Ok(Patch {
-            old: starts / PAGE * PAGE..ends(self.old).next_multiple_of(PAGE),
+            old: starts / PAGE * PAGE..ends(self.old).div_ceil(PAGE).saturating_mul(PAGE),
             new,
             segments,
             fixups: self

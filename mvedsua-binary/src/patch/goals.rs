@@ -8,7 +8,7 @@ use iced_x86::{Decoder, DecoderOptions, OpKind};
 use super::builder::Builder;
 use super::{Copied, Form, Goal};
 use crate::constants;
-use crate::image::{Area, Image, Kind, Scope, SymbolKind, Written};
+use crate::image::{Area, Image, Kind, Scope, SymbolKind, Written, words};
 use crate::normalise::Way;
 use crate::side::Target;
 
@@ -176,7 +176,7 @@ impl<'d> Builder<'_, 'd> {
                 Way::Access(size) if size > 0 => u64::from(size),
                 _ => self.new.constant_extent(address),
             };
-            for place in (address.next_multiple_of(8)..address.saturating_add(len).saturating_sub(7)).step_by(8) {
+            for place in words(address..address.saturating_add(len)) {
                 if let Some(written) = self.new.image.pointer_at(place) {
                     let goal = self.pointee(written)?;
                     self.fixups.insert(place, (Form::Address, goal));
@@ -233,9 +233,9 @@ impl<'d> Builder<'_, 'd> {
         }
         self.tables.insert(start, end);
         let fixed = self.new.image.kind == Kind::Fixed;
-        let words = (start.next_multiple_of(8)..end.saturating_sub(7)).step_by(8).filter(|_| fixed);
+        let all = words(start..end).filter(|_| fixed);
         let relocated = self.new.image.relocations_in(start..end).iter().map(|relocation| relocation.place);
-        for place in relocated.chain(words).collect::<BTreeSet<_>>() {
+        for place in relocated.chain(all).collect::<BTreeSet<_>>() {
             if let Some(Written::Copied(name)) = self.new.image.written_at(place) {
                 if place != start || self.new.image.area_at(place) != Some(Area::Relro) {
                     return None;

@@ -440,7 +440,7 @@ impl<'d> Checker<'_, 'd> {
             let mut pointers: BTreeSet<u64> =
                 self.new.image.relocations_in(start..end).iter().map(|relocation| relocation.place).collect();
             if self.new.image.kind == Kind::Fixed {
-                let words = (start.next_multiple_of(8)..end.saturating_sub(7)).step_by(8);
+                let words = crate::image::words(start..end);
                 pointers.extend(words.filter(|place| self.new.image.pointer_at(*place).is_some()));
             }
             pointers.iter().for_each(|place| self.pointer(start, *place));

@@ -1,6 +1,7 @@
 //! The method `binary`: stripped programs and libraries, which know nothing of updates, go to their next version under load.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use harness::load::lines::{LineClient, ask};
@@ -266,6 +267,32 @@ fn what_cannot_be_is_refused_before_anything_is_touched() {
     let told = update(&stand, &new, &["--library", "libnone.so"], code::REFUSED);
     assert!(told.contains("no file `libnone.so` mapped"), "{told}");
     stand.expect_restored();
+}
+
+/// Somebody has written a breakpoint to where a jump would stand.
+#[test]
+fn code_that_somebody_changed_is_left_alone() {
+    let versions = Versions::new(Addresses::Fixed).unwrap();
+    let old = versions.service("1", &[]).unwrap();
+    let new = versions.service("2", &["-DAREA"]).unwrap();
+    let mut stand = Stand::new(versions.start(&old).unwrap());
+    let clients = load(&stand);
+    let text = |path: &Path| path.display().to_string();
+    let compared = stand.daemon.expect(&["compare", &text(&old), &text(&new), "--json"], code::DONE).json().unwrap();
+    let at = compared["functions"][0]["old"].as_u64().unwrap();
+    let memory = fs::File::options().read(true).write(true).open(format!("/proc/{}/mem", stand.serving)).unwrap();
+    let mut before = [0];
+    memory.read_exact_at(&mut before, at).unwrap();
+    memory.write_all_at(&[0xcc], at).unwrap();
+    update(&stand, &new, &[], code::DONE);
+    let status = stand.settled();
+    let (_, why) = status.result.expect("it is over");
+    assert!(why.contains("somebody has changed it"), "{why}");
+    memory.write_all_at(&before, at).unwrap();
+    assert_eq!(say(&stand.server, "area d 3 4"), "24");
+    go_to(&mut stand, &new);
+    assert_eq!(say(&stand.server, "area d 3 4"), "36");
+    stand.expect_clean(clients);
 }
 
 /// What the package manager has put in the file's place.

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mvedsua_binary::compare;
 use mvedsua_binary::verdict::{Certainty, Verdict};
-use mvedsua_binary::{Comparison, compare};
 
 use super::Code;
 use super::process;
@@ -244,28 +244,22 @@ fn change(pid: i32, mapped: &Mapped, path: &Path, accept: Accept, trust: &Trust)
         let remedy = "`mvedsuad compare OLD NEW` shows what changed; `--accept inferred` takes that for enough";
         return Err(refused(why, remedy));
     }
-    match verdict(&comparison) {
-        Some(why) => {
-            let remedy =
-                "nothing was touched; `mvedsuad compare OLD NEW` shows the evidence. Restart the service instead";
-            Err(refused(why, remedy))
-        }
-        None => {
-            let lacks = comparison.patch.as_ref().map(|patch| missing(pid, patch)).unwrap_or_default();
-            if lacks.is_empty() {
-                return Ok(change(comparison.patch));
-            }
-            let why = format!("the new version uses what the old one did not: {}", lacks.join("; "));
-            Err(refused(why, "nothing was touched; restart the service instead"))
-        }
+    if let Verdict::Refused { reasons } = &comparison.verdict {
+        let why = reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let remedy = "nothing was touched; `mvedsuad compare OLD NEW` shows the evidence. Restart the service instead";
+        return Err(refused(why, remedy));
     }
-}
-
-/// Returns why a comparison refuses.
-fn verdict(comparison: &Comparison<'_>) -> Option<String> {
-    match &comparison.verdict {
-        Verdict::Updatable { .. } => None,
-        Verdict::Refused { reasons } => Some(reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+    let ids = (comparison.old.image.build_id.as_deref(), comparison.new.image.build_id.as_deref());
+    if ids != (Some(mapped.build_id.as_str()), Some(to.as_str())) {
+        return Err(refused(
+            "a file was replaced while it was looked at".to_owned(),
+            "nothing was touched; try it again",
+        ));
     }
-    .or_else(|| comparison.patch.is_none().then(|| "there is nothing to load".to_owned()))
+    let lacks = comparison.patch.as_ref().map(|patch| missing(pid, patch)).unwrap_or_default();
+    if !lacks.is_empty() {
+        let why = format!("the new version uses what the old one did not: {}", lacks.join("; "));
+        return Err(refused(why, "nothing was touched; restart the service instead"));
+    }
+    Ok(change(comparison.patch))
 }

@@ -24,15 +24,21 @@ fn output(command: &mut Command) -> Result<String> {
 
 /// Returns the versions of a package that the archive offers, the newest first.
 pub fn versions(package: &str) -> Result<Vec<String>> {
-    let text = output(Command::new("apt-cache").args(["madison", package]))?;
-    let mut versions: Vec<String> = vec![];
-    for version in text.lines().filter(|line| line.contains("Packages")).filter_map(|line| line.split('|').nth(1)) {
-        let version = version.trim().to_owned();
-        if !versions.contains(&version) {
-            versions.push(version);
+    Ok(listed(&output(Command::new("apt-cache").args(["madison", package]))?))
+}
+
+/// Reads what `apt-cache madison` says of packages: a line for each version and each place that has it.
+#[must_use]
+pub fn listed(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = vec![];
+    for line in text.lines().filter(|line| line.ends_with("Packages")) {
+        if let Some(version) = line.split('|').nth(1).map(str::trim)
+            && found.iter().all(|known| known != version)
+        {
+            found.push(version.to_owned());
         }
     }
-    Ok(versions)
+    found
 }
 
 /// Fetches and unpacks a version of a package.
@@ -68,5 +74,17 @@ impl Pair {
             old_version: oldest.clone(),
             new_version: newest.clone(),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_version_is_taken_once_and_sources_are_not() {
+        let text = " sshd | 1:2-3 | http://a b/main amd64 Packages\n sshd | 1:2-3 | http://c d/main amd64 Packages\n \
+                    sshd | 1:2-1 | http://a b/main amd64 Packages\n sshd | 1:2-0 | http://a b/main Sources\n";
+        assert_eq!(listed(text), ["1:2-3", "1:2-1"]);
     }
 }

@@ -19,7 +19,8 @@ use harness::stand::{SINGLE, UPDATED, VALIDATING, code};
 use harness::wait::try_wait_for;
 use tempfile::TempDir;
 
-use self::story::{Story, bytes, count, duration};
+pub(crate) use self::story::count;
+use self::story::{Story, bytes, duration};
 use crate::{build, setup};
 
 /// Keys that the server holds before anybody talks to it, and the size of each value.

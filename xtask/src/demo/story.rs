@@ -90,7 +90,7 @@ fn wrap(text: &str) -> Vec<String> {
 }
 
 /// Shows a count with separated thousands.
-pub(super) fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut shown = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mvedsua_binary::patch::Patch;
+use mvedsua_binary::patch::{JUMP, Patch};
 
 use self::loaded::Loaded;
 use self::stacks::Stacks;
@@ -98,6 +98,8 @@ impl Application for Loading {
 struct Turn {
     /// What is written: jumps, and what stood where jumps are taken back.
     writes: Vec<(u64, Vec<u8>)>,
+    /// What must stand at the places of jumps before: what the file holds, or the jump of the version that is left.
+    stands: Vec<(u64, [u8; JUMP])>,
     /// Old code that must not be running then, with the file's name.
     left: Vec<(Span, String)>,
     tables: Option<Stacks>,
@@ -111,7 +113,9 @@ impl Turn {
         let before: Vec<Loaded> =
             loaded::find(&process.memory, &maps)?.into_iter().filter(|loaded| loaded.from == file.from).collect();
         // The jumps of the version that it leaves.
-        for loaded in before.iter().filter(|loaded| loaded.is_active) {
+        let active = || before.iter().filter(|loaded| loaded.is_active);
+        for loaded in active() {
+            self.stands.extend(loaded.jumps.iter().map(|jump| (jump.at, jump.after)));
             self.writes.extend(loaded.jumps.iter().map(|jump| (jump.at, jump.before.to_vec())));
             self.writes.push(loaded.activity(false));
             let code = loaded.functions.iter().map(|function| Span { start: function.start, end: function.end });
@@ -119,10 +123,12 @@ impl Turn {
         }
         let Some(patch) = &file.patch else { return Ok(()) };
         let base = place::base_of(&maps, file, patch)?;
-        let known = before.into_iter().find(|loaded| loaded.to == file.to);
+        let known = before.iter().find(|loaded| loaded.to == file.to).cloned();
         let loaded = load::load(follower, file, patch, base, known)?;
         let replaced = patch.replaced.iter().map(|range| Span { start: range.start + base, end: range.end + base });
         self.left.extend(replaced.map(|span| (span, file.name.clone())));
+        let has_jump = |at: u64| active().any(|loaded| loaded.jumps.iter().any(|jump| jump.at == at));
+        self.stands.extend(loaded.jumps.iter().filter(|jump| !has_jump(jump.at)).map(|jump| (jump.at, jump.before)));
         // A jump that is taken back and written anew is written last.
         self.writes.extend(loaded.jumps.iter().map(|jump| (jump.at, jump.after.to_vec())));
         self.writes.push(loaded.activity(true));
@@ -137,6 +143,14 @@ impl Switch for Turn {
             && let Some(busy) = tables.inside(process, threads, &self.left)
         {
             return Ok(Attempt::Busy(busy));
+        }
+        // A debugger, a probe or another patcher may have changed the code: nobody knows what it does then.
+        for (at, expected) in &self.stands {
+            if process.memory.peek(*at, JUMP)? != expected {
+                return Err(unfit(format!(
+                    "the code at {at:#x} is not what the file holds there; somebody has changed it"
+                )));
+            }
         }
         for (at, bytes) in &self.writes {
             process.memory.force(*at, bytes)?;

@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use harness::debian::listed;
+
 use crate::sh;
 
 const MIRRORS: [&str; 3] = [
@@ -66,7 +68,7 @@ impl Archive {
 
     /// Returns the versions of a package that can be had, the newest first.
     pub(in crate::conformance) fn versions(&self, package: &str) -> Result<Vec<String>> {
-        Ok(versions(&sh::output(self.apt("apt-cache").args(["madison", package]))?))
+        Ok(listed(&sh::output(self.apt("apt-cache").args(["madison", package]))?))
     }
 
     /// Returns a package as a file; fetched once.
@@ -157,19 +159,6 @@ fn is_newer(one: &str, other: &str) -> Result<bool> {
     Ok(compare.status().context("cannot run dpkg")?.success())
 }
 
-/// Reads what `apt-cache madison` says of packages: a line for each version and each place that has it.
-fn versions(listed: &str) -> Vec<String> {
-    let mut found: Vec<String> = vec![];
-    for line in listed.lines().filter(|line| line.ends_with("Packages")) {
-        if let Some(version) = line.split('|').nth(1).map(str::trim)
-            && found.iter().all(|known| known != version)
-        {
-            found.push(version.to_owned());
-        }
-    }
-    found
-}
-
 /// Reads one file of a package. `pattern` must fit exactly one.
 pub(in crate::conformance) fn read_file(package: &Path, pattern: &str) -> Result<Vec<u8>> {
     let mut files = Command::new("dpkg-deb")
@@ -192,16 +181,4 @@ pub(in crate::conformance) fn read_file(package: &Path, pattern: &str) -> Result
     }
     ensure!(read.stdout.starts_with(b"\x7fELF"), "{pattern} of {} is no ELF file", package.display());
     Ok(read.stdout)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_version_is_taken_once_and_sources_are_not() {
-        let listed = " sshd | 1:2-3 | http://a b/main amd64 Packages\n sshd | 1:2-3 | http://c d/main amd64 Packages\n \
-                      sshd | 1:2-1 | http://a b/main amd64 Packages\n sshd | 1:2-0 | http://a b/main Sources\n";
-        assert_eq!(versions(listed), ["1:2-3", "1:2-1"]);
-    }
 }

@@ -313,15 +313,7 @@ fn markdown(rows: &[Row]) -> String {
 }
 
 fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    crate::demo::count(number as u64)
 }
 
 #[cfg(test)]

@@ -228,6 +228,7 @@ impl Running<'_> {
             interleaving: self.options.interleaving,
             raced: coming.raced,
             unrecorded_clock: [self.leader, self.follower].into_iter().any(reads_counter),
+            situations: self.options.situations,
         };
         let has_follower = old.is_some();
         let unread = coming.unread;

@@ -202,6 +202,7 @@ fn divergence() -> Divergence {
         backtrace: vec![],
         raced: false,
         unrecorded_clock: false,
+        situation: None,
         nearest_rule: None,
     }
 }

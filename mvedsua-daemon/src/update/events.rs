@@ -91,6 +91,8 @@ pub struct Options {
     pub record: Option<PathBuf>,
     /// Where the session says what it waits for.
     pub waits: Waits,
+    /// Situations in which earlier attempts of the same update have seen differences; what is met of them is counted.
+    pub situations: [Option<u64>; SITUATIONS],
 }
 
 /// What a session waits for at the moment, for those who look on.
@@ -141,6 +143,7 @@ impl Default for Options {
             rules: None,
             record: None,
             waits: Waits::default(),
+            situations: Default::default(),
         }
     }
 }
@@ -210,7 +213,13 @@ pub struct Counters {
     /// How long it was held back in all, microseconds.
     #[serde(default)]
     pub held_back_total_us: u64,
+    /// How often each of [`super::Options::situations`] was met without a difference.
+    #[serde(default)]
+    pub met_again: [u32; SITUATIONS],
 }
+
+/// How many situations of earlier attempts one looks for.
+pub const SITUATIONS: usize = 3;
 
 /// Why an update ended without success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,12 +16,13 @@ pub(crate) mod process;
 mod recover;
 pub(crate) mod rings;
 pub(crate) mod session;
+mod shared;
 pub(crate) mod slots;
 pub(crate) mod tracer;
 mod uncopied;
 
 pub use events::{
-    Change, Command, Counters, Death, FailureKind, OnFull, OnParting, Options, SessionEvent, Waits, Which,
+    Change, Command, Counters, Death, FailureKind, OnFull, OnParting, Options, SITUATIONS, SessionEvent, Waits, Which,
 };
 pub use inplace::check as check_cooperation;
 pub use recover::{Recovered, recover};

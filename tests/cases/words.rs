@@ -4,12 +4,16 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 
+use harness::kvstore::Store;
 use harness::load::resp::RedisClient;
+use harness::load::store::{Speech, StoreClient};
 use harness::load::{Load, Plan};
 use harness::process;
 use harness::server;
-use harness::stand::{STEP_LIMIT, Stand, UPDATED, VALIDATING, code};
+use harness::stand::{STEP_LIMIT, Stand, VALIDATING, code};
 use nix::sys::signal::Signal;
+
+const ENTRIES: u64 = 1000;
 
 /// A Redis that is validated, under load.
 fn validated() -> (Stand, Load<RedisClient>) {
@@ -21,8 +25,9 @@ fn validated() -> (Stand, Load<RedisClient>) {
     (stand, load)
 }
 
-/// Asks for the promotion, which cannot be made; when it is told what it waits for, `relieve` makes it possible.
-fn promote_and_hear(stand: &Stand, expected: &str, relieve: impl FnOnce()) {
+/// Asks for the promotion, which cannot be made; when it is told what it waits for, `relieve` ends that. Returns how the request
+/// ended.
+fn promote_and_hear(stand: &Stand, expected: &str, relieve: impl FnOnce()) -> Option<i32> {
     let pid = stand.serving.to_string();
     let mut promote =
         stand.daemon.command(&["promote", &pid]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -39,35 +44,41 @@ fn promote_and_hear(stand: &Stand, expected: &str, relieve: impl FnOnce()) {
     }
     let status = stand.daemon.status(stand.serving).unwrap().unwrap();
     relieve();
-    assert!(promote.wait().unwrap().success(), "{heard:#?}");
+    let code = promote.wait().unwrap().code();
     listener.join().unwrap();
     assert!(status.raw["update"]["waits_for"].is_string() || status.stage == VALIDATING, "{:#}", status.raw);
-    stand.daemon.wait_stage(stand.serving, UPDATED, STEP_LIMIT);
+    code
 }
 
 #[test]
 fn a_promotion_says_that_the_process_is_stopped() {
     let (mut stand, load) = validated();
     process::signal(stand.serving, Signal::SIGSTOP);
-    promote_and_hear(&stand, "is stopped by signal 19", || process::signal(stand.serving, Signal::SIGCONT));
+    let go_on = || process::signal(stand.serving, Signal::SIGCONT);
+    assert_eq!(promote_and_hear(&stand, "is stopped by signal 19", go_on), Some(code::DONE));
     stand.confirm();
     stand.expect_clean(load);
 }
 
 #[test]
 fn a_promotion_says_that_the_process_has_no_descriptors_left() {
-    let (mut stand, load) = validated();
-    let limit = |limit: &str| {
-        let mut prlimit = Command::new("prlimit");
-        prlimit.args(["--pid", &stand.serving.to_string(), &format!("--nofile={limit}:")]);
-        assert!(prlimit.status().unwrap().success());
-    };
-    let before = std::fs::read_to_string(format!("/proc/{}/limits", stand.serving)).unwrap();
-    let line = before.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    let soft = line.split_whitespace().nth(3).unwrap().to_owned();
-    limit("3");
-    promote_and_hear(&stand, "Too many open files", || limit(&soft));
-    stand.confirm();
+    // The new version has mapped a file that the service has to open.
+    let store = Store::compile(&[]).unwrap();
+    let package = store.package("v2", &[], "").unwrap().display().to_string();
+    let mut stand = Stand::new(store.start(ENTRIES).unwrap());
+    let client = |index| StoreClient::new(Speech::Common, index, 5, ENTRIES);
+    let load = Load::start(Plan::busy(stand.server.address, 5), client);
+    stand.daemon.expect(&["update", &stand.serving.to_string(), "--to", &package], code::DONE);
+    stand.daemon.wait_stage(stand.serving, VALIDATING, STEP_LIMIT);
+    stand.wait_compared(200);
+    let mut prlimit = Command::new("prlimit");
+    prlimit.args(["--pid", &stand.serving.to_string(), "--nofile=3:3"]);
+    assert!(prlimit.status().unwrap().success());
+    // Nobody can raise that limit again, so the update is undone.
+    let undo = || drop(stand.daemon.expect(&["rollback", &stand.serving.to_string()], code::DONE));
+    let ended = promote_and_hear(&stand, "may have no more than 3 descriptors", undo);
+    assert_eq!(ended, Some(code::DIVERGED));
+    stand.settled();
     stand.expect_clean(load);
 }
 

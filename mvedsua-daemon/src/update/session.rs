@@ -74,6 +74,7 @@ const MAX_BACKLOG: u64 = 500;
 const MIN_BACKLOG: u64 = 8;
 /// How many records a follower that was close may fall behind before the leader is held back, if it falls further.
 const FAR_BEHIND: u64 = 5_000;
+const VERY_FAR_BEHIND: u64 = 20_000;
 /// How much the leader may be held back for each record while the versions are to be exchanged.
 const SLOWEST: Duration = Duration::from_millis(2);
 /// The same while a follower does not catch up, and how long it may try without that.

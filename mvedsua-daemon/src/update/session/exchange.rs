@@ -140,7 +140,8 @@ impl Running<'_> {
                 self.pace.slower(SLOWEST_TO_CATCH_UP);
             }
         } else if behind > FAR_BEHIND && grows {
-            self.pace.slower(SLOWEST_TO_CATCH_UP);
+            // As much as for a promotion only where the little that catching up takes is not enough.
+            self.pace.slower(if behind > VERY_FAR_BEHIND { SLOWEST } else { SLOWEST_TO_CATCH_UP });
         } else if behind <= MAX_BACKLOG {
             self.pace.release();
         }

@@ -24,6 +24,7 @@
 mod counter;
 mod holding;
 mod letting_in;
+mod limits;
 mod postponed;
 pub(crate) mod processes;
 mod serial;
@@ -31,6 +32,7 @@ mod stops;
 mod thread;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,6 +47,7 @@ use super::interleaving::Interleaving;
 use super::pace::Pace;
 use super::stream::Stream;
 use super::{CallEntry, CallReturn, Delivery, Event, Gap, LeaderAddr, Nanos, Piece, PieceDir, Seq, SignalRecord, Slot};
+use crate::ptrace::extents;
 use crate::ptrace::memory::Memory;
 use crate::ptrace::procfs::{self, signal_bit};
 use crate::ptrace::regs::{self, Rewound};
@@ -142,10 +145,38 @@ impl<'a> Capture<'a> {
         self.pieces.push(Piece { arg, part, dir, addr: LeaderAddr(region.addr), bytes });
     }
 
-    /// The contents of a file's mapping, from which the follower makes a private copy. It ends where the file does.
-    fn mapped(&mut self, addr: u64, len: u64) {
-        let bytes = self.read(addr, len);
-        self.pieces.push(Piece { arg: 0, part: 0, dir: self.dir, addr: LeaderAddr(addr), bytes });
+    /// The contents of a file's mapping, from which the follower makes a private copy: a piece for each part of it that the file
+    /// has, one behind the other, and nothing for the holes between them. It ends where the file does.
+    fn mapped(&mut self, file: &Path, offset: u64, (addr, len): (u64, u64)) {
+        if let Err(error) = self.mapped_from(file, offset, (addr, len)) {
+            tracing::debug!(file = %file.display(), %error, "what is mapped is read where it is mapped");
+            self.pieces.clear();
+            self.left = MOST_CAPTURED;
+            let bytes = self.read(addr, len);
+            self.pieces.push(Piece { arg: 0, part: 0, dir: self.dir, addr: LeaderAddr(addr), bytes });
+        }
+    }
+
+    /// The same from the file itself, which is faster than from where it is mapped: nothing need be mapped for that.
+    fn mapped_from(&mut self, file: &Path, offset: u64, (addr, len): (u64, u64)) -> std::io::Result<()> {
+        if !std::fs::metadata(file)?.is_file() {
+            return Err(std::io::ErrorKind::Unsupported.into());
+        }
+        let file = std::fs::File::open(file)?;
+        let parts = extents::of(&file, offset..offset.saturating_add(len))?;
+        for (part, range) in parts.into_iter().enumerate() {
+            let part = u16::try_from(part).map_err(|_| std::io::ErrorKind::Unsupported)?;
+            let size = range.end - range.start;
+            if size > self.left as u64 {
+                self.cut = true;
+                return Ok(());
+            }
+            let (mut bytes, at) = (Vec::new(), addr + (range.start - offset));
+            extents::read(&file, range, &mut bytes)?;
+            self.left -= bytes.len();
+            self.pieces.push(Piece { arg: 0, part, dir: self.dir, addr: LeaderAddr(at), bytes: Bytes::from(bytes) });
+        }
+        Ok(())
     }
 
     /// Reads what is there; at most one byte more than may be recorded, so that it equals nothing that was recorded.
@@ -324,6 +355,7 @@ impl Leading {
 
     pub(crate) fn on_bell(&mut self, inbox: &Inbox, process: &mut Process) -> Result<()> {
         self.look_again(process)?;
+        self.end_overdue_calls()?;
         self.look_for_overdue(inbox, process)
     }
 
@@ -391,6 +423,7 @@ fn begin(settings: &Settings, nr: u32, args: [u64; 6], memory: &Memory, is_threa
         entry: CallEntry { nr, args, inputs: Vec::new(), at: now() },
         notes: regions::Notes::default(),
         lets_in: false,
+        limit: None,
     };
     if let (Some(row), Some(_)) = (call.row(), call.order()) {
         let capture = captured_inputs(row, &args, memory);

@@ -13,6 +13,7 @@ use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::ring::{Area, Mode, Ring};
 use crate::ptrace::stub::Stub;
 use crate::ptrace::sys::{self, Regs, Resume, SyscallStop};
+use crate::ptrace::tsc::{self, Reads, Trapped};
 use crate::ptrace::vdso::{Patch, Vdso, With};
 use crate::ptrace::wait::{Inbox, Stop, Wake};
 use crate::ptrace::{Error, Pid, Result, Tid};
@@ -24,6 +25,7 @@ pub(crate) struct Footprint {
     pub vdso: Vdso,
     pub stub: Stub,
     pub arena: Arena,
+    pub clock: Trapped,
 }
 
 /// A process that this tracer thread is attached to.
@@ -227,6 +229,7 @@ impl Process {
         if let Some(agent) = &self.footprint.vdso.agent {
             agent.remove(&self.memory)?;
         }
+        self.allow_reads(inbox, &parked)?;
         // The thread that unmaps the arena keeps its context block on its own stack.
         if let Some((tid, how)) = parked.iter().next() {
             let mut saved = sys::get_regs(*tid)?;
@@ -259,6 +262,40 @@ impl Process {
         for tid in parked.into_keys() {
             self.threads.remove(tid);
             match sys::detach(tid, 0) {
+                Err(error) if !error.is_gone() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets parked threads read the processor's clock by themselves again, but for those that have asked for it to be trapped.
+    fn allow_reads(&self, inbox: &Inbox, parked: &BTreeMap<Tid, Parked>) -> Result<()> {
+        let clock = &self.footprint.clock;
+        clock.restore(&self.memory)?;
+        for (tid, how) in parked {
+            if clock.reads == Reads::Allowed || clock.own.contains(tid) {
+                continue;
+            }
+            let mut saved = sys::get_regs(*tid)?;
+            if let Parked::Entry { nr, .. } = how {
+                regs::undo_entry(&mut saved, *nr);
+            }
+            let block = stack_block(&saved);
+            let mut remote = Remote::begin(inbox, &self.memory, *tid, self.footprint.stub, block, saved)?;
+            tsc::set(&mut remote, Reads::Allowed)?;
+            remote.finish()?;
+        }
+        Ok(())
+    }
+
+    /// Detaches from a process that works on the memory of another, which stays as it is. Every thread must be parked.
+    pub(crate) fn leave(self, mut parked: BTreeMap<Tid, Parked>) -> Result<()> {
+        for (tid, how) in &mut parked {
+            if self.footprint.stub.is_installed(&self.memory) {
+                self.leave_patches(*tid, how)?;
+            }
+            match sys::detach(*tid, 0) {
                 Err(error) if !error.is_gone() => return Err(error),
                 _ => {}
             }
@@ -558,9 +595,12 @@ fn park_each(
     // The first thread of a process that ends is told of last, when all others have been waited for, ptrace(2).
     let (main, others): (Vec<Tid>, Vec<Tid>) = tids.iter().partition(|tid| **tid == pid.main());
     for (number, tid) in others.iter().chain(&main).enumerate() {
-        let gone = |status: String| match *tid == pid.main() {
-            true => Err(Error::Ended { tid: *tid, status, doing: "stopping its threads".into() }),
-            false => Ok(()),
+        let gone = |stop: Option<Stop>| {
+            let status = stop.map_or_else(|| "gone".to_owned(), |stop| stop.to_string());
+            match *tid == pid.main() {
+                true => Err(Error::Ended { tid: *tid, status, stop, doing: "stopping its threads".into() }),
+                false => Ok(()),
+            }
         };
         loop {
             let wake = match stops.remove(tid) {
@@ -569,7 +609,7 @@ fn park_each(
             };
             match wake {
                 Wake::Stop(_, stop) if stop.is_end() => {
-                    gone(stop.to_string())?;
+                    gone(Some(stop))?;
                     break;
                 }
                 Wake::Stop(_, stop) => {
@@ -580,7 +620,7 @@ fn park_each(
                 }
                 // It ended before it could be attached to.
                 Wake::NoTracees => {
-                    gone("gone".into())?;
+                    gone(None)?;
                     break;
                 }
                 Wake::Bell => rung = true,

@@ -357,7 +357,8 @@ impl Following {
 
     /// Makes a private, anonymous mapping of its own where the leader mapped a file; the contents follow.
     pub(super) fn map_copy(&mut self, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
-        let contents = ret.outputs.first().map(|piece| piece.bytes.clone()).unwrap_or_default();
+        let part = |piece: &Piece| (piece.addr.0.wrapping_sub(ret.ret as u64), piece.bytes.clone());
+        let contents = ret.outputs.iter().map(part).collect();
         let mut regs = sys::get_regs(tid)?;
         let fixed = call.args[3] & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) as u64;
         regs::undo_entry(&mut regs, call.nr);
@@ -379,7 +380,9 @@ impl Following {
         let mut regs = sys::get_regs(tid)?;
         [regs.r10, regs.r8, regs.r9] = *restore;
         if regs.rax as i64 > 0 {
-            process.memory.force(regs.rax, contents)?;
+            for (offset, bytes) in contents {
+                process.memory.force(regs.rax + offset, bytes)?;
+            }
         }
         sys::set_regs(tid, &regs)?;
         self.go(tid, Resume::Sysemu, State::Running { local: None })

@@ -47,7 +47,8 @@ pub(super) enum State {
     Faulted(Box<DivergenceKind>),
     /// Maps memory of its own where the leader mapped a file.
     Mapping {
-        contents: bytes::Bytes,
+        /// What stands where from its beginning on.
+        contents: Vec<(u64, bytes::Bytes)>,
         restore: [u64; 3],
         entered: bool,
     },

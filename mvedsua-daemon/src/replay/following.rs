@@ -37,8 +37,8 @@ mod thread;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -103,6 +103,9 @@ pub(crate) enum Silence {
     /// The new version, which leads, is stuck.
     Fault,
 }
+
+/// Processes of the leader by their ids.
+pub(crate) type Living = Arc<Mutex<BTreeSet<i32>>>;
 
 /// How the replayer is to behave.
 #[derive(Debug)]
@@ -202,6 +205,8 @@ pub(crate) struct Following {
     parted: Option<Parted>,
     /// Children that were made and that nobody has taken over yet.
     births: Vec<processes::Birth>,
+    /// Where processes are paired: those of the leader whose twins have not come to their ends yet.
+    living: Option<Living>,
     /// How the process ended, once it has lived through the whole of its stream.
     finished: Option<Ending>,
 }
@@ -258,6 +263,7 @@ impl Following {
             ended: false,
             parted: None,
             births: Vec::new(),
+            living: None,
             finished: None,
         }
     }
@@ -369,7 +375,9 @@ impl Following {
             if !self.due.has_ordered() {
                 moved |= self.fetch();
             }
-            if let Some(slot) = self.due.front() {
+            if let Some(slot) = self.due.front()
+                && !self.waits_for_child()
+            {
                 moved |= self.answer_first(process, slot)?;
             }
             if moved {

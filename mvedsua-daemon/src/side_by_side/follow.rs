@@ -167,6 +167,7 @@ impl Follower {
             raced: false,
             // These are trapped from the start.
             unrecorded_clock: false,
+            situations: Default::default(),
         };
         let mut role = Following::new([(tid, Slot(0), Standing::InUserCode)], branch.reader, settings, sender);
         role.know(Arc::clone(&self.living));

@@ -12,6 +12,8 @@ pub(super) struct Call {
     pub(super) lets_in: bool,
     /// When its time is over, of a call that was made again and does not know that by itself.
     pub(super) limit: Option<limits::Limit>,
+    /// What it is given that the kernel does not have any more.
+    pub(super) given: Option<unread::Given>,
 }
 
 impl Call {

@@ -25,6 +25,7 @@ mod counter;
 mod holding;
 mod letting_in;
 mod limits;
+mod mapped;
 mod postponed;
 pub(crate) mod processes;
 mod serial;
@@ -32,7 +33,7 @@ mod stops;
 mod thread;
 mod unread;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -105,6 +106,7 @@ pub(crate) struct Leading {
     ghosts: Vec<(Tid, Ghost)>,
     /// Children that are to be recorded too and that nobody has taken over yet.
     births: Vec<processes::Birth>,
+    mapped: mapped::MappedFiles,
     serial: serial::Serial,
     unread: unread::Unread,
     /// The process may end: the follower does the same, or nobody is there to go on in its place.
@@ -161,7 +163,9 @@ impl<'a> Capture<'a> {
 
     /// The same from the file itself, which is faster than from where it is mapped: nothing need be mapped for that.
     fn mapped_from(&mut self, file: &Path, offset: u64, (addr, len): (u64, u64)) -> std::io::Result<()> {
-        if !std::fs::metadata(file)?.is_file() {
+        let known = std::fs::metadata(file)?;
+        // Of a file that the kernel makes up nobody knows how long it is.
+        if !known.is_file() || known.len() <= offset {
             return Err(std::io::ErrorKind::Unsupported.into());
         }
         let file = std::fs::File::open(file)?;
@@ -301,6 +305,10 @@ impl Leading {
             orphans: Vec::new(),
             ghosts: Vec::new(),
             births: Vec::new(),
+            mapped: match settings.pairing {
+                Pairing::Processes => mapped::MappedFiles::of(memory.pid()),
+                Pairing::Threads => mapped::MappedFiles::default(),
+            },
             serial: serial::Serial::new(settings.interleaving),
             unread: unread::Unread::default(),
             settings,

@@ -22,6 +22,7 @@
 mod ahead;
 mod answer;
 pub(crate) mod applying;
+mod copies;
 mod counting;
 mod drain;
 mod letting_in;
@@ -166,6 +167,8 @@ pub(crate) struct Following {
     /// What the leader's descriptors stand for.
     objects: Objects,
     registrations: Registrations,
+    /// Where it has its copies of mapped files.
+    copies: copies::Copies,
     /// What the follower wants to be told with the signals of a timer, by its id.
     timer_values: BTreeMap<i32, u64>,
     /// Timers that were deleted last; a signal of theirs may still wait.
@@ -247,6 +250,7 @@ impl Following {
             trail: Trail::default(),
             objects: std::mem::take(&mut settings.objects),
             registrations: Registrations::default(),
+            copies: copies::Copies::default(),
             timer_values: BTreeMap::new(),
             deleted_timers: VecDeque::new(),
             own_files: OwnFiles::default(),

@@ -198,7 +198,7 @@ impl Follower {
             leftovers: Vec::new(),
         };
         match self.ways.streams.take(self.ways.number, birth.stream) {
-            Some(branch) => self.take_over(process, tid, birth.twin, branch, |role| role.inherit(birth.registrations)),
+            Some(branch) => self.take_over(process, tid, birth.twin, branch, |role| role.inherit(birth.inherited)),
             // It was dropped meanwhile.
             None => tree::end(pid),
         }

@@ -170,6 +170,7 @@ impl Leading {
         self.blocked.clear();
         self.awaiting.clear();
         self.serial = serial::Serial::new(self.settings.interleaving);
+        self.mapped = mapped::MappedFiles::default();
         let slot = thread.slot;
         process.become_single(tid, slot);
         if !self.failed {

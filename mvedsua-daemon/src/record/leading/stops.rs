@@ -292,6 +292,8 @@ impl Leading {
             let file = format!("/proc/{}/fd/{}", process.pid, fd as i32);
             capture.mapped(Path::new(&file), offset, (ret as u64, len));
         }
+        self.mapped.note(process, call, ret);
+        self.mapped.capture(process, &call.entry, ret, &mut capture);
         if capture.cut {
             let name = syscalls::name(call.entry.nr).unwrap_or("a call").to_owned();
             return self.fail(Notice::Refused { call: name, reason: TOO_MUCH.to_owned() }, TOO_MUCH);

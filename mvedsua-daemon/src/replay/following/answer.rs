@@ -362,6 +362,7 @@ impl Following {
     pub(super) fn map_copy(&mut self, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
         let part = |piece: &Piece| (piece.addr.0.wrapping_sub(ret.ret as u64), piece.bytes.clone());
         let contents = ret.outputs.iter().map(part).collect();
+        let leader = (ret.ret as u64, call.args[1]);
         let mut regs = sys::get_regs(tid)?;
         let fixed = call.args[3] & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) as u64;
         regs::undo_entry(&mut regs, call.nr);
@@ -371,18 +372,20 @@ impl Following {
         regs.r9 = 0;
         sys::set_regs(tid, &regs)?;
         let restore = [original.r10, original.r8, original.r9];
-        self.go(tid, Resume::Syscall, State::Mapping { contents, restore, entered: false })?;
+        self.go(tid, Resume::Syscall, State::Mapping { leader, contents, restore, entered: false })?;
         Ok(Applied::Done)
     }
 
     /// The mapping is made: fills it and gives the program its registers back.
     pub(super) fn fill_copy(&mut self, process: &Process, tid: Tid) -> Result<()> {
-        let Some(Thread { state: State::Mapping { contents, restore, .. }, .. }) = self.threads.get(&tid) else {
+        let Some(Thread { state: State::Mapping { leader, contents, restore, .. }, .. }) = self.threads.get(&tid)
+        else {
             return Ok(());
         };
         let mut regs = sys::get_regs(tid)?;
         [regs.r10, regs.r8, regs.r9] = *restore;
         if regs.rax as i64 > 0 {
+            self.copies.insert(leader.0, regs.rax, leader.1);
             for (offset, bytes) in contents {
                 process.memory.force(regs.rax + offset, bytes)?;
             }
@@ -461,6 +464,7 @@ impl Following {
                 }
             }
         }
+        self.copies.change(&process.memory, ret)?;
         self.note_timer(call, ret);
         self.own_files.note(call.nr, &call.args, &call.inputs, ret.ret);
         if self.suspend(process, tid, call, ret.ret)? {

@@ -7,6 +7,7 @@
 
 use std::sync::PoisonError;
 
+use super::copies::Copies;
 use super::*;
 use crate::promote::swap;
 use crate::ptrace::ring::{Area, Mode};
@@ -81,7 +82,14 @@ pub(crate) struct Birth {
     pub(crate) registers: ArgRegisters,
     /// Where the twin's id is to stand in the child's memory.
     pub(crate) child_tid: Option<u64>,
-    pub(crate) registrations: Registrations,
+    pub(crate) inherited: Inherited,
+}
+
+/// What a child knows from its parent.
+#[derive(Debug)]
+pub(crate) struct Inherited {
+    registrations: Registrations,
+    copies: Copies,
 }
 
 impl Following {
@@ -95,9 +103,10 @@ impl Following {
         self.living = Some(living);
     }
 
-    /// Takes over what the parent knew of its epoll sets.
-    pub(crate) fn inherit(&mut self, registrations: Registrations) {
-        self.registrations = registrations;
+    /// Takes over what the parent knew of its epoll sets and of its copies of mapped files.
+    pub(crate) fn inherit(&mut self, inherited: Inherited) {
+        let Inherited { registrations, copies } = inherited;
+        (self.registrations, self.copies) = (registrations, copies);
     }
 
     /// Returns how the process ended, if it has lived through its whole stream.
@@ -267,7 +276,7 @@ impl Following {
             rings: process.rings.as_ref().map(Rings::area),
             registers: forking.registers(),
             child_tid: forking.child_tid,
-            registrations: self.registrations.clone(),
+            inherited: Inherited { registrations: self.registrations.clone(), copies: self.copies.clone() },
         });
         Ok(Applied::Done)
     }
@@ -318,6 +327,7 @@ impl Following {
         self.threads = BTreeMap::from([(tid, thread)]);
         self.orphans.clear();
         self.own_files.clear();
+        self.copies.clear();
         sys::resume(tid, Resume::Syscall, 0)
     }
 

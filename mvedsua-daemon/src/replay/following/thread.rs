@@ -47,6 +47,8 @@ pub(super) enum State {
     Faulted(Box<DivergenceKind>),
     /// Maps memory of its own where the leader mapped a file.
     Mapping {
+        /// Where the leader's is, and how long.
+        leader: (u64, u64),
         /// What stands where from its beginning on.
         contents: Vec<(u64, bytes::Bytes)>,
         restore: [u64; 3],

@@ -1,7 +1,7 @@
 /*
  * Threads that fight for a lock that inherits priority, of which the kernel keeps the owner's id in the lock's word.
  *
- * rows: futex/PI_IN_ORDER write
+ * rows: futex/LOCK_PI_IN_ORDER futex/PI_IN_ORDER write
  */
 #include "guest.h"
 

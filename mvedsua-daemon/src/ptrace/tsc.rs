@@ -68,6 +68,18 @@ impl Trapped {
         Ok(())
     }
 
+    /// Replaces instructions in a copy of what stands at an address.
+    pub(crate) fn replace_in(&self, addr: u64, bytes: &mut [u8]) {
+        for (place, site) in &self.sites {
+            let at = place.checked_sub(addr).and_then(|at| usize::try_from(at).ok());
+            if let Some(there) = at.and_then(|at| bytes.get_mut(at..at + site.trap().len()))
+                && *there == *site.bytes()
+            {
+                there.copy_from_slice(site.trap());
+            }
+        }
+    }
+
     /// Says whether a thread's own instructions are trapped for us, and not because the program wants it so.
     fn is_ours(&self, tid: Tid) -> bool {
         self.reads == Reads::Trapped && !self.own.contains(&tid)

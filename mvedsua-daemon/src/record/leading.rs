@@ -55,7 +55,7 @@ use crate::ptrace::procfs::{self, signal_bit};
 use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::ring::Answer;
 use crate::ptrace::sys::{self, Resume, SyscallStop};
-use crate::ptrace::tsc::{self, Reading};
+use crate::ptrace::tsc::{self, Reading, Trapped};
 use crate::ptrace::wait::{Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid};
 use crate::update::OnFull;
@@ -151,8 +151,8 @@ impl<'a> Capture<'a> {
 
     /// The contents of a file's mapping, from which the follower makes a private copy: a piece for each part of it that the file
     /// has, one behind the other, and nothing for the holes between them. It ends where the file does.
-    fn mapped(&mut self, file: &Path, offset: u64, (addr, len): (u64, u64)) {
-        if let Err(error) = self.mapped_from(file, offset, (addr, len)) {
+    fn mapped(&mut self, file: &Path, offset: u64, (addr, len): (u64, u64), replaced: &Trapped) {
+        if let Err(error) = self.mapped_from(file, offset, (addr, len), replaced) {
             tracing::debug!(file = %file.display(), %error, "what is mapped is read where it is mapped");
             self.pieces.clear();
             self.left = MOST_CAPTURED;
@@ -161,8 +161,15 @@ impl<'a> Capture<'a> {
         }
     }
 
-    /// The same from the file itself, which is faster than from where it is mapped: nothing need be mapped for that.
-    fn mapped_from(&mut self, file: &Path, offset: u64, (addr, len): (u64, u64)) -> std::io::Result<()> {
+    /// The same from the file itself, which is faster than from where it is mapped: nothing need be mapped for that. What was
+    /// replaced there is replaced here too.
+    fn mapped_from(
+        &mut self,
+        file: &Path,
+        offset: u64,
+        (addr, len): (u64, u64),
+        replaced: &Trapped,
+    ) -> std::io::Result<()> {
         let known = std::fs::metadata(file)?;
         // Of a file that the kernel makes up nobody knows how long it is.
         if !known.is_file() || known.len() <= offset {
@@ -179,6 +186,7 @@ impl<'a> Capture<'a> {
             }
             let (mut bytes, at) = (Vec::new(), addr + (range.start - offset));
             extents::read(&file, range, &mut bytes)?;
+            replaced.replace_in(at, &mut bytes);
             self.left -= bytes.len();
             self.pieces.push(Piece { arg: 0, part, dir: self.dir, addr: LeaderAddr(at), bytes: Bytes::from(bytes) });
         }

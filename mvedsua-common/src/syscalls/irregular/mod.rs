@@ -15,7 +15,7 @@ mod prctl;
 use super::model::{Irregular, Row};
 use super::regions::{self, Memory};
 
-pub use order::{Ordering, in_order};
+pub use order::{Ordering, in_order, locks_inheriting};
 pub use others::MAX_MESSAGES;
 pub use paired::{Pairing, treatment_of};
 

@@ -216,7 +216,21 @@ impl Leading {
             Some(State::Running | State::Interrupted(..) | State::Restarting { .. } | State::Executed) => false,
         };
         if left {
+            self.wait_until_seen(process, tid);
             self.serial.take(tid);
+        }
+    }
+
+    /// Waits until a thread that is about to take a mutex with inherited priority has it, or waits for it: the kernel writes either
+    /// into the mutex, and what the others find there must not depend on who was faster.
+    fn wait_until_seen(&self, process: &Process, tid: Tid) {
+        let Some(State::InCall(call)) = self.threads.get(&tid).map(|thread| &thread.state) else { return };
+        if self.failed || !syscalls::locks_inheriting(call.entry.nr, &call.entry.args) {
+            return;
+        }
+        let begun = Instant::now();
+        while procfs::state(process.pid, tid) == Some('R') && begun.elapsed() < LONGEST {
+            std::thread::yield_now();
         }
     }
 

@@ -290,7 +290,7 @@ impl Leading {
         {
             let [_, len, _, _, fd, offset] = call.entry.args;
             let file = format!("/proc/{}/fd/{}", process.pid, fd as i32);
-            capture.mapped(Path::new(&file), offset, (ret as u64, len));
+            capture.mapped(Path::new(&file), offset, (ret as u64, len), &process.footprint.clock);
         }
         self.mapped.note(process, call, ret);
         self.mapped.capture(process, &call.entry, ret, &mut capture);

@@ -338,6 +338,7 @@ impl Following {
                 Ok(Applied::Done)
             }
             (_, None) => {
+                self.wait_for_inheriting(process, record.slot, &call)?;
                 self.state(tid, State::Entered(call));
                 Ok(Applied::Done)
             }
@@ -348,6 +349,21 @@ impl Following {
                 done => done,
             }),
         }
+    }
+
+    /// Writes into a mutex with inherited priority what the leader's kernel has written there when its thread began to wait for
+    /// it: that somebody waits, or who has it, where nobody had.
+    fn wait_for_inheriting(&self, process: &Process, slot: Slot, call: &Call) -> Result<()> {
+        if !syscalls::locks_inheriting(call.nr, &call.args) {
+            return Ok(());
+        }
+        // Where there is none the leader's call fails.
+        let Ok(word) = process.memory.read_u32(call.args[0]) else { return Ok(()) };
+        let word = match (word & libc::FUTEX_TID_MASK, self.settings.leaders.get(&slot)) {
+            (0, Some(leader)) => word & libc::FUTEX_OWNER_DIED | leader.0 as u32,
+            _ => word | libc::FUTEX_WAITERS,
+        };
+        process.memory.write(call.args[0], &word.to_ne_bytes())
     }
 
     /// Lets a call return that was compared, be that with its entry's record or later.

@@ -9,6 +9,7 @@ is told otherwise.
     call NUMBER     the result of the system call with that number and no arguments
     exit            ends the server with status 7
     betray ACT ARG  does the act, but only in a follower; a leader answers `loyal`
+    tally           how often anybody has asked this, counted in shared memory
     thread          starts a thread that waits for ever
     where           the address of a byte of shared memory that says who one is: 1 for a leader
 
@@ -93,6 +94,10 @@ def answer(line, asked, client, shared):
         return str(system_call(425, 4, ctypes.create_string_buffer(120)))
     if word == "call":
         return str(system_call(int(rest)))
+    if word == "tally":
+        tally = int.from_bytes(shared[8:16], "little") + 1
+        shared[8:16] = tally.to_bytes(8, "little")
+        return str(tally)
     if word == "thread":
         threading.Thread(target=threading.Event().wait, daemon=True).start()
         return "started"

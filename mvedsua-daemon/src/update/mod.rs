@@ -16,6 +16,7 @@ pub(crate) mod process;
 mod recover;
 pub(crate) mod rings;
 pub(crate) mod session;
+mod shared;
 pub(crate) mod slots;
 pub(crate) mod tracer;
 mod uncopied;

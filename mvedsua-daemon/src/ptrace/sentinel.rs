@@ -33,7 +33,10 @@ impl Sentinel {
         set_socket_timeout(&ours, Timeout::Recv, Some(PATIENCE)).map_err(|error| failed(error.into()))?;
         // SAFETY: the child makes system calls only, on memory that was made before the fork, until it ends.
         match unsafe { libc::fork() } {
-            0 => unsafe { stand(its.as_raw_fd()) },
+            0 => {
+                // SAFETY: this is the new process, and it has the descriptor.
+                unsafe { stand(its.as_raw_fd()) }
+            }
             -1 => Err(failed(io::Error::last_os_error())),
             pid => Ok(Sentinel { pid, wire: ours }),
         }

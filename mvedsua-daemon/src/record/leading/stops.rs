@@ -507,6 +507,7 @@ impl Leading {
         let Some(slot) = process.slot(tid) else { return };
         let left = self.threads.remove(&tid).is_some_and(|thread| thread.is_leaving());
         process.forget(tid);
+        self.serial.forget(tid);
         if self.settings.pairing == Pairing::Processes {
             return self.on_paired_end(slot, left, stop);
         }

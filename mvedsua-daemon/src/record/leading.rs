@@ -422,7 +422,7 @@ impl Leading {
             sys::resume(tid, Resume::Syscall, signo)?;
         }
         self.send_all_postponed();
-        self.end_turns()?;
+        self.end_turns(process)?;
         self.release_hold(process)
     }
 

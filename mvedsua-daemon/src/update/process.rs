@@ -342,6 +342,47 @@ impl Process {
         }
     }
 
+    /// Puts a forked child back as it should be that stands at its first stop, with all that its parent has of ours, and detaches
+    /// from it. One that works on its parent's memory cannot have the instructions back that are trapped in it: it runs on under
+    /// trace.
+    pub(crate) fn release_child(&self, inbox: &Inbox, child: Tid, kind: Ghost) -> Result<()> {
+        let rings = self.rings.as_ref().map(Rings::area);
+        Process::release_newborn(inbox, child, kind, (&self.footprint, rings))
+    }
+
+    /// The same where the parent is not there any more: its footprint, and where its rings are.
+    pub(crate) fn release_newborn(
+        inbox: &Inbox,
+        child: Tid,
+        kind: Ghost,
+        (footprint, rings): (&Footprint, Option<Area>),
+    ) -> Result<()> {
+        let mut regs = sys::get_regs(child)?;
+        if rings.is_some_and(|area| area.contains(regs.gs_base)) {
+            regs.gs_base = 0;
+            sys::set_regs(child, &regs)?;
+        }
+        match kind {
+            Ghost::SharedMemory if footprint.clock.reads == Reads::Trapped => sys::resume(child, Resume::Cont, 0),
+            Ghost::SharedMemory => sys::detach(child, 0),
+            Ghost::OwnMemory => {
+                let pid = Pid(child.0);
+                let process = Process {
+                    pid,
+                    memory: Memory::open(pid)?,
+                    footprint: footprint.clone(),
+                    threads: Slots::one(child, Slot(0)),
+                    restarted: BTreeMap::new(),
+                    half: Half::First,
+                    rings: None,
+                    leftovers: Vec::new(),
+                };
+                let parked = BTreeMap::from([(child, Parked::User)]);
+                process.release(inbox, parked, Zombies::These(Vec::new()))
+            }
+        }
+    }
+
     /// Detaches from a child, with its vDSO as it should be.
     fn clean_child(&self, child: Tid, kind: Ghost) -> Result<()> {
         if kind == Ghost::OwnMemory {
@@ -505,9 +546,13 @@ fn wake(inbox: &Inbox, process: &Process, tids: &[Tid]) -> Result<BTreeMap<Tid, 
             stops.insert(*tid, stop);
             continue;
         }
-        let signo = delivered(&info);
+        let mut signo = delivered(&info);
         let woken = match signo {
             0 => Ok(()),
+            _ if tsc::execute_trapped(*tid, signo, &process.memory, &process.footprint.clock)? => {
+                signo = 0;
+                Ok(())
+            }
             _ => process.make_room_for_signal(*tid),
         };
         match woken.and_then(|()| sys::resume(*tid, Resume::Syscall, signo)) {
@@ -564,6 +609,12 @@ impl Touched<'_> {
             Err(error) => return Err(error),
         }
         match self {
+            Touched::Patched(process) if process.footprint.clock != Trapped::default() => {
+                match process.release_child(inbox, child, kind) {
+                    Err(error) if !error.is_gone() => return Err(error),
+                    _ => {}
+                }
+            }
             Touched::Prepared(process) | Touched::Patched(process) => process.let_child_go(child, kind),
             // One that is gone needs nothing.
             Touched::Not => drop(sys::detach(child, 0)),
@@ -652,10 +703,15 @@ fn settle(inbox: &Inbox, pid: Pid, tid: Tid, stop: Stop, touched: Touched<'_>) -
             Rewinding::SignalComes => return sys::resume(tid, Resume::Syscall, 0).map(|()| None),
         },
         Stop::Signal(number) => {
-            if let Touched::Patched(process) = touched {
-                process.make_room_for_signal(tid)?;
-            }
             signo = number;
+            if let Touched::Patched(process) = touched {
+                // An instruction that reads the clock is executed for it: there is no such signal for the program.
+                if tsc::execute_trapped(tid, number, &process.memory, &process.footprint.clock)? {
+                    signo = 0;
+                } else {
+                    process.make_room_for_signal(tid)?;
+                }
+            }
         }
         Stop::Syscall => match sys::syscall_info(tid)? {
             SyscallStop::Entry { nr, args } => return Ok(Some(Parked::Entry { nr, args })),

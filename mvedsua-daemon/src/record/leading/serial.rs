@@ -314,10 +314,13 @@ impl Leading {
     }
 
     /// Lets everybody go who waits for the turn: nothing is recorded any more.
-    pub(super) fn end_turns(&mut self) -> Result<()> {
+    pub(super) fn end_turns(&mut self, process: &Process) -> Result<()> {
         for waiting in std::mem::take(&mut self.serial.waiting) {
             let (tid, signo) = match waiting {
-                Waiting::Stopped(tid, Stop::Signal(signo)) => (tid, signo),
+                Waiting::Stopped(tid, Stop::Signal(signo)) => {
+                    let read = tsc::execute_trapped(tid, signo, &process.memory, &process.footprint.clock)?;
+                    (tid, if read { 0 } else { signo })
+                }
                 Waiting::Stopped(tid, _) | Waiting::Parked(tid) => (tid, 0),
             };
             sys::resume(tid, Resume::Syscall, signo)?;

@@ -5,13 +5,13 @@
 //! or ends. Until then such a process runs on under trace, unrecorded. Of processes that were let go only the end of the first
 //! is heard, which is our child.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::ptrace::tsc::{Reads, Trapped};
 use crate::ptrace::{Error, sys};
 use crate::record::leading::processes::Birth;
-use crate::update::process::{Ghost, Parked, Zombies};
+use crate::update::process::{Ghost, Zombies};
 
 /// How long stopping the threads of one process may take, and how long it is left alone after that failed.
 const STOP_LIMIT: Duration = Duration::from_millis(250);
@@ -92,17 +92,8 @@ impl Leader {
 
     /// A child at its first stop whose maker is not recorded any more.
     pub(super) fn free_child(&self, birth: Birth) -> Result<()> {
-        let (tid, pid) = (birth.child, Pid(birth.child.0));
-        leave_ring(tid, birth.rings)?;
-        match birth.kind {
-            Ghost::SharedMemory => sys::detach(tid, 0),
-            Ghost::OwnMemory => {
-                let parked = BTreeMap::from([(tid, Parked::User)]);
-                let freed =
-                    process_of(&birth, Memory::open(pid)?).release(&self.inbox, parked, Zombies::These(Vec::new()));
-                freed.inspect_err(|_| detach(&[tid]))
-            }
-        }
+        let freed = Process::release_newborn(&self.inbox, birth.child, birth.kind, (&birth.footprint, birth.rings));
+        freed.inspect_err(|_| detach(&[birth.child]))
     }
 
     /// A child at its first stop of which its maker has not told yet, and perhaps never will.
@@ -111,8 +102,7 @@ impl Leader {
         let maker = procfs::parent(pid).ok().and_then(|maker| self.members.get(&maker));
         let Some(Member { process, .. }) = maker else { return self.let_run(tid, Stop::Interrupted) };
         let kind = if sys::shares_memory(pid, process.pid) { Ghost::SharedMemory } else { Ghost::OwnMemory };
-        process.let_child_go(tid, kind);
-        Ok(())
+        process.release_child(&self.inbox, tid, kind).inspect_err(|_| detach(&[tid]))
     }
 
     /// Deals with a stop, once nobody is recorded any more.
@@ -142,6 +132,15 @@ impl Leader {
                     return process::let_go(tid, Stop::Interrupted);
                 }
                 process.make_room_for_signal(tid)?;
+            }
+            // Perhaps its maker was trapped, and so is it.
+            (Stop::Signal(signo), None) => {
+                let clock = Trapped { reads: Reads::Trapped, ..Trapped::default() };
+                if let Some(pid) = procfs::process_of(tid)
+                    && tsc::execute_trapped(tid, signo, &Memory::open(pid)?, &clock)?
+                {
+                    return process::let_go(tid, Stop::Interrupted);
+                }
             }
             // The first stop of a thread or a process: it has its maker's registers, but the ring that they point at is not
             // its own, and in a process not even there.

@@ -600,6 +600,17 @@ enum Touched<'a> {
 }
 
 impl Touched<'_> {
+    /// Says whether a stopped thread is about to be told of an instruction that is trapped for us.
+    fn is_trapped(self, tid: Tid) -> Result<bool> {
+        match self {
+            Touched::Patched(process) if process.footprint.clock != Trapped::default() => {
+                let pending = sys::peek_siginfo(tid, sys::PendingOf::Thread)?;
+                Ok(pending.iter().any(|info| info[..4] == libc::SIGSEGV.to_ne_bytes()))
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// Lets a child go that was forked while its parent was being stopped. Whoever traces a parent traces its child, which
     /// stops at its birth and would stand there for ever.
     fn let_child_go(self, inbox: &Inbox, child: Tid, kind: Ghost) -> Result<()> {
@@ -696,6 +707,8 @@ fn park_each(
 fn settle(inbox: &Inbox, pid: Pid, tid: Tid, stop: Stop, touched: Touched<'_>) -> Result<Option<Parked>> {
     let mut signo = 0;
     match stop {
+        // The stop comes before the signal of an instruction that is trapped for us (`get_signal` of kernel/signal.c).
+        Stop::Interrupted if touched.is_trapped(tid)? => return sys::resume(tid, Resume::Syscall, 0).map(|()| None),
         Stop::Interrupted | Stop::Group(_) => match rewind(pid, tid)? {
             Rewinding::NotInCall => return Ok(Some(Parked::User)),
             Rewinding::Rewound(call) => return Ok(Some(Parked::Rewound(call))),

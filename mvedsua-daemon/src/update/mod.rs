@@ -6,6 +6,7 @@
 
 pub mod binary;
 pub(crate) mod birth;
+mod cgroups;
 pub(crate) mod descriptors;
 mod events;
 pub(crate) mod inplace;

@@ -4,6 +4,8 @@
 //! here is refused *before* the fork; what begins later (an io_uring that is opened while two versions run) ends the
 //! update when it appears.
 
+mod room;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read as _};
@@ -85,6 +87,7 @@ pub fn inspect(pid: i32) -> Result<Preflight, InspectError> {
     findings.extend(of_architecture(&proc));
     findings.extend(of_namespace(&proc));
     findings.extend(of_counter(&proc));
+    findings.extend(room::of_room(pid, threads.len()));
     let links = proc.descriptors()?;
     findings.extend(of_descriptors(&links));
     let maps = proc.read("maps")?;

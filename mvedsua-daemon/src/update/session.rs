@@ -194,6 +194,12 @@ fn engine(error: &Error) -> FailureKind {
     match error {
         Error::TimedOut { .. } => FailureKind::TimedOut(error.to_string()),
         Error::Unsupported(reason) => FailureKind::Refused(vec![reason.clone()]),
+        // A limit on processes or memory was reached after it had been looked at.
+        Error::Injected { call: "fork" | "clone", source, .. }
+            if matches!(source.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)) =>
+        {
+            FailureKind::Refused(vec![format!("the kernel lets it have no more processes: {error}")])
+        }
         Error::Ended { .. } => FailureKind::TargetGone(error.to_string()),
         Error::Request { .. } | Error::Memory { .. } | Error::Proc { .. } | Error::Injected { .. }
             if error.is_gone() =>

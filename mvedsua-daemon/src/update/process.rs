@@ -229,7 +229,7 @@ impl Process {
         if let Some(agent) = &self.footprint.vdso.agent {
             agent.remove(&self.memory)?;
         }
-        self.allow_reads(inbox, &parked)?;
+        self.allow_reads(inbox, &mut parked)?;
         // The thread that unmaps the arena keeps its context block on its own stack.
         if let Some((tid, how)) = parked.iter().next() {
             let mut saved = sys::get_regs(*tid)?;
@@ -270,7 +270,7 @@ impl Process {
     }
 
     /// Lets parked threads read the processor's clock by themselves again, but for those that have asked for it to be trapped.
-    fn allow_reads(&self, inbox: &Inbox, parked: &BTreeMap<Tid, Parked>) -> Result<()> {
+    fn allow_reads(&self, inbox: &Inbox, parked: &mut BTreeMap<Tid, Parked>) -> Result<()> {
         let clock = &self.footprint.clock;
         clock.restore(&self.memory)?;
         for (tid, how) in parked {
@@ -285,6 +285,8 @@ impl Process {
             let mut remote = Remote::begin(inbox, &self.memory, *tid, self.footprint.stub, block, saved)?;
             tsc::set(&mut remote, Reads::Allowed)?;
             remote.finish()?;
+            // One that stood at the entry of a call comes to it again.
+            *how = Parked::User;
         }
         Ok(())
     }

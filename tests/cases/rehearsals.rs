@@ -188,6 +188,7 @@ rehearsals! {
     handlers
     identity
     itself
+    inheriting
     interrupts
     ipc
     kept
@@ -202,6 +203,7 @@ rehearsals! {
     passing
     paths
     process
+    requests
     retired
     selecting
     signals

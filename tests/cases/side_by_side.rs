@@ -191,6 +191,72 @@ fn the_processors_clock_is_told_alike() {
     assert_eq!((finished.code, finished.stdout.lines().count()), (0, 4), "{}", finished.stderr);
 }
 
+/// A program that reads the clock all the time, in a thread, a child, and itself, while its follower is dropped.
+const CLOCK_AROUND_THE_DROP: &str = r#"
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <x86intrin.h>
+static int tracer(void)
+{
+	char line[200];
+	int found = -1;
+	FILE *status = fopen("/proc/self/status", "r");
+	while (fgets(line, sizeof line, status))
+		if (strncmp(line, "TracerPid:", 10) == 0)
+			found = atoi(line + 10);
+	fclose(status);
+	return found;
+}
+static void *read_until_let_go(void *unused)
+{
+	for (int i = 0; i < 30000 && tracer() != 0; i++)
+		for (int j = 0; j < 20; j++)
+			__rdtsc();
+	int mode = 0;
+	prctl(PR_GET_TSC, &mode);
+	__rdtsc();
+	return (void *)(long)mode;
+}
+int main(void)
+{
+	pthread_t thread;
+	void *mode;
+	int status;
+	pthread_create(&thread, NULL, read_until_let_go, NULL);
+	usleep(5000);
+	unshare(CLONE_FILES);
+	pid_t child = fork();
+	if (child == 0)
+		_exit((long)read_until_let_go(NULL));
+	waitpid(child, &status, 0);
+	printf("%ld\n", (long)read_until_let_go(NULL));
+	pthread_join(thread, &mode);
+	printf("%ld %x\n", (long)mode, status);
+	return 0;
+}
+"#;
+
+#[test]
+fn a_program_that_reads_the_processors_clock_is_let_go_too() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("clock.c"), CLOCK_AROUND_THE_DROP).unwrap();
+    let built = in_dir(dir.path()).natively(&["cc", "-O1", "-o", "clock", "clock.c", "-lpthread"]);
+    assert_eq!(built.code, 0, "{}", built.stderr);
+    // It depends on the moment where a thread stands then.
+    for _ in 0..10 {
+        let finished = in_dir(dir.path()).with(&["--self", "1"], &["./clock"]);
+        assert_eq!((finished.code, &*finished.stdout), (0, "1\n1 100\n"), "{}", finished.stderr);
+        assert_eq!(finished.outcomes(), ["failed"], "{}", finished.stderr);
+    }
+}
+
 /// The same in a library, which another thread loads.
 const CLOCK_OF_A_LIBRARY: &str = r#"
 #include <dlfcn.h>

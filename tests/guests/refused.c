@@ -11,7 +11,10 @@
  * rows: fcntl/F_NOTIFY sysfs pivot_root quotactl quotactl_fd kexec_load kexec_file_load add_key request_key keyctl uretprobe
  * rows: uprobe open_tree move_mount fsopen fsconfig fsmount fspick mount_setattr open_tree_attr landlock_restrict_self
  * rows: lsm_get_self_attr lsm_set_self_attr lsm_list_modules get_robust_list move_pages prctl/PR_SCHED_CORE
- * rows: prctl/PR_SET_SHADOW_STACK_STATUS prctl/PR_TIMER_CREATE_RESTORE_IDS
+ * rows: prctl/PR_SET_SHADOW_STACK_STATUS prctl/PR_TIMER_CREATE_RESTORE_IDS ioctl/TIOCLINUX ioctl/TIOCSSERIAL ioctl/SIOCADDRT
+ * rows: ioctl/SIOCDELRT ioctl/SIOCGIFVLAN ioctl/SIOCSIFVLAN ioctl/SIOCBONDENSLAVE ioctl/SIOCSHWTSTAMP ioctl/SIOCGHWTSTAMP
+ * rows: ioctl/SG_IO ioctl/FS_IOC_FIEMAP ioctl/FIDEDUPERANGE ioctl/RNDADDENTROPY ioctl/TUNSETTXFILTER ioctl/TUNATTACHFILTER
+ * rows: ioctl/TUNDETACHFILTER ioctl/TUNSETSTEERINGEBPF ioctl/TUNSETFILTEREBPF
  */
 #include "guest.h"
 
@@ -47,6 +50,24 @@ static const struct {
 	{ "prctl/PR_TIMER_CREATE_RESTORE_IDS", 157, { 77, 77 } },
 	{ "fcntl/F_NOTIFY", 72, { 0, 1026 } },
 	{ "ioctl", 16, { 0, 0x12345678 } },
+	{ "ioctl/TIOCLINUX", 16, { -1, 0x541c } },
+	{ "ioctl/TIOCSSERIAL", 16, { -1, 0x541f } },
+	{ "ioctl/SIOCADDRT", 16, { -1, 0x890b } },
+	{ "ioctl/SIOCDELRT", 16, { -1, 0x890c } },
+	{ "ioctl/SIOCGIFVLAN", 16, { -1, 0x8982 } },
+	{ "ioctl/SIOCSIFVLAN", 16, { -1, 0x8983 } },
+	{ "ioctl/SIOCBONDENSLAVE", 16, { -1, 0x8990 } },
+	{ "ioctl/SIOCSHWTSTAMP", 16, { -1, 0x89b0 } },
+	{ "ioctl/SIOCGHWTSTAMP", 16, { -1, 0x89b1 } },
+	{ "ioctl/SG_IO", 16, { -1, 0x2285 } },
+	{ "ioctl/FS_IOC_FIEMAP", 16, { -1, 0xc020660b } },
+	{ "ioctl/FIDEDUPERANGE", 16, { -1, 0xc0189436 } },
+	{ "ioctl/RNDADDENTROPY", 16, { -1, 0x40085203 } },
+	{ "ioctl/TUNSETTXFILTER", 16, { -1, 0x400454d1 } },
+	{ "ioctl/TUNATTACHFILTER", 16, { -1, 0x401054d5 } },
+	{ "ioctl/TUNDETACHFILTER", 16, { -1, 0x401054d6 } },
+	{ "ioctl/TUNSETSTEERINGEBPF", 16, { -1, 0x800454e0 } },
+	{ "ioctl/TUNSETFILTEREBPF", 16, { -1, 0x800454e1 } },
 };
 
 static void on_sigill(int number)

@@ -2,7 +2,7 @@
 //!
 //! The upper half of the offset of `preadv` and its kin is not looked at where registers have 64 bits.
 
-use super::model::Arg::{Addr, Fd, Flags, Int, Mem};
+use super::model::Arg::{Addr, Fd, Flags, Int, Int32, Mem};
 use super::model::Dir::{In, Out};
 use super::model::Extent::IoVec;
 use super::model::Outcome::{Fd as NewFd, Int as Num, Size};
@@ -15,8 +15,8 @@ pub(super) const ROWS: &[Row] = &[
     compare(1, "write", &[Fd, reads_arg(2), Int], Size),
     compare(3, "close", &[Fd], Num).note("others see it: the peer, and epoll sets that lose the descriptor"),
     supply(5, "fstat", &[Fd, writes(144)], Num),
-    supply(8, "lseek", &[Fd, Int, Int], Size).note("the offset is the leader's alone: promotion moves it with the file"),
-    supply(16, "ioctl", &[Fd, Int], Num).but(Irregular::Ioctl),
+    supply(8, "lseek", &[Fd, Int, Int32], Size).note("the offset is the leader's alone: promotion moves it with the file"),
+    supply(16, "ioctl", &[Fd, Int32], Num).but(Irregular::Ioctl),
     supply(17, "pread64", &[Fd, fills(2), Int, Int], Size),
     compare(18, "pwrite64", &[Fd, reads_arg(2), Int, Int], Size),
     supply(19, "readv", &[Fd, Mem(Out, IoVec { count: 2 }), Int], Size),
@@ -25,15 +25,15 @@ pub(super) const ROWS: &[Row] = &[
     compare(32, "dup", &[Fd], NewFd),
     compare(33, "dup2", &[Fd, Fd], NewFd),
     compare(40, "sendfile", &[Fd, Fd, updates(8), Int], Size).note("its payload never is in memory; the file is the same one"),
-    supply(72, "fcntl", &[Fd, Int], Num).but(Irregular::Fcntl),
-    compare(73, "flock", &[Fd, Int], Num),
+    supply(72, "fcntl", &[Fd, Int32], Num).but(Irregular::Fcntl),
+    compare(73, "flock", &[Fd, Int32], Num),
     compare(74, "fsync", &[Fd], Num),
     compare(75, "fdatasync", &[Fd], Num),
     compare(77, "ftruncate", &[Fd, Int], Num),
-    supply(78, "getdents", &[Fd, fills(2), Int], Size),
+    supply(78, "getdents", &[Fd, fills(2), Int32], Size),
     compare(81, "fchdir", &[Fd], Num).note("not performed in the follower: promotion carries the folder over"),
-    compare(91, "fchmod", &[Fd, Int], Num),
-    compare(93, "fchown", &[Fd, Int, Int], Num),
+    compare(91, "fchmod", &[Fd, Int32], Num),
+    compare(93, "fchown", &[Fd, Int32, Int32], Num),
     supply(138, "fstatfs", &[Fd, writes(120)], Num),
     compare(162, "sync", &[], Num),
     supply(187, "readahead", &[Fd, Int, Int], Num),
@@ -41,18 +41,18 @@ pub(super) const ROWS: &[Row] = &[
     supply(193, "fgetxattr", &[Fd, PATH, fills(3), Int], Size),
     supply(196, "flistxattr", &[Fd, fills(2), Int], Size),
     compare(199, "fremovexattr", &[Fd, PATH], Num),
-    supply(217, "getdents64", &[Fd, fills(2), Int], Size),
-    supply(221, "fadvise64", &[Fd, Int, Int, Int], Num),
+    supply(217, "getdents64", &[Fd, fills(2), Int32], Size),
+    supply(221, "fadvise64", &[Fd, Int, Int, Int32], Num),
     supply(253, "inotify_init", &[], NewFd),
-    compare(255, "inotify_rm_watch", &[Fd, Int], Num),
+    compare(255, "inotify_rm_watch", &[Fd, Int32], Num),
     compare(275, "splice", &[Fd, updates(8), Fd, updates(8), Int, Flags], Size),
     compare(276, "tee", &[Fd, Fd, Int, Flags], Size),
     compare(277, "sync_file_range", &[Fd, Int, Int, Flags], Num),
     compare(282, "signalfd", &[Fd, reads_arg(2), Int], NewFd),
-    supply(284, "eventfd", &[Int], NewFd),
-    compare(285, "fallocate", &[Fd, Int, Int, Int], Num),
+    supply(284, "eventfd", &[Int32], NewFd),
+    compare(285, "fallocate", &[Fd, Int32, Int, Int], Num),
     compare(289, "signalfd4", &[Fd, reads_arg(2), Int, Flags], NewFd),
-    supply(290, "eventfd2", &[Int, Flags], NewFd),
+    supply(290, "eventfd2", &[Int32, Flags], NewFd),
     compare(292, "dup3", &[Fd, Fd, Flags], NewFd),
     supply(293, "pipe2", &[writes(8), Flags], Num),
     supply(294, "inotify_init1", &[Flags], NewFd),
@@ -63,7 +63,7 @@ pub(super) const ROWS: &[Row] = &[
     compare(326, "copy_file_range", &[Fd, updates(8), Fd, updates(8), Int, Flags], Size),
     supply(327, "preadv2", &[Fd, Mem(Out, IoVec { count: 2 }), Int, Int, Addr, Flags], Size),
     compare(328, "pwritev2", &[Fd, Mem(In, IoVec { count: 2 }), Int, Int, Addr, Flags], Size),
-    compare(436, "close_range", &[Int, Int, Flags], Num),
+    compare(436, "close_range", &[Int32, Int32, Flags], Num),
     supply(451, "cachestat", &[Fd, reads(16), writes(40), Flags], Num),
 ];
 

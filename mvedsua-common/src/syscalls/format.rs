@@ -55,6 +55,47 @@ impl fmt::Display for Call<'_> {
     }
 }
 
+/// Says which call was refused, as exactly as the table can: the request too where a call is many.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused<'a> {
+    pub nr: u32,
+    pub args: &'a [u64; 6],
+}
+
+impl fmt::Display for Refused<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const IOCTL: u32 = 16;
+        let Some(name) = name(self.nr) else { return write!(f, "system call {}", self.nr) };
+        f.write_str(name)?;
+        match self.nr {
+            IOCTL => {
+                let request = self.args[1] & 0xffff_ffff;
+                write!(f, "({}, {request:#x}", self.args[0] as i32)?;
+                match super::irregular::ioctl_name(request) {
+                    Some(name) => write!(f, " {name}")?,
+                    None => write_request(f, request)?,
+                }
+                f.write_str(")")
+            }
+            72 => write!(f, "({}, command {})", self.args[0] as i32, self.args[1] as u32),
+            157 | 158 => write!(f, "(option {})", self.args[0] as u32),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Says what the parts of a request mean, `include/uapi/asm-generic/ioctl.h`; one without a size is an old one, and has none.
+fn write_request(f: &mut fmt::Formatter<'_>, request: u64) -> fmt::Result {
+    let (size, kind, number) = (request >> 16 & 0x3fff, request >> 8 & 0xff, request & 0xff);
+    let moves = match request >> 30 {
+        0 => return write!(f, ": kind {kind:#x}, number {number}"),
+        1 => "reads",
+        2 => "writes",
+        _ => "reads and writes",
+    };
+    write!(f, ": kind {kind:#x}, number {number}, {moves} {size} bytes")
+}
+
 /// Tells whether the argument at `i` is the one that chooses the request.
 fn is_selector(nr: u32, i: usize) -> bool {
     match nr {
@@ -74,7 +115,7 @@ fn write_arg(f: &mut fmt::Formatter<'_>, arg: Arg, value: u64) -> fmt::Result {
         Arg::Int if value >> 32 == 0 && value as u32 as i32 >= -4096 => write!(f, "{}", value as u32 as i32),
         Arg::Flags => write!(f, "{:#x}", value as u32),
         Arg::Mem(..) | Arg::Addr if value == 0 => f.write_str("NULL"),
-        Arg::Int | Arg::Addr | Arg::Mem(..) => write!(f, "{value:#x}"),
+        Arg::Int | Arg::LongFlags | Arg::Addr | Arg::Mem(..) => write!(f, "{value:#x}"),
     }
 }
 
@@ -185,7 +226,7 @@ impl fmt::Display for Arg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Arg::Int | Arg::Int32 => f.write_str("number"),
-            Arg::Flags => f.write_str("flags"),
+            Arg::Flags | Arg::LongFlags => f.write_str("flags"),
             Arg::Fd => f.write_str("descriptor"),
             Arg::Addr => f.write_str("own"),
             Arg::Mem(dir, extent) => write!(f, "{dir} {extent}"),
@@ -222,7 +263,7 @@ impl fmt::Display for Extent {
                 times(f, *scale)
             }
             Extent::FromPtr { len } => write!(f, "*#{}", len + 1),
-            Extent::LengthOf { of } => write!(f, "length of #{}", of + 1),
+            Extent::LengthOf { of } | Extent::LengthTold { of } => write!(f, "length of #{}", of + 1),
             Extent::CStr => f.write_str("string"),
             Extent::IoVec { count } => write!(f, "iovec[#{}]", count + 1),
             Extent::MsgHdr => f.write_str("msghdr"),
@@ -234,6 +275,7 @@ impl fmt::Display for Extent {
             Extent::Flock => f.write_str("flock"),
             Extent::IfReq | Extent::IfReqIndex => f.write_str("ifreq"),
             Extent::IfConf => f.write_str("ifconf"),
+            Extent::EthTool => f.write_str("ifreq, command of ethtool"),
             Extent::MsgBuf { size } => write!(f, "msgbuf of #{}", size + 1),
             Extent::Semaphores { id } => write!(f, "2 bytes for each semaphore of #{}", id + 1),
             Extent::SizeFirst { .. } => f.write_str("as many bytes as its first field says"),

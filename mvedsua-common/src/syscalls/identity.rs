@@ -1,7 +1,7 @@
 //! Who the process is: asked of the leader, since the follower has pids of its own; rights are dropped by each version
 //! for itself, so that the follower never has more than the leader.
 
-use super::model::Arg::{Addr, Int, Mem};
+use super::model::Arg::{Addr, Int, Int32, Mem};
 use super::model::Dir::Out;
 use super::model::Extent::FromRet;
 use super::model::Outcome::{Int as Num, Pid, Size};
@@ -18,22 +18,22 @@ pub(super) const ROWS: &[Row] = &[
     local(106, "setgid", &[Int], Num),
     supply(107, "geteuid", &[], Num),
     supply(108, "getegid", &[], Num),
-    compare(109, "setpgid", &[Int, Int], Num),
+    compare(109, "setpgid", &[Int32, Int32], Num),
     supply(110, "getppid", &[], Pid),
     supply(111, "getpgrp", &[], Pid),
     compare(112, "setsid", &[], Pid),
     local(113, "setreuid", &[Int, Int], Num),
     local(114, "setregid", &[Int, Int], Num),
-    supply(115, "getgroups", &[Int, Mem(Out, FromRet { cap: 0, scale: 4 })], Size),
+    supply(115, "getgroups", &[Int32, Mem(Out, FromRet { cap: 0, scale: 4 })], Size),
     local(116, "setgroups", &[Int, Addr], Num),
     local(117, "setresuid", &[Int, Int, Int], Num),
     supply(118, "getresuid", &[writes(4), writes(4), writes(4)], Num),
     local(119, "setresgid", &[Int, Int, Int], Num),
     supply(120, "getresgid", &[writes(4), writes(4), writes(4)], Num),
-    supply(121, "getpgid", &[Int], Pid),
+    supply(121, "getpgid", &[Int32], Pid),
     local(122, "setfsuid", &[Int], Num),
     local(123, "setfsgid", &[Int], Num),
-    supply(124, "getsid", &[Int], Pid),
+    supply(124, "getsid", &[Int32], Pid),
     supply(186, "gettid", &[], Pid),
 ];
 

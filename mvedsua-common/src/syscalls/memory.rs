@@ -1,6 +1,6 @@
 //! The address space: each version has its own, and addresses are never compared.
 
-use super::model::Arg::{Addr, Fd, Flags, Int, Mem};
+use super::model::Arg::{Addr, Fd, Flags, Int, Int32, Mem};
 use super::model::Dir::In;
 use super::model::Extent::FdSet;
 use super::model::Outcome::{Addr as Place, Int as Num};
@@ -24,7 +24,7 @@ pub(super) const ROWS: &[Row] = &[
     local(237, "mbind", &[Addr, Int, Int, Addr, Int, Flags], Num),
     local(238, "set_mempolicy", &[Int, Addr, Int], Num),
     local(239, "get_mempolicy", &[Addr, Addr, Int, Addr, Flags], Num),
-    compare(256, "migrate_pages", &[Int, Int, Mem(In, FdSet { nfds: 1 }), Mem(In, FdSet { nfds: 1 })], Num).but(Irregular::Myself { arg: 0 }),
+    compare(256, "migrate_pages", &[Int32, Int, Mem(In, FdSet { nfds: 1 }), Mem(In, FdSet { nfds: 1 })], Num).but(Irregular::Myself { arg: 0 }),
     refuse(279, "move_pages", "it moves the memory of a process that is named by its id").but(Irregular::Myself { arg: 0 }),
     local(324, "membarrier", &[Int, Flags, Int], Num),
     local(325, "mlock2", &[Addr, Int, Flags], Num),

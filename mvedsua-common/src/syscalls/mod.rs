@@ -36,7 +36,7 @@ mod threads;
 mod time;
 mod words;
 
-pub use irregular::{Ordering, Pairing, Treatment, in_order, treatment, treatment_of};
+pub use irregular::{Ordering, Pairing, Treatment, in_order, locks_inheriting, treatment, treatment_of};
 pub use model::{Arg, Class, Dir, Extent, Irregular, Order, Outcome, Row};
 pub use names::{by_name, name};
 

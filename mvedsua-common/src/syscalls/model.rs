@@ -40,6 +40,8 @@ pub enum Extent {
     FromPtr { len: u8 },
     /// The integer that [`Extent::FromPtr`] speaks of; untouched when `args[of]`, the buffer, is null.
     LengthOf { of: u8 },
+    /// The same where the length is told although there is no buffer.
+    LengthTold { of: u8 },
     /// Up to and including the terminating NUL, never more than `PATH_MAX`.
     CStr,
     /// An array of `args[count]` `struct iovec`; for an output the result says how many bytes were filled.
@@ -63,6 +65,8 @@ pub enum Extent {
     IfReq,
     /// One `struct ifreq` of which the kernel reads the interface's number and writes the whole.
     IfReqIndex,
+    /// One `struct ifreq` of which the kernel reads the name, and the structure behind it that begins with a command of ethtool.
+    EthTool,
     /// One `struct ifconf` and the buffer that it points to.
     IfConf,
     /// One `struct msgbuf` of System V: its type, eight bytes, and `args[size]` bytes of text; for an output the result says
@@ -91,12 +95,14 @@ pub enum Extent {
 /// Describes one argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Arg {
-    /// A number that both versions must pass alike.
+    /// A number of 64 bits that both versions must pass alike.
     Int,
     /// A number of 32 bits that both versions must pass alike; the upper half of the register is whatever was there.
     Int32,
-    /// A bit set that both versions must pass alike.
+    /// A bit set of 32 bits that both versions must pass alike; the upper half of the register is whatever was there.
     Flags,
+    /// A bit set of a whole register.
+    LongFlags,
     /// A descriptor number; alike in both versions, since the follower's table mirrors the leader's. Only its low 32 bits
     /// count: the rest of the register is whatever the compiler left there.
     Fd,

@@ -15,6 +15,7 @@
 //! | `sigevent` | 0 signal and kind, 1 value (opaque) |
 //! | `flock` | read: 0 type and whence, 1 start and length; written: 0, the whole |
 //! | `ifconf` | 0 length, 1 buffer |
+//! | `ifreq` for ethtool | 0 name, 1 the structure behind it; of that its command is read |
 //! | strings | the index of the string |
 //! | `clone_args` | 0 flags, 1 exit signal, 2 parent tid, 3 pidfd |
 //! | `xattr_args` | 0 size and flags, 1 value |
@@ -306,12 +307,24 @@ impl MsgHdr {
     }
 }
 
+/// The arguments as the kernel takes them: of a number of 32 bits the upper half of the register means nothing.
+fn narrowed(row: &Row, args: &[u64; 6]) -> [u64; 6] {
+    let mut narrowed = *args;
+    for (value, arg) in narrowed.iter_mut().zip(row.args) {
+        if let Arg::Int32 | Arg::Flags | Arg::Fd = arg {
+            *value &= 0xffff_ffff;
+        }
+    }
+    narrowed
+}
+
 /// Resolves the regions that the kernel reads for a call with these arguments.
 pub fn inputs<M, S>(row: &Row, args: &[u64; 6], mem: &M, sink: &mut S)
 where
     M: Memory + ?Sized,
     S: FnMut(Region),
 {
+    let args = &narrowed(row, args);
     for (index, arg) in row.args.iter().enumerate() {
         let Arg::Mem(dir, extent) = *arg else { continue };
         let addr = args[index];
@@ -332,6 +345,7 @@ where
             emit.put(0, addr, args[len as usize].saturating_mul(u64::from(scale)).min(MAX_RW));
         }
         Extent::LengthOf { of } if args[of as usize] != 0 => emit.put(0, addr, 4),
+        Extent::LengthTold { .. } => emit.put(0, addr, 4),
         Extent::CStr => emit.put(0, addr, c_string(mem, addr, PATH_MAX)),
         Extent::IoVec { count } => {
             iovecs(mem, (addr, args[count as usize]), MAX_RW, 0, emit);
@@ -366,6 +380,12 @@ where
         Extent::IfReq => emit.put(0, addr, layout::IFREQ_NAME),
         Extent::IfReqIndex => emit.put(0, addr.wrapping_add(layout::IFREQ_NAME), 4),
         Extent::IfConf => emit.put(0, addr, 4),
+        Extent::EthTool => {
+            emit.put(0, addr, layout::IFREQ_NAME);
+            if let Some((place, _)) = eth_tool(mem, addr) {
+                emit.put(1, place, 4);
+            }
+        }
         Extent::Strings => strings(mem, addr, emit),
         Extent::CloneArgs => {
             emit.put(0, addr, 8);
@@ -399,6 +419,36 @@ where
     }
 }
 
+/// Returns where the structure is that a `struct ifreq` for `SIOCETHTOOL` points to, and its size; `None` for commands whose
+/// memory is not described here, `include/uapi/linux/ethtool.h`. One that cannot be read has no bytes: the call fails.
+pub(super) fn eth_tool<M: Memory + ?Sized>(mem: &M, addr: u64) -> Option<(u64, u64)> {
+    const LINK_SETTINGS: u64 = 48;
+    const MASK_WORDS: u64 = 15;
+    let Some(place) = read_u64(mem, addr.wrapping_add(layout::IFREQ_NAME)) else { return Some((0, 0)) };
+    let Some(command) = read_u32(mem, place) else { return Some((place, 0)) };
+    let len = match command {
+        // GSET, GDRVINFO, GWOL, GMSGLVL, GLINK, GCOALESCE, GRINGPARAM, GPAUSEPARAM
+        0x1 | 0x41 => 44,
+        0x3 => 196,
+        0x5 => 20,
+        0x7 | 0xa => 8,
+        0xe => 92,
+        0x10 | 0x3c => 36,
+        0x12 => 16,
+        // One number: GRXCSUM, GTXCSUM, GSG, GTSO, GUFO, GGSO, GFLAGS, GPFLAGS, GGRO; above GET_TS_INFO and GCHANNELS
+        0x14 | 0x16 | 0x18 | 0x1e | 0x21 | 0x23 | 0x25 | 0x27 | 0x2b => 8,
+        // GLINKSETTINGS, with three masks of as many words as it says: a number below 0 where the kernel has others
+        0x4c => {
+            let mut words = [0];
+            let got = mem.read(place.wrapping_add(MASK_WORDS), &mut words);
+            let words = if got == 1 { u64::try_from(words[0] as i8).unwrap_or(0) } else { 0 };
+            LINK_SETTINGS + 3 * 4 * words
+        }
+        _ => return None,
+    };
+    Some((place, len))
+}
+
 /// Bytes of a `struct file_handle` with what it holds, `MAX_HANDLE_SZ` at most.
 fn handle_len<M: Memory + ?Sized>(mem: &M, addr: u64) -> u64 {
     8 + u64::from(read_u32(mem, addr).unwrap_or(0)).min(128)
@@ -429,6 +479,7 @@ fn messages<M: Memory + ?Sized>(mem: &M, addr: u64, count: u64, mut each: impl F
 #[must_use]
 pub fn notes<M: Memory + ?Sized>(row: &Row, args: &[u64; 6], mem: &M) -> Notes {
     let mut notes = Notes::default();
+    let args = &narrowed(row, args);
     let mut used = 0;
     for (index, arg) in row.args.iter().enumerate() {
         let Arg::Mem(Dir::Out | Dir::InOut, extent) = *arg else { continue };
@@ -465,6 +516,7 @@ where
     M: Memory + ?Sized,
     S: FnMut(Region),
 {
+    let args = &narrowed(row, args);
     let mut used = 0;
     for (index, arg) in row.args.iter().enumerate() {
         let Arg::Mem(dir, extent) = *arg else { continue };
@@ -519,6 +571,7 @@ where
             emit.put(0, addr, u64::from(full.min(call.room)));
         }
         Extent::LengthOf { of } if args[of as usize] != 0 => emit.put(0, addr, 4),
+        Extent::LengthTold { .. } => emit.put(0, addr, 4),
         Extent::IoVec { count } if call.raw == EFAULT => before_fault(mem, addr, args[count as usize], emit),
         Extent::IoVec { count } => {
             iovecs(mem, (addr, args[count as usize]), call.ret, 0, emit);
@@ -533,6 +586,11 @@ where
         Extent::FdSet { nfds } => emit.put(0, addr, set_bytes(args[nfds as usize])),
         Extent::Flock => emit.put(0, addr, layout::FLOCK),
         Extent::IfReq | Extent::IfReqIndex => emit.put(0, addr, layout::IFREQ),
+        Extent::EthTool => {
+            if let Some((place, len)) = eth_tool(mem, addr) {
+                emit.put(1, place, len);
+            }
+        }
         Extent::IfConf => {
             let full = read_u32(mem, addr).unwrap_or(0);
             emit.put(0, addr, 4);

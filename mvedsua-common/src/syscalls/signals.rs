@@ -1,6 +1,6 @@
 //! Signals: dispositions and masks are each version's own, sending is an output, waiting an input.
 
-use super::model::Arg::{Addr, Fd, Flags, Int, Mem};
+use super::model::Arg::{Addr, Fd, Flags, Int, Int32, Mem};
 use super::model::Dir::Out;
 use super::model::Extent::{FromArg, IfPositive};
 use super::model::Outcome::{Fd as NewFd, Int as Num, Never};
@@ -13,18 +13,18 @@ pub(super) const ROWS: &[Row] = &[
     local(14, "rt_sigprocmask", &[Int, Addr, Addr, Int], Num),
     local(15, "rt_sigreturn", &[], Never),
     local(34, "pause", &[], Num).note("ended by a signal alone, which each version is given"),
-    compare(62, "kill", &[Int, Int], Num),
+    compare(62, "kill", &[Int32, Int32], Num),
     supply(127, "rt_sigpending", &[Mem(Out, FromArg { len: 1, scale: 1 }), Int], Num),
     supply(128, "rt_sigtimedwait", &[reads_arg(3), Mem(Out, IfPositive(128)), reads(16), Int], Num),
-    compare(129, "rt_sigqueueinfo", &[Int, Int, reads(128)], Num),
+    compare(129, "rt_sigqueueinfo", &[Int32, Int32, reads(128)], Num),
     local(130, "rt_sigsuspend", &[Addr, Int], Num).note("its mask holds while the signal is delivered"),
     local(131, "sigaltstack", &[Addr, Addr], Num),
-    compare(200, "tkill", &[Int, Int], Num),
+    compare(200, "tkill", &[Int32, Int32], Num),
     supply(219, "restart_syscall", &[], Num).but(Irregular::Restart),
-    compare(234, "tgkill", &[Int, Int, Int], Num),
-    compare(297, "rt_tgsigqueueinfo", &[Int, Int, Int, reads(128)], Num),
-    compare(424, "pidfd_send_signal", &[Fd, Int, reads(128), Flags], Num),
-    supply(434, "pidfd_open", &[Int, Flags], NewFd),
+    compare(234, "tgkill", &[Int32, Int32, Int32], Num),
+    compare(297, "rt_tgsigqueueinfo", &[Int32, Int32, Int32, reads(128)], Num),
+    compare(424, "pidfd_send_signal", &[Fd, Int32, reads(128), Flags], Num),
+    supply(434, "pidfd_open", &[Int32, Flags], NewFd),
 ];
 
 const _: () = check(ROWS);

@@ -453,3 +453,12 @@ fn calls_print_as_people_write_them() {
     assert_eq!(Ret(12).to_string(), "12");
     assert_eq!(Ret(0x7f00_0000_0000).to_string(), "0x7f0000000000");
 }
+
+#[test]
+fn a_refused_request_is_told_with_its_parts() {
+    let told = |args: [u64; 6]| format::Refused { nr: 16, args: &args }.to_string();
+    assert_eq!(told([5, 0x8982, 0, 0, 0, 0]), "ioctl(5, 0x8982 SIOCGIFVLAN)");
+    assert_eq!(told([5, 0x4004_4b01, 0, 0, 0, 0]), "ioctl(5, 0x40044b01: kind 0x4b, number 1, reads 4 bytes)");
+    assert_eq!(told([5, 0x4b2f, 0, 0, 0, 0]), "ioctl(5, 0x4b2f: kind 0x4b, number 47)");
+    assert_eq!(format::Refused { nr: 511, args: &[0; 6] }.to_string(), "system call 511");
+}

@@ -40,6 +40,11 @@ pub(super) const fn length_of(of: u8) -> Arg {
     Arg::Mem(Dir::Always, Extent::LengthOf { of })
 }
 
+/// The same where the length is told although argument `of` is null.
+pub(super) const fn length_told(of: u8) -> Arg {
+    Arg::Mem(Dir::Always, Extent::LengthTold { of })
+}
+
 const fn row(nr: u32, name: &'static str, class: Class, args: &'static [Arg], outcome: Outcome) -> Row {
     Row { nr, name, class, args, outcome, irregular: None, note: "" }
 }
@@ -133,10 +138,11 @@ const fn check_extent(args: &[Arg], dir: Dir, extent: Extent) {
         }
         Extent::FromPtr { len } => {
             assert!((len as usize) < args.len(), "the length's argument exists");
-            let is_length = matches!(args[len as usize], Arg::Mem(_, Extent::LengthOf { .. }));
+            let is_length =
+                matches!(args[len as usize], Arg::Mem(_, Extent::LengthOf { .. } | Extent::LengthTold { .. }));
             assert!(is_length, "a length behind a pointer is declared as such");
         }
-        Extent::LengthOf { of } => {
+        Extent::LengthOf { of } | Extent::LengthTold { of } => {
             assert!((of as usize) < args.len(), "the buffer's argument exists");
             assert!(matches!(args[of as usize], Arg::Mem(..)), "a length belongs to a buffer");
         }
@@ -150,6 +156,7 @@ const fn check_extent(args: &[Arg], dir: Dir, extent: Extent) {
         | Extent::IfReq
         | Extent::IfReqIndex
         | Extent::IfConf
+        | Extent::EthTool
         | Extent::SizeFirst { .. }
         | Extent::FileHandle
         | Extent::XattrArgs
@@ -160,5 +167,5 @@ const fn check_extent(args: &[Arg], dir: Dir, extent: Extent) {
 
 const fn check_number(args: &[Arg], at: u8) {
     assert!((at as usize) < args.len(), "the length's argument exists");
-    assert!(matches!(args[at as usize], Arg::Int), "a length is a number");
+    assert!(matches!(args[at as usize], Arg::Int | Arg::Int32), "a length is a number");
 }

@@ -12,12 +12,18 @@ pub(super) fn of<'a>(
     regions: impl Iterator<Item = (u16, &'a [u8])> + Clone,
 ) -> Cow<'a, [u8]> {
     if is_address(row, arg) {
-        return address(join(regions));
+        return address(row.nr, join(regions));
     }
     if (row.nr, arg) == (UTIMENSAT, 2) {
         return file_times(join(regions));
     }
     match row.args.get(usize::from(arg)) {
+        // The first part is where it goes.
+        Some(Arg::Mem(_, Extent::MsgHdr)) => {
+            let to = address(row.nr, join(regions.clone().filter(|(part, _)| *part == 0))).into_owned();
+            let rest = join(regions.filter(|(part, _)| *part != 0));
+            if to.is_empty() { rest } else { Cow::Owned([&to[..], &rest].concat()) }
+        }
         // Part 1 is data of the program (a pointer, often); the kernel hands it back unseen.
         Some(Arg::Mem(_, Extent::EpollEvent | Extent::SigEvent)) => join(regions.filter(|(part, _)| *part == 0)),
         // Bits from `nfds` on are not looked at.
@@ -26,6 +32,7 @@ pub(super) fn of<'a>(
     }
 }
 
+const CONNECT: u32 = 42;
 const UTIMENSAT: u32 = 280;
 
 /// The seconds of a time that is left as it is, or that is the present, are not looked at, utimensat(2).
@@ -45,17 +52,28 @@ fn file_times(bytes: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
 
 /// Says whether an argument is the address of a socket.
 fn is_address(row: &Row, arg: u8) -> bool {
-    const CONNECT: u32 = 42;
     const SENDTO: u32 = 44;
     const BIND: u32 = 49;
     matches!((row.nr, arg), (CONNECT | BIND, 1) | (SENDTO, 4))
 }
 
 /// The path of a `sockaddr_un` ends at its NUL, whatever stands behind it, unix(7); names that begin with one are as long as
-/// the call says.
-fn address(bytes: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+/// the call says. A `sockaddr_in` is padded, ip(7). Of an address of no family, which takes a connection back (connect(2)), nothing
+/// else is looked at.
+fn address(nr: u32, bytes: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
     const PATH: usize = 2;
+    const AF_UNSPEC: [u8; PATH] = 0u16.to_ne_bytes();
     const AF_UNIX: [u8; PATH] = 1u16.to_ne_bytes();
+    const AF_INET: [u8; PATH] = 2u16.to_ne_bytes();
+    /// Family, port and address.
+    const MEANT: usize = 8;
+    if nr == CONNECT && bytes.starts_with(&AF_UNSPEC) {
+        return cut(bytes, PATH);
+    }
+    if bytes.starts_with(&AF_INET) {
+        let meant = bytes.len().min(MEANT);
+        return cut(bytes, meant);
+    }
     if !bytes.starts_with(&AF_UNIX) || bytes.get(PATH).is_none_or(|first| *first == 0) {
         return bytes;
     }

@@ -9,7 +9,8 @@
 //!
 //! | argument | compared |
 //! |---|---|
-//! | `Int`, `Int32`, `Flags`, `Fd` | the value |
+//! | `Int`, `LongFlags` | the value |
+//! | `Int32`, `Flags`, `Fd` | its lower 32 bits |
 //! | `Addr` | not at all |
 //! | `Mem(In, InOut or Always, …)` | null or not, and the bytes behind it |
 //! | `Mem(Out, …)` | null or not |
@@ -111,8 +112,8 @@ fn value(row: &Row, index: usize, expected: &CallEntry, actual: &Actual<'_>) -> 
     let same = match row.args[index] {
         Arg::Addr => true,
         // The kernel takes these as 32 bits; what a compiler leaves in the upper half means nothing.
-        Arg::Fd | Arg::Int32 => left as u32 == right as u32,
-        Arg::Int | Arg::Flags => left == right || same_int(left, right) || is_count_of_input(row, index),
+        Arg::Fd | Arg::Int32 | Arg::Flags => left as u32 == right as u32,
+        Arg::Int | Arg::LongFlags => left == right || same_int(left, right) || is_count_of_input(row, index),
         Arg::Mem(..) => (left == 0) == (right == 0),
     };
     if same { Ok(()) } else { Err(DivergenceKind::Argument { arg: index as u8, expected: left, actual: right }) }

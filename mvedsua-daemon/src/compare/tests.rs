@@ -194,3 +194,32 @@ fn what_stands_behind_the_path_of_a_socket_means_nothing() {
     assert!(compared(&path(b"xy")));
     assert!(!compared(b"\x01\0/run/t\0ab"));
 }
+
+#[test]
+fn the_padding_of_an_internet_address_means_nothing() {
+    static CONNECT: Row = Row {
+        nr: 42,
+        args: &[Arg::Fd, Arg::Mem(Dir::In, Extent::FromArg { len: 2, scale: 1 }), Arg::Int32],
+        ..row(Class::Compare, &[], None)
+    };
+    let same = |one: &[u8], other: &[u8]| {
+        let left = CallEntry { nr: 42, ..expected(&[3, 0x1000, 16], &[(1, 0, one)]) };
+        let inputs = [Input { arg: 1, part: 0, bytes: other }];
+        entry(&CONNECT, &left, &Actual { nr: 42, args: six(&[3, 0x2000, 16]), inputs: &inputs }).is_ok()
+    };
+    assert!(same(b"\x02\0\x1fa\x7f\0\0\x01padding1", b"\x02\0\x1fa\x7f\0\0\x01padding2"));
+    assert!(!same(b"\x02\0\x1fa\x7f\0\0\x01padding1", b"\x02\0\x1fb\x7f\0\0\x01padding1"));
+    assert!(same(b"\0\0whatever is left", b"\0\0of what was here"));
+    assert!(!same(b"\x0a\0\x1faflow1234567890", b"\x0a\0\x1faflow1234567891"));
+}
+
+#[test]
+fn of_numbers_and_flags_of_32_bits_the_upper_half_means_nothing() {
+    static CALL: Row = row(Class::Supply, &[Arg::Int32, Arg::Flags, Arg::Int, Arg::LongFlags], None);
+    const UPPER: u64 = 0x7ffc_0000_0000;
+    let left = expected(&[UPPER | 1, UPPER | 2, 3, 4], &[]);
+    assert!(compare(&CALL, &left, &[1, 2, 3, 4], &[]).is_ok());
+    for args in [[2, 2, 3, 4], [1, 3, 3, 4], [1, 2, UPPER | 3, 4], [1, 2, 3, UPPER | 4]] {
+        assert!(compare(&CALL, &left, &args, &[]).is_err(), "{args:x?}");
+    }
+}

@@ -65,7 +65,7 @@ pub fn wait_stop(inbox: &Inbox, tid: Tid, doing: &str) -> Result<Stop> {
             Wake::Stop(_, stop) => break stop,
             Wake::Bell => rung = true,
             Wake::NoTracees => {
-                return Err(Error::Ended { tid, status: "no longer traced".into(), doing: doing.into() });
+                return Err(Error::Ended { tid, status: "no longer traced".into(), stop: None, doing: doing.into() });
             }
         }
     };
@@ -73,7 +73,7 @@ pub fn wait_stop(inbox: &Inbox, tid: Tid, doing: &str) -> Result<Stop> {
         inbox.bell().ring();
     }
     if stop.is_end() {
-        return Err(Error::Ended { tid, status: stop.to_string(), doing: doing.into() });
+        return Err(Error::Ended { tid, status: stop.to_string(), stop: Some(stop), doing: doing.into() });
     }
     Ok(stop)
 }

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::inject::wait_stop;
+use super::sentinel::Sentinel;
 use super::sys::{self, Resume};
 use super::wait::{Inbox, Stop};
 use super::{Error, Pid, Result};
@@ -197,17 +198,37 @@ pub fn signal_mask() -> libc::sigset_t {
     }
 }
 
-/// Signals that are passed on to the program that was started.
-const PASSED_ON: [i32; 6] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2];
+/// Signals that are not passed on to the program that was started: they say that we did wrong, stop us or let us go on, mean
+/// nothing to who has no handler, or wake our own threads.
+fn is_our_own(signo: i32) -> bool {
+    const OURS: [i32; 14] = [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGILL,
+        libc::SIGFPE,
+        libc::SIGTRAP,
+        libc::SIGSYS,
+        libc::SIGPIPE,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGCONT,
+        libc::SIGCHLD,
+        libc::SIGURG,
+        libc::SIGWINCH,
+    ];
+    OURS.contains(&signo) || signo == super::wait::wake_signal()
+}
 
 fn passed_on() -> libc::sigset_t {
-    // SAFETY: a zeroed set is a valid one; the calls below change this local alone.
+    // SAFETY: a zeroed set is a valid one; the calls below change this local alone. The C library's own signals and those that
+    // nobody can hold are left out by it.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        for signo in PASSED_ON {
-            libc::sigaddset(&raw mut set, signo);
-        }
+        libc::sigfillset(&raw mut set);
+        (1..=libc::SIGRTMAX()).filter(|signo| is_our_own(*signo)).for_each(|signo| {
+            libc::sigdelset(&raw mut set, signo);
+        });
         set
     }
 }
@@ -219,28 +240,24 @@ pub fn hold_signals() {
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
 }
 
-/// Where a signal comes from.
+/// Whom a signal was sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The kernel, for a terminal: the whole process group gets it.
-    Terminal,
-    /// Another process.
-    Process,
+    /// The whole process group, to which the program belongs: by a terminal, or with `kill(2)`.
+    Group,
+    /// Us alone.
+    Us,
 }
 
 /// Waits for one of the signals that are passed on.
 #[must_use]
-pub fn next_signal() -> (i32, Source) {
+pub fn next_signal(sentinel: &Sentinel) -> (i32, Source) {
     let set = passed_on();
     loop {
-        // SAFETY: a zeroed `siginfo_t` is a valid one; both live across the call.
-        let (signo, code) = unsafe {
-            let mut info: libc::siginfo_t = std::mem::zeroed();
-            (libc::sigwaitinfo(&raw const set, &raw mut info), info.si_code)
-        };
-        const SI_KERNEL: i32 = 0x80;
+        // SAFETY: both live across the call.
+        let signo = unsafe { libc::sigwaitinfo(&raw const set, std::ptr::null_mut()) };
         if signo > 0 {
-            return (signo, if code == SI_KERNEL { Source::Terminal } else { Source::Process });
+            return (signo, if sentinel.was_for_all(signo) { Source::Group } else { Source::Us });
         }
     }
 }

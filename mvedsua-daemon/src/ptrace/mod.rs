@@ -33,6 +33,7 @@
 //!    what it inherited, sleeps, and ends if nobody comes for it.
 
 pub mod agent;
+pub(crate) mod extents;
 pub mod inject;
 pub mod launch;
 pub mod memory;
@@ -43,6 +44,7 @@ pub(crate) mod query;
 pub mod regs;
 pub mod ring;
 mod semaphores;
+pub mod sentinel;
 pub mod stub;
 pub mod sys;
 pub(crate) mod tsc;
@@ -95,7 +97,13 @@ pub enum Error {
     #[error("{call} executed inside thread {tid}: {source}")]
     Injected { call: &'static str, tid: Tid, source: std::io::Error },
     #[error("thread {tid} ended ({status}) while {doing}")]
-    Ended { tid: Tid, status: String, doing: String },
+    Ended {
+        tid: Tid,
+        status: String,
+        /// The stop that told of it, where one did: nobody will hear of it again.
+        stop: Option<wait::Stop>,
+        doing: String,
+    },
     #[error("{0}")]
     Unsupported(String),
     #[error("waited {seconds:.1} s for {what}")]

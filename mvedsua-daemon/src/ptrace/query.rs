@@ -16,6 +16,14 @@ fn copy(pid: Pid, fd: i32) -> std::result::Result<OwnedFd, rustix::io::Errno> {
     rustix::process::pidfd_getfd(&process, fd, PidfdGetfdFlags::empty())
 }
 
+/// Returns how long a call on a socket of `pid` waits at the most, for `SO_RCVTIMEO` or `SO_SNDTIMEO`; `None` where it is no
+/// socket, has no limit, or cannot be asked.
+pub(crate) fn socket_limit(pid: Pid, fd: i32, of: i32) -> Option<std::time::Duration> {
+    use rustix::net::sockopt::{Timeout, socket_timeout};
+    let of = if of == libc::SO_RCVTIMEO { Timeout::Recv } else { Timeout::Send };
+    socket_timeout(copy(pid, fd).ok()?, of).ok()?
+}
+
 /// Makes a call that only asks, on the descriptor `fd` of `pid`, and writes the answer where the arguments of the process
 /// behind `memory` say. Returns the result; `None` where the call is not one that only asks.
 pub(crate) fn ask(pid: Pid, fd: i32, nr: u32, args: &[u64; 6], memory: &Memory) -> Result<Option<i64>> {

@@ -93,6 +93,12 @@ pub fn interrupt_again(regs: &mut Regs, nr: u32) -> Option<i64> {
     Some(ERESTART_RESTARTBLOCK)
 }
 
+/// Ends a call that [`rewind`] has undone: the thread stands behind it, with this result.
+pub fn end_rewound(regs: &mut Regs, result: i64) {
+    regs.rip += SYSCALL_LEN;
+    regs.rax = result as u64;
+}
+
 /// Turns the registers of a thread at the *entry* of a call into those of a thread that has not made it yet. Set in one
 /// step, they make the kernel skip the call and return straight to the `syscall` instruction.
 pub fn undo_entry(regs: &mut Regs, nr: u32) {

@@ -314,6 +314,14 @@ pub fn cpu_time(pid: Pid) -> Option<std::time::Duration> {
     ok.then(|| std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
+/// Says whether two processes work on the same memory, `kcmp(2)`; not where that cannot be told.
+#[must_use]
+pub fn shares_memory(one: Pid, other: Pid) -> bool {
+    const KCMP_VM: i32 = 1;
+    // SAFETY: takes integers only.
+    unsafe { libc::syscall(libc::SYS_kcmp, one.0, other.0, KCMP_VM, 0, 0) == 0 }
+}
+
 /// Sends a signal to a whole process.
 pub fn kill(pid: Pid, signo: i32) -> Result<()> {
     // SAFETY: takes integers only.

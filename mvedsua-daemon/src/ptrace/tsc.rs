@@ -16,7 +16,7 @@
 pub(crate) mod sites;
 
 use std::arch::x86_64::{__rdtscp, _rdtsc};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -37,6 +37,55 @@ pub(crate) enum Reads {
     Allowed = 1,
     Trapped = 2,
 }
+
+/// What of a process is changed so that its reads of the counter are seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trapped {
+    /// What reading does in its threads.
+    pub(crate) reads: Reads,
+    /// Threads that have chosen by themselves what it does.
+    pub(crate) own: BTreeSet<Tid>,
+    /// Instructions of its libraries that were replaced, with their addresses.
+    pub(crate) sites: Vec<(u64, sites::Site)>,
+}
+
+impl Default for Trapped {
+    fn default() -> Self {
+        Trapped { reads: Reads::Allowed, own: BTreeSet::new(), sites: Vec::new() }
+    }
+}
+
+impl Trapped {
+    /// Puts the instructions back that were replaced, as far as they are there still.
+    pub(crate) fn restore(&self, memory: &Memory) -> Result<()> {
+        for (addr, site) in &self.sites {
+            let mut there = [0; 3];
+            let there = &mut there[..site.trap().len()];
+            if memory.read_some(*addr, there) == there.len() && *there == *site.trap() {
+                memory.force(*addr, site.bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces instructions in a copy of what stands at an address.
+    pub(crate) fn replace_in(&self, addr: u64, bytes: &mut [u8]) {
+        for (place, site) in &self.sites {
+            let at = place.checked_sub(addr).and_then(|at| usize::try_from(at).ok());
+            if let Some(there) = at.and_then(|at| bytes.get_mut(at..at + site.trap().len()))
+                && *there == *site.bytes()
+            {
+                there.copy_from_slice(site.trap());
+            }
+        }
+    }
+
+    /// Says whether a thread's own instructions are trapped for us, and not because the program wants it so.
+    fn is_ours(&self, tid: Tid) -> bool {
+        self.reads == Reads::Trapped && !self.own.contains(&tid)
+    }
+}
+
 /// The code of a signal that the kernel sends for a reason without a code of its own.
 const SI_KERNEL: i32 = 0x80;
 /// How far before a candidate decoding begins, and from how many places: instructions fall into step within a few bytes.
@@ -57,15 +106,15 @@ pub(crate) fn set(remote: &mut Remote<'_>, reads: Reads) -> Result<()> {
 }
 
 /// Executes the instruction for a thread that is not recorded; says whether it was stopped at one.
-pub(crate) fn execute_trapped(tid: Tid, signo: i32, memory: &Memory) -> Result<bool> {
-    let Some(nr) = trapped(tid, signo, memory)? else { return Ok(false) };
+pub(crate) fn execute_trapped(tid: Tid, signo: i32, memory: &Memory, clock: &Trapped) -> Result<bool> {
+    let Some(nr) = trapped(tid, signo, memory, clock)? else { return Ok(false) };
     let mut regs = sys::get_regs(tid)?;
     execute(&mut regs, nr, read());
     sys::set_regs(tid, &regs).map(|()| true)
 }
 
-/// Returns which instruction a thread was stopped at by a SIGSEGV, if it is one that reads the counter.
-pub(crate) fn trapped(tid: Tid, signo: i32, memory: &Memory) -> Result<Option<u32>> {
+/// Returns which instruction a thread was stopped at by a SIGSEGV, if it is one that reads the counter and is trapped for us.
+pub(crate) fn trapped(tid: Tid, signo: i32, memory: &Memory, clock: &Trapped) -> Result<Option<u32>> {
     if signo != libc::SIGSEGV {
         return Ok(None);
     }
@@ -75,16 +124,11 @@ pub(crate) fn trapped(tid: Tid, signo: i32, memory: &Memory) -> Result<Option<u3
     }
     let mut code = [0; 3];
     let got = memory.read_some(sys::get_regs(tid)?.rip, &mut code);
-    Ok(read_by(&code[..got]))
-}
-
-/// Returns the number of the instruction if it reads the counter.
-fn read_by(code: &[u8]) -> Option<u32> {
-    match code {
-        [0x0f, 0x31, ..] => Some(RDTSC),
-        [0x0f, 0x01, 0xf9, ..] => Some(RDTSCP),
+    Ok(match &code[..got] {
+        [0x0f, 0x31, ..] if clock.is_ours(tid) => Some(RDTSC),
+        [0x0f, 0x01, 0xf9, ..] if clock.is_ours(tid) => Some(RDTSCP),
         code => sites::replaced(code),
-    }
+    })
 }
 
 /// Reads the counter.

@@ -269,7 +269,7 @@ fn wait_failed(tid: i32, errno: i32) -> Error {
     Error::Request { op: "wait4", tid: Tid(tid), source: std::io::Error::from_raw_os_error(errno) }
 }
 
-fn wake_signal() -> i32 {
+pub(super) fn wake_signal() -> i32 {
     libc::SIGRTMIN() + 6
 }
 

@@ -24,6 +24,8 @@
 mod counter;
 mod holding;
 mod letting_in;
+mod limits;
+mod mapped;
 mod postponed;
 pub(crate) mod processes;
 mod serial;
@@ -31,7 +33,8 @@ mod stops;
 mod thread;
 mod unread;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -46,12 +49,13 @@ use super::interleaving::Interleaving;
 use super::pace::Pace;
 use super::stream::Stream;
 use super::{CallEntry, CallReturn, Delivery, Event, Gap, LeaderAddr, Nanos, Piece, PieceDir, Seq, SignalRecord, Slot};
+use crate::ptrace::extents;
 use crate::ptrace::memory::Memory;
 use crate::ptrace::procfs::{self, signal_bit};
 use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::ring::Answer;
 use crate::ptrace::sys::{self, Resume, SyscallStop};
-use crate::ptrace::tsc::{self, Reading};
+use crate::ptrace::tsc::{self, Reading, Trapped};
 use crate::ptrace::wait::{Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid};
 use crate::update::OnFull;
@@ -102,6 +106,7 @@ pub(crate) struct Leading {
     ghosts: Vec<(Tid, Ghost)>,
     /// Children that are to be recorded too and that nobody has taken over yet.
     births: Vec<processes::Birth>,
+    mapped: mapped::MappedFiles,
     serial: serial::Serial,
     unread: unread::Unread,
     /// The process may end: the follower does the same, or nobody is there to go on in its place.
@@ -144,10 +149,48 @@ impl<'a> Capture<'a> {
         self.pieces.push(Piece { arg, part, dir, addr: LeaderAddr(region.addr), bytes });
     }
 
-    /// The contents of a file's mapping, from which the follower makes a private copy. It ends where the file does.
-    fn mapped(&mut self, addr: u64, len: u64) {
-        let bytes = self.read(addr, len);
-        self.pieces.push(Piece { arg: 0, part: 0, dir: self.dir, addr: LeaderAddr(addr), bytes });
+    /// The contents of a file's mapping, from which the follower makes a private copy: a piece for each part of it that the file
+    /// has, one behind the other, and nothing for the holes between them. It ends where the file does.
+    fn mapped(&mut self, file: &Path, offset: u64, (addr, len): (u64, u64), replaced: &Trapped) {
+        if let Err(error) = self.mapped_from(file, offset, (addr, len), replaced) {
+            tracing::debug!(file = %file.display(), %error, "what is mapped is read where it is mapped");
+            self.pieces.clear();
+            self.left = MOST_CAPTURED;
+            let bytes = self.read(addr, len);
+            self.pieces.push(Piece { arg: 0, part: 0, dir: self.dir, addr: LeaderAddr(addr), bytes });
+        }
+    }
+
+    /// The same from the file itself, which is faster than from where it is mapped: nothing need be mapped for that. What was
+    /// replaced there is replaced here too.
+    fn mapped_from(
+        &mut self,
+        file: &Path,
+        offset: u64,
+        (addr, len): (u64, u64),
+        replaced: &Trapped,
+    ) -> std::io::Result<()> {
+        let known = std::fs::metadata(file)?;
+        // Of a file that the kernel makes up nobody knows how long it is.
+        if !known.is_file() || known.len() <= offset {
+            return Err(std::io::ErrorKind::Unsupported.into());
+        }
+        let file = std::fs::File::open(file)?;
+        let parts = extents::of(&file, offset..offset.saturating_add(len))?;
+        for (part, range) in parts.into_iter().enumerate() {
+            let part = u16::try_from(part).map_err(|_| std::io::ErrorKind::Unsupported)?;
+            let size = range.end - range.start;
+            if size > self.left as u64 {
+                self.cut = true;
+                return Ok(());
+            }
+            let (mut bytes, at) = (Vec::new(), addr + (range.start - offset));
+            extents::read(&file, range, &mut bytes)?;
+            replaced.replace_in(at, &mut bytes);
+            self.left -= bytes.len();
+            self.pieces.push(Piece { arg: 0, part, dir: self.dir, addr: LeaderAddr(at), bytes: Bytes::from(bytes) });
+        }
+        Ok(())
     }
 
     /// Reads what is there; at most one byte more than may be recorded, so that it equals nothing that was recorded.
@@ -270,6 +313,10 @@ impl Leading {
             orphans: Vec::new(),
             ghosts: Vec::new(),
             births: Vec::new(),
+            mapped: match settings.pairing {
+                Pairing::Processes => mapped::MappedFiles::of(memory.pid()),
+                Pairing::Threads => mapped::MappedFiles::default(),
+            },
             serial: serial::Serial::new(settings.interleaving),
             unread: unread::Unread::default(),
             settings,
@@ -327,6 +374,7 @@ impl Leading {
 
     pub(crate) fn on_bell(&mut self, inbox: &Inbox, process: &mut Process) -> Result<()> {
         self.look_again(process)?;
+        self.end_overdue_calls()?;
         self.look_for_overdue(inbox, process)
     }
 
@@ -374,7 +422,7 @@ impl Leading {
             sys::resume(tid, Resume::Syscall, signo)?;
         }
         self.send_all_postponed();
-        self.end_turns()?;
+        self.end_turns(process)?;
         self.release_hold(process)
     }
 
@@ -399,6 +447,7 @@ fn begin(settings: &Settings, nr: u32, args: [u64; 6], memory: &Memory, is_threa
         entry: CallEntry { nr, args, inputs: Vec::new(), at: now() },
         notes: regions::Notes::default(),
         lets_in: false,
+        limit: None,
         given: None,
     };
     if let (Some(row), Some(_)) = (call.row(), call.order()) {

@@ -44,6 +44,9 @@ pub enum PieceDir {
     Out,
 }
 
+/// The argument of a piece that hangs on none: what a call has changed where its file is mapped.
+pub const IN_MAPPING: u8 = 6;
+
 /// Memory that belongs to a call: the bytes of one region as `mvedsua_common::syscalls` resolved it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Piece {

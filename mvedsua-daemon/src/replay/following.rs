@@ -22,6 +22,7 @@
 mod ahead;
 mod answer;
 pub(crate) mod applying;
+mod copies;
 mod counting;
 mod drain;
 mod letting_in;
@@ -37,8 +38,8 @@ mod thread;
 mod turns;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -108,6 +109,9 @@ pub(crate) enum Silence {
     Fault,
 }
 
+/// Processes of the leader by their ids.
+pub(crate) type Living = Arc<Mutex<BTreeSet<i32>>>;
+
 /// How the replayer is to behave.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -163,6 +167,8 @@ pub(crate) struct Following {
     /// What the leader's descriptors stand for.
     objects: Objects,
     registrations: Registrations,
+    /// Where it has its copies of mapped files.
+    copies: copies::Copies,
     /// What the follower wants to be told with the signals of a timer, by its id.
     timer_values: BTreeMap<i32, u64>,
     /// Timers that were deleted last; a signal of theirs may still wait.
@@ -212,6 +218,8 @@ pub(crate) struct Following {
     parted: Option<Parted>,
     /// Children that were made and that nobody has taken over yet.
     births: Vec<processes::Birth>,
+    /// Where processes are paired: those of the leader whose twins have not come to their ends yet.
+    living: Option<Living>,
     /// How the process ended, once it has lived through the whole of its stream.
     finished: Option<Ending>,
 }
@@ -242,6 +250,7 @@ impl Following {
             trail: Trail::default(),
             objects: std::mem::take(&mut settings.objects),
             registrations: Registrations::default(),
+            copies: copies::Copies::default(),
             timer_values: BTreeMap::new(),
             deleted_timers: VecDeque::new(),
             own_files: OwnFiles::default(),
@@ -272,6 +281,7 @@ impl Following {
             ended: false,
             parted: None,
             births: Vec::new(),
+            living: None,
             finished: None,
         }
     }
@@ -386,7 +396,9 @@ impl Following {
             if !self.due.has_ordered() {
                 moved |= self.fetch();
             }
-            if let Some(slot) = self.due.front() {
+            if let Some(slot) = self.due.front()
+                && !self.waits_for_child()
+            {
                 moved |= self.answer_first(process, slot)?;
             }
             if moved {

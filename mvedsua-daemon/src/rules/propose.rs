@@ -130,7 +130,7 @@ fn whole(row: &Row, call: &CallView) -> String {
                     expression(bytes, 0)
                 }
             }
-            (Arg::Flags, _) => number(call.args[index]),
+            (Arg::Flags | Arg::LongFlags, _) => number(call.args[index]),
             _ => "_".to_owned(),
         });
     }

@@ -15,6 +15,7 @@ use super::streams::Streams;
 use super::tree::{Handle, Order};
 use super::{OnDivergence, Plan};
 use crate::ptrace::launch::{self, Program, Source};
+use crate::ptrace::sentinel::Sentinel;
 use crate::ptrace::{Error, Pid, Result, sys};
 use crate::record::interleaving::Interleaving;
 use crate::record::leading::processes::Streams as _;
@@ -40,6 +41,7 @@ pub fn run(plan: Plan) -> Result<Report> {
     let mask = launch::signal_mask();
     let file = plan.record.as_deref().map(recorder::create).transpose()?;
     launch::hold_signals();
+    let sentinel = Arc::new(Sentinel::start()?);
     let (tell, told) = unbounded();
     let (begin, beginning) = bounded(1);
     // A program that could not be started leaves no recording.
@@ -107,7 +109,7 @@ pub fn run(plan: Plan) -> Result<Report> {
     if begin.send(Beginning { streams, stream }).is_err() {
         return Err(Error::Unsupported("the leader's tracer thread has ended".into()));
     }
-    pass_signals_on(tell)?;
+    pass_signals_on(Arc::clone(&sentinel), tell)?;
     run.hear(&told)
 }
 
@@ -127,12 +129,6 @@ fn header(program: &Program, interleaving: Interleaving, ready: &Ready) -> Heade
         interleaving,
         start: Some(Start { random: ready.secrets, arguments, environment }),
     }
-}
-
-/// Says whether a signal of the terminal has reached nobody else: when it hangs up only the leader of the session is
-/// told (`tty_signal_session_leader` of drivers/tty/tty_jobctrl.c).
-fn is_for_us_alone(signo: i32) -> bool {
-    signo == libc::SIGHUP && rustix::process::getsid(None).is_ok_and(|session| session == rustix::process::getpid())
 }
 
 /// A leader that has crashed, while somebody is looked for who goes on.
@@ -216,9 +212,9 @@ impl Run {
                     self.go_past(number);
                     self.react();
                 }
-                // What the terminal sends goes to the program by itself; one that has taken over has a session of its own.
-                Ok(Told::Signal(signo, Source::Terminal))
-                    if self.leading.is_none() && self.ending.is_none() && !is_for_us_alone(signo) => {}
+                // What the terminal or anybody else sends to the group comes to the program by itself; one that has taken over has
+                // a session of its own.
+                Ok(Told::Signal(_, Source::Group)) if self.leading.is_none() && self.ending.is_none() => {}
                 Ok(Told::Signal(signo, _)) => self.pass_on(signo),
                 Err(RecvTimeoutError::Timeout) => {
                     let followers = self.followers.iter().filter_map(|one| one.handle.as_ref());

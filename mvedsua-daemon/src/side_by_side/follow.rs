@@ -1,7 +1,7 @@
 //! Drives the processes of one follower: each lives through the stream of its twin.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
@@ -19,7 +19,7 @@ use crate::record::leading::{self, Leading};
 use crate::record::{Event, Slot, StreamId};
 use crate::replay::following::processes::Birth;
 use crate::replay::following::reconcile::Reconcile;
-use crate::replay::following::{Following, Settings, Silence, Standing, Tally};
+use crate::replay::following::{Following, Living, Settings, Silence, Standing, Tally};
 use crate::replay::objects::Objects;
 use crate::rules::{Counts, Descriptor, Descriptors};
 use crate::update::OnFull;
@@ -113,6 +113,7 @@ pub(super) struct Follower {
     draining: bool,
     prepared: Option<Prepared>,
     succeeded: Option<(Process, Leading, Receiver<Notice>)>,
+    living: Living,
 }
 
 impl Follower {
@@ -129,6 +130,7 @@ impl Follower {
             draining: false,
             prepared: None,
             succeeded: None,
+            living: Living::default(),
         };
         let main = process.pid.main();
         if let Some(branch) = follower.ways.streams.take(follower.ways.number, StreamId(0)) {
@@ -168,6 +170,7 @@ impl Follower {
             situations: Default::default(),
         };
         let mut role = Following::new([(tid, Slot(0), Standing::InUserCode)], branch.reader, settings, sender);
+        role.know(Arc::clone(&self.living));
         prepare(&mut role);
         role.start()?;
         self.followed.processes += 1;
@@ -195,7 +198,7 @@ impl Follower {
             leftovers: Vec::new(),
         };
         match self.ways.streams.take(self.ways.number, birth.stream) {
-            Some(branch) => self.take_over(process, tid, birth.twin, branch, |role| role.inherit(birth.registrations)),
+            Some(branch) => self.take_over(process, tid, birth.twin, branch, |role| role.inherit(birth.inherited)),
             // It was dropped meanwhile.
             None => tree::end(pid),
         }
@@ -237,6 +240,7 @@ impl Follower {
             && let Some(member) = self.members.remove(&pid)
         {
             self.followed.add(&member.tally);
+            self.living.lock().unwrap_or_else(PoisonError::into_inner).remove(&twin.0);
         }
         for notice in notices {
             match notice {

@@ -1,5 +1,7 @@
 //! Drives the leader's processes: each is recorded into a stream of its own.
 
+mod letting_go;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,7 +72,10 @@ pub(super) struct Leader {
     gone: BTreeMap<Tid, Ending>,
     settings: Settings,
     tell: Box<dyn Fn(Heard) + Send>,
+    /// Nobody follows any more.
     released: bool,
+    /// When it is tried again to let those go that could not be.
+    free_again: Instant,
     /// It was told to end: whatever comes to light yet is ended too.
     killed: bool,
     /// Where the rings of the processes are that are not recorded any more.
@@ -108,6 +113,7 @@ impl Leader {
             settings,
             tell,
             released: false,
+            free_again: Instant::now(),
             killed: false,
             areas: Vec::new(),
             crashed: None,
@@ -151,21 +157,12 @@ impl Leader {
             }
             Err(error) => return Err(error),
         };
-        let Some(stream) = birth.stream else {
+        let process = process_of(&birth, memory);
+        match birth.stream {
+            Some(stream) => self.take_over(process, tid, stream),
             // Its parent is not recorded any more.
-            return process::let_go(tid, Stop::Interrupted);
-        };
-        let process = Process {
-            pid,
-            memory,
-            footprint: birth.footprint,
-            threads: Slots::one(tid, Slot(0)),
-            restarted: BTreeMap::new(),
-            half: Half::First,
-            rings: None,
-            leftovers: Vec::new(),
-        };
-        self.take_over(process, tid, stream)
+            None => self.free_child(birth),
+        }
     }
 
     fn handle(&mut self, tid: Tid, stop: Stop) -> Result<()> {
@@ -307,39 +304,19 @@ impl Leader {
             self.check(result);
         }
     }
+}
 
-    fn release(&mut self) -> Result<()> {
-        self.released = true;
-        for member in self.members.values_mut() {
-            self.areas.extend(member.process.rings.as_ref().map(Rings::area));
-            member.role.stop(&mut member.process, "nobody follows")?;
-        }
-        for tid in self.nursery.take_stopped() {
-            self.let_go(tid, Stop::Interrupted)?;
-        }
-        Ok(())
-    }
-
-    /// Lets a thread go on that is not recorded any more.
-    fn let_go(&self, tid: Tid, stop: Stop) -> Result<()> {
-        match stop {
-            Stop::Signal(signo) => {
-                if let Some(pid) = procfs::process_of(tid)
-                    && tsc::execute_trapped(tid, signo, &Memory::open(pid)?)?
-                {
-                    return process::let_go(tid, Stop::Interrupted);
-                }
-            }
-            // The first stop of a thread or a process: it has its maker's registers, but the ring that they point at is not
-            // its own, and in a process not even there.
-            Stop::Interrupted | Stop::Group(_)
-                if !self.members.values().any(|member| member.process.slot(tid).is_some()) =>
-            {
-                self.areas.iter().try_for_each(|area| leave_ring(tid, Some(*area)))?;
-            }
-            _ => {}
-        }
-        process::let_go(tid, stop)
+/// Returns the process of a child that has just been born.
+fn process_of(birth: &Birth, memory: Memory) -> Process {
+    Process {
+        pid: Pid(birth.child.0),
+        memory,
+        footprint: birth.footprint.clone(),
+        threads: Slots::one(birth.child, Slot(0)),
+        restarted: BTreeMap::new(),
+        half: Half::First,
+        rings: None,
+        leftovers: Vec::new(),
     }
 }
 
@@ -376,6 +353,7 @@ impl Tree for Leader {
             }
         }
         self.look_for_strays();
+        self.free_the_rest();
     }
 
     fn on_order(&mut self, order: Order) {

@@ -11,7 +11,7 @@ use crate::ptrace::inject::{Arena, Remote};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::ring::Mode;
 use crate::ptrace::stub::Stub;
-use crate::ptrace::tsc::{self, Reads};
+use crate::ptrace::tsc::{self, Reads, Trapped};
 use crate::ptrace::vdso::Vdso;
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Error, Pid, Result, Tid, procfs, sys};
@@ -83,7 +83,8 @@ fn equip(inbox: &Inbox, pid: Pid, tid: Tid, mode: Mode) -> Result<Equipped> {
         let ends_with_us = if reads == Reads::Trapped { libc::PTRACE_O_EXITKILL } else { 0 };
         sys::set_options(tid, sys::OPTIONS_LEADER | ends_with_us)?;
     }
-    Ok(Equipped { memory, footprint: Footprint { vdso, stub, arena: Arena { base, blocks: BLOCKS } }, rings })
+    let clock = Trapped { reads, ..Trapped::default() };
+    Ok(Equipped { memory, footprint: Footprint { vdso, stub, arena: Arena { base, blocks: BLOCKS }, clock }, rings })
 }
 
 /// Returns the random bytes that the kernel gave a program.

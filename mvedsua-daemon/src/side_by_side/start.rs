@@ -15,6 +15,7 @@ use super::streams::Streams;
 use super::tree::{Handle, Order, drive};
 use crate::ptrace::launch::{self, Layout, Program, Side};
 use crate::ptrace::ring::Mode;
+use crate::ptrace::sentinel::Sentinel;
 use crate::ptrace::{Error, Pid, Result};
 use crate::record::stream::Stream;
 
@@ -155,13 +156,13 @@ fn begin_program(
     })
 }
 
-pub(super) fn pass_signals_on(tell: Sender<Told>) -> Result<()> {
+pub(super) fn pass_signals_on(sentinel: Arc<Sentinel>, tell: Sender<Told>) -> Result<()> {
     // It ends with the process: nobody can wake it without a signal.
     std::thread::Builder::new()
         .name("mvedsua-signals".into())
         .spawn(move || {
             loop {
-                let (signo, source) = launch::next_signal();
+                let (signo, source) = launch::next_signal(&sentinel);
                 if tell.send(Told::Signal(signo, source)).is_err() {
                     break;
                 }

@@ -21,6 +21,7 @@ use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::ring::{Area, Mode};
 use crate::ptrace::stub::Stub;
 use crate::ptrace::sys::{self, Resume, Rseq};
+use crate::ptrace::tsc::Trapped;
 use crate::ptrace::vdso::Vdso;
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Error, Pid, Result, Tid};
@@ -107,7 +108,7 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
     let mut process = Process {
         pid,
         memory,
-        footprint: Footprint { vdso, stub, arena: Arena { base, blocks } },
+        footprint: Footprint { vdso, stub, arena: Arena { base, blocks }, clock: Trapped::default() },
         threads: Slots::default(),
         restarted,
         half: Half::First,

@@ -13,6 +13,7 @@ use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::ring::{Area, Mode, Ring};
 use crate::ptrace::stub::Stub;
 use crate::ptrace::sys::{self, Regs, Resume, SyscallStop};
+use crate::ptrace::tsc::{self, Reads, Trapped};
 use crate::ptrace::vdso::{Patch, Vdso, With};
 use crate::ptrace::wait::{Inbox, Stop, Wake};
 use crate::ptrace::{Error, Pid, Result, Tid};
@@ -24,6 +25,7 @@ pub(crate) struct Footprint {
     pub vdso: Vdso,
     pub stub: Stub,
     pub arena: Arena,
+    pub clock: Trapped,
 }
 
 /// A process that this tracer thread is attached to.
@@ -227,6 +229,7 @@ impl Process {
         if let Some(agent) = &self.footprint.vdso.agent {
             agent.remove(&self.memory)?;
         }
+        self.allow_reads(inbox, &mut parked)?;
         // The thread that unmaps the arena keeps its context block on its own stack.
         if let Some((tid, how)) = parked.iter().next() {
             let mut saved = sys::get_regs(*tid)?;
@@ -259,6 +262,42 @@ impl Process {
         for tid in parked.into_keys() {
             self.threads.remove(tid);
             match sys::detach(tid, 0) {
+                Err(error) if !error.is_gone() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets parked threads read the processor's clock by themselves again, but for those that have asked for it to be trapped.
+    fn allow_reads(&self, inbox: &Inbox, parked: &mut BTreeMap<Tid, Parked>) -> Result<()> {
+        let clock = &self.footprint.clock;
+        clock.restore(&self.memory)?;
+        for (tid, how) in parked {
+            if clock.reads == Reads::Allowed || clock.own.contains(tid) {
+                continue;
+            }
+            let mut saved = sys::get_regs(*tid)?;
+            if let Parked::Entry { nr, .. } = how {
+                regs::undo_entry(&mut saved, *nr);
+            }
+            let block = stack_block(&saved);
+            let mut remote = Remote::begin(inbox, &self.memory, *tid, self.footprint.stub, block, saved)?;
+            tsc::set(&mut remote, Reads::Allowed)?;
+            remote.finish()?;
+            // One that stood at the entry of a call comes to it again.
+            *how = Parked::User;
+        }
+        Ok(())
+    }
+
+    /// Detaches from a process that works on the memory of another, which stays as it is. Every thread must be parked.
+    pub(crate) fn leave(self, mut parked: BTreeMap<Tid, Parked>) -> Result<()> {
+        for (tid, how) in &mut parked {
+            if self.footprint.stub.is_installed(&self.memory) {
+                self.leave_patches(*tid, how)?;
+            }
+            match sys::detach(*tid, 0) {
                 Err(error) if !error.is_gone() => return Err(error),
                 _ => {}
             }
@@ -302,6 +341,47 @@ impl Process {
             }
             // Gone, or to run as it is.
             let _ = sys::detach(child, 0);
+        }
+    }
+
+    /// Puts a forked child back as it should be that stands at its first stop, with all that its parent has of ours, and detaches
+    /// from it. One that works on its parent's memory cannot have the instructions back that are trapped in it: it runs on under
+    /// trace.
+    pub(crate) fn release_child(&self, inbox: &Inbox, child: Tid, kind: Ghost) -> Result<()> {
+        let rings = self.rings.as_ref().map(Rings::area);
+        Process::release_newborn(inbox, child, kind, (&self.footprint, rings))
+    }
+
+    /// The same where the parent is not there any more: its footprint, and where its rings are.
+    pub(crate) fn release_newborn(
+        inbox: &Inbox,
+        child: Tid,
+        kind: Ghost,
+        (footprint, rings): (&Footprint, Option<Area>),
+    ) -> Result<()> {
+        let mut regs = sys::get_regs(child)?;
+        if rings.is_some_and(|area| area.contains(regs.gs_base)) {
+            regs.gs_base = 0;
+            sys::set_regs(child, &regs)?;
+        }
+        match kind {
+            Ghost::SharedMemory if footprint.clock.reads == Reads::Trapped => sys::resume(child, Resume::Cont, 0),
+            Ghost::SharedMemory => sys::detach(child, 0),
+            Ghost::OwnMemory => {
+                let pid = Pid(child.0);
+                let process = Process {
+                    pid,
+                    memory: Memory::open(pid)?,
+                    footprint: footprint.clone(),
+                    threads: Slots::one(child, Slot(0)),
+                    restarted: BTreeMap::new(),
+                    half: Half::First,
+                    rings: None,
+                    leftovers: Vec::new(),
+                };
+                let parked = BTreeMap::from([(child, Parked::User)]);
+                process.release(inbox, parked, Zombies::These(Vec::new()))
+            }
         }
     }
 
@@ -468,9 +548,13 @@ fn wake(inbox: &Inbox, process: &Process, tids: &[Tid]) -> Result<BTreeMap<Tid, 
             stops.insert(*tid, stop);
             continue;
         }
-        let signo = delivered(&info);
+        let mut signo = delivered(&info);
         let woken = match signo {
             0 => Ok(()),
+            _ if tsc::execute_trapped(*tid, signo, &process.memory, &process.footprint.clock)? => {
+                signo = 0;
+                Ok(())
+            }
             _ => process.make_room_for_signal(*tid),
         };
         match woken.and_then(|()| sys::resume(*tid, Resume::Syscall, signo)) {
@@ -518,6 +602,17 @@ enum Touched<'a> {
 }
 
 impl Touched<'_> {
+    /// Says whether a stopped thread is about to be told of an instruction that is trapped for us.
+    fn is_trapped(self, tid: Tid) -> Result<bool> {
+        match self {
+            Touched::Patched(process) if process.footprint.clock != Trapped::default() => {
+                let pending = sys::peek_siginfo(tid, sys::PendingOf::Thread)?;
+                Ok(pending.iter().any(|info| info[..4] == libc::SIGSEGV.to_ne_bytes()))
+            }
+            _ => Ok(false),
+        }
+    }
+
     /// Lets a child go that was forked while its parent was being stopped. Whoever traces a parent traces its child, which
     /// stops at its birth and would stand there for ever.
     fn let_child_go(self, inbox: &Inbox, child: Tid, kind: Ghost) -> Result<()> {
@@ -527,6 +622,12 @@ impl Touched<'_> {
             Err(error) => return Err(error),
         }
         match self {
+            Touched::Patched(process) if process.footprint.clock != Trapped::default() => {
+                match process.release_child(inbox, child, kind) {
+                    Err(error) if !error.is_gone() => return Err(error),
+                    _ => {}
+                }
+            }
             Touched::Prepared(process) | Touched::Patched(process) => process.let_child_go(child, kind),
             // One that is gone needs nothing.
             Touched::Not => drop(sys::detach(child, 0)),
@@ -558,9 +659,12 @@ fn park_each(
     // The first thread of a process that ends is told of last, when all others have been waited for, ptrace(2).
     let (main, others): (Vec<Tid>, Vec<Tid>) = tids.iter().partition(|tid| **tid == pid.main());
     for (number, tid) in others.iter().chain(&main).enumerate() {
-        let gone = |status: String| match *tid == pid.main() {
-            true => Err(Error::Ended { tid: *tid, status, doing: "stopping its threads".into() }),
-            false => Ok(()),
+        let gone = |stop: Option<Stop>| {
+            let status = stop.map_or_else(|| "gone".to_owned(), |stop| stop.to_string());
+            match *tid == pid.main() {
+                true => Err(Error::Ended { tid: *tid, status, stop, doing: "stopping its threads".into() }),
+                false => Ok(()),
+            }
         };
         loop {
             let wake = match stops.remove(tid) {
@@ -569,7 +673,7 @@ fn park_each(
             };
             match wake {
                 Wake::Stop(_, stop) if stop.is_end() => {
-                    gone(stop.to_string())?;
+                    gone(Some(stop))?;
                     break;
                 }
                 Wake::Stop(_, stop) => {
@@ -580,7 +684,7 @@ fn park_each(
                 }
                 // It ended before it could be attached to.
                 Wake::NoTracees => {
-                    gone("gone".into())?;
+                    gone(None)?;
                     break;
                 }
                 Wake::Bell => rung = true,
@@ -605,6 +709,8 @@ fn park_each(
 fn settle(inbox: &Inbox, pid: Pid, tid: Tid, stop: Stop, touched: Touched<'_>) -> Result<Option<Parked>> {
     let mut signo = 0;
     match stop {
+        // The stop comes before the signal of an instruction that is trapped for us (`get_signal` of kernel/signal.c).
+        Stop::Interrupted if touched.is_trapped(tid)? => return sys::resume(tid, Resume::Syscall, 0).map(|()| None),
         Stop::Interrupted | Stop::Group(_) => match rewind(pid, tid)? {
             Rewinding::NotInCall => return Ok(Some(Parked::User)),
             Rewinding::Rewound(call) => return Ok(Some(Parked::Rewound(call))),
@@ -612,10 +718,15 @@ fn settle(inbox: &Inbox, pid: Pid, tid: Tid, stop: Stop, touched: Touched<'_>) -
             Rewinding::SignalComes => return sys::resume(tid, Resume::Syscall, 0).map(|()| None),
         },
         Stop::Signal(number) => {
-            if let Touched::Patched(process) = touched {
-                process.make_room_for_signal(tid)?;
-            }
             signo = number;
+            if let Touched::Patched(process) = touched {
+                // An instruction that reads the clock is executed for it: there is no such signal for the program.
+                if tsc::execute_trapped(tid, number, &process.memory, &process.footprint.clock)? {
+                    signo = 0;
+                } else {
+                    process.make_room_for_signal(tid)?;
+                }
+            }
         }
         Stop::Syscall => match sys::syscall_info(tid)? {
             SyscallStop::Entry { nr, args } => return Ok(Some(Parked::Entry { nr, args })),

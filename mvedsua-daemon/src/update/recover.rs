@@ -17,6 +17,7 @@ use crate::ptrace::inject::Arena;
 use crate::ptrace::memory::Memory;
 use crate::ptrace::ring::{Area, Mode};
 use crate::ptrace::stub::Stub;
+use crate::ptrace::tsc::Trapped;
 use crate::ptrace::vdso::Vdso;
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Pid, Result, procfs, sys};
@@ -62,7 +63,8 @@ pub(crate) fn undo_leftovers(inbox: &Inbox, pid: Pid, limit: Duration) -> Result
     for tid in tids {
         threads.create(tid);
     }
-    let footprint = Footprint { vdso, stub, arena: arena.unwrap_or(Arena { base: 0, blocks: 0 }) };
+    let footprint =
+        Footprint { vdso, stub, arena: arena.unwrap_or(Arena { base: 0, blocks: 0 }), clock: Trapped::default() };
     let rings = area.map(|area| Rings::find(pid, area, Mode::Note)).transpose()?;
     let restarted = BTreeMap::new();
     let process = Process { pid, memory, footprint, threads, restarted, half: Half::First, rings, leftovers };

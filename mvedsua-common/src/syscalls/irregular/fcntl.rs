@@ -1,7 +1,7 @@
 //! `fcntl(2)` by command.
 
 use super::Variant;
-use crate::syscalls::model::Arg::{self, Addr, Fd, Int, Mem};
+use crate::syscalls::model::Arg::{self, Addr, Fd, Int, Int32, Mem};
 use crate::syscalls::model::Dir::{In, InOut};
 use crate::syscalls::model::Extent::Flock;
 use crate::syscalls::model::Outcome::{self, Fd as NewFd, Int as Num};
@@ -22,12 +22,12 @@ const fn refused(value: u64, name: &'static str, reason: &'static str) -> Varian
 }
 
 /// A command whose third argument is not used: the register holds anything.
-const PLAIN: &[Arg] = &[Fd, Int, Addr];
+const PLAIN: &[Arg] = &[Fd, Int32, Addr];
 /// A command whose third argument is a number.
-const NUMBER: &[Arg] = &[Fd, Int, Int];
+const NUMBER: &[Arg] = &[Fd, Int32, Int];
 /// A command that places or asks for a record lock.
-const LOCK: &[Arg] = &[Fd, Int, Mem(In, Flock)];
-const ASK_LOCK: &[Arg] = &[Fd, Int, Mem(InOut, Flock)];
+const LOCK: &[Arg] = &[Fd, Int32, Mem(In, Flock)];
+const ASK_LOCK: &[Arg] = &[Fd, Int32, Mem(InOut, Flock)];
 
 /// Sorted by command, `include/uapi/asm-generic/fcntl.h` and `include/uapi/linux/fcntl.h`.
 #[rustfmt::skip]
@@ -44,26 +44,26 @@ pub(super) const VARIANTS: &[Variant] = &[
     asks(9, "fcntl/F_GETOWN", PLAIN),
     sets(10, "fcntl/F_SETSIG", NUMBER, Num),
     asks(11, "fcntl/F_GETSIG", PLAIN),
-    sets(15, "fcntl/F_SETOWN_EX", &[Fd, Int, reads(8)], Num),
-    asks(16, "fcntl/F_GETOWN_EX", &[Fd, Int, writes(8)]),
-    asks(17, "fcntl/F_GETOWNER_UIDS", &[Fd, Int, writes(8)]),
+    sets(15, "fcntl/F_SETOWN_EX", &[Fd, Int32, reads(8)], Num),
+    asks(16, "fcntl/F_GETOWN_EX", &[Fd, Int32, writes(8)]),
+    asks(17, "fcntl/F_GETOWNER_UIDS", &[Fd, Int32, writes(8)]),
     asks(36, "fcntl/F_OFD_GETLK", ASK_LOCK),
     sets(37, "fcntl/F_OFD_SETLK", LOCK, Num),
     sets(38, "fcntl/F_OFD_SETLKW", LOCK, Num),
     sets(1024, "fcntl/F_SETLEASE", NUMBER, Num),
     asks(1025, "fcntl/F_GETLEASE", PLAIN),
     refused(1026, "fcntl/F_NOTIFY", "its notifications do not survive a promotion"),
-    asks(1027, "fcntl/F_DUPFD_QUERY", &[Fd, Int, Fd]),
+    asks(1027, "fcntl/F_DUPFD_QUERY", &[Fd, Int32, Fd]),
     asks(1028, "fcntl/F_CREATED_QUERY", PLAIN),
     sets(1030, "fcntl/F_DUPFD_CLOEXEC", NUMBER, NewFd),
     sets(1031, "fcntl/F_SETPIPE_SZ", NUMBER, Num),
     asks(1032, "fcntl/F_GETPIPE_SZ", PLAIN),
     sets(1033, "fcntl/F_ADD_SEALS", NUMBER, Num),
     asks(1034, "fcntl/F_GET_SEALS", PLAIN),
-    asks(1035, "fcntl/F_GET_RW_HINT", &[Fd, Int, writes(8)]),
-    sets(1036, "fcntl/F_SET_RW_HINT", &[Fd, Int, reads(8)], Num),
-    asks(1037, "fcntl/F_GET_FILE_RW_HINT", &[Fd, Int, writes(8)]),
-    sets(1038, "fcntl/F_SET_FILE_RW_HINT", &[Fd, Int, reads(8)], Num),
+    asks(1035, "fcntl/F_GET_RW_HINT", &[Fd, Int32, writes(8)]),
+    sets(1036, "fcntl/F_SET_RW_HINT", &[Fd, Int32, reads(8)], Num),
+    asks(1037, "fcntl/F_GET_FILE_RW_HINT", &[Fd, Int32, writes(8)]),
+    sets(1038, "fcntl/F_SET_FILE_RW_HINT", &[Fd, Int32, reads(8)], Num),
 ];
 
 const _: () = {

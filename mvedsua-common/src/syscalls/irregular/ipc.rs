@@ -1,7 +1,7 @@
 //! `semctl(2)` and `msgctl(2)` by command, and what `mq_open(2)` is asked for.
 
 use super::{Treatment, Variant};
-use crate::syscalls::model::Arg::{self, Addr, Flags, Int, Int32, Mem};
+use crate::syscalls::model::Arg::{self, Addr, Flags, Int32, Mem};
 use crate::syscalls::model::Dir::{In, Out};
 use crate::syscalls::model::Extent::Semaphores;
 use crate::syscalls::model::Outcome::{Fd as NewFd, Int as Num};
@@ -26,28 +26,28 @@ const fn msg_sets(value: u64, name: &'static str, args: &'static [Arg]) -> Varia
 }
 
 /// A command of `semctl` whose fourth argument is not used.
-const PLAIN: &[Arg] = &[Int, Int, Int, Addr];
-const GET_ALL: &[Arg] = &[Int, Int, Int, Mem(Out, Semaphores { id: 0 })];
-const SET_ALL: &[Arg] = &[Int, Int, Int, Mem(In, Semaphores { id: 0 })];
+const PLAIN: &[Arg] = &[Int32, Int32, Int32, Addr];
+const GET_ALL: &[Arg] = &[Int32, Int32, Int32, Mem(Out, Semaphores { id: 0 })];
+const SET_ALL: &[Arg] = &[Int32, Int32, Int32, Mem(In, Semaphores { id: 0 })];
 
 /// Sorted by command, `include/uapi/linux/ipc.h` and `include/uapi/linux/sem.h`. The number that `SETVAL` takes comes in a
 /// union.
 #[rustfmt::skip]
 pub(super) const SEMCTL: &[Variant] = &[
     sem_sets(0, "semctl/IPC_RMID", PLAIN),
-    sem_sets(1, "semctl/IPC_SET", &[Int, Int, Int, reads(104)]),
-    sem_asks(2, "semctl/IPC_STAT", &[Int, Int, Int, writes(104)]),
-    sem_asks(3, "semctl/IPC_INFO", &[Int, Int, Int, writes(40)]),
+    sem_sets(1, "semctl/IPC_SET", &[Int32, Int32, Int32, reads(104)]),
+    sem_asks(2, "semctl/IPC_STAT", &[Int32, Int32, Int32, writes(104)]),
+    sem_asks(3, "semctl/IPC_INFO", &[Int32, Int32, Int32, writes(40)]),
     sem_asks(11, "semctl/GETPID", PLAIN),
     sem_asks(12, "semctl/GETVAL", PLAIN),
     sem_asks(GETALL, "semctl/GETALL", GET_ALL),
     sem_asks(14, "semctl/GETNCNT", PLAIN),
     sem_asks(15, "semctl/GETZCNT", PLAIN),
-    sem_sets(16, "semctl/SETVAL", &[Int, Int, Int, Int32]),
+    sem_sets(16, "semctl/SETVAL", &[Int32, Int32, Int32, Int32]),
     sem_sets(SETALL, "semctl/SETALL", SET_ALL),
-    sem_asks(18, "semctl/SEM_STAT", &[Int, Int, Int, writes(104)]),
-    sem_asks(19, "semctl/SEM_INFO", &[Int, Int, Int, writes(40)]),
-    sem_asks(20, "semctl/SEM_STAT_ANY", &[Int, Int, Int, writes(104)]),
+    sem_asks(18, "semctl/SEM_STAT", &[Int32, Int32, Int32, writes(104)]),
+    sem_asks(19, "semctl/SEM_INFO", &[Int32, Int32, Int32, writes(40)]),
+    sem_asks(20, "semctl/SEM_STAT_ANY", &[Int32, Int32, Int32, writes(104)]),
 ];
 
 const GETALL: u64 = 13;
@@ -56,18 +56,18 @@ const SETALL: u64 = 17;
 /// Sorted by command, `include/uapi/linux/ipc.h` and `include/uapi/linux/msg.h`.
 #[rustfmt::skip]
 pub(super) const MSGCTL: &[Variant] = &[
-    msg_sets(0, "msgctl/IPC_RMID", &[Int, Int, Addr]),
-    msg_sets(1, "msgctl/IPC_SET", &[Int, Int, reads(120)]),
-    msg_asks(2, "msgctl/IPC_STAT", &[Int, Int, writes(120)]),
-    msg_asks(3, "msgctl/IPC_INFO", &[Int, Int, writes(32)]),
-    msg_asks(11, "msgctl/MSG_STAT", &[Int, Int, writes(120)]),
-    msg_asks(12, "msgctl/MSG_INFO", &[Int, Int, writes(32)]),
-    msg_asks(13, "msgctl/MSG_STAT_ANY", &[Int, Int, writes(120)]),
+    msg_sets(0, "msgctl/IPC_RMID", &[Int32, Int32, Addr]),
+    msg_sets(1, "msgctl/IPC_SET", &[Int32, Int32, reads(120)]),
+    msg_asks(2, "msgctl/IPC_STAT", &[Int32, Int32, writes(120)]),
+    msg_asks(3, "msgctl/IPC_INFO", &[Int32, Int32, writes(32)]),
+    msg_asks(11, "msgctl/MSG_STAT", &[Int32, Int32, writes(120)]),
+    msg_asks(12, "msgctl/MSG_INFO", &[Int32, Int32, writes(32)]),
+    msg_asks(13, "msgctl/MSG_STAT_ANY", &[Int32, Int32, writes(120)]),
 ];
 
 /// Without `O_CREAT` mode and attributes are not used, and their registers hold anything.
 static MQ_OPEN_PLAIN: Row = supply(240, "mq_open/PLAIN", &[PATH, Flags, Addr, Addr], NewFd);
-static MQ_OPEN_CREATE: Row = compare(240, "mq_open/CREATE", &[PATH, Flags, Int, reads(64)], NewFd);
+static MQ_OPEN_CREATE: Row = compare(240, "mq_open/CREATE", &[PATH, Flags, Int32, reads(64)], NewFd);
 
 pub(super) static ROWS: [&Row; 2] = [&MQ_OPEN_PLAIN, &MQ_OPEN_CREATE];
 

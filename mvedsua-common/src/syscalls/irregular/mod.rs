@@ -15,7 +15,7 @@ mod prctl;
 use super::model::{Irregular, Row};
 use super::regions::{self, Memory};
 
-pub use order::{Ordering, in_order};
+pub use order::{Ordering, in_order, locks_inheriting};
 pub use others::MAX_MESSAGES;
 pub use paired::{Pairing, treatment_of};
 
@@ -106,6 +106,12 @@ pub fn variants() -> impl Iterator<Item = &'static Row> {
     chosen.into_iter().flatten().map(|variant| &variant.row).chain(others::ROWS).chain(ipc::ROWS).chain(order::ROWS)
 }
 
+/// Returns the name of an `ioctl` request, if there is a row or a reason for it.
+#[must_use]
+pub fn ioctl_name(request: u64) -> Option<&'static str> {
+    ioctl::name(request)
+}
+
 fn find(variants: &'static [Variant], value: u64, unknown: &'static str) -> Treatment {
     match variants.binary_search_by_key(&value, |variant| variant.value) {
         Ok(at) => of(&variants[at].row),
@@ -131,8 +137,8 @@ pub fn treatment<M: Memory + ?Sized>(nr: u32, args: &[u64; 6], mem: &M) -> Treat
         return of(row);
     };
     match irregular {
+        Irregular::Ioctl => ioctl::request(args, mem),
         // The upper half of the register is not part of these: the kernel takes an unsigned int.
-        Irregular::Ioctl => find(ioctl::VARIANTS, args[1] & 0xffff_ffff, "the table has no row for this ioctl request"),
         Irregular::Fcntl => find(fcntl::VARIANTS, args[1] & 0xffff_ffff, "the table has no row for this fcntl command"),
         Irregular::Prctl => find(prctl::VARIANTS, args[0] & 0xffff_ffff, "the table has no row for this prctl option"),
         Irregular::ArchPrctl => {

@@ -9,7 +9,7 @@ use crate::syscalls::model::Dir::Out;
 use crate::syscalls::model::Extent::Fixed;
 use crate::syscalls::model::Outcome::Int as Num;
 use crate::syscalls::model::Row;
-use crate::syscalls::words::{check_row, supply};
+use crate::syscalls::words::{check_row, compare, supply};
 
 static SCHED_YIELD: Row = supply(24, "sched_yield/IN_ORDER", &[], Num);
 static FUTEX: Row = supply(202, "futex/IN_ORDER", &[Addr, Int32, Addr, Addr, Addr, Addr], Num);
@@ -17,6 +17,9 @@ static FUTEX: Row = supply(202, "futex/IN_ORDER", &[Addr, Int32, Addr, Addr, Add
 static FUTEX_WAKE_OP: Row =
     supply(202, "futex/WAKE_OP_IN_ORDER", &[Addr, Int32, Addr, Addr, Mem(Out, Fixed(4)), Addr], Num);
 /// The kernel writes the owner into a mutex with inherited priority: who takes it, and who is given it (`FUTEX_LOCK_PI`, `futex(2)`).
+/// Who waits for it is seen there as soon as he does, by the owner above all; so that is ordered by its entry.
+static FUTEX_LOCK_PI: Row =
+    compare(202, "futex/LOCK_PI_IN_ORDER", &[Mem(Out, Fixed(4)), Int32, Addr, Addr, Addr, Addr], Num);
 static FUTEX_PI: Row = supply(202, "futex/PI_IN_ORDER", &[Mem(Out, Fixed(4)), Int32, Addr, Addr, Addr, Addr], Num);
 static FUTEX_WAITV: Row = supply(449, "futex_waitv/IN_ORDER", &[Addr, Addr, Addr, Addr, Addr], Num);
 static FUTEX_WAKE: Row = supply(454, "futex_wake/IN_ORDER", &[Addr, Addr, Addr, Addr], Num);
@@ -24,8 +27,17 @@ static FUTEX_WAIT: Row = supply(455, "futex_wait/IN_ORDER", &[Addr, Addr, Addr, 
 static FUTEX_REQUEUE: Row = supply(456, "futex_requeue/IN_ORDER", &[Addr, Addr, Addr, Addr], Num);
 
 /// All of them.
-pub(super) static ROWS: [&Row; 8] =
-    [&SCHED_YIELD, &FUTEX, &FUTEX_WAKE_OP, &FUTEX_PI, &FUTEX_WAITV, &FUTEX_WAKE, &FUTEX_WAIT, &FUTEX_REQUEUE];
+pub(super) static ROWS: [&Row; 9] = [
+    &SCHED_YIELD,
+    &FUTEX,
+    &FUTEX_WAKE_OP,
+    &FUTEX_LOCK_PI,
+    &FUTEX_PI,
+    &FUTEX_WAITV,
+    &FUTEX_WAKE,
+    &FUTEX_WAIT,
+    &FUTEX_REQUEUE,
+];
 
 const _: () = {
     let mut i = 0;
@@ -61,7 +73,7 @@ pub fn in_order(nr: u32, args: &[u64; 6]) -> Option<(&'static Row, Ordering)> {
         (24, _) => (&SCHED_YIELD, Ordering::Yields),
         (202, WAIT | WAIT_BITSET) => (&FUTEX, Ordering::Waits),
         (202, WAKE_OP) => (&FUTEX_WAKE_OP, Ordering::Wakes),
-        (202, LOCK_PI | LOCK_PI2) => (&FUTEX_PI, Ordering::Waits),
+        (202, LOCK_PI | LOCK_PI2) => (&FUTEX_LOCK_PI, Ordering::Waits),
         (202, UNLOCK_PI | TRYLOCK_PI) => (&FUTEX_PI, Ordering::Wakes),
         (202, _) => (&FUTEX, Ordering::Wakes),
         (449, _) => (&FUTEX_WAITV, Ordering::Waits),
@@ -70,4 +82,12 @@ pub fn in_order(nr: u32, args: &[u64; 6]) -> Option<(&'static Row, Ordering)> {
         (456, _) => (&FUTEX_REQUEUE, Ordering::Wakes),
         _ => return None,
     })
+}
+
+/// Says whether a call takes a mutex with inherited priority.
+#[must_use]
+pub fn locks_inheriting(nr: u32, args: &[u64; 6]) -> bool {
+    const LOCK_PI: u64 = 6;
+    const LOCK_PI2: u64 = 13;
+    nr == 202 && [LOCK_PI, LOCK_PI2].contains(&(args[1] & 0x7f))
 }

@@ -2,7 +2,7 @@
 
 use super::Treatment;
 use super::Variant;
-use crate::syscalls::model::Arg::{Addr, Fd, Flags, Int, Mem};
+use crate::syscalls::model::Arg::{Addr, Fd, Flags, Int, Int32, LongFlags, Mem};
 use crate::syscalls::model::Dir::InOut;
 use crate::syscalls::model::Extent::CloneArgs;
 use crate::syscalls::model::Outcome::{Addr as Place, Fd as NewFd, Int as Num, Pid};
@@ -26,26 +26,26 @@ pub(super) const ARCH_PRCTL: &[Variant] = &[
 ];
 
 /// `open` and `openat` when they may create or empty the file: then others see it.
-static OPEN_CREATE: Row = compare(2, "open/CREATE", &[PATH, Flags, Int], NewFd);
-static OPENAT_CREATE: Row = compare(257, "openat/CREATE", &[Fd, PATH, Flags, Int], NewFd);
+static OPEN_CREATE: Row = compare(2, "open/CREATE", &[PATH, Flags, Int32], NewFd);
+static OPENAT_CREATE: Row = compare(257, "openat/CREATE", &[Fd, PATH, Flags, Int32], NewFd);
 /// When they do not, the mode is not used and its register holds anything.
 static OPEN_PLAIN: Row = supply(2, "open/PLAIN", &[PATH, Flags, Addr], NewFd);
 static OPENAT_PLAIN: Row = supply(257, "openat/PLAIN", &[Fd, PATH, Flags, Addr], NewFd);
 
 /// A thread; the kernel writes its id to `parent_tid` when the flags say so.
-static CLONE_THREAD: Row = both(56, "clone/THREAD", &[Flags, Addr, Addr, Addr, Addr], Pid);
-static CLONE_THREAD_SETTID: Row = both(56, "clone/THREAD_SETTID", &[Flags, Addr, writes(4), Addr, Addr], Pid);
+static CLONE_THREAD: Row = both(56, "clone/THREAD", &[LongFlags, Addr, Addr, Addr, Addr], Pid);
+static CLONE_THREAD_SETTID: Row = both(56, "clone/THREAD_SETTID", &[LongFlags, Addr, writes(4), Addr, Addr], Pid);
 /// A process; the kernel writes its id, or its pidfd, to `parent_tid` when the flags say so.
-static CLONE_FORK: Row = compare(56, "clone/FORK", &[Flags, Addr, Addr, Addr, Addr], Pid);
-static CLONE_FORK_SETTID: Row = compare(56, "clone/FORK_SETTID", &[Flags, Addr, writes(4), Addr, Addr], Pid);
+static CLONE_FORK: Row = compare(56, "clone/FORK", &[LongFlags, Addr, Addr, Addr, Addr], Pid);
+static CLONE_FORK_SETTID: Row = compare(56, "clone/FORK_SETTID", &[LongFlags, Addr, writes(4), Addr, Addr], Pid);
 static CLONE3_THREAD: Row = both(435, "clone3/THREAD", &[Mem(InOut, CloneArgs), Int], Pid);
 static CLONE3_FORK: Row = compare(435, "clone3/FORK", &[Mem(InOut, CloneArgs), Int], Pid);
 
 /// A file in memory: its own address in each version.
-static MMAP_FILE: Row = both(9, "mmap/FILE", &[Addr, Int, Flags, Flags, Fd, Int], Place);
+static MMAP_FILE: Row = both(9, "mmap/FILE", &[Addr, Int, LongFlags, LongFlags, Fd, Int], Place);
 
 /// `TIMER_ABSTIME`: the remaining time is not written.
-static CLOCK_NANOSLEEP_ABS: Row = supply(230, "clock_nanosleep/ABSTIME", &[Int, Flags, reads(16), Addr], Num);
+static CLOCK_NANOSLEEP_ABS: Row = supply(230, "clock_nanosleep/ABSTIME", &[Int32, Flags, reads(16), Addr], Num);
 
 /// For the caller itself, named by 0: an attribute of each version.
 static SETPRIORITY_SELF: Row = local(141, "setpriority/SELF", &[Int, Int, Int], Num);
@@ -60,7 +60,7 @@ static SCHED_SETATTR_SELF: Row = local(314, "sched_setattr/SELF", &[Int, Addr, F
 static PRLIMIT_SET: Row = local(302, "prlimit64/SET", &[Int, Int, Addr, Addr], Num);
 
 /// `KCMP_EPOLL_TFD` keeps its second half in memory.
-static KCMP_EPOLL: Row = supply(312, "kcmp/EPOLL_TFD", &[Int, Int, Int, Int, reads(12)], Num);
+static KCMP_EPOLL: Row = supply(312, "kcmp/EPOLL_TFD", &[Int32, Int32, Int32, Int, reads(12)], Num);
 
 /// `landlock_add_rule(2)`, sorted by the kind of rule.
 pub(super) const LANDLOCK_RULES: &[Variant] = &[

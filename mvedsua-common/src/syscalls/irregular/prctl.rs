@@ -3,7 +3,7 @@
 
 use super::Variant;
 use crate::syscalls::model::Arg;
-use crate::syscalls::model::Arg::{Addr, Int};
+use crate::syscalls::model::Arg::{Addr, Int, Int32};
 use crate::syscalls::model::Outcome::Int as Num;
 use crate::syscalls::words::{check_row, compare, local, refuse, supply, writes};
 
@@ -12,11 +12,11 @@ const fn own(value: u64, name: &'static str) -> Variant {
 }
 
 const fn service(value: u64, name: &'static str) -> Variant {
-    Variant { value, row: compare(157, name, &[Int, Int], Num) }
+    Variant { value, row: compare(157, name, &[Int32, Int], Num) }
 }
 
 const fn told(value: u64, name: &'static str) -> Variant {
-    const ARGS: &[Arg] = &[Int, writes(4)];
+    const ARGS: &[Arg] = &[Int32, writes(4)];
     Variant { value, row: supply(157, name, ARGS, Num) }
 }
 

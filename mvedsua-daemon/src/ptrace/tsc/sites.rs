@@ -15,15 +15,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
+use std::io;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use memchr::memmem;
 use mvedsua_common::syscalls::instructions::{RDTSC, RDTSCP};
-use object::{Object, ObjectSection, ObjectSegment};
+use object::{Object, ObjectSection, ObjectSegment, ReadCache};
 
+use super::super::extents;
 use super::{Error, Result, arrives, is_executable};
 
 /// The C library reads the counter to spin a little longer or shorter for a lock, its loader for statistics. Nothing else
@@ -62,56 +64,89 @@ pub(super) fn replaced(code: &[u8]) -> Option<u32> {
     }
 }
 
-type Key = (u64, u64, i64, i64);
+/// How much code is looked through at once, and the longest function that is decoded from its beginning.
+const AT_ONCE: u64 = 1 << 20;
+/// The longest of the instructions that are looked for, and how much of the code behind its beginning is decoded.
+const LONGEST: u64 = 3;
+const DECODED: u64 = 16;
 
-/// What is known of files, by device, inode and time of the last change.
+/// A file, by device, inode and time of the last change, and a range of it.
+type Key = (u64, u64, i64, i64, u64, u64);
+
+/// What is known of files.
 static KNOWN: Mutex<BTreeMap<Key, Arc<[Site]>>> = Mutex::new(BTreeMap::new());
 
-/// Returns where the code of a library reads the counter; `file` may be a link of `/proc` to an open descriptor.
-pub(crate) fn of(file: &Path) -> Result<Arc<[Site]>> {
+/// Returns where the code in a range of a library reads the counter; `file` may be a link of `/proc` to an open descriptor.
+/// Nothing but that range is looked at, and of that not what was never written: a program may map a little of a file that is
+/// larger than all memory.
+pub(crate) fn of(file: &Path, range: Range<u64>) -> Result<Arc<[Site]>> {
     let failed = |source| Error::Proc { path: file.display().to_string(), source };
     let name = std::fs::read_link(file).unwrap_or_else(|_| file.to_owned());
     let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if WITHOUT_EFFECT.iter().any(|one| name.starts_with(one)) {
         return Ok(Arc::from([]));
     }
-    let mut open = File::open(file).map_err(failed)?;
-    let meta = open.metadata().map_err(failed)?;
-    let key = (meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec());
+    let meta = std::fs::metadata(file).map_err(failed)?;
+    if !meta.is_file() {
+        return Ok(Arc::from([]));
+    }
+    let key = (meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), range.start, range.end);
     if let Some(known) = KNOWN.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
         return Ok(Arc::clone(known));
     }
-    let mut bytes = Vec::new();
-    open.read_to_end(&mut bytes).map_err(failed)?;
-    let sites: Arc<[Site]> = find(&bytes).into();
+    let sites: Arc<[Site]> = find(&File::open(file).map_err(failed)?, range).map_err(failed)?.into();
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&sites));
     Ok(sites)
 }
 
-fn find(bytes: &[u8]) -> Vec<Site> {
-    let Ok(file) = object::File::parse(bytes) else { return Vec::new() };
+fn find(file: &File, range: Range<u64>) -> io::Result<Vec<Site>> {
+    let mut head = Vec::new();
+    extents::read(file, 0..object::elf::ELFMAG.len() as u64, &mut head)?;
+    if head != object::elf::ELFMAG {
+        return Ok(Vec::new());
+    }
+    // Reads what it is asked for and no more.
+    let parts = ReadCache::new(file);
+    let Ok(library) = object::File::parse(&parts) else { return Ok(Vec::new()) };
     let mut sites = Vec::new();
     let mut functions = None;
-    for segment in file.segments().filter(|segment| is_executable(segment.flags())) {
-        let Ok(code) = segment.data() else { continue };
-        let (in_file, _) = segment.file_range();
-        let found = |pattern: &'static [u8], nr| memmem::find_iter(code, pattern).map(move |at| (at as u64, nr));
-        for (at, nr) in found(&[0x0f, 0x31], RDTSC).chain(found(&[0x0f, 0x01, 0xf9], RDTSCP)) {
-            let functions = functions.get_or_insert_with(|| begins_and_ends(&file));
-            let place = segment.address() + at;
-            let before = functions.partition_point(|(begin, _)| *begin <= place);
-            let Some((begin, end)) = before.checked_sub(1).map(|last| functions[last]) else { continue };
-            let Some(begin) = begin.checked_sub(segment.address()).filter(|_| place < end) else { continue };
-            if arrives(&code[begin as usize..], (at - begin) as usize) {
-                sites.push(Site { offset: in_file + at, nr });
+    let mut bytes = Vec::new();
+    for segment in library.segments().filter(|segment| is_executable(segment.flags())) {
+        let (begin, len) = segment.file_range();
+        let end = begin.saturating_add(len).min(range.end);
+        for data in extents::of(file, begin.max(range.start)..end)? {
+            for start in data.clone().step_by(AT_ONCE as usize) {
+                extents::read(file, start..(start + AT_ONCE + LONGEST - 1).min(data.end), &mut bytes)?;
+                for (at, nr) in reads_in(&bytes).filter(|(at, _)| *at < AT_ONCE) {
+                    let offset = start + at;
+                    let place = segment.address() + (offset - begin);
+                    let functions = functions.get_or_insert_with(|| begins_and_ends(&library));
+                    let before = functions.partition_point(|(begin, _)| *begin <= place);
+                    let Some((first, last)) = before.checked_sub(1).map(|at| functions[at]) else { continue };
+                    let into = place - first;
+                    if place >= last || first < segment.address() || into > AT_ONCE {
+                        continue;
+                    }
+                    let mut code = Vec::new();
+                    extents::read(file, offset - into..offset + DECODED, &mut code)?;
+                    if arrives(&code, into as usize) {
+                        sites.push(Site { offset, nr });
+                    }
+                }
             }
         }
     }
-    sites
+    Ok(sites)
+}
+
+/// Returns the places where the bytes of an instruction stand that reads the counter, and which it is.
+fn reads_in(code: &[u8]) -> impl Iterator<Item = (u64, u32)> {
+    let found = |pattern: &'static [u8], nr| memmem::find_iter(code, pattern).map(move |at| (at as u64, nr));
+    found(&[0x0f, 0x31], RDTSC).chain(found(&[0x0f, 0x01, 0xf9], RDTSCP))
 }
 
 /// Returns the addresses of all functions, in order; nothing where the table is not of the known kind.
-fn begins_and_ends(file: &object::File<'_>) -> Vec<(u64, u64)> {
+fn begins_and_ends<'a>(file: &object::File<'a, &'a ReadCache<&'a File>>) -> Vec<(u64, u64)> {
     let (Some(table), Some(frames)) = (file.section_by_name(".eh_frame_hdr"), file.section_by_name(".eh_frame")) else {
         return Vec::new();
     };
@@ -141,6 +176,7 @@ fn word_of(bytes: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::process::Command;
 
     use super::*;
@@ -159,7 +195,8 @@ mod tests {
         let compile = Command::new("gcc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status();
         assert!(compile.expect("gcc").success());
         let bytes = std::fs::read(&library).expect("a library");
-        let sites = of(&library).expect("looked at");
+        let len = bytes.len() as u64;
+        let sites = of(&library, 0..len).expect("looked at");
         assert_eq!(sites.iter().map(|site| site.nr).collect::<Vec<_>>(), [RDTSC, RDTSCP]);
         for site in sites.iter() {
             let at = site.offset as usize;
@@ -171,7 +208,21 @@ mod tests {
 
     #[test]
     fn what_is_no_library_has_none() {
-        assert_eq!(find(b"#!/bin/sh\n"), []);
-        assert_eq!(find(&[]), []);
+        for text in [&b"#!/bin/sh\n"[..], b"", b"\x7fELF", b"\x7fELF\x02\x01\x01 and what is none"] {
+            let mut file = tempfile::NamedTempFile::new().expect("a file");
+            file.write_all(text).expect("written");
+            assert_eq!(*of(file.path(), 0..4096).expect("looked at"), []);
+        }
+    }
+
+    #[test]
+    fn of_a_huge_file_nothing_but_what_is_mapped_is_looked_at() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::copy("/proc/self/exe", file.path()).expect("copied");
+        file.as_file().set_len(1 << 43).expect("it grows");
+        assert_eq!(*of(file.path(), 1 << 42..(1 << 42) + 4096).expect("looked at"), []);
+        let all = of(file.path(), 0..1 << 43).expect("looked at");
+        let real = of(Path::new("/proc/self/exe"), 0..u64::MAX).expect("looked at");
+        assert_eq!(all, real);
     }
 }

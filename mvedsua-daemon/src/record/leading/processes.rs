@@ -20,14 +20,16 @@ pub(crate) struct Birth {
     pub(crate) footprint: Footprint,
     /// Where its parent's rings are, which are not the child's.
     pub(crate) rings: Option<Area>,
+    /// Whether it works on its parent's memory.
+    pub(crate) kind: Ghost,
     /// Its stream; given by whoever drives the processes, before the record of the birth is written.
     pub(crate) stream: Option<Stream>,
 }
 
 impl Birth {
-    pub(super) fn of(process: &Process, child: Tid) -> Birth {
+    pub(super) fn of(process: &Process, child: Tid, kind: Ghost) -> Birth {
         let rings = process.rings.as_ref().map(Rings::area);
-        Birth { child, footprint: process.footprint.clone(), rings, stream: None }
+        Birth { child, footprint: process.footprint.clone(), rings, kind, stream: None }
     }
 }
 
@@ -168,6 +170,7 @@ impl Leading {
         self.blocked.clear();
         self.awaiting.clear();
         self.serial = serial::Serial::new(self.settings.interleaving);
+        self.mapped = mapped::MappedFiles::default();
         let slot = thread.slot;
         process.become_single(tid, slot);
         if !self.failed {

@@ -270,7 +270,21 @@ impl Leading {
             Some(State::Running | State::Interrupted(..) | State::Restarting { .. } | State::Executed) => false,
         };
         if left {
+            self.wait_until_seen(process, tid);
             self.serial.take(tid);
+        }
+    }
+
+    /// Waits until a thread that is about to take a mutex with inherited priority has it, or waits for it: the kernel writes either
+    /// into the mutex, and what the others find there must not depend on who was faster.
+    fn wait_until_seen(&self, process: &Process, tid: Tid) {
+        let Some(State::InCall(call)) = self.threads.get(&tid).map(|thread| &thread.state) else { return };
+        if self.failed || !syscalls::locks_inheriting(call.entry.nr, &call.entry.args) {
+            return;
+        }
+        let begun = Instant::now();
+        while procfs::state(process.pid, tid) == Some('R') && begun.elapsed() < LONGEST {
+            std::thread::yield_now();
         }
     }
 
@@ -300,10 +314,13 @@ impl Leading {
     }
 
     /// Lets everybody go who waits for the turn: nothing is recorded any more.
-    pub(super) fn end_turns(&mut self) -> Result<()> {
+    pub(super) fn end_turns(&mut self, process: &Process) -> Result<()> {
         for waiting in std::mem::take(&mut self.serial.waiting) {
             let (tid, signo) = match waiting {
-                Waiting::Stopped(tid, Stop::Signal(signo)) => (tid, signo),
+                Waiting::Stopped(tid, Stop::Signal(signo)) => {
+                    let read = tsc::execute_trapped(tid, signo, &process.memory, &process.footprint.clock)?;
+                    (tid, if read { 0 } else { signo })
+                }
                 Waiting::Stopped(tid, _) | Waiting::Parked(tid) => (tid, 0),
             };
             sys::resume(tid, Resume::Syscall, signo)?;

@@ -3,6 +3,15 @@
 
 use super::*;
 
+/// Says what a descriptor of a process is.
+fn descriptor(pid: Pid, fd: i32) -> String {
+    let target = std::fs::read_link(format!("/proc/{pid}/fd/{fd}"));
+    target.map_or_else(
+        |_| format!(" (it has no descriptor {fd})"),
+        |target| format!(" (descriptor {fd} is {})", target.display()),
+    )
+}
+
 impl Leading {
     pub(crate) fn on_stop(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, stop: Stop) -> Result<()> {
         if self.settings.pairing == Pairing::Processes && stop == Stop::Event(libc::PTRACE_EVENT_EXEC) {
@@ -112,6 +121,10 @@ impl Leading {
             thread.fault = None;
         }
         let restart = i64::from(nr) == libc::SYS_restart_syscall;
+        let limit = match &thread.state {
+            State::Restarting { call, .. } if (call.entry.nr, call.entry.args) == (nr, args) => call.limit,
+            _ => None,
+        };
         let (mut call, written) = match std::mem::replace(&mut thread.state, State::Running) {
             State::Restarting { call, written: true } if restart || call.entry.nr == nr => (call, true),
             // What the kernel has written into it since is how much of its time is left, which the follower knows nothing of.
@@ -125,10 +138,17 @@ impl Leading {
             }
             _ => (Box::new(self.begin(nr, args, &process.memory)), false),
         };
+        call.limit = limit;
         call.lets_in = lets_in(self.settings.pairing, tid, nr, &args, &process.memory)?;
         if let Treatment::Refuse(reason) = call.treatment {
-            let name = syscalls::name(nr).map_or_else(|| format!("system call {nr}"), str::to_owned);
-            self.fail(Notice::Refused { call: name, reason: reason.to_owned() }, reason);
+            let call = syscalls::format::Refused { nr, args: &args }.to_string();
+            // A request means something else on each kind of descriptor.
+            let on = (i64::from(nr) == libc::SYS_ioctl).then(|| descriptor(process.pid, args[0] as i32));
+            self.fail(Notice::Refused { call, reason: format!("{reason}{}", on.unwrap_or_default()) }, reason);
+            if i64::from(nr) == libc::SYS_prctl && args[0] as i32 == libc::PR_SET_TSC {
+                // What reading the clock does in this thread is the program's choice from now on.
+                process.footprint.clock.own.insert(tid);
+            }
         }
         match call.treatment {
             // The kernel answers a number that it does not know with ENOSYS.
@@ -223,8 +243,15 @@ impl Leading {
                     self.finish(process, tid, &call, ret);
                 }
             }
-            State::InCall(call) if regs::is_interrupted(ret) && !regs::is_over(call.entry.nr, ret) => {
+            State::InCall(mut call) if regs::is_interrupted(ret) && !regs::is_over(call.entry.nr, ret) => {
+                call.note_limit(process, ret);
                 match process::rewind(process.pid, tid)? {
+                    Rewinding::Rewound(_) if let Some(result) = call.says_in_the_end() => {
+                        let mut regs = sys::get_regs(tid)?;
+                        regs::end_rewound(&mut regs, result);
+                        sys::set_regs(tid, &regs)?;
+                        self.finish(process, tid, &call, result);
+                    }
                     Rewinding::Rewound(rewound) => {
                         self.restart(tid, slot, call);
                         if self.holding.is_some() {
@@ -264,8 +291,12 @@ impl Leading {
         if let Treatment::MmapFile(_) = call.treatment
             && ret > 0
         {
-            capture.mapped(ret as u64, call.entry.args[1]);
+            let [_, len, _, _, fd, offset] = call.entry.args;
+            let file = format!("/proc/{}/fd/{}", process.pid, fd as i32);
+            capture.mapped(Path::new(&file), offset, (ret as u64, len), &process.footprint.clock);
         }
+        self.mapped.note(process, call, ret);
+        self.mapped.capture(process, &call.entry, ret, &mut capture);
         if capture.cut {
             let name = syscalls::name(call.entry.nr).unwrap_or("a call").to_owned();
             return self.fail(Notice::Refused { call: name, reason: TOO_MUCH.to_owned() }, TOO_MUCH);
@@ -282,7 +313,7 @@ impl Leading {
 
     pub(super) fn on_signal(&mut self, process: &mut Process, tid: Tid, signo: i32) -> Result<()> {
         let Some(slot) = process.slot(tid) else { return Ok(()) };
-        if let Some(nr) = tsc::trapped(tid, signo, &process.memory)? {
+        if let Some(nr) = tsc::trapped(tid, signo, &process.memory, &process.footprint.clock)? {
             return self.read_counter(slot, tid, nr);
         }
         let caught = procfs::signals(process.pid, tid)?.caught & signal_bit(signo) != 0;
@@ -432,7 +463,7 @@ impl Leading {
     pub(super) fn on_birth(&mut self, process: &mut Process, parent: Tid, child: Tid) -> Result<()> {
         let here = self.orphans.contains(&child);
         self.orphans.retain(|orphan| *orphan != child);
-        let (thread_born, shares_memory) = match self.threads.get(&parent).map(|thread| &thread.state) {
+        let (is_thread, shares_memory) = match self.threads.get(&parent).map(|thread| &thread.state) {
             Some(State::InCall(call)) => {
                 let args = call.entry.args;
                 let flags = match i64::from(call.entry.nr) {
@@ -442,11 +473,12 @@ impl Leading {
                     libc::SYS_vfork => (libc::CLONE_VM | libc::CLONE_VFORK) as u64,
                     _ => 0,
                 };
-                (matches!(call.treatment, Treatment::ThreadClone(_)), flags & libc::CLONE_VM as u64 != 0)
+                (flags & libc::CLONE_THREAD as u64 != 0, flags & libc::CLONE_VM as u64 != 0)
             }
             _ => (false, false),
         };
-        if thread_born {
+        // One that is made by a call which is not followed is a thread of the process all the same.
+        if is_thread {
             let slot = process.new_slot(child);
             self.threads.insert(child, Thread { newborn: true, ..Thread::new(slot, State::Running) });
             if let Some(parent) = process.slot(parent)
@@ -461,11 +493,11 @@ impl Leading {
             }
             return Ok(());
         }
+        let kind = if shares_memory { Ghost::SharedMemory } else { Ghost::OwnMemory };
         if self.settings.pairing == Pairing::Processes {
-            self.births.push(processes::Birth::of(process, child));
+            self.births.push(processes::Birth::of(process, child, kind));
             return self.emit_birth(process, parent, child);
         }
-        let kind = if shares_memory { Ghost::SharedMemory } else { Ghost::OwnMemory };
         if here {
             process.let_child_go(child, kind);
         } else {

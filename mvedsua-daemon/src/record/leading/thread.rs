@@ -10,6 +10,8 @@ pub(super) struct Call {
     pub(super) notes: regions::Notes,
     /// Each version makes it for itself, but a signal may come with it.
     pub(super) lets_in: bool,
+    /// When its time is over, of a call that was made again and does not know that by itself.
+    pub(super) limit: Option<limits::Limit>,
     /// What it is given that the kernel does not have any more.
     pub(super) given: Option<unread::Given>,
 }

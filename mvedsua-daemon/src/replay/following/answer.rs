@@ -338,6 +338,7 @@ impl Following {
                 Ok(Applied::Done)
             }
             (_, None) => {
+                self.wait_for_inheriting(process, record.slot, &call)?;
                 self.state(tid, State::Entered(call));
                 Ok(Applied::Done)
             }
@@ -350,6 +351,21 @@ impl Following {
         }
     }
 
+    /// Writes into a mutex with inherited priority what the leader's kernel has written there when its thread began to wait for
+    /// it: that somebody waits, or who has it, where nobody had.
+    fn wait_for_inheriting(&self, process: &Process, slot: Slot, call: &Call) -> Result<()> {
+        if !syscalls::locks_inheriting(call.nr, &call.args) {
+            return Ok(());
+        }
+        // Where there is none the leader's call fails.
+        let Ok(word) = process.memory.read_u32(call.args[0]) else { return Ok(()) };
+        let word = match (word & libc::FUTEX_TID_MASK, self.settings.leaders.get(&slot)) {
+            (0, Some(leader)) => word & libc::FUTEX_OWNER_DIED | leader.0 as u32,
+            _ => word | libc::FUTEX_WAITERS,
+        };
+        process.memory.write(call.args[0], &word.to_ne_bytes())
+    }
+
     /// Lets a call return that was compared, be that with its entry's record or later.
     fn complete(&mut self, process: &mut Process, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
         match syscalls::treatment_of(self.settings.pairing, call.nr, &call.args, &process.memory) {
@@ -360,7 +376,9 @@ impl Following {
 
     /// Makes a private, anonymous mapping of its own where the leader mapped a file; the contents follow.
     pub(super) fn map_copy(&mut self, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
-        let contents = ret.outputs.first().map(|piece| piece.bytes.clone()).unwrap_or_default();
+        let part = |piece: &Piece| (piece.addr.0.wrapping_sub(ret.ret as u64), piece.bytes.clone());
+        let contents = ret.outputs.iter().map(part).collect();
+        let leader = (ret.ret as u64, call.args[1]);
         let mut regs = sys::get_regs(tid)?;
         let fixed = call.args[3] & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) as u64;
         regs::undo_entry(&mut regs, call.nr);
@@ -370,19 +388,23 @@ impl Following {
         regs.r9 = 0;
         sys::set_regs(tid, &regs)?;
         let restore = [original.r10, original.r8, original.r9];
-        self.go(tid, Resume::Syscall, State::Mapping { contents, restore, entered: false })?;
+        self.go(tid, Resume::Syscall, State::Mapping { leader, contents, restore, entered: false })?;
         Ok(Applied::Done)
     }
 
     /// The mapping is made: fills it and gives the program its registers back.
     pub(super) fn fill_copy(&mut self, process: &Process, tid: Tid) -> Result<()> {
-        let Some(Thread { state: State::Mapping { contents, restore, .. }, .. }) = self.threads.get(&tid) else {
+        let Some(Thread { state: State::Mapping { leader, contents, restore, .. }, .. }) = self.threads.get(&tid)
+        else {
             return Ok(());
         };
         let mut regs = sys::get_regs(tid)?;
         [regs.r10, regs.r8, regs.r9] = *restore;
         if regs.rax as i64 > 0 {
-            process.memory.force(regs.rax, contents)?;
+            self.copies.insert(leader.0, regs.rax, leader.1);
+            for (offset, bytes) in contents {
+                process.memory.force(regs.rax + offset, bytes)?;
+            }
         }
         sys::set_regs(tid, &regs)?;
         self.go(tid, Resume::Sysemu, State::Running { local: None })
@@ -458,6 +480,7 @@ impl Following {
                 }
             }
         }
+        self.copies.change(&process.memory, ret)?;
         self.note_timer(call, ret);
         self.own_files.note(call.nr, &call.args, &call.inputs, ret.ret);
         if self.suspend(process, tid, call, ret.ret)? {

@@ -92,6 +92,8 @@ impl Following {
             let regs = sys::Regs { rax: at.ret as u64, ..at.regs };
             sys::set_regs(tid, &regs)?;
             thread.state = State::Running { local: None };
+        } else if matches!(thread.state, State::Running { .. }) {
+            process.make_room_for_signal(tid)?;
         }
         if !signal.more {
             self.deliver(tid, &signal)?;

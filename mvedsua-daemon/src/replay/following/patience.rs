@@ -1,7 +1,7 @@
 //! What happens when nothing moves: the order is relaxed, and in the end the follower is given up.
 
 use super::super::objects::Touched;
-use super::turns::{Ending as Wait, Place};
+use super::turns::{Ending as Wait, Place, Turn};
 use super::*;
 
 /// How often threads whose waits run out may look again, once the leader has ended, before it is believed that they wait for
@@ -29,6 +29,9 @@ impl Following {
         // Many threads that have their turns one after the other take long, and somebody moves all the time.
         let still_since = self.moved.max(self.turn_given);
         let stands = still_since.elapsed() >= RELAX_AT_LAST || self.computes_since(process, still_since) >= RELAX_AFTER;
+        if self.waits_for_child() || stands && self.end_computing(process)? {
+            return self.advance(process);
+        }
         if self.is_one_by_one() {
             if self.is_unordered() && self.relax(process)?
                 || stands && (self.let_compute() || self.improvise_for_waiting(process)?)
@@ -63,6 +66,34 @@ impl Following {
         let divergence = self.describe(due.slot, kind, Some(&due), asked.as_deref());
         self.diverge(process, divergence);
         Ok(())
+    }
+
+    /// The record that is due says that the leader's thread was given a signal, or its process ended, while it computed; the
+    /// follower's computes as well, and perhaps it will until it is given the same: in a loop that the handler ends, say. The
+    /// leader's was at no place that could be named either. Says whether something was done.
+    fn end_computing(&mut self, process: &mut Process) -> Result<bool> {
+        let Some(slot) = self.due.front() else { return Ok(false) };
+        let Some((tid, thread)) = self.threads.iter_mut().find(|(_, thread)| thread.slot == slot) else {
+            return Ok(false);
+        };
+        let tid = *tid;
+        let computes = matches!(thread.state, State::Running { .. }) && matches!(thread.turn, Turn::Going);
+        if !computes || thread.incoming.is_some() || procfs::state(process.pid, tid) != Some('R') {
+            return Ok(false);
+        }
+        match self.due.first_of(slot).map(|record| &record.event) {
+            Some(Event::Signal(signal)) if signal.delivery == Delivery::BeforeNextCall => {
+                let signal = Box::new(signal.clone());
+                // SAFETY: takes integers only.
+                unsafe { libc::syscall(libc::SYS_tkill, tid.0, signal.signo) };
+                thread.incoming = Some(signal);
+                self.relaxed();
+                self.consume(slot);
+                Ok(true)
+            }
+            Some(Event::ProcessEnded(Ending::Killed(_))) => self.answer_first(process, slot),
+            _ => Ok(false),
+        }
     }
 
     /// Says whether nobody moves any more, ever: the leader has ended and all that it did is known, no thread of the follower

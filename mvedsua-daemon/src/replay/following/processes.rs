@@ -5,6 +5,9 @@
 //! replaced for real too, by that which the leader's path names. The end is made when everything of the stream was lived
 //! through: an `exit_group` is answered by nothing until then, since other threads may have records behind its entry.
 
+use std::sync::PoisonError;
+
+use super::copies::Copies;
 use super::*;
 use crate::promote::swap;
 use crate::ptrace::ring::{Area, Mode};
@@ -79,7 +82,14 @@ pub(crate) struct Birth {
     pub(crate) registers: ArgRegisters,
     /// Where the twin's id is to stand in the child's memory.
     pub(crate) child_tid: Option<u64>,
-    pub(crate) registrations: Registrations,
+    pub(crate) inherited: Inherited,
+}
+
+/// What a child knows from its parent.
+#[derive(Debug)]
+pub(crate) struct Inherited {
+    registrations: Registrations,
+    copies: Copies,
 }
 
 impl Following {
@@ -88,14 +98,35 @@ impl Following {
         std::mem::take(&mut self.births)
     }
 
-    /// Takes over what the parent knew of its epoll sets.
-    pub(crate) fn inherit(&mut self, registrations: Registrations) {
-        self.registrations = registrations;
+    /// Is told which of the leader's processes have twins that have not come to their ends, which changes all the time.
+    pub(crate) fn know(&mut self, living: Living) {
+        self.living = Some(living);
+    }
+
+    /// Takes over what the parent knew of its epoll sets and of its copies of mapped files.
+    pub(crate) fn inherit(&mut self, inherited: Inherited) {
+        let Inherited { registrations, copies } = inherited;
+        (self.registrations, self.copies) = (registrations, copies);
     }
 
     /// Returns how the process ended, if it has lived through its whole stream.
     pub(crate) fn finished(&self) -> Option<Ending> {
         self.finished
+    }
+
+    /// Says whether the record that is due tells of the end of a child whose twin here has not come to its end yet. What the child
+    /// has done to memory that it shares with this process is there when its end was waited for, and not before.
+    pub(super) fn waits_for_child(&mut self) -> bool {
+        let Some(living) = &self.living else { return false };
+        let due = self.due.front().and_then(|slot| self.due.first_of(slot));
+        let Some(Event::Call(entry, ret)) = due.map(|record| &record.event) else { return false };
+        let waits = ended_child(entry, ret)
+            .is_some_and(|child| living.lock().unwrap_or_else(PoisonError::into_inner).contains(&child));
+        if waits {
+            // Whether that one moves is looked at where it is followed.
+            (self.moved, self.first_due) = (Instant::now(), None);
+        }
+        waits
     }
 
     /// Says whether all threads have ended.
@@ -234,6 +265,9 @@ impl Following {
             return Ok(Applied::NotReady);
         };
         let Some(child) = forking.born else { return Ok(Applied::NotReady) };
+        if let Some(living) = &self.living {
+            living.lock().unwrap_or_else(PoisonError::into_inner).insert(twin);
+        }
         self.births.push(Birth {
             child,
             twin: Pid(twin),
@@ -242,7 +276,7 @@ impl Following {
             rings: process.rings.as_ref().map(Rings::area),
             registers: forking.registers(),
             child_tid: forking.child_tid,
-            registrations: self.registrations.clone(),
+            inherited: Inherited { registrations: self.registrations.clone(), copies: self.copies.clone() },
         });
         Ok(Applied::Done)
     }
@@ -293,6 +327,7 @@ impl Following {
         self.threads = BTreeMap::from([(tid, thread)]);
         self.orphans.clear();
         self.own_files.clear();
+        self.copies.clear();
         sys::resume(tid, Resume::Syscall, 0)
     }
 
@@ -339,6 +374,26 @@ impl Thread {
     /// Says whether the thread will make a stop by itself.
     fn is_on_its_way(&self) -> bool {
         matches!(self.state, State::Running { local: None }) && !self.is_held()
+    }
+}
+
+/// Returns the child whose end a call has told of.
+fn ended_child(entry: &CallEntry, ret: &CallReturn) -> Option<i32> {
+    let word = |arg: u8, at: usize| {
+        let piece = ret.outputs.iter().find(|piece| piece.arg == arg)?;
+        Some(i32::from_ne_bytes(piece.bytes.get(at..at + 4)?.try_into().ok()?))
+    };
+    match i64::from(entry.nr) {
+        libc::SYS_wait4 if ret.ret > 0 => {
+            // Without a place for the status it is not told what has become of it; few ask for stops then.
+            let ended = word(1, 0).is_none_or(|status| libc::WIFEXITED(status) || libc::WIFSIGNALED(status));
+            ended.then_some(ret.ret as i32)
+        }
+        libc::SYS_waitid if ret.ret == 0 => {
+            let ended = [libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&word(2, 8)?);
+            word(2, 16).filter(|_| ended)
+        }
+        _ => None,
     }
 }
 

@@ -187,7 +187,7 @@ impl Following {
     pub(super) fn on_signal(&mut self, process: &mut Process, tid: Tid, signo: i32) -> Result<()> {
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         let slot = thread.slot;
-        if let Some(nr) = tsc::trapped(tid, signo, &process.memory)? {
+        if let Some(nr) = tsc::trapped(tid, signo, &process.memory, &process.footprint.clock)? {
             let call = Call { nr, args: [0; 6], row: None, inputs: Vec::new(), since: Instant::now() };
             self.turn(tid, Turn::Going);
             self.state(tid, State::AtCall(Box::new(call)));

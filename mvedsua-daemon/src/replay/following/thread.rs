@@ -47,7 +47,10 @@ pub(super) enum State {
     Faulted(Box<DivergenceKind>),
     /// Maps memory of its own where the leader mapped a file.
     Mapping {
-        contents: bytes::Bytes,
+        /// Where the leader's is, and how long.
+        leader: (u64, u64),
+        /// What stands where from its beginning on.
+        contents: Vec<(u64, bytes::Bytes)>,
         restore: [u64; 3],
         entered: bool,
     },

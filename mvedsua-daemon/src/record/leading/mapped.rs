@@ -1,0 +1,75 @@
+//! Files that the program has mapped to look at, and that it writes to by calls: a database that is read where it is mapped, say.
+//!
+//! The follower has a copy of what is mapped, which such a call would leave as it was. So what a call has changed of a mapping
+//! is recorded with it, as it is read where it is mapped. What other processes write is not seen.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use super::*;
+use crate::record::IN_MAPPING;
+
+/// The files by their inodes. That two of two file systems may have the same does no harm: what is recorded is what is mapped.
+#[derive(Debug, Default)]
+pub(super) struct MappedFiles(BTreeSet<u64>);
+
+impl MappedFiles {
+    /// Finds those of a process that has some from its parent.
+    pub(super) fn of(pid: Pid) -> MappedFiles {
+        // Of one that is gone there are none.
+        let maps = procfs::maps(pid).unwrap_or_default();
+        MappedFiles(maps.into_iter().filter(|map| map.shared && map.inode != 0).map(|map| map.inode).collect())
+    }
+
+    /// Takes note of a file that was mapped.
+    pub(super) fn note(&mut self, process: &Process, call: &Call, ret: i64) {
+        if let Treatment::MmapFile(_) = call.treatment
+            && call.entry.args[3] as i32 & libc::MAP_TYPE != libc::MAP_PRIVATE
+            && ret > 0
+            && let Some(inode) = inode(process.pid, call.entry.args[4] as i32)
+        {
+            self.0.insert(inode);
+        }
+    }
+
+    /// Records what a call has changed where its file is mapped.
+    pub(super) fn capture(&self, process: &Process, entry: &CallEntry, ret: i64, capture: &mut Capture<'_>) {
+        let Some((fd, at)) = written(entry).filter(|_| ret > 0 && !self.0.is_empty()) else { return };
+        let Some(inode) = inode(process.pid, fd).filter(|inode| self.0.contains(inode)) else { return };
+        let Some(end) = at.map_or_else(|| position(process.pid, fd), |at| at.checked_add(ret as u64)) else { return };
+        let begin = end.saturating_sub(ret as u64);
+        let maps = procfs::maps(process.pid).unwrap_or_default();
+        let mapped = maps.into_iter().filter(|map| map.shared && map.inode == inode && map.readable);
+        for (part, map) in (0..u16::MAX).zip(mapped) {
+            let from = begin.max(map.offset);
+            let to = end.min(map.offset + (map.end - map.start));
+            if from < to {
+                let addr = map.start + (from - map.offset);
+                let (arg, len) = (IN_MAPPING, to - from);
+                capture.piece(regions::Region { arg, part, addr, len, check: regions::Check::Compared });
+            }
+        }
+    }
+}
+
+/// Returns the descriptor that a call writes to, and where; without that it is where the file was.
+fn written(entry: &CallEntry) -> Option<(i32, Option<u64>)> {
+    let args = &entry.args;
+    let fd = args[0] as i32;
+    match i64::from(entry.nr) {
+        libc::SYS_write | libc::SYS_writev | libc::SYS_sendfile => Some((fd, None)),
+        libc::SYS_pwrite64 | libc::SYS_pwritev => Some((fd, Some(args[3]))),
+        libc::SYS_pwritev2 => Some((fd, Some(args[3]).filter(|at| *at != u64::MAX))),
+        libc::SYS_copy_file_range | libc::SYS_splice if args[3] == 0 => Some((args[2] as i32, None)),
+        _ => None,
+    }
+}
+
+fn inode(pid: Pid, fd: i32) -> Option<u64> {
+    std::fs::metadata(format!("/proc/{pid}/fd/{fd}")).ok().filter(std::fs::Metadata::is_file).map(|meta| meta.ino())
+}
+
+/// Returns where in its file a descriptor stands.
+fn position(pid: Pid, fd: i32) -> Option<u64> {
+    let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("pos:"))?.trim().parse().ok()
+}

@@ -280,20 +280,19 @@ fn what_takes_a_restart_is_refused_with_the_reason() {
     let mosquitto: Start =
         |program, _| debian::start(program, None, |port, _| Ok(strings(&["-p", &port.to_string()]))).unwrap();
     let nginx: Start = |program, _| nginx_of(program).unwrap();
-    const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
     let pairs = [
-        ("mosquitto", "usr/sbin/mosquitto".to_owned(), mosquitto),
-        ("nginx", "usr/sbin/nginx".to_owned(), nginx),
-        ("libssl3", format!("{LIBRARIES}/libssl.so.3"), redis),
-        ("libexpat1", format!("{LIBRARIES}/libexpat.so.1"), python),
+        ("mosquitto", "usr/sbin/mosquitto", mosquitto),
+        ("nginx", "usr/sbin/nginx", nginx),
+        ("libssl3", "usr/lib/x86_64-linux-gnu/libssl.so.3", redis),
+        ("libexpat1", "lib/x86_64-linux-gnu/libexpat.so.1", python),
     ];
     let dir = tempfile::Builder::new().prefix("mvedsua-debian-").tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     for (package, file, start) in pairs {
         let Some(pair) = Pair::fetch(package, dir.path()).unwrap() else { continue };
-        let (old, new) = (pair.old.join(&file), fs::canonicalize(pair.new.join(&file)).unwrap());
-        let libraries = file.starts_with(LIBRARIES).then(|| pair.old.join(LIBRARIES));
-        let stand = Stand::new(start(&old, libraries.as_deref()));
+        let (old, new) = (pair.old.join(file), fs::canonicalize(pair.new.join(file)).unwrap());
+        let libraries = old.parent().filter(|_| file.contains(".so."));
+        let stand = Stand::new(start(&old, libraries));
         let text = |path: &Path| path.display().to_string();
         let compared = stand.daemon.run(&["compare", &text(&old), &text(&new), "--json"]).unwrap();
         if compared.code == code::DONE {

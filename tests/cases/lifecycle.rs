@@ -4,12 +4,13 @@ use harness::load::http::HttpClient;
 use harness::load::lines::LineClient;
 use harness::load::memcached::MemcachedClient;
 use harness::load::resp::RedisClient;
-use harness::load::{Dialogue, Load, Persistence, Plan};
+use harness::load::{Dialogue, Load, Persistence, Plan, Verdict};
 use harness::process;
 use harness::server;
 use harness::snapshot::Snapshot;
 use harness::stand::{STEP_LIMIT, Stand};
 use harness::wait::wait_for;
+use rand::rngs::StdRng;
 
 /// Validated, promoted, confirmed; then validated and rolled back; then promoted and rolled back.
 fn there_and_back<D: Dialogue>(mut stand: Stand, load: Load<D>) {
@@ -115,6 +116,46 @@ fn lockstep() {
     stand.promote();
     stand.confirm();
     stand.expect_alone();
+    stand.expect_clean(load);
+}
+
+/// A client that asks how often anybody has asked; it is told more each time.
+#[derive(Default)]
+struct TallyClient(u64);
+
+impl Dialogue for TallyClient {
+    fn request(&mut self, _: &mut StdRng, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"tally\n");
+    }
+
+    fn check(&mut self, input: &[u8]) -> Verdict {
+        let Some(line) = input.strip_suffix(b"\n") else { return Verdict::Incomplete };
+        match String::from_utf8_lossy(line).parse() {
+            Ok(tally) if tally > self.0 => {
+                self.0 = tally;
+                Verdict::Right(input.len())
+            }
+            _ => Verdict::Wrong(format!("{input:?} after {}", self.0)),
+        }
+    }
+}
+
+/// What a program writes to memory that a fork shares is, in the follower, what it was at the instant of the fork.
+#[test]
+fn a_server_that_counts_in_shared_memory() {
+    let mut stand = Stand::new(server::turn().unwrap());
+    let load = Load::start(Plan::busy(stand.server.address, 5), |_| TallyClient::default());
+    for cycle in 0..6 {
+        load.wait_requests(200, STEP_LIMIT);
+        stand.validate(&["--retries", "0"]);
+        stand.wait_compared(100);
+        if cycle % 2 == 1 {
+            stand.promote();
+            load.wait_requests(100, STEP_LIMIT);
+        }
+        stand.rollback();
+        stand.expect_alone();
+    }
     stand.expect_clean(load);
 }
 

@@ -1,6 +1,7 @@
 """A server that does what it is told: one line in, one line out.
 
-Used where a test needs a server that behaves in a way that Redis and Memcached do not. One thread, one epoll set.
+Used where a test needs a server that behaves in a way that Redis and Memcached do not. One thread, one epoll set, unless it
+is told otherwise.
 
     echo TEXT       TEXT
     count           how often this connection has asked
@@ -8,6 +9,8 @@ Used where a test needs a server that behaves in a way that Redis and Memcached 
     call NUMBER     the result of the system call with that number and no arguments
     exit            ends the server with status 7
     betray ACT ARG  does the act, but only in a follower; a leader answers `loyal`
+    tally           how often anybody has asked this, counted in shared memory
+    thread          starts a thread that waits for ever
     where           the address of a byte of shared memory that says who one is: 1 for a leader
 
 Both versions of a server get the same answers from the kernel, so a program cannot easily tell that it is a follower. This
@@ -23,6 +26,7 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import time
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -90,6 +94,13 @@ def answer(line, asked, client, shared):
         return str(system_call(425, 4, ctypes.create_string_buffer(120)))
     if word == "call":
         return str(system_call(int(rest)))
+    if word == "tally":
+        tally = int.from_bytes(shared[8:16], "little") + 1
+        shared[8:16] = tally.to_bytes(8, "little")
+        return str(tally)
+    if word == "thread":
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+        return "started"
     if word == "exit":
         os._exit(7)
     if word == "betray":

@@ -185,6 +185,7 @@ pub fn describe(
         backtrace: Vec::new(),
         raced: false,
         unrecorded_clock: false,
+        situation: None,
         nearest_rule: None,
         kind,
     }

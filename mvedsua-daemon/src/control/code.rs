@@ -87,7 +87,7 @@ impl Code {
             Cause::Failed(kind) => Code::of_failure(kind),
             Cause::Inconclusive(_) | Cause::EngineLost => Code::Inconclusive,
             Cause::TimedOut(_) => Code::TimedOut,
-            Cause::Asked(_) | Cause::Unsupported(_) => Code::Diverged,
+            Cause::Asked(_) | Cause::Unsupported(_) | Cause::Suspected(_) => Code::Diverged,
             Cause::NewDied { .. } | Cause::Exceeded(_) => Code::Crashed,
             Cause::Mismatch(_) => Code::BuildId,
         }

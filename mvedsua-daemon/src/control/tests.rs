@@ -189,6 +189,7 @@ fn divergence() -> Divergence {
         backtrace: vec![],
         raced: false,
         unrecorded_clock: false,
+        situation: None,
         nearest_rule: None,
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::{Evidence, Policy};
 use super::state::{Outcome, Stage};
-use crate::update::{Command, FailureKind, SessionEvent, Which};
+use crate::update::{Command, FailureKind, SITUATIONS, SessionEvent, Which};
 
 /// Says whether the operator insists on the evidence that the policy asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +94,8 @@ pub enum Effect {
     /// Start the engine on the leader; answered by session events, or [`Event::StartFailed`].
     Start {
         leader: i32,
+        /// Where earlier attempts have seen differences.
+        situations: [Option<u64>; SITUATIONS],
     },
     /// Send a command to the engine.
     Send(Command),

@@ -19,7 +19,7 @@
 //!
 //! The happy path is the upper line and the right edge. Then the failures: from any stage between the fork and the
 //! promotion, and from `updated-leader`, an error leads to `rolling-back` and to `single-leader` with the old version;
-//! when the failure was a matter of timing, the update is tried again after a pause. A promotion that is
+//! when the failure was a matter of timing, the update is tried again after a pause; what it saw is kept ([`Suspicions`]). A promotion that is
 //! abandoned leaves everything as it was; it is tried again, and in the end given up, while the versions go on. When the *leader* crashes while
 //! two versions run, the follower takes over and goes straight to `updated-leader` without an old version. When the
 //! target ends by itself, everything ends.
@@ -34,6 +34,7 @@ mod next;
 mod policy;
 mod state;
 mod step;
+mod suspicion;
 #[cfg(test)]
 mod tests;
 
@@ -42,3 +43,4 @@ pub use next::next;
 pub use policy::{Confirmation, Evidence, Policy, Promotion, Thresholds};
 pub use state::{Cause, Ending, Outcome, Overdue, Plan, Run, Soak, Stage, State};
 pub use step::step;
+pub use suspicion::{OUTWEIGHED_BY, Suspected, Suspicions};

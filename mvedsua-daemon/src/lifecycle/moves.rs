@@ -1,7 +1,7 @@
 //! Transitions that several states share.
 
 use super::effects::{Effect, Refusal, Timer};
-use super::policy::{Evidence, Policy, Promotion, is_matter_of_timing};
+use super::policy::{Policy, Promotion, is_matter_of_timing};
 use super::state::{Cause, Ending, Outcome, Overdue, Plan, Run, Soak, Stage, State};
 use crate::update::{Command, Death, FailureKind, SessionEvent, Which};
 
@@ -12,6 +12,8 @@ pub(super) type Next = (State, Vec<Effect>);
 pub(super) fn interrupted(plan: Plan, leader: i32, run: Option<Run>, stage: Stage, event: SessionEvent) -> Next {
     match event {
         SessionEvent::Failed(kind) => {
+            let counters = run.as_ref().map(|run| run.counters).unwrap_or_default();
+            let plan = Plan { suspicions: plan.suspicions.after(plan.attempt, &counters, &kind), ..plan };
             let effects = vec![
                 Effect::Keep(kind.clone()),
                 Effect::StopTimer(Timer::Soak),
@@ -61,13 +63,13 @@ pub(super) fn first_timers(policy: &Policy) -> Vec<Effect> {
 }
 
 pub(super) fn begin(plan: Plan, leader: i32, mut effects: Vec<Effect>) -> Next {
-    effects.push(Effect::Start { leader });
+    effects.push(Effect::Start { leader, situations: plan.suspicions.situations() });
     (State::Updating { plan, leader, run: None }, effects)
 }
 
 /// Promotes where the policy says so and the evidence is there.
 pub(super) fn decide(plan: Plan, run: Run, soak: Soak) -> Next {
-    let enough = Evidence::weigh(plan.policy.thresholds, &run.counters).is_enough();
+    let enough = plan.weigh(&run.counters).is_enough();
     match (plan.policy.promote, soak) {
         (Promotion::Auto, Soak::Over) if enough => promote(plan, run, soak),
         (Promotion::Auto | Promotion::Manual, Soak::Over | Soak::Running) => {
@@ -126,6 +128,7 @@ pub(super) fn after_rollback(plan: Plan, leader: i32, cause: Cause, mut effects:
     let timing = match &cause {
         Cause::Failed(kind) => is_matter_of_timing(kind, plan.attempt),
         Cause::Inconclusive(_)
+        | Cause::Suspected(_)
         | Cause::TimedOut(_)
         | Cause::Asked(_)
         | Cause::Mismatch(_)

@@ -1,6 +1,6 @@
 //! What happens next, in words.
 
-use super::policy::{Confirmation, Evidence, Promotion};
+use super::policy::{Confirmation, Promotion};
 use super::state::{Cause, Ending, Outcome, Soak, State};
 
 /// Says in one line what happens next, and what it waits for.
@@ -18,7 +18,7 @@ pub fn next(state: &State) -> String {
             format!("the follower works off {} records; then every call is compared", run.counters.backlog)
         }
         State::Validating { plan, run, soak } => {
-            let evidence = Evidence::weigh(plan.policy.thresholds, &run.counters);
+            let evidence = plan.weigh(&run.counters);
             let soaking = match soak {
                 Soak::Running => format!("the soak time of {} is over", humantime::format_duration(plan.policy.soak)),
                 Soak::Over => String::new(),
@@ -70,6 +70,9 @@ impl std::fmt::Display for Cause {
         match self {
             Cause::Failed(kind) => crate::report::write_failure(f, kind),
             Cause::Inconclusive(evidence) => write!(f, "time ran out before there was a verdict: {evidence}"),
+            Cause::Suspected(suspected) => {
+                write!(f, "the difference that was seen counts: {suspected} before time ran out")
+            }
             Cause::TimedOut(stage) => write!(f, "time ran out in stage {stage}"),
             Cause::Asked(reason) => write!(f, "asked: {reason}"),
             Cause::Mismatch(what) => write!(f, "the new leader does not run what was announced: {what}"),

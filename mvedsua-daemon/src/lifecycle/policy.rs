@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::suspicion::{Suspected, Suspicions};
 use crate::compare::DivergenceKind;
 use crate::units::millis;
-use crate::update::{Counters, FailureKind};
+use crate::update::{Counters, FailureKind, SITUATIONS};
 
 /// Says who promotes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -49,19 +50,23 @@ pub struct Evidence {
     pub need: Thresholds,
     pub calls: u64,
     pub outputs: u64,
+    /// What an earlier attempt has seen, and is not outweighed.
+    #[serde(default)]
+    pub suspected: Option<Suspected>,
 }
 
 impl Evidence {
     /// Weighs what was counted against what is needed.
     #[must_use]
-    pub fn weigh(need: Thresholds, counters: &Counters) -> Self {
-        Evidence { need, calls: counters.compared_calls, outputs: counters.compared_outputs }
+    pub fn weigh(need: Thresholds, suspicions: &Suspicions, counters: &Counters) -> Self {
+        let suspected = suspicions.open(counters);
+        Evidence { need, calls: counters.compared_calls, outputs: counters.compared_outputs, suspected }
     }
 
     /// Returns whether a verdict can stand on it.
     #[must_use]
     pub fn is_enough(&self) -> bool {
-        self.calls >= self.need.min_calls && self.outputs >= self.need.min_outputs
+        self.calls >= self.need.min_calls && self.outputs >= self.need.min_outputs && self.suspected.is_none()
     }
 }
 
@@ -71,7 +76,8 @@ impl std::fmt::Display for Evidence {
             f,
             "{} calls ({} needed) and {} outputs ({} needed) compared",
             self.calls, self.need.min_calls, self.outputs, self.need.min_outputs
-        )
+        )?;
+        self.suspected.iter().try_for_each(|suspected| write!(f, "; {suspected}"))
     }
 }
 
@@ -124,7 +130,7 @@ impl Default for Policy {
 
 /// How often a difference that may come of a race, or of a clock that is not recorded, is tried again; one that comes each time
 /// is none.
-const RACED: u32 = 3;
+const RACED: u32 = SITUATIONS as u32;
 
 /// Returns whether trying again can help after so many attempts: the threads met in an unlucky order, or a bounded wait ran
 /// out.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::policy::{Evidence, Policy};
+use super::suspicion::{Suspected, Suspicions};
 use crate::update::{Counters, Death, FailureKind, Which};
 
 /// The stage as `status` prints it (DESIGN 2).
@@ -50,6 +51,8 @@ pub enum Cause {
     Failed(FailureKind),
     /// Time ran out before enough was compared: neither pass nor fail.
     Inconclusive(Evidence),
+    /// Time ran out, and a difference that an earlier attempt has seen was not outweighed.
+    Suspected(Suspected),
     /// Time ran out in this stage.
     TimedOut(Stage),
     /// The operator asked for it.
@@ -122,6 +125,23 @@ pub struct Plan {
     pub attempt: u32,
     /// Counts the promotions that were abandoned since one was asked for.
     pub abandoned: u32,
+    /// What earlier attempts have seen.
+    #[serde(default)]
+    pub suspicions: Suspicions,
+}
+
+impl Plan {
+    /// The plan of an update that begins.
+    #[must_use]
+    pub fn new(policy: Policy) -> Plan {
+        Plan { policy, attempt: 1, abandoned: 0, suspicions: Suspicions::default() }
+    }
+
+    /// Weighs what was compared, in view of what earlier attempts have seen.
+    #[must_use]
+    pub fn weigh(&self, counters: &Counters) -> Evidence {
+        Evidence::weigh(self.policy.thresholds, &self.suspicions, counters)
+    }
 }
 
 /// Says whether the follower has agreed for long enough.

@@ -5,7 +5,7 @@ use super::moves::{
     Next, after_rollback, begin, confirm_effects, decide, finish, first_timers, interrupted, lost, overdue_alarm,
     promote, target_ended, took_over, undo, unexpected, wrong_stage,
 };
-use super::policy::{Confirmation, Evidence, Promotion};
+use super::policy::{Confirmation, Promotion};
 use super::state::{Cause, Ending, Outcome, Overdue, Plan, Run, Soak, Stage, State};
 use crate::update::{Command, FailureKind, SessionEvent, Which};
 
@@ -33,7 +33,7 @@ pub fn step(state: State, event: Event) -> Next {
 fn single_leader(leader: i32, last: Option<Outcome>, event: Event) -> Next {
     let same = |effects| (State::SingleLeader { leader, last: last.clone() }, effects);
     match event {
-        Event::Ask(policy) => begin(Plan { policy, attempt: 1, abandoned: 0 }, leader, first_timers(&policy)),
+        Event::Ask(policy) => begin(Plan::new(policy), leader, first_timers(&policy)),
         Event::Exceeded(_) => same(vec![]),
         Event::Promote(_) | Event::Confirm | Event::Rollback { .. } => {
             same(vec![wrong_stage(Stage::SingleLeader, "no update is under way; `mvedsuad update <pid>` starts one")])
@@ -112,7 +112,7 @@ fn validating(plan: Plan, run: Run, soak: Soak, event: Event) -> Next {
         Event::Session(SessionEvent::Progress(counters)) => decide(plan, Run { counters, ..run }, soak),
         Event::Timer(Timer::Soak) => decide(plan, run, Soak::Over),
         Event::Promote(waiver) => {
-            let evidence = Evidence::weigh(plan.policy.thresholds, &run.counters);
+            let evidence = plan.weigh(&run.counters);
             let waived = match (waiver, plan.policy.promote) {
                 (Waiver::Evidence, Promotion::Manual) => Waiver::Evidence,
                 (Waiver::Evidence, Promotion::Auto) | (Waiver::None, _) => Waiver::None,
@@ -124,9 +124,12 @@ fn validating(plan: Plan, run: Run, soak: Soak, event: Event) -> Next {
             }
         }
         Event::Timer(Timer::Overall) => {
-            let evidence = Evidence::weigh(plan.policy.thresholds, &run.counters);
-            let cause =
-                if evidence.is_enough() { Cause::TimedOut(Stage::Validating) } else { Cause::Inconclusive(evidence) };
+            let evidence = plan.weigh(&run.counters);
+            let cause = match evidence.suspected {
+                Some(suspected) => Cause::Suspected(suspected),
+                None if evidence.is_enough() => Cause::TimedOut(Stage::Validating),
+                None => Cause::Inconclusive(evidence),
+            };
             undo(plan, run.leader, Some(run), cause)
         }
         Event::Rollback { reason } => undo(plan, run.leader, Some(run), Cause::Asked(reason)),

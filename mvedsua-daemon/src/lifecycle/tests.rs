@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::compare::{Divergence, DivergenceKind};
 use crate::record::Slot;
-use crate::update::{Command, Counters, Death, FailureKind, SessionEvent, Which};
+use crate::update::{Command, Counters, Death, FailureKind, SITUATIONS, SessionEvent, Which};
 
 const OLD: i32 = 100;
 
@@ -60,6 +60,7 @@ fn order_divergence(kind: DivergenceKind) -> FailureKind {
         backtrace: vec![],
         raced: false,
         unrecorded_clock: false,
+        situation: None,
         nearest_rule: None,
     }))
 }
@@ -96,7 +97,7 @@ impl World {
 
     fn perform(&mut self, effect: Effect, before: &State, event: &Event) {
         match effect {
-            Effect::Start { leader } => {
+            Effect::Start { leader, .. } => {
                 assert_eq!(self.phase, None, "a second session while one runs, after {event:?} in {before:?}");
                 assert_eq!(Some(leader), self.serving);
                 self.phase = Some(Phase::Starting);
@@ -108,7 +109,7 @@ impl World {
                 assert_eq!(self.phase, Some(Phase::Paired), "promote while no pair runs");
                 let policy = self.state.plan().expect("a promotion has a plan").policy;
                 if policy.promote == Promotion::Auto {
-                    let evidence = Evidence::weigh(policy.thresholds, &self.counters);
+                    let evidence = Evidence::weigh(policy.thresholds, &Suspicions::default(), &self.counters);
                     assert!(evidence.is_enough(), "promoted by itself on {evidence}");
                     let asked = matches!(event, Event::Promote(_) | Event::Timer(Timer::PromoteAgain));
                     assert!(self.soaked || asked, "promoted by itself before the soak time was over");
@@ -462,7 +463,7 @@ fn time_without_evidence_is_inconclusive() {
     world.happen(compared(3, 1));
     world.happen(Event::Timer(Timer::Overall));
     world.happen(Event::Session(SessionEvent::RolledBack { leader: OLD }));
-    let evidence = Evidence { need: Thresholds::default(), calls: 3, outputs: 1 };
+    let evidence = Evidence { need: Thresholds::default(), calls: 3, outputs: 1, suspected: None };
     assert_eq!(world.finished, [Outcome::RolledBack { leader: OLD, cause: Cause::Inconclusive(evidence) }]);
 }
 
@@ -516,6 +517,60 @@ fn comes_each_time(doubt: impl Fn(&mut Divergence)) {
         }
     }
     assert_eq!(attempts, 4);
+}
+
+/// Fails an attempt by a difference in this situation that may come of a race, and begins the next.
+fn differ(world: &mut World, situation: u64) {
+    let mut failure = order_divergence(DivergenceKind::Call);
+    if let FailureKind::Diverged(divergence) = &mut failure {
+        (divergence.raced, divergence.situation) = (true, Some(situation));
+    }
+    world.happen(Event::Session(SessionEvent::Failed(failure)));
+    world.happen(Event::Session(SessionEvent::RolledBack { leader: OLD }));
+    world.happen(Event::Timer(Timer::Retry));
+    world.happen(Event::Session(SessionEvent::Forked { leader: OLD, follower: 9, threads: 2, pause_us: 1 }));
+    world.happen(Event::Session(SessionEvent::Applied));
+    world.happen(Event::Session(SessionEvent::CaughtUp));
+    world.happen(Event::Timer(Timer::Soak));
+    assert_eq!(world.state.stage(), Stage::Validating);
+}
+
+fn met(met_again: [u32; SITUATIONS]) -> Event {
+    let counters = Counters { compared_calls: 500, compared_outputs: 500, met_again, ..Counters::default() };
+    Event::Session(SessionEvent::Progress(counters))
+}
+
+#[test]
+fn a_difference_that_was_seen_is_not_forgotten() {
+    let auto = Policy { promote: Promotion::Auto, ..Policy::default() };
+    let mut world = run_to_validating(auto);
+    differ(&mut world, 7);
+    world.happen(met([2, 0, 0]));
+    assert_eq!(world.state.stage(), Stage::Validating, "it was met twice only");
+    let (_, effects) = step(world.state.clone(), Event::Promote(Waiver::None));
+    assert!(matches!(effects.as_slice(), [Effect::Refuse(Refusal::TooLittle(_))]), "{effects:?}");
+    // Another one, so the next attempt looks for both; what was met before counts.
+    differ(&mut world, 8);
+    assert_eq!(world.state.plan().map(|plan| plan.suspicions.situations()), Some([Some(7), Some(8), None]));
+    world.happen(met([1, 2, 0]));
+    assert_eq!(world.state.stage(), Stage::Validating);
+    world.happen(met([1, 3, 0]));
+    assert_eq!(world.state.stage(), Stage::Promoting);
+}
+
+#[test]
+fn a_difference_that_is_seen_again_is_not_outweighed_by_what_was_met_before() {
+    let mut world = run_to_validating(Policy { promote: Promotion::Auto, ..Policy::default() });
+    differ(&mut world, 7);
+    world.happen(met([2, 0, 0]));
+    differ(&mut world, 7);
+    world.happen(met([2, 0, 0]));
+    assert_eq!(world.state.stage(), Stage::Validating);
+    // When time is over, it counts.
+    world.happen(Event::Timer(Timer::Overall));
+    world.happen(Event::Session(SessionEvent::RolledBack { leader: OLD }));
+    let suspected = Suspected { attempt: 2, met: 2 };
+    assert_eq!(world.finished, [Outcome::RolledBack { leader: OLD, cause: Cause::Suspected(suspected) }]);
 }
 
 #[test]

@@ -127,10 +127,19 @@ pub fn descriptors(pid: Pid) -> Result<Vec<Descriptor>> {
     for fd in fds {
         let Ok(target) = fs::read_link(format!("/proc/{pid}/fd/{fd}")) else { continue };
         let Ok(info) = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")) else { continue };
-        let flags = field(&info, "flags:").and_then(|value| i32::from_str_radix(value, 8).ok()).unwrap_or(0);
+        let flags = flags_in(&info).unwrap_or(0);
         list.push(Descriptor { fd, target, close_on_exec: flags & libc::O_CLOEXEC != 0 });
     }
     Ok(list)
+}
+
+/// Returns the flags that a descriptor is open with (`O_NONBLOCK` and the like), if it is.
+pub fn open_flags(pid: Pid, fd: i32) -> Option<i32> {
+    flags_in(&fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?)
+}
+
+fn flags_in(info: &str) -> Option<i32> {
+    i32::from_str_radix(field(info, "flags:")?, 8).ok()
 }
 
 /// Says whether a process has anything open.

@@ -1,4 +1,4 @@
-//! What another process's descriptor says of itself, asked by the daemon with a copy of it (`pidfd_getfd(2)`).
+//! What the daemon asks of another process's descriptor, or does to it, with a copy of it (`pidfd_getfd(2)`).
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -71,6 +71,18 @@ pub(crate) fn ask(pid: Pid, fd: i32, nr: u32, args: &[u64; 6], memory: &Memory) 
         _ => return Ok(None),
     };
     Ok(Some(ret))
+}
+
+/// Ends the connection behind a descriptor, in both directions; whoever is at the other end, and the process, see it end. Does
+/// nothing to what is no connection.
+pub(crate) fn end_connection(pid: Pid, fd: i32) -> Result<()> {
+    match copy(pid, fd).and_then(|socket| rustix::net::shutdown(socket, rustix::net::Shutdown::Both)) {
+        Ok(()) | Err(rustix::io::Errno::NOTSOCK | rustix::io::Errno::NOTCONN | rustix::io::Errno::BADF) => Ok(()),
+        Err(errno) => {
+            let path = format!("ending the connection behind descriptor {fd} of process {pid}");
+            Err(super::Error::Proc { path, source: errno.into() })
+        }
+    }
 }
 
 fn call(nr: i64, args: [u64; 5]) -> i64 {

@@ -29,6 +29,7 @@ pub(crate) mod processes;
 mod serial;
 mod stops;
 mod thread;
+mod unread;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -102,6 +103,7 @@ pub(crate) struct Leading {
     /// Children that are to be recorded too and that nobody has taken over yet.
     births: Vec<processes::Birth>,
     serial: serial::Serial,
+    unread: unread::Unread,
     /// The process may end: the follower does the same, or nobody is there to go on in its place.
     may_end: bool,
     failed: bool,
@@ -269,6 +271,7 @@ impl Leading {
             ghosts: Vec::new(),
             births: Vec::new(),
             serial: serial::Serial::new(settings.interleaving),
+            unread: unread::Unread::default(),
             settings,
             may_end: false,
             failed: false,
@@ -355,10 +358,15 @@ impl Leading {
         Ok(())
     }
 
-    /// Stops recording for good; whatever waits goes on. The threads can be parked and released afterwards.
-    pub(crate) fn stop(&mut self, process: &mut Process, reason: &str) -> Result<()> {
+    /// Nobody follows: nothing is recorded.
+    pub(crate) fn record_no_more(&mut self, reason: &str) {
         self.failed = true;
         self.stream.close(reason.to_owned());
+    }
+
+    /// Stops recording for good; whatever waits goes on. The threads can be parked and released afterwards.
+    pub(crate) fn stop(&mut self, process: &mut Process, reason: &str) -> Result<()> {
+        self.record_no_more(reason);
         for (_, tid) in std::mem::take(&mut self.awaiting) {
             sys::resume(tid, Resume::Syscall, 0)?;
         }
@@ -391,6 +399,7 @@ fn begin(settings: &Settings, nr: u32, args: [u64; 6], memory: &Memory, is_threa
         entry: CallEntry { nr, args, inputs: Vec::new(), at: now() },
         notes: regions::Notes::default(),
         lets_in: false,
+        given: None,
     };
     if let (Some(row), Some(_)) = (call.row(), call.order()) {
         let capture = captured_inputs(row, &args, memory);

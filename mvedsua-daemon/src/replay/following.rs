@@ -52,6 +52,7 @@ use super::elastic::{self, Counting, LastTimes};
 use super::epoll::{Pair, Registrations};
 use super::objects::Objects;
 use super::proc_self::{self, OwnFiles};
+use super::situations::{Met, Situations};
 use crate::compare::{self, Actual, Divergence, DivergenceKind, Evidence, Input, MatchedCall, Trail};
 use crate::log::Reader;
 use crate::ptrace::memory::Memory;
@@ -65,6 +66,7 @@ use crate::record::leading::{HeldAt, HeldThread, capture_inputs, lets_in, now};
 use crate::record::{CallEntry, CallReturn, Delivery, Ending, Event, Piece, Record, Seq, SignalRecord, Slot};
 use crate::rules::Pace;
 use crate::symbols::Registers;
+use crate::update::SITUATIONS;
 use crate::update::process::{self, Process, Rewinding};
 use crate::update::session::Notice;
 pub(crate) use serial::Standing;
@@ -93,6 +95,8 @@ pub(crate) struct Tally {
     pub(crate) relaxed: AtomicU64,
     /// Records that were taken from the log and not yet answered.
     pub(crate) due: AtomicU64,
+    /// How often what earlier attempts ask for was met.
+    pub(crate) met_again: Met,
 }
 
 /// What it means that the leader does not come to a call that its follower waits at.
@@ -125,6 +129,8 @@ pub(crate) struct Settings {
     pub(crate) raced: bool,
     /// The program reads the processor's counter, and what it reads is not recorded.
     pub(crate) unrecorded_clock: bool,
+    /// Situations in which earlier attempts have seen differences.
+    pub(crate) situations: [Option<u64>; SITUATIONS],
 }
 
 /// What a promotion waits for.
@@ -185,6 +191,10 @@ pub(crate) struct Following {
     caught_up: bool,
     /// The record that is due first, and since when.
     first_due: Option<(Seq, Instant)>,
+    /// What each thread of the leader has been told last.
+    situations: Situations,
+    /// There were several threads at once.
+    has_threads: bool,
     /// Threads have run one by one, but for some that ran beside each other.
     unordered: bool,
     drain: Option<Drain>,
@@ -221,8 +231,10 @@ impl Following {
         };
         settings.tally.replayed.store(0, Ordering::Relaxed);
         settings.tally.due.store(0, Ordering::Relaxed);
+        let threads: BTreeMap<_, _> = threads.into_iter().map(running).collect();
+        let has_threads = threads.len() > 1;
         Following {
-            threads: threads.into_iter().map(running).collect(),
+            threads,
             reader,
             due: Due::new(alone),
             rules: settings.reconcile.begin(if settings.agreement.is_some() { Pace::Lockstep } else { Pace::Free }),
@@ -234,6 +246,8 @@ impl Following {
             deleted_timers: VecDeque::new(),
             own_files: OwnFiles::default(),
             times: LastTimes::default(),
+            situations: Situations::new(settings.situations),
+            has_threads,
             unordered: settings.raced,
             settings,
             notices,
@@ -283,6 +297,8 @@ impl Following {
         self.ended = true;
         divergence.raced = self.has_raced();
         divergence.unrecorded_clock = self.settings.unrecorded_clock;
+        let expected = divergence.expected.as_ref();
+        divergence.situation = expected.map(|expected| self.situations.at(divergence.slot, expected.nr));
         if let Some(tid) = process.tid(divergence.slot) {
             // It does what it does after a fault, and the leader had none here.
             if let Some(fault) = self.threads.get_mut(&tid).and_then(|thread| thread.fault.take()) {
@@ -293,9 +309,10 @@ impl Following {
         self.notify(Notice::Diverged(Box::new(divergence)));
     }
 
-    /// Takes note that threads did something in an order which is not known to be the leader's.
+    /// Takes note that threads did something in an order which is not known to be the leader's. A program of one thread has
+    /// nobody to race with.
     fn note_race(&mut self, how: &'static str) {
-        if !std::mem::replace(&mut self.unordered, true) {
+        if self.has_threads && !std::mem::replace(&mut self.unordered, true) {
             tracing::info!(how, "threads ran beside each other");
         }
     }

@@ -220,6 +220,7 @@ pub(super) mod tests {
             ],
             raced: false,
             unrecorded_clock: false,
+            situation: None,
             nearest_rule: None,
         }
     }

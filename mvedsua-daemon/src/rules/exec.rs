@@ -1,6 +1,5 @@
 //! The right side: what the follower is expected to do instead of what was recorded.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,6 +7,7 @@ use mvedsua_common::syscalls::{Arg, Dir, Extent, Row, regions};
 
 use super::ast::Kind;
 use super::calls::{self, Seen};
+use super::lines::{LineStreams, Lines};
 use super::matcher::{self, Found, Sets, Thread};
 use super::program::{Emit, Give, Matcher, Part, RuleSet};
 use crate::record::{CallEntry, CallReturn, Piece, PieceDir};
@@ -60,14 +60,14 @@ pub(super) struct Performed {
     pub(super) failed: Option<String>,
 }
 
-/// By descriptor, what was read of a line and kept back from the follower until the line is whole.
-pub(super) type Tails = HashMap<i32, Vec<u8>>;
-
-/// How long a line may get.
-const LINE: usize = 1 << 20;
-
 /// Performs the right side of a rule on the calls that it took.
-pub(super) fn perform(rules: &RuleSet, found: &Found, window: &[Seen], sets: &Sets, tails: &mut Tails) -> Performed {
+pub(super) fn perform(
+    rules: &RuleSet,
+    found: &Found,
+    window: &[Seen],
+    sets: &Sets,
+    streams: &mut LineStreams,
+) -> Performed {
     let rule = &rules.rules[found.rule];
     let mut done = Performed::default();
     let mut used = vec![false; window.len()];
@@ -90,7 +90,7 @@ pub(super) fn perform(rules: &RuleSet, found: &Found, window: &[Seen], sets: &Se
                     place = place.max(at);
                     used[at] = true;
                 }
-                match make(emit, found, base.map(|at| &window[at]), sets, tails) {
+                match make(emit, found, base.map(|at| &window[at]), sets, streams) {
                     Ok(mut call) => {
                         call.place = place;
                         call.base = base;
@@ -133,7 +133,13 @@ fn complete(entry: &CallEntry) -> CallReturn {
     CallReturn { ret: given.unwrap_or(0), outputs: Vec::new(), at: entry.at }
 }
 
-fn make(emit: &Emit, found: &Found, base: Option<&Seen>, sets: &Sets, tails: &mut Tails) -> Result<Emitted, String> {
+fn make(
+    emit: &Emit,
+    found: &Found,
+    base: Option<&Seen>,
+    sets: &Sets,
+    streams: &mut LineStreams,
+) -> Result<Emitted, String> {
     let row = emit.row;
     let bindings = &found.thread.bindings;
     let unbound = || "a variable has no value in this match".to_owned();
@@ -177,9 +183,12 @@ fn make(emit: &Emit, found: &Found, base: Option<&Seen>, sets: &Sets, tails: &mu
             Give::BytesVariable(variable) => bindings.bytes(*variable).cloned().ok_or_else(unbound)?,
             Give::Lines(replacement) => {
                 let old = calls::payload(row, *arg, &entry.inputs, ret.as_ref()).unwrap_or_default().into_owned();
-                match whole_lines(entry.args[0] as i32, &old, tails)? {
+                match streams.take(entry.args[0] as i32, &old)? {
                     Lines::Unchanged => continue,
-                    Lines::Whole(lines) => replacement.apply(&lines, bindings).ok_or_else(unbound)?,
+                    Lines::Whole { mut rest, lines } => {
+                        rest.extend_from_slice(&replacement.apply(&lines, bindings).ok_or_else(unbound)?);
+                        rest.into()
+                    }
                     Lines::None => {
                         if let Some(ret) = &mut ret {
                             ret.ret = -i64::from(libc::EAGAIN);
@@ -234,33 +243,6 @@ fn make(emit: &Emit, found: &Found, base: Option<&Seen>, sets: &Sets, tails: &mu
     let rewritten = !added && (before.0 != entry || before.1 != ret);
     let expected = (added || !loose.is_empty()).then_some(Expected { rule: found.rule, loose, added, result });
     Ok(Emitted { place: 0, entry, ret, base: None, expected, rewritten })
-}
-
-/// What there is for the follower to read.
-enum Lines {
-    /// The end of the stream, or an error.
-    Unchanged,
-    Whole(Vec<u8>),
-    /// Only a part of a line.
-    None,
-}
-
-/// Adds what was read to what was kept back, and keeps back what is no whole line yet.
-fn whole_lines(fd: i32, read: &[u8], tails: &mut Tails) -> Result<Lines, String> {
-    if read.is_empty() {
-        return Ok(Lines::Unchanged);
-    }
-    let mut all = tails.remove(&fd).unwrap_or_default();
-    all.extend_from_slice(read);
-    let end = all.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let tail = all.split_off(end);
-    if tail.len() > LINE {
-        return Err(format!("a line of more than {LINE} bytes"));
-    }
-    if !tail.is_empty() {
-        tails.insert(fd, tail);
-    }
-    Ok(if all.is_empty() { Lines::None } else { Lines::Whole(all) })
 }
 
 /// Returns the argument that holds the length of an input.

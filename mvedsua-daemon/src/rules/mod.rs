@@ -21,6 +21,7 @@ mod diagnostic;
 mod dry_run;
 mod exec;
 mod lexer;
+mod lines;
 mod matcher;
 mod parser;
 mod print;

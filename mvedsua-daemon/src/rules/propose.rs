@@ -161,6 +161,7 @@ mod tests {
             backtrace: Vec::new(),
             raced: false,
             unrecorded_clock: false,
+            situation: None,
             nearest_rule: None,
         }
     }

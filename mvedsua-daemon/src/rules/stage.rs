@@ -13,13 +13,15 @@ mod follower;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use mvedsua_common::syscalls::{self, Arg};
 use serde::Serialize;
 
 use super::ast::Direction;
 use super::calls::{self, Seen};
 use super::descriptors::Descriptors;
-use super::exec::{self, Expected, Tails};
+use super::exec::{self, Expected};
+use super::lines::LineStreams;
 use super::matcher::{Context, Found, Search, Sets};
 use super::program::{Action, RuleSet, Trigger};
 use crate::record::{CallEntry, CallReturn, Event, Gap, Record, Seq, Slot};
@@ -114,7 +116,7 @@ pub struct Stage {
     held_bytes: usize,
     descriptors: Descriptors,
     sets: Sets,
-    tails: Tails,
+    streams: LineStreams,
     expected: HashMap<Slot, VecDeque<(Seq, Option<Expected>)>>,
     visited: Vec<bool>,
     work: u64,
@@ -147,7 +149,7 @@ impl Stage {
             held_bytes: 0,
             descriptors: open,
             sets: vec![Vec::new(); rules.sets.len()],
-            tails: Tails::new(),
+            streams: LineStreams::default(),
             expected: HashMap::new(),
             visited: vec![false; rules.states.len()],
             work: 0,
@@ -198,16 +200,21 @@ impl Stage {
         !self.held.is_empty()
     }
 
-    /// Says whether something that the leader has read was kept back from the follower: a line that is not whole yet.
-    #[must_use]
-    pub fn is_keeping(&self) -> bool {
-        !self.tails.is_empty()
+    /// Returns what the leader has read and the follower has not, by descriptor: lines that are not whole yet.
+    pub fn kept(&self) -> impl Iterator<Item = (i32, Bytes)> {
+        self.streams.kept()
+    }
+
+    /// The follower has itself read the beginning of a line from these descriptors of the leader's: what ends it is passed on
+    /// as it is.
+    pub fn begin_inside(&mut self, fds: impl IntoIterator<Item = i32>) {
+        self.streams.begin_inside(fds);
     }
 
     fn note(&mut self, entry: &CallEntry, ret: Option<&CallReturn>) {
         self.descriptors.note(entry, ret);
         if i64::from(entry.nr) == libc::SYS_close {
-            self.tails.remove(&(entry.args[0] as i32));
+            self.streams.close(entry.args[0] as i32);
         }
     }
 
@@ -480,7 +487,7 @@ impl Stage {
     /// Puts what a rule makes of the calls into their places.
     fn apply(&mut self, rules: &RuleSet, slot: Slot, thread: &mut Thread, found: &Found, calls: &[Windowed]) {
         let seen: Vec<Seen> = calls.iter().map(|call| call.seen.clone()).collect();
-        let done = exec::perform(rules, found, &seen, &self.sets, &mut self.tails);
+        let done = exec::perform(rules, found, &seen, &self.sets, &mut self.streams);
         self.counts.add(found.rule, &done);
         let seq_of = |stage: &Stage, id: u64| {
             id.checked_sub(stage.first_id).and_then(|at| stage.held.get(at as usize)).map_or(Seq(0), |e| e.record.seq)

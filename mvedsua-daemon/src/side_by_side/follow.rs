@@ -165,6 +165,7 @@ impl Follower {
             raced: false,
             // These are trapped from the start.
             unrecorded_clock: false,
+            situations: Default::default(),
         };
         let mut role = Following::new([(tid, Slot(0), Standing::InUserCode)], branch.reader, settings, sender);
         prepare(&mut role);

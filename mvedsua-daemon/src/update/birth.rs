@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use super::process::{self, Footprint, Half, Parked, Process, park, park_prepared, stack_block, unpark};
 use super::rings::Rings;
+use super::shared;
 use super::slots::Slots;
 use super::uncopied::{self, Uncopied};
 use crate::image::threads::{ThreadState, alt_stack_bytes, capture};
 use crate::ptrace::inject::{Arena, Remote, wait_stop};
 use crate::ptrace::memory::Memory;
-use crate::ptrace::procfs::{self, Mapping};
+use crate::ptrace::procfs;
 use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::ring::{Area, Mode};
 use crate::ptrace::stub::Stub;
@@ -47,6 +48,8 @@ pub(crate) struct Birth {
     uncopied: Vec<Uncopied>,
     /// Where the leader's rings are; the child has not inherited them.
     pub(crate) rings: Option<Area>,
+    /// What was in its shared memory at the instant of the fork.
+    shared: Vec<shared::Contents>,
     pub(crate) pause: Duration,
 }
 
@@ -165,6 +168,7 @@ pub(crate) fn fork_parked(
     let forked_slot = forking.slot;
     let mut remote = process.remote(inbox, forking.tid, sys::get_regs(forking.tid)?)?;
     let uncopied = uncopied::copy(&mut remote, uncopied)?;
+    let shared = shared::take(process)?;
     let forked = remote.fork();
     let advised = uncopied::advise_again(&mut remote, &uncopied);
     let child = Pid(forked?);
@@ -176,7 +180,7 @@ pub(crate) fn fork_parked(
     let footprint = process.footprint.clone();
     let rings = process.rings.as_ref().map(Rings::area);
     let leader = process.pid;
-    Ok(Birth { leader, child, forked_slot, threads, footprint, uncopied, rings, pause: Duration::ZERO })
+    Ok(Birth { leader, child, forked_slot, threads, footprint, uncopied, rings, shared, pause: Duration::ZERO })
 }
 
 /// Waits until a child that was forked has no descriptors, neither its own nor together with its parent. One that has ended
@@ -284,7 +288,7 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<Process> {
     // What is sent to the service's group, by its terminal for one, is not for a version that follows.
     remote.call("setpgid", libc::SYS_setpgid, [0; 6])?;
     uncopied::advise_again(&mut remote, &birth.uncopied)?;
-    copy_shared(&mut remote, &process)?;
+    shared::copy(&mut remote, &process, &birth.shared)?;
     if let Some(area) = birth.rings {
         process.rings = Some(Rings::create(&mut remote, pid, area.base, Mode::Answer)?);
         process.note_ring(main, forked.regs.gs_base);
@@ -343,67 +347,6 @@ fn furnish(inbox: &Inbox, process: &Process, tid: Tid, leader: Pid, thread: &Thr
         remote.call("prctl", libc::SYS_prctl, [libc::PR_SET_NAME as u64, scratch, 0, 0, 0, 0])?;
     }
     remote.finish()
-}
-
-/// How much of a shared mapping is copied at once.
-const CHUNK: u64 = 1 << 20;
-
-/// Replaces shared mappings by private copies, so that nothing the follower writes reaches anybody.
-fn copy_shared(remote: &mut Remote<'_>, process: &Process) -> Result<()> {
-    let arena = process.footprint.arena.base;
-    let shared = |mapping: &Mapping| mapping.shared && mapping.start != arena && !mapping.name.starts_with('[');
-    for mapping in procfs::maps(process.pid)?.into_iter().filter(shared) {
-        let len = mapping.end - mapping.start;
-        let bit = |have: bool, bit: i32| if have { bit } else { 0 };
-        let protection = bit(mapping.readable, libc::PROT_READ)
-            | bit(mapping.writable, libc::PROT_WRITE)
-            | bit(mapping.executable, libc::PROT_EXEC);
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        if !mapping.readable {
-            let flags = (flags | libc::MAP_FIXED) as u64;
-            remote.call("mmap", libc::SYS_mmap, [mapping.start, len, protection as u64, flags, u64::MAX, 0])?;
-            continue;
-        }
-        // The copy takes the place of the mapping when it is complete. What is not written to takes no memory.
-        let flags = (flags | libc::MAP_NORESERVE) as u64;
-        let writable = (libc::PROT_READ | libc::PROT_WRITE) as u64;
-        let copy = remote.call("mmap", libc::SYS_mmap, [0, len, writable, flags, u64::MAX, 0])?;
-        copy_contents(process, &mapping, copy)?;
-        remote.call("mprotect", libc::SYS_mprotect, [copy, len, protection as u64, 0, 0, 0])?;
-        let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
-        remote.call("mremap", libc::SYS_mremap, [copy, len, len, flags, mapping.start, 0])?;
-    }
-    Ok(())
-}
-
-/// Copies what is in a mapping; behind the end of its file there is nothing that anybody could read.
-fn copy_contents(process: &Process, mapping: &Mapping, copy: u64) -> Result<()> {
-    let len = mapping.end - mapping.start;
-    let mut chunk = vec![0; CHUNK.min(len) as usize];
-    let mut at = 0;
-    while at < len {
-        let wanted = CHUNK.min(len - at) as usize;
-        let got = process.memory.read_some(mapping.start + at, &mut chunk[..wanted]);
-        if chunk[..got].iter().any(|byte| *byte != 0) {
-            process.memory.write(copy + at, &chunk[..got])?;
-        }
-        at += got as u64;
-        if got < wanted {
-            if is_behind_file(process.pid, mapping, at)? {
-                break;
-            }
-            // It can be read by now, or this says why not.
-            process.memory.read(mapping.start + at, &mut chunk[..1])?;
-        }
-    }
-    Ok(())
-}
-
-/// Says whether a place in a mapping lies behind the end of the file that is mapped there, `mmap(2)`.
-fn is_behind_file(pid: Pid, mapping: &Mapping, at: u64) -> Result<bool> {
-    let path = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
-    let file = std::fs::metadata(&path).map_err(|source| Error::Proc { path, source })?;
-    Ok(file.is_file() && mapping.offset + at >= file.len())
 }
 
 #[cfg(test)]

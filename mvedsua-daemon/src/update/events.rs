@@ -89,6 +89,8 @@ pub struct Options {
     pub rules: Option<Arc<Counts>>,
     /// Where the leader's records are kept; the file must not be there yet.
     pub record: Option<PathBuf>,
+    /// Situations in which earlier attempts of the same update have seen differences; what is met of them is counted.
+    pub situations: [Option<u64>; SITUATIONS],
 }
 
 fn default_pause_limit() -> Duration {
@@ -116,6 +118,7 @@ impl Default for Options {
             step_timeout: Duration::from_secs(5),
             rules: None,
             record: None,
+            situations: Default::default(),
         }
     }
 }
@@ -185,7 +188,13 @@ pub struct Counters {
     /// How long it was held back in all, microseconds.
     #[serde(default)]
     pub held_back_total_us: u64,
+    /// How often each of [`super::Options::situations`] was met without a difference.
+    #[serde(default)]
+    pub met_again: [u32; SITUATIONS],
 }
+
+/// How many situations of earlier attempts one looks for.
+pub const SITUATIONS: usize = 3;
 
 /// Why an update ended without success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,11 +16,14 @@ pub(crate) mod process;
 mod recover;
 pub(crate) mod rings;
 pub(crate) mod session;
+mod shared;
 pub(crate) mod slots;
 pub(crate) mod tracer;
 mod uncopied;
 
-pub use events::{Change, Command, Counters, Death, FailureKind, OnFull, OnParting, Options, SessionEvent, Which};
+pub use events::{
+    Change, Command, Counters, Death, FailureKind, OnFull, OnParting, Options, SITUATIONS, SessionEvent, Which,
+};
 pub use inplace::check as check_cooperation;
 pub use recover::{Recovered, recover};
 pub use session::Session;

@@ -36,7 +36,7 @@ use crate::compare::{Divergence, DivergenceKind};
 use crate::log::{self, Gauge};
 use crate::promote::swap;
 use crate::ptrace::wait::Inbox;
-use crate::ptrace::{Error, Pid, Result, Tid, procfs, regs, sys};
+use crate::ptrace::{Error, Pid, Result, Tid, procfs, query, regs, sys};
 use crate::record::Slot;
 use crate::record::leading::{self, Hold, Leading, OnCrash};
 use crate::record::pace::Pace;
@@ -80,6 +80,8 @@ const CATCH_UP_ALONE: Duration = Duration::from_secs(2);
 /// How long a promotion and a rollback may be tried, in steps ([`Options::step_timeout`]).
 const PROMOTION_STEPS: u32 = 2;
 const ROLLBACK_STEPS: u32 = 8;
+/// How long the end of an update waits for the rest of a line whose beginning the version that stays has not been given yet.
+const REST_LIMIT: Duration = Duration::from_secs(10);
 /// How often progress is reported.
 const PROGRESS: Duration = Duration::from_millis(250);
 
@@ -291,6 +293,7 @@ impl Running<'_> {
             relaxed: self.tally.relaxed.load(Ordering::Relaxed),
             held_back_us: self.pace.delay().as_micros() as u64,
             held_back_total_us: self.pace.total().as_micros() as u64,
+            met_again: self.tally.met_again.each_ref().map(|met| met.load(Ordering::Relaxed)),
         }
     }
 
@@ -553,7 +556,38 @@ impl Running<'_> {
         self.release_leader(reason)
     }
 
+    /// Waits until the version that stays has been given all that the service has read: nobody can give it that later. A
+    /// client that says nothing more is disconnected; what it said first would be lost, and the rest taken for a request.
+    fn give_what_was_not_read(&mut self) {
+        let unread = |core: &mut Core| {
+            with_leading(core, |leading, _, _| {
+                leading.record_no_more("the update is over");
+                Ok(leading.unread())
+            })
+        };
+        let deadline = Instant::now() + REST_LIMIT;
+        while let Ok(fds) = self.lead.ask(unread)
+            && !fds.is_empty()
+        {
+            if Instant::now() < deadline {
+                std::thread::sleep(CLOCK);
+                continue;
+            }
+            for fd in fds {
+                tracing::warn!(
+                    fd,
+                    "a connection is ended: it has sent a part of a line while the versions changed, and nothing since"
+                );
+                if let Err(error) = query::end_connection(self.leader, fd) {
+                    tracing::warn!(fd, %error, "ending a connection");
+                }
+            }
+            return;
+        }
+    }
+
     fn release_leader(&mut self, reason: &'static str) -> Result<()> {
+        self.give_what_was_not_read();
         let limit = self.options.step_timeout;
         self.ended.push(self.follower);
         let zombies = Zombies::These(std::mem::take(&mut self.ended));

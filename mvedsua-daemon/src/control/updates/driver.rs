@@ -27,7 +27,7 @@ use crate::package::{Lockstep, Package, Terms};
 use crate::record::interleaving::Interleaving;
 use crate::rules::{Counts, RuleCount, RuleSet};
 use crate::update::binary::FileChange;
-use crate::update::{Change, Command, Counters, FailureKind, Options, SessionEvent};
+use crate::update::{Change, Command, Counters, FailureKind, Options, SITUATIONS, SessionEvent};
 
 /// How often the status is brought up to date while nothing happens.
 const TICK: Duration = Duration::from_millis(500);
@@ -284,7 +284,7 @@ impl Driver {
 
     fn perform(&mut self, effect: Effect) -> Option<Event> {
         match effect {
-            Effect::Start { leader } => self.start(leader),
+            Effect::Start { leader, situations } => self.start(leader, situations),
             Effect::Send(command) => self.send(command),
             Effect::SetTimer(timer, after) => {
                 self.timers.insert(timer, Instant::now() + after);
@@ -307,10 +307,10 @@ impl Driver {
         None
     }
 
-    fn start(&mut self, leader: i32) {
+    fn start(&mut self, leader: i32, situations: [Option<u64>; SITUATIONS]) {
         let engine = Arc::clone(&self.shared.engine);
         self.counts = self.asked.rules.as_ref().map(|rules| Arc::new(Counts::new(Arc::clone(rules))));
-        let options = self.options();
+        let options = Options { situations, ..self.options() };
         // A second attempt keeps the recording of the first.
         self.asked.record = None;
         self.growth = Growth::default();

@@ -116,7 +116,7 @@ mod tests {
     /// Two versions that are compared; the test itself stands for both.
     fn validating() -> State {
         let pid = std::process::id().cast_signed();
-        let plan = Plan { policy: Policy::default(), attempt: 1, abandoned: 0 };
+        let plan = Plan::new(Policy::default());
         State::Validating { plan, run: Run { leader: pid, follower: pid, ..Run::default() }, soak: Soak::Running }
     }
 

@@ -3,7 +3,7 @@
 use super::super::Code;
 use super::super::status::{ResultStatus, Role, RunsAs, TargetStatus, VersionStatus};
 use crate::control::process::Program;
-use crate::lifecycle::{Confirmation, Ending, Evidence, Promotion, Soak, Stage, State};
+use crate::lifecycle::{Confirmation, Ending, Promotion, Soak, Stage, State};
 use crate::update::Which;
 
 /// The state of the lifecycle and the status that is made of it.
@@ -29,7 +29,7 @@ pub(super) fn result_of(state: &State, alarm: Option<&String>) -> Option<ResultS
     }
     match state {
         State::Validating { plan, run, soak: Soak::Over } if plan.policy.promote == Promotion::Manual => {
-            let evidence = Evidence::weigh(plan.policy.thresholds, &run.counters);
+            let evidence = plan.weigh(&run.counters);
             if !evidence.is_enough() {
                 return None;
             }

@@ -90,7 +90,7 @@ impl Leading {
     }
 
     /// Lets threads go on that are held because they handle faults.
-    pub(crate) fn let_handle(&mut self) -> Result<()> {
+    pub(crate) fn let_handle(&mut self, process: &Process) -> Result<()> {
         if self.holding.is_some() {
             // They go on when nobody is held any more.
             return Ok(());
@@ -100,11 +100,11 @@ impl Leading {
             _ => false,
         };
         let tids: Vec<Tid> = self.threads.iter().filter(|(_, thread)| held(thread)).map(|(tid, _)| *tid).collect();
-        tids.into_iter().try_for_each(|tid| self.release_one(tid))
+        tids.into_iter().try_for_each(|tid| self.release_one(process, tid))
     }
 
     /// Lets the process end that was held before that.
-    pub(crate) fn let_end(&mut self) -> Result<()> {
+    pub(crate) fn let_end(&mut self, process: &Process) -> Result<()> {
         self.may_end = true;
         if self.holding.is_some() {
             // It goes on when nobody is held any more.
@@ -115,7 +115,7 @@ impl Leading {
             _ => false,
         };
         let tids: Vec<Tid> = self.threads.iter().filter(|(_, thread)| ends(thread)).map(|(tid, _)| *tid).collect();
-        tids.into_iter().try_for_each(|tid| self.release_one(tid))
+        tids.into_iter().try_for_each(|tid| self.release_one(process, tid))
     }
 
     /// Gets threads out of calls that may block. Called again and again while holding: a thread may have entered another one.
@@ -188,11 +188,11 @@ impl Leading {
     pub(crate) fn release_hold(&mut self, process: &mut Process) -> Result<()> {
         self.holding = None;
         let tids: Vec<Tid> = self.threads.keys().copied().collect();
-        tids.into_iter().try_for_each(|tid| self.release_one(tid))?;
+        tids.into_iter().try_for_each(|tid| self.release_one(process, tid))?;
         self.look_again(process)
     }
 
-    fn release_one(&mut self, tid: Tid) -> Result<()> {
+    fn release_one(&mut self, process: &Process, tid: Tid) -> Result<()> {
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         let slot = thread.slot;
         match std::mem::replace(&mut thread.state, State::Running) {
@@ -203,7 +203,9 @@ impl Leading {
                 thread.state = State::Restarting { call, written };
                 self.go(tid, 0)
             }
-            State::Held { call: Some(call), at: HeldAt::Entry, written } => self.make_call(tid, slot, call, written),
+            State::Held { call: Some(call), at: HeldAt::Entry, written } => {
+                self.make_call(process, tid, slot, call, written)
+            }
             State::Held { call: Some(call), at: HeldAt::Rewound(_), written } => {
                 thread.state = State::Restarting { call, written };
                 self.go(tid, 0)

@@ -10,9 +10,10 @@
 //!
 //! One that keeps the turn for [`LONGEST`] while others wait is *overdue*: the next goes on beside it. Perhaps it computes,
 //! perhaps it waits in a loop for one of them. What the two do to the same memory is not known then. The follower is told
-//! ([`Event::Overdue`]).
+//! ([`Event::Overdue`]). A thread that is overdue again and again is waited for less each time, and in the end not at all: threads
+//! that wait for each other in loops would need a whole turn for each step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -21,8 +22,12 @@ use crate::replay::following::waits;
 
 /// How long the process may compute while one thread has the turn and others wait for it.
 const LONGEST: Duration = Duration::from_millis(20);
-/// The same by the clock: on a busy machine who has the turn may have to wait for a processor.
-const LONGEST_BY_CLOCK: Duration = Duration::from_millis(200);
+/// How much longer that is by the clock: on a busy machine who has the turn may have to wait for a processor.
+const BY_CLOCK: u32 = 10;
+/// How often in a row a thread is overdue before it is not waited for any more.
+const SPINS: u32 = 4;
+/// How long it takes until one time of these is forgotten.
+const FORGOTTEN: Duration = Duration::from_secs(1);
 /// How much of either counts that has gone by since it was looked at last, which is done with every ring of the session's
 /// clock. If more has, the machine stood still for us too: a virtual one that its host has stopped for a while believes that
 /// its threads have computed all that time.
@@ -48,12 +53,26 @@ struct Kept {
 }
 
 impl Kept {
-    /// Looks once more; says whether it was too long.
-    fn is_too_long(&mut self, used: Duration, now: Instant) -> bool {
+    /// Looks once more; says whether it was longer than a thread may keep the turn.
+    fn is_too_long(&mut self, used: Duration, now: Instant, longest: Duration) -> bool {
         let (before, then) = self.looked.replace((used, now)).unwrap_or((used, now));
         self.used += used.saturating_sub(before).min(MOST_AT_ONCE);
         self.waited += now.saturating_duration_since(then).min(MOST_AT_ONCE);
-        self.used >= LONGEST || self.waited >= LONGEST_BY_CLOCK
+        self.used >= longest || self.waited >= longest * BY_CLOCK
+    }
+}
+
+/// How often a thread was overdue of late, and when that was noted last.
+#[derive(Clone, Copy, Debug)]
+struct Spinning {
+    times: u32,
+    noted: Instant,
+}
+
+impl Spinning {
+    fn times_at(self, now: Instant) -> u32 {
+        let forgotten = now.saturating_duration_since(self.noted).as_secs() / FORGOTTEN.as_secs();
+        self.times.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }
 }
 
@@ -66,6 +85,7 @@ pub(super) struct Serial {
     waiting: VecDeque<Waiting>,
     /// In user code, and no longer waited for.
     overdue: BTreeSet<Tid>,
+    spinning: BTreeMap<Tid, Spinning>,
 }
 
 impl Serial {
@@ -76,6 +96,7 @@ impl Serial {
             kept: Kept::default(),
             waiting: VecDeque::new(),
             overdue: BTreeSet::new(),
+            spinning: BTreeMap::new(),
         }
     }
 
@@ -90,6 +111,35 @@ impl Serial {
     fn give(&mut self, tid: Tid) {
         self.kept = Kept::default();
         self.running.insert(tid);
+    }
+
+    /// Returns how long a thread may keep the turn while others wait for it.
+    fn longest(&self, tid: Tid, now: Instant) -> Duration {
+        match self.spinning.get(&tid).map_or(0, |spinning| spinning.times_at(now)) {
+            times if times >= SPINS => Duration::ZERO,
+            times => LONGEST / (1 << times),
+        }
+    }
+
+    /// A thread has kept the turn for too long.
+    fn note_overdue(&mut self, tid: Tid, now: Instant) {
+        let times = self.spinning.get(&tid).map_or(0, |spinning| spinning.times_at(now));
+        self.spinning.insert(tid, Spinning { times: (times + 1).min(SPINS), noted: now });
+        self.overdue.insert(tid);
+    }
+
+    /// Returns a thread that has the turn and is not waited for, if another waits.
+    fn not_waited_for(&self) -> Option<Tid> {
+        if self.waiting.is_empty() || self.spinning.is_empty() {
+            return None;
+        }
+        let now = Instant::now();
+        self.running.iter().find(|tid| self.longest(**tid, now).is_zero()).copied()
+    }
+
+    /// A thread has ended.
+    pub(super) fn forget(&mut self, tid: Tid) {
+        self.spinning.remove(&tid);
     }
 
     fn take(&mut self, tid: Tid) {
@@ -184,9 +234,14 @@ impl Leading {
             return Ok(());
         }
         tid.into_iter().for_each(|tid| self.note_place(process, tid));
-        while (self.serial.running.is_empty() || self.failed)
-            && let Some(next) = self.serial.waiting.pop_front()
-        {
+        loop {
+            while let Some(tid) = self.serial.not_waited_for().filter(|_| !self.failed) {
+                self.wait_no_longer_for(process, tid);
+            }
+            if !(self.serial.running.is_empty() || self.failed) {
+                return Ok(());
+            }
+            let Some(next) = self.serial.waiting.pop_front() else { return Ok(()) };
             let (Waiting::Stopped(tid, _) | Waiting::Parked(tid)) = next;
             let Some(thread) = self.threads.get_mut(&tid) else { continue };
             let (slot, newborn) = (thread.slot, std::mem::take(&mut thread.newborn));
@@ -205,7 +260,6 @@ impl Leading {
             }
             self.note_place(process, tid);
         }
-        Ok(())
     }
 
     /// Takes the turn from a thread that is not in user code any more.
@@ -222,12 +276,14 @@ impl Leading {
 
     /// Waits no longer for threads that have kept the turn for too long; called with every ring of the session's clock.
     pub(super) fn look_for_overdue(&mut self, inbox: &Inbox, process: &mut Process) -> Result<()> {
+        let now = Instant::now();
+        let running: Vec<Tid> = self.serial.running.iter().copied().collect();
+        let longest = running.iter().map(|tid| self.serial.longest(*tid, now)).min().unwrap_or(LONGEST);
         let mut had_enough = || match sys::cpu_time(process.pid) {
-            Some(used) => self.serial.kept.is_too_long(used, Instant::now()),
+            Some(used) => self.serial.kept.is_too_long(used, now, longest),
             None => true,
         };
         if !self.serial.waiting.is_empty() && had_enough() {
-            let running: Vec<Tid> = self.serial.running.iter().copied().collect();
             running.into_iter().for_each(|tid| self.wait_no_longer_for(process, tid));
         }
         self.pass_turn(inbox, process, None)
@@ -239,7 +295,7 @@ impl Leading {
             if let Some(slot) = process.slot(tid).filter(|_| !self.failed) {
                 self.stream.emit(slot, Event::Overdue);
             }
-            self.serial.overdue.insert(tid);
+            self.serial.note_overdue(tid, Instant::now());
         }
     }
 
@@ -263,8 +319,9 @@ mod tests {
     /// Looks at a turn every `between`, in which as much is used; says after how many looks it was too long.
     fn looks(between: Duration, uses: bool) -> u32 {
         let (mut kept, begun) = (Kept::default(), Instant::now());
-        let too_long =
-            |look: &u32| kept.is_too_long(if uses { between * *look } else { Duration::ZERO }, begun + between * *look);
+        let too_long = |look: &u32| {
+            kept.is_too_long(if uses { between * *look } else { Duration::ZERO }, begun + between * *look, LONGEST)
+        };
         (0..1000).find(too_long).expect("every turn is too long in the end")
     }
 
@@ -272,6 +329,20 @@ mod tests {
     fn a_turn_is_too_long_when_it_was_kept_for_long() {
         assert_eq!(looks(Duration::from_millis(2), true), 10);
         assert_eq!(looks(Duration::from_millis(2), false), 100);
+    }
+
+    #[test]
+    fn a_thread_that_is_overdue_again_and_again_is_not_waited_for() {
+        let mut serial = Serial::new(Interleaving::OneByOne);
+        let (tid, begun) = (Tid(7), Instant::now());
+        let mut allowed = Vec::new();
+        for _ in 0..5 {
+            allowed.push(serial.longest(tid, begun).as_micros());
+            serial.note_overdue(tid, begun);
+        }
+        assert_eq!(allowed, [20_000, 10_000, 5_000, 2_500, 0]);
+        assert_eq!(serial.longest(tid, begun + FORGOTTEN), LONGEST / 8, "it is tried again");
+        assert_eq!(serial.longest(tid, begun + FORGOTTEN * 9), LONGEST);
     }
 
     #[test]

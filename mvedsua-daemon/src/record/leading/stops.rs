@@ -151,7 +151,7 @@ impl Leading {
             self.notify(Notice::LeaderHandles { slot, signo });
             return Ok(());
         }
-        self.make_call(tid, slot, call, written)
+        self.make_call(process, tid, slot, call, written)
     }
 
     /// Says whether a thread is in the handler of a fault of its own, and has made no call by that; once for each fault.
@@ -162,7 +162,14 @@ impl Leading {
 
     /// Lets a thread make the call that it stands before. In lockstep an output stays there until the followers have agreed to
     /// all that was written; so does one that is in the stream already, of which nobody knows here whether they have.
-    pub(super) fn make_call(&mut self, tid: Tid, slot: Slot, call: Box<Call>, written: bool) -> Result<()> {
+    pub(super) fn make_call(
+        &mut self,
+        process: &Process,
+        tid: Tid,
+        slot: Slot,
+        mut call: Box<Call>,
+        written: bool,
+    ) -> Result<()> {
         if call.order() == Some(Order::ByEntry) && !written && !self.failed {
             self.stream.enter(slot, call.entry.clone());
         }
@@ -173,6 +180,7 @@ impl Leading {
             self.notify(Notice::LeaderEnds { status });
             return Ok(());
         }
+        call.given = self.begin_reading(process, tid, &call.entry)?;
         let output = matches!(call.treatment, Treatment::Row(row) if row.class == Class::Compare);
         thread_state(&mut self.threads, tid, State::InCall(call));
         if self.awaiting.iter().any(|(_, awaiting)| *awaiting == tid) {
@@ -200,6 +208,11 @@ impl Leading {
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
         let slot = thread.slot;
         match std::mem::replace(&mut thread.state, State::Running) {
+            State::InCall(mut call) if call.given.is_some() => {
+                if let Some(given) = call.given.take() {
+                    self.end_reading(process, tid, &call, &given, ret)?;
+                }
+            }
             State::InCall(call) if call.lets_in => {
                 if sys::has_open_signal(tid)? && process::has_caught_signal(process.pid, tid)? {
                     thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
@@ -462,6 +475,7 @@ impl Leading {
         let Some(slot) = process.slot(tid) else { return };
         let left = self.threads.remove(&tid).is_some_and(|thread| thread.is_leaving());
         process.forget(tid);
+        self.serial.forget(tid);
         if self.settings.pairing == Pairing::Processes {
             return self.on_paired_end(slot, left, stop);
         }

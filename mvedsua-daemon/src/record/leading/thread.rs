@@ -10,6 +10,8 @@ pub(super) struct Call {
     pub(super) notes: regions::Notes,
     /// Each version makes it for itself, but a signal may come with it.
     pub(super) lets_in: bool,
+    /// What it is given that the kernel does not have any more.
+    pub(super) given: Option<unread::Given>,
 }
 
 impl Call {

@@ -31,6 +31,7 @@ impl Following {
                     self.gone.remove(&slot);
                     self.settings.leaders.remove(&slot);
                     self.trail.forget(slot);
+                    self.situations.forget(slot);
                     Applied::Done
                 }
                 Event::Call(entry, _) if elastic::of_one_thread(entry.nr) => Applied::Done,
@@ -119,6 +120,7 @@ impl Following {
                 process.threads.insert(born, *child);
                 process.give_ring(born)?;
                 self.threads.insert(born, Thread::running(*child));
+                self.has_threads = true;
                 self.settings.leaders.insert(*child, Tid(*leader_tid));
                 self.hold(born, 0, if self.is_one_by_one() { Why::NotTold } else { Why::Moved });
                 Ok(Applied::Done)
@@ -302,6 +304,7 @@ impl Following {
             self.relaxed();
         }
         self.agreed_to(record);
+        self.situations.note(record, &self.settings.tally.met_again);
         self.trail.push(MatchedCall {
             seq: record.seq,
             slot: record.slot,

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::sync::Mutex;
 
+use bytes::Bytes;
+
 use super::*;
 use crate::record::Seq;
 use crate::rules::recording::{Frame, Writer};
@@ -18,6 +20,8 @@ pub(crate) struct Reconcile {
     pub(crate) rules: Option<(Arc<Counts>, Descriptors)>,
     pub(crate) recording: Option<Recording>,
     pub(crate) direction: Option<Direction>,
+    /// The leader's descriptors from which the follower has itself read the beginning of a line.
+    pub(crate) inside: Vec<i32>,
 }
 
 /// Rules at work.
@@ -43,7 +47,8 @@ impl Reconcile {
             put(recording, &Frame::Direction(direction));
         }
         let (counts, open) = self.rules.take()?;
-        let stage = Stage::new(counts, direction, pace, elastic::is_internal, open);
+        let mut stage = Stage::new(counts, direction, pace, elastic::is_internal, open);
+        stage.begin_inside(std::mem::take(&mut self.inside));
         Some(Box::new(Rules { stage, fetched: 0, out: Vec::new(), extra: Vec::new() }))
     }
 }
@@ -96,9 +101,16 @@ impl Following {
         self.settings.tally.replayed.store(self.behind(), Ordering::Relaxed);
     }
 
-    /// Says whether a rule waits for more of the leader's calls before it can decide.
+    /// Says whether a rule waits for more of the leader's calls before it can decide. What one keeps back of a line moves with
+    /// the image in an update; in a run it would be lost with the leader.
     pub(super) fn is_undecided(&self) -> bool {
-        self.rules.as_ref().is_some_and(|rules| rules.stage.is_holding() || rules.stage.is_keeping())
+        let keeps = || self.settings.pairing == Pairing::Processes && self.unread().next().is_some();
+        self.rules.as_ref().is_some_and(|rules| rules.stage.is_holding()) || keeps()
+    }
+
+    /// Returns what the leader has read and the follower has not, by the leader's descriptor: rules kept it back.
+    pub(crate) fn unread(&self) -> impl Iterator<Item = (i32, Bytes)> {
+        self.rules.iter().flat_map(|rules| rules.stage.kept())
     }
 
     /// No more of the leader's calls will come: rules decide with what is there. Says whether there was something to decide.

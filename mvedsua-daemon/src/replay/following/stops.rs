@@ -278,6 +278,7 @@ impl Following {
         if expected || self.finished.is_some() || self.is_executing() {
             if thread.last_record_seen {
                 self.trail.forget(thread.slot);
+                self.situations.forget(thread.slot);
             }
             return;
         }

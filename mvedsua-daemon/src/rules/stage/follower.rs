@@ -70,7 +70,7 @@ impl Stage {
             }
             let thread = super::super::matcher::Thread::empty(rule.variables.len());
             let found = Found { rule: index, calls: 0, thread };
-            let done = exec::perform(&rules, &found, &[], &self.sets, &mut self.tails);
+            let done = exec::perform(&rules, &found, &[], &self.sets, &mut self.streams);
             let [head, ..] = done.calls.as_slice() else { continue };
             let Some(expected) = &head.expected else { continue };
             let is = |fd: u64, kind: &Kind| self.descriptors.get(fd as i32).is_some_and(|what| what.is(kind));

@@ -89,6 +89,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         interleaving: options.interleaving,
         raced: false,
         unrecorded_clock: reads_counter(pid),
+        situations: options.situations,
     };
     let limit = options.apply_timeout;
     let rings = birth.rings.map(|rings| rings.base);

@@ -99,13 +99,13 @@ impl Running<'_> {
     }
 
     fn let_handle(&mut self) -> Option<End> {
-        let let_go = self.lead.ask(|core| with_leading(core, |leading, _, _| leading.let_handle()));
+        let let_go = self.lead.ask(|core| with_leading(core, |leading, process, _| leading.let_handle(process)));
         let_go.err().map(|error| End::TargetEnded(error.to_string()))
     }
 
     /// The leader ends: its follower does the same, or cannot go on in its place.
     fn let_end(&mut self) -> Option<End> {
-        let let_go = self.lead.ask(|core| with_leading(core, |leading, _, _| leading.let_end()));
+        let let_go = self.lead.ask(|core| with_leading(core, |leading, process, _| leading.let_end(process)));
         let_go.err().map(|error| End::TargetEnded(error.to_string()))
     }
 

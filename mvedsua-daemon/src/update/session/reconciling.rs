@@ -49,5 +49,6 @@ pub(super) fn reconcile(
         rules: options.rules.as_ref().map(with_descriptors),
         recording: recording.cloned(),
         direction: Some(direction),
+        inside: Vec::new(),
     }
 }

@@ -3,6 +3,8 @@
 //! The process that serves is never replaced. Where a way back is wanted it is forked once more, and the child goes on with the
 //! old image as the new follower; the old follower has given its image away and ends.
 
+use bytes::Bytes;
+
 use super::begin::{follow, reads_counter, recorder_settings};
 use super::*;
 use crate::image::place::{self, Failure};
@@ -11,6 +13,7 @@ use crate::image::version::{Handlers, Version, parked};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::ring::Mode;
 use crate::record::leading::{HeldAt, HeldThread};
+use crate::replay::following::reconcile::Reconcile;
 use crate::update::birth::{Birth, Unborn};
 use crate::update::uncopied::{self, Uncopied};
 
@@ -56,6 +59,8 @@ struct Coming {
     registrations: Vec<(i32, i32, Pair)>,
     /// Threads had run beside each other while the old version led.
     raced: bool,
+    /// What the service has read and this version has not.
+    unread: Vec<(i32, Bytes)>,
 }
 
 pub(crate) fn any_thread(process: &Process) -> Result<(Tid, Slot)> {
@@ -184,7 +189,8 @@ impl Running<'_> {
             threads.iter().try_for_each(|(tid, _, rewound)| show_original_call(*tid, *rewound))?;
             let version = Version::take_stock(inbox, process, &parked(&threads), handlers)?;
             let registrations = following.registrations().differing().collect();
-            Ok(Coming { version, registrations, raced: following.has_raced() })
+            let unread = following.unread().collect();
+            Ok(Coming { version, registrations, raced: following.has_raced(), unread })
         })
     }
 
@@ -214,13 +220,20 @@ impl Running<'_> {
             silence: Silence::Fault,
             tally: Arc::clone(&self.tally),
             agreement: agreed.clone().map(|agreed| (agreed, self.lead.bell())),
-            reconcile: reconcile(self.leader, self.options, self.recording.as_ref(), Direction::UpdatedLeader),
+            reconcile: Reconcile {
+                inside: coming.unread.iter().map(|(fd, _)| *fd).collect(),
+                ..reconcile(self.leader, self.options, self.recording.as_ref(), Direction::UpdatedLeader)
+            },
             pairing: Pairing::Threads,
             interleaving: self.options.interleaving,
             raced: coming.raced,
             unrecorded_clock: [self.leader, self.follower].into_iter().any(reads_counter),
+            situations: self.options.situations,
         };
-        let recorder = old.is_some().then(|| (writer, recorder_settings(self.options, &self.pace, agreed)));
+        let has_follower = old.is_some();
+        let unread = coming.unread;
+        let records = has_follower || !unread.is_empty();
+        let recorder = records.then(|| (writer, recorder_settings(self.options, &self.pace, agreed)));
         let generation = self.generation;
         let version = coming.version;
         let placed = self.lead.ask(move |core| {
@@ -244,6 +257,10 @@ impl Running<'_> {
                 Some((writer, settings)) => {
                     let stream = Stream::new(writer);
                     let mut leading = Leading::new(threads, &process.memory, stream, settings, notices);
+                    leading.has_not_read(unread);
+                    if !has_follower {
+                        leading.record_no_more("nobody follows");
+                    }
                     let started = leading.start();
                     *role = Role::Leading(Box::new(leading));
                     started?;

@@ -128,6 +128,7 @@ impl Driver {
         let serving = self.state.serving().unwrap_or(self.asked.process.pid);
         let mut pids: Vec<i32> = self.programs.keys().copied().collect();
         pids.sort_unstable();
+        let suspicions = self.state.plan().map(|plan| plan.suspicions).unwrap_or_default();
         let update = UpdateStatus {
             id: self.asked.id,
             to: self.asked.to.clone(),
@@ -140,7 +141,7 @@ impl Driver {
             plan: self.state.plan().copied(),
             counters: self.last.counters,
             rules: self.rule_counts(),
-            evidence: Evidence::weigh(self.asked.terms.policy.thresholds, &self.last.counters),
+            evidence: Evidence::weigh(self.asked.terms.policy.thresholds, &suspicions, &self.last.counters),
             log: self.log_status(),
             threads: self.last.threads,
             fork_pause_us: self.last.fork_pause_us,

@@ -185,8 +185,8 @@ impl Package {
                     };
                     let hooks = change.hooks.as_ref().and_then(|hooks| match read_hooks(root, hooks) {
                         Ok(hooks) => Some(hooks),
-                        Err(fault) => {
-                            faults.push(fault);
+                        Err(found) => {
+                            faults.extend(found.0);
                             None
                         }
                     });
@@ -240,8 +240,9 @@ pub fn check_file(path: &Path, trust: &Trust) -> Result<PathBuf, Faults> {
 }
 
 /// Reads the hooks that a manifest names.
-fn read_hooks(root: &Path, hooks: &hooks::Hooks) -> Result<Hooks, Fault> {
-    let fault = |what: String, expected: &str| Manifest::fault(Kind::File, &hooks.file.place, what, expected);
+fn read_hooks(root: &Path, hooks: &hooks::Hooks) -> Result<Hooks, Faults> {
+    let fault =
+        |what: String, expected: &str| Faults::from(Manifest::fault(Kind::File, &hooks.file.place, what, expected));
     let name = &hooks.file.value;
     let path = files::find(root, name).map_err(|(what, expected)| fault(what, expected))?;
     let bytes =

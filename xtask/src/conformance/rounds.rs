@@ -5,13 +5,14 @@
 //! thousands of damaged values, with the same answers.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use harness::daemon::Daemon;
-use harness::load::resp::RedisClient;
+use harness::load::resp::{RedisClient, RespClient};
 use harness::load::{Load, Plan};
 use harness::process;
 use harness::restore::{DAMAGED, bytes_of, expect_same_answers, mutations};
@@ -67,6 +68,8 @@ struct Look {
     areas: usize,
     mapped_kib: u64,
     resident_kib: u64,
+    /// What Redis itself has allocated, which follows from what the clients have stored.
+    allocated_kib: u64,
     requests: u64,
 }
 
@@ -115,7 +118,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             go_to(&daemon, pid, to, &args.soak).with_context(|| format!("round {round}"))?;
             ensure!(clients.failed() == 0, "round {round}: a client was answered wrongly");
         }
-        let look = look(pid, round, begun.elapsed().as_secs_f64(), clients.requests())?;
+        let look = look(pid, served.address, round, begun.elapsed().as_secs_f64(), clients.requests())?;
         println!("round {round}: {:.1} s, {} KiB of code loaded", look.seconds, look.loaded_kib);
         looks.push(look);
     }
@@ -155,7 +158,9 @@ fn go_to(daemon: &Daemon, pid: i32, to: &Path, soak: &str) -> Result<()> {
     Ok(())
 }
 
-fn look(pid: i32, round: usize, seconds: f64, requests: u64) -> Result<Look> {
+fn look(pid: i32, address: SocketAddr, round: usize, seconds: f64, requests: u64) -> Result<Look> {
+    let info = RespClient::connect(address, PATIENCE)?.command(&["INFO", "memory"])?;
+    let allocated = info.lines().find_map(|line| line.strip_prefix("used_memory:")).context("what Redis allocated")?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name: &str| -> Result<u64> {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).context("a field of its status")?;
@@ -168,12 +173,14 @@ fn look(pid: i32, round: usize, seconds: f64, requests: u64) -> Result<Look> {
         areas: fs::read_to_string(format!("/proc/{pid}/maps"))?.lines().count(),
         mapped_kib: field("VmSize:")?,
         resident_kib: field("VmRSS:")?,
+        allocated_kib: allocated.trim().parse::<u64>()? / 1024,
         requests,
     })
 }
 
 fn text(looks: &[Look]) -> String {
-    let heads = ["round", "seconds", "code loaded, KiB", "areas", "mapped, MiB", "resident, MiB", "requests"];
+    let heads =
+        ["round", "seconds", "code loaded, KiB", "areas", "mapped, MiB", "resident, MiB", "allocated, MiB", "requests"];
     let row = |look: &Look| {
         vec![
             look.round.to_string(),
@@ -182,6 +189,7 @@ fn text(looks: &[Look]) -> String {
             look.areas.to_string(),
             (look.mapped_kib / 1024).to_string(),
             (look.resident_kib / 1024).to_string(),
+            (look.allocated_kib / 1024).to_string(),
             look.requests.to_string(),
         ]
     };

@@ -3,6 +3,7 @@
 //! One row a server: what it is called, which packages bring it, how it is started in a folder of its own on a free loopback
 //! port, who its clients are, and what is known of updating it.
 
+mod applications;
 mod names;
 mod queues;
 mod stores;
@@ -52,10 +53,19 @@ pub const FLEET: &[Kind] = &[
     stores::MARIADB,
     names::DNSMASQ,
     names::UNBOUND,
+    names::KNOT,
+    names::NAMED,
     web::PYTHON,
     web::NODE,
     web::CADDY,
     web::JAVA,
+    web::APACHE,
+    web::SQUID,
+    web::STUNNEL,
+    applications::UVICORN,
+    applications::UWSGI,
+    applications::PUMA,
+    applications::PHP,
 ];
 
 /// Clients that stay, and a few that come and go.

@@ -1,10 +1,12 @@
-//! Web servers, all with the same files: nginx, lighttpd, haproxy before a lighttpd, Python's and Node's own.
+//! Web servers, all with the same files: nginx, lighttpd, Apache, Python's and Node's own; and what stands before one: haproxy,
+//! squid, stunnel.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{Kind, Standing, stayers_and_visitors};
 use crate::load::chunks;
@@ -44,11 +46,7 @@ pub(super) const PYTHON: Kind = Kind {
     name: "http.server",
     packages: &["python3"],
     start: server::python_http,
-    // No more than the server keeps waiting: the others would come again only after a second.
-    clients: |server| {
-        let plan = Plan::busy(server.address, 5);
-        vec![Box::new(Load::start(plan, |_| HttpClient::new(Persistence::OneReply)))]
-    },
+    clients: one_by_one,
     standing: Standing::Works,
 };
 
@@ -66,7 +64,37 @@ pub(super) const JAVA: Kind = Kind {
     standing: Standing::Works,
 };
 
-fn keeping_alive(server: &Server) -> Vec<Box<dyn Clients>> {
+pub(super) const APACHE: Kind = Kind {
+    name: "apache",
+    packages: &["apache2-bin"],
+    start: apache,
+    clients: keeping_alive,
+    standing: Standing::Works,
+};
+
+pub(super) const SQUID: Kind = Kind {
+    name: "squid",
+    packages: &["squid", "lighttpd"],
+    start: squid,
+    clients: keeping_alive,
+    standing: Standing::Works,
+};
+
+pub(super) const STUNNEL: Kind = Kind {
+    name: "stunnel",
+    packages: &["stunnel4", "lighttpd", "openssl"],
+    start: stunnel,
+    clients: keeping_alive,
+    standing: Standing::Works,
+};
+
+/// A connection for each request. No more of them than the server keeps waiting: the others would come again only after a second.
+pub(super) fn one_by_one(server: &Server) -> Vec<Box<dyn Clients>> {
+    let plan = Plan::busy(server.address, 5);
+    vec![Box::new(Load::start(plan, |_| HttpClient::new(Persistence::OneReply)))]
+}
+
+pub(super) fn keeping_alive(server: &Server) -> Vec<Box<dyn Clients>> {
     stayers_and_visitors(server, (10, 4), |_| HttpClient::new(Persistence::Open))
 }
 
@@ -160,4 +188,70 @@ fn java() -> Result<Server> {
         let options = ["-XX:-UsePerfData", "-Djava.net.preferIPv4Stack=true"];
         Ok(strings(&[&options[..], &[&source.display().to_string(), &port.to_string(), &root]].concat()))
     })
+}
+
+/// As one process with threads, as for looking for faults.
+fn apache() -> Result<Server> {
+    server::start("apache2", |port, dir| {
+        let root = write_web_files(dir)?;
+        let at = dir.display();
+        let modules = ["mpm_event", "authz_core", "mime"]
+            .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"));
+        let config = format!(
+            "ServerRoot {at}\nServerName localhost\nListen 127.0.0.1:{port}\nPidFile {at}/pid\nErrorLog {at}/errors\n{}\
+             TypesConfig /dev/null\nDocumentRoot {root}\nMutex sem\nMaxKeepAliveRequests 0\nKeepAliveTimeout 600\n\
+             StartServers 1\nServerLimit 1\nThreadsPerChild 25\nMaxRequestWorkers 25\n",
+            modules.concat()
+        );
+        let file = dir.join("apache.conf");
+        fs::write(&file, config)?;
+        Ok(strings(&["-X", "-f", &file.display().to_string()]))
+    })
+}
+
+/// Keeps in memory what a lighttpd has; gives up root for the user `proxy`, as Debian's does.
+fn squid() -> Result<Server> {
+    let behind = server::lighttpd()?;
+    let front = server::start("squid", |port, dir| {
+        let config = format!(
+            "http_port 127.0.0.1:{port} accel defaultsite=localhost\n\
+             cache_peer 127.0.0.1 parent {} 0 no-query originserver\nhttp_access allow all\npid_filename none\n\
+             access_log none\ncache_log /dev/null\ncache_store_log none\npinger_enable off\ncache_effective_user proxy\n\
+             client_idle_pconn_timeout 10 minutes\nserver_idle_pconn_timeout 10 minutes\n",
+            behind.address.port()
+        );
+        let file = dir.join("squid.conf");
+        fs::write(&file, config)?;
+        Ok(strings(&["-N", "-f", &file.display().to_string()]))
+    })?;
+    Ok(front.with(behind))
+}
+
+/// The end of a tunnel at which clients come; its other end stands before a lighttpd.
+fn stunnel() -> Result<Server> {
+    let behind = server::lighttpd()?;
+    let end = |name: &str, lines: &dyn Fn(&Path) -> Result<String>| {
+        server::start(name, |port, dir| {
+            let config = format!("foreground = yes\npid =\n[web]\naccept = 127.0.0.1:{port}\n{}", lines(dir)?);
+            let file = dir.join("stunnel.conf");
+            fs::write(&file, config)?;
+            Ok(strings(&[&file.display().to_string()]))
+        })
+    };
+    let far = end("stunnel", &|dir| {
+        let certificate = dir.join("certificate.pem");
+        certify(&certificate)?;
+        Ok(format!("cert = {}\nconnect = {}\n", certificate.display(), behind.address))
+    })?;
+    let near = end("stunnel", &|_| Ok(format!("client = yes\nconnect = {}\n", far.address)))?;
+    Ok(near.with(far.with(behind)))
+}
+
+/// Writes a key and a certificate of its own into a file.
+fn certify(file: &Path) -> Result<()> {
+    let at = file.display().to_string();
+    let common = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"];
+    let made = Command::new("openssl").args(common).args(["-keyout", &at, "-out", &at]).output()?;
+    ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(())
 }

@@ -19,6 +19,21 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is too much"))
 }
 
+/// Reads a percentage of at least 100: `300%`, or `300`.
+///
+/// # Errors
+///
+/// Where it is none.
+pub fn parse_percent(text: &str) -> Result<u32, String> {
+    let digits = text.trim().strip_suffix('%').unwrap_or(text).trim();
+    let number: u32 = digits.parse().map_err(|_| format!("`{text}` is no percentage; write 300% or 300"))?;
+    if number < 100 {
+        Err(format!("{number} % is less than 100 %, so the same version would fail"))
+    } else {
+        Ok(number)
+    }
+}
+
 /// A duration as a whole number of milliseconds.
 pub mod millis {
     use std::time::Duration;
@@ -80,6 +95,16 @@ mod tests {
         }
         for text in ["", "M", "-1", "1T", "99999999999G"] {
             assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn percentages_are_read_with_their_sign_and_without() {
+        for text in ["300%", "300 %", "300", " 300 "] {
+            assert_eq!(parse_percent(text), Ok(300), "{text}");
+        }
+        for text in ["", "%", "99%", "-300%", "3.5%"] {
+            assert!(parse_percent(text).is_err(), "{text}");
         }
     }
 

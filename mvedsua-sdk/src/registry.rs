@@ -68,6 +68,7 @@ pub(crate) fn note_local(name: String, address: usize, size: usize, to: Option<&
 
 /// Makes every registered global of the new version.
 pub(crate) fn make_globals(old: &Version, new: &Version) -> Result<(), String> {
+    check_transforms(new)?;
     let known = |name: &str| find(old, name);
     for variable in new.variables() {
         make(variable.name(), variable.address as usize, variable.size, new.transforms(), known)?;
@@ -76,6 +77,24 @@ pub(crate) fn make_globals(old: &Version, new: &Version) -> Result<(), String> {
         run(transform, "the transformer that runs last", 0, 0)?;
     }
     Ok(())
+}
+
+/// Every transformer must be of something that the new version registers. Which locals there are only shows as they are
+/// registered; theirs have a dot in their names.
+fn check_transforms(new: &Version) -> Result<(), String> {
+    let mut names: Vec<String> = new.variables().iter().map(|variable| variable.name().to_owned()).collect();
+    names.extend(new.threads().iter().map(|thread| format!("{}()", thread.name())));
+    let named = new.transforms().iter().filter_map(Transform::name);
+    match named.filter(|name| !name.contains('.')).find(|name| !names.iter().any(|known| known == name)) {
+        None => Ok(()),
+        Some(name) if names.is_empty() => {
+            Err(format!("there is a transformer of `{name}`, but the new version registers no variable"))
+        }
+        Some(name) => Err(format!(
+            "there is a transformer of `{name}`, which the new version does not register; it registers {}",
+            names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        )),
+    }
 }
 
 /// Returns address and size of a registered global.

@@ -1,8 +1,6 @@
 //! A log that is too small, and a disk that is full.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
+use harness::disk::TinyDisk;
 use harness::load::resp::RedisClient;
 use harness::load::{Load, Plan};
 use harness::server;
@@ -49,29 +47,6 @@ fn the_log_spills_to_disk_and_the_update_goes_on() {
     stand.confirm();
     stand.expect_alone();
     stand.expect_clean(load);
-}
-
-/// A tiny file system, unmounted on drop.
-struct TinyDisk(PathBuf);
-
-impl TinyDisk {
-    fn over(dir: &Path, size: &str) -> TinyDisk {
-        std::fs::create_dir_all(dir).unwrap();
-        let options = format!("size={size}");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "mvedsua-test"]).arg(dir).status();
-        assert!(mount.unwrap().success(), "a tmpfs can be mounted");
-        TinyDisk(dir.to_owned())
-    }
-}
-
-impl Drop for TinyDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(&self.0).status().is_ok_and(|status| status.success());
-        let lazily = || Command::new("umount").arg("-l").arg(&self.0).status();
-        if !unmounted && lazily().is_ok() && !std::thread::panicking() {
-            panic!("{} was still in use", self.0.display());
-        }
-    }
 }
 
 #[test]

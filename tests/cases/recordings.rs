@@ -116,6 +116,7 @@ fn no_file_is_written_over() {
     std::fs::write(dir.path().join("recording"), "mine").unwrap();
     let finished = recorded(dir.path(), &[], &["touch", "made"]);
     assert_eq!(finished.code, 125, "{}", finished.stderr);
+    assert!(finished.stderr.contains("the file recording is there already"), "{}", finished.stderr);
     assert_eq!(std::fs::read_to_string(dir.path().join("recording")).unwrap(), "mine");
     assert!(!dir.path().join("made").exists(), "nothing was run");
 }
@@ -134,4 +135,32 @@ fn rules_are_tried_on_a_recording_of_many_processes() {
     let other = "for i in 1 2 3; do (echo $i; exit 0); done";
     let (code, said) = mvedsuad(dir.path(), &[&args[..], &[other]].concat());
     assert_eq!(code, 0, "{said}");
+}
+
+#[test]
+fn no_bit_of_a_recording_flips_unnoticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let command = ["sh", "-c", SCRIPT];
+    recorded(dir.path(), &[], &command);
+    std::fs::write(dir.path().join("x.rules"), "rule none write(1, /^nobody/) => nothing\n").unwrap();
+    let file = dir.path().join("recording");
+    let bytes = std::fs::read(&file).unwrap();
+    let tested = |dir: &Path| mvedsuad(dir, &["rules", "test", "x.rules", "--recording", "recording"]);
+    assert_eq!(tested(dir.path()).0, 0);
+    for part in 0..15 {
+        let mut damaged = bytes.clone();
+        let at = bytes.len() * part / 15 + part;
+        damaged[at] ^= 1 << (part % 8);
+        std::fs::write(&file, damaged).unwrap();
+        for (code, said) in [replayed(dir.path(), &command), tested(dir.path())] {
+            // Without its head it is no recording.
+            let is_told =
+                said.contains("it breaks off at byte") || said.contains("header") || said.contains("no recording");
+            assert!([2, 12, 20].contains(&code) && is_told, "byte {at}: {code}: {said}");
+        }
+    }
+    std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    let (code, said) = tested(dir.path());
+    assert_eq!(code, 12, "half a file: {said}");
+    assert!(said.contains("it breaks off at byte"), "{said}");
 }

@@ -291,7 +291,7 @@ pub struct UpdateArgs {
     pub memory_limit: Option<u64>,
     /// How much the new version may compute, in per cent of what the old one does for the same requests
     /// [default: no limit]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(100..), value_name = "PERCENT")]
+    #[arg(long, value_parser = crate::units::parse_percent, value_name = "PERCENT")]
     pub latency_budget: Option<u32>,
     /// How sure it must be that the process can go on with the functions of another file: its types are known to agree, or
     /// the two files alone speak for it [default: proved]

@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::args::{DaemonArgs, Place};
+use super::log_writer::LogWriter;
 use super::wiring::{BpfObserver, ForkEngine};
 use crate::control::daemon::{Daemon, StartError};
 use crate::control::protocol::Problem;
@@ -18,7 +19,8 @@ pub(super) fn run(place: &Place, args: &DaemonArgs) -> Result<(), Problem> {
         Problem::new(code, "running the daemon", why, "`mvedsuad doctor` says what this machine lacks")
     };
     let filter = EnvFilter::try_from_env("MVEDSUA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    let writer = LogWriter::new(io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false).init();
     if args.detached {
         // Neither a terminal that closes nor a directory that is unmounted concerns it.
         nix::unistd::setsid().map_err(|e| failed(Code::Unreachable, format!("leaving the session: {e}")))?;

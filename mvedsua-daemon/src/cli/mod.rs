@@ -10,6 +10,7 @@ mod compare;
 mod daemon;
 mod doctor;
 mod generate;
+mod log_writer;
 mod observe;
 mod out;
 mod outdated;

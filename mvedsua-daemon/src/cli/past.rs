@@ -129,7 +129,8 @@ fn to_text(past: &Past) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "update {} of process {} to {}", past.update, past.pid, past.to);
     let mut field = |name: &str, text: &str| report::wrap(&mut out, &format!("  {name:<9} "), text);
-    field("program", &format!("{} build-id {}", past.program.exe, past.program.build_id.as_deref().unwrap_or("none")));
+    let build_id = past.program.build_id.as_deref().unwrap_or("none");
+    field("program", &format!("{} build-id {build_id}", past.program.shown()));
     if let Some(package) = &past.package {
         field("package", &package.to_string());
     }

@@ -90,7 +90,8 @@ fn start(place: &Place) -> Result<Started, Problem> {
     if status.code() == Some(u8::from(Code::Refused).into()) {
         return Ok(Started::Taken);
     }
-    let text = fs::read_to_string(&log).unwrap_or_default();
+    let text = fs::read(&log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
     let tail: String = text.chars().skip(text.chars().count().saturating_sub(TAIL)).collect();
     Err(failed(format!("it ended with {status}; its log ends with:\n{}", tail.trim_end())))
 }

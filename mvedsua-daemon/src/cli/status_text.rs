@@ -17,6 +17,9 @@ pub(super) fn render(status: &Status) -> String {
     let mut out = String::new();
     let daemon = &status.daemon;
     let _ = writeln!(out, "daemon {}, version {}, since {}", daemon.pid, daemon.version, show_ms(daemon.started_ms));
+    for trouble in &daemon.troubles {
+        field(&mut out, "TROUBLE", trouble);
+    }
     if status.targets.is_empty() {
         out.push_str("nothing is observed and no update is known; `mvedsuad attach <pid>` begins\n");
     }
@@ -91,6 +94,9 @@ fn write_update(out: &mut String, update: &UpdateStatus) {
         write_times(out, update);
     }
     write_pauses(out, update);
+    if let Some(what) = &update.waits_for {
+        field(out, "waits", what);
+    }
     for failure in &update.failures {
         field(out, "failed", failure);
     }
@@ -151,7 +157,7 @@ fn describe(version: &VersionStatus, which: Option<Which>) -> String {
         Some(Which::New) => " (new version)",
         None => "",
     };
-    let exe = if version.program.exe.is_empty() { "?" } else { &version.program.exe };
+    let exe = version.program.shown();
     let id =
         version.program.build_id.as_deref().map_or("no build-id".to_owned(), |id| {
             format!("build-id {}", id.chars().take(BUILD_ID).collect::<String>())
@@ -171,8 +177,9 @@ fn field(out: &mut String, name: &str, text: &str) {
 pub(super) fn progress(target: &TargetStatus) -> String {
     let Some(update) = &target.update else { return target.stage.to_string() };
     let counters = &update.counters;
+    let waits = update.waits_for.as_ref().map_or(String::new(), |what| format!("; it waits {what}"));
     format!(
-        "{}  {} behind, {} calls and {} outputs compared; {}",
+        "{}  {} behind, {} calls and {} outputs compared; {}{waits}",
         target.stage,
         count(counters.backlog),
         count(counters.compared_calls),

@@ -1,6 +1,6 @@
 //! `update`, `promote`, `confirm`, `rollback` and `status`.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use super::args::{Cli, PromoteArgs, RollbackArgs, TargetArgs, UpdateArgs};
@@ -159,11 +159,23 @@ impl<'a> Teller<'a> {
     }
 }
 
+/// Asks for something that may take long; what it waits for is told meanwhile, on standard error.
+fn ask_and_tell(cli: &Cli, client: &mut Client, pid: i32, request: Request) -> Result<Answer, Problem> {
+    client.follow(request, |answer| {
+        if let Answer::Status(status) = answer
+            && let Some(target) = target_of(&status, pid).filter(|_| !cli.json)
+        {
+            // Where even that cannot be written there is nobody to tell.
+            drop(writeln!(io::stderr(), "{}", status_text::progress(target)));
+        }
+    })
+}
+
 pub(super) fn promote(cli: &Cli, args: &PromoteArgs) -> Result<Code, Problem> {
     let mut client = Client::connect(&cli.place.dirs())?;
     let pid = find_among(&mut client, &args.target, "promoting", Among::Updated)?;
     let evidence = if args.force { Insist::Waived } else { Insist::Required };
-    let answer = client.ask(Request::Promote { pid, evidence })?;
+    let answer = ask_and_tell(cli, &mut client, pid, Request::Promote { pid, evidence })?;
     let status = target::status(&mut client, Some(pid))?;
     let text = target_of(&status, pid).map_or("promoted\n".to_owned(), |target| {
         let pause = target.update.as_ref().and_then(|update| update.promotion_pause_us);
@@ -183,14 +195,14 @@ pub(super) fn promote(cli: &Cli, args: &PromoteArgs) -> Result<Code, Problem> {
 pub(super) fn confirm(cli: &Cli, args: &TargetArgs) -> Result<Code, Problem> {
     let mut client = Client::connect(&cli.place.dirs())?;
     let pid = find_among(&mut client, args, "confirming", Among::Updated)?;
-    let answer = client.ask(Request::Confirm { pid })?;
+    let answer = ask_and_tell(cli, &mut client, pid, Request::Confirm { pid })?;
     finish(cli, &mut client, pid, &answer)
 }
 
 pub(super) fn rollback(cli: &Cli, args: &RollbackArgs) -> Result<Code, Problem> {
     let mut client = Client::connect(&cli.place.dirs())?;
     let pid = find_among(&mut client, &args.target, "rolling back", Among::Updated)?;
-    let answer = client.ask(Request::Rollback { pid, reason: args.reason.clone() })?;
+    let answer = ask_and_tell(cli, &mut client, pid, Request::Rollback { pid, reason: args.reason.clone() })?;
     finish(cli, &mut client, pid, &answer)
 }
 

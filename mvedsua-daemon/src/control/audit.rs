@@ -3,13 +3,13 @@
 //! One JSON object a line, written before the answer goes out. Nothing of a payload is ever in it.
 
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Code, clock, dirs};
+use super::lines::Lines;
+use super::{Code, clock};
 use crate::package::PackageInfo;
 
 /// The log starts anew at this size; the file before it is kept.
@@ -50,32 +50,44 @@ pub struct Line {
 /// Writes the log.
 #[derive(Debug)]
 pub struct Audit {
-    path: PathBuf,
-    /// Keeps lines whole and rotation single.
-    gate: Mutex<()>,
+    file: Mutex<Lines>,
 }
 
 impl Audit {
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Audit { path, gate: Mutex::new(()) }
+        Audit { file: Mutex::new(Lines::new(path)) }
     }
 
-    /// Writes one line; where that fails, the daemon's own log says so.
+    fn file(&self) -> std::sync::MutexGuard<'_, Lines> {
+        self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Writes one line; where that fails it waits, and the daemon's own log and `status` say so.
     pub fn write(&self, mut line: Line) {
         line.at = clock::show_ms(clock::now_ms());
-        if let Err(e) = self.try_write(&line) {
-            tracing::error!(path = %self.path.display(), error = %e, ?line, "the audit log cannot be written");
+        let text = match serde_json::to_string(&line) {
+            Ok(text) => text,
+            Err(e) => return tracing::error!(error = %e, ?line, "a line of the audit log cannot be written down"),
+        };
+        let mut file = self.file();
+        let path = file.path();
+        if fs::metadata(path).is_ok_and(|meta| meta.len() >= ROTATE_AT)
+            && let Err(e) = fs::rename(path, path.with_extension("jsonl.1"))
+        {
+            tracing::error!(path = %path.display(), error = %e, "the audit log cannot begin a new file");
         }
+        file.add(text);
     }
 
-    fn try_write(&self, line: &Line) -> io::Result<()> {
-        let _guard = self.gate.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if fs::metadata(&self.path).is_ok_and(|meta| meta.len() >= ROTATE_AT) {
-            fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
-        }
-        let mut text = serde_json::to_string(line)?;
-        text.push('\n');
-        dirs::append(&self.path)?.write_all(text.as_bytes())
+    /// Writes what waits for room on the disk.
+    pub fn flush(&self) {
+        self.file().flush();
+    }
+
+    /// Says what is wrong with the file, if anything is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.file().trouble()
     }
 }

@@ -12,14 +12,14 @@ use super::access::{Access, Config, ConfigError};
 use super::audit::{Audit, Line};
 use super::dirs::{self, Dirs};
 use super::history::{History, Past};
-use super::journal::{Journal, JournalEntry};
+use super::journal::{Journal, JournalEntry, Unreadable};
 use super::observer::Observer;
 use super::packages;
 use super::process::{self, Program};
 use super::protocol::Problem;
 use super::status::{DaemonInfo, Role, RunsAs, Status, TargetStatus, VersionStatus};
 use super::updates::{Asked, Driver, Handle, Shared};
-use super::{Code, Engine, clock};
+use super::{Code, Engine, clock, panics};
 use crate::lifecycle::{Cause, Event, Outcome, Recovery, Stage};
 use crate::monitor::{ProcessState, TargetInfo};
 use crate::update::{Counters, FailureKind, Which};
@@ -49,26 +49,30 @@ pub struct Daemon {
     handles: Mutex<Vec<Handle>>,
     last_update: AtomicU64,
     started_ms: u64,
+    /// What was wrong with the files that it read at its start.
+    found: Vec<String>,
     /// Held as long as the daemon lives, so that there is one for these directories only.
     _lock: File,
 }
 
 impl Daemon {
-    /// Takes the directories, reads what an earlier daemon left and undoes it.
+    /// Takes the directories, reads what an earlier daemon left and undoes it. That comes first, whatever else is wrong: no
+    /// damaged file keeps a service as a daemon that died has left it.
     ///
     /// # Errors
     ///
-    /// Where another daemon has the directories, or they cannot be used.
+    /// Where another daemon has the directories, they cannot be used, or the configuration is wrong.
     pub fn start(dirs: &Dirs, engine: Arc<dyn Engine>, observer: Arc<dyn Observer>) -> Result<Arc<Daemon>, StartError> {
-        let config = Config::load(&dirs.config)?;
         let files = |what: String| move |source| StartError::Files { what, source };
         dirs.create().map_err(files("prepare the directories".to_owned()))?;
         let lock = take_lock(dirs)?;
         let journal = Journal::new(dirs.journal());
-        let history = History::open(dirs.history()).map_err(files(format!("read {}", dirs.history().display())))?;
-        let last_update = history.last_update();
+        let history = History::open(dirs.history());
         let audit = Audit::new(dirs.audit());
         let shared = Shared { engine, observer, journal, history, audit, dirs: dirs.clone() };
+        let cleaned = clean_up(&shared);
+        let config = Config::load(&dirs.config)?;
+        let last_update = shared.history.last_update().max(cleaned.last_update);
         let daemon = Daemon {
             shared: Arc::new(shared),
             access: config.access,
@@ -76,48 +80,11 @@ impl Daemon {
             handles: Mutex::new(vec![]),
             last_update: AtomicU64::new(last_update),
             started_ms: clock::now_ms(),
+            found: cleaned.troubles,
             _lock: lock,
         };
         packages::sweep(&dirs.packages());
-        daemon.clean_up().map_err(files(format!("read {}", dirs.journal().display())))?;
         Ok(Arc::new(daemon))
-    }
-
-    /// Undoes what a daemon that died left behind.
-    fn clean_up(&self) -> io::Result<()> {
-        let (entries, unreadable) = self.shared.journal.read()?;
-        for stranger in unreadable {
-            tracing::error!(path = %stranger.path.display(), reason = stranger.reason, "journal: entry not understood");
-        }
-        for entry in entries {
-            self.last_update.fetch_max(entry.update, Ordering::Relaxed);
-            let recovery = if entry.is_of_an_earlier_boot() {
-                Recovery::Gone { status: "the machine was started anew".to_owned() }
-            } else {
-                self.shared.engine.recover(&entry)
-            };
-            tracing::warn!(update = entry.update, stage = %entry.stage, ?recovery, "an earlier daemon died in an update");
-            let outcome = outcome_of(&entry, recovery);
-            let code = Code::of_outcome(&outcome);
-            let line = Line {
-                at: String::new(),
-                who: None,
-                what: "cleaned up".to_owned(),
-                pid: Some(entry.target.pid),
-                update: Some(entry.update),
-                to: Some(entry.to.clone()),
-                package: entry.package.clone(),
-                code,
-                verdict: outcome.to_string(),
-            };
-            self.shared.audit.write(line);
-            let unsure = matches!(outcome, Outcome::Unsure { .. });
-            self.shared.history.add(past_of(&entry, outcome, code));
-            if !unsure {
-                self.shared.journal.remove(entry.update)?;
-            }
-        }
-        Ok(())
     }
 
     fn handles(&self) -> MutexGuard<'_, Vec<Handle>> {
@@ -154,6 +121,19 @@ impl Daemon {
         Ok(())
     }
 
+    /// Writes what waits for room on the disk.
+    pub(crate) fn flush(&self) {
+        self.shared.history.flush();
+        self.shared.audit.flush();
+    }
+
+    /// Says what is wrong with what the daemon keeps.
+    fn troubles(&self) -> Vec<String> {
+        let shared = &self.shared;
+        let files = shared.history.troubles().into_iter().chain(shared.audit.trouble()).chain(shared.journal.trouble());
+        self.found.iter().cloned().chain(files).collect()
+    }
+
     /// Returns where everything stands, or one process, as far as `may_see` allows.
     pub(crate) fn status(&self, only: Option<i32>, may_see: impl Fn(i32) -> bool) -> Status {
         let mut targets: Vec<TargetStatus> = vec![];
@@ -173,7 +153,8 @@ impl Daemon {
         targets.retain(|target| only.is_none_or(|pid| target.concerns(pid)) && may_see(target.pid));
         targets.sort_by_key(|target| target.pid);
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Status { daemon: DaemonInfo { pid: std::process::id(), version, started_ms: self.started_ms }, targets }
+        let (pid, started_ms, troubles) = (std::process::id(), self.started_ms, self.troubles());
+        Status { daemon: DaemonInfo { pid, version, started_ms, troubles }, targets }
     }
 
     /// Returns the status of the process whose update is followed.
@@ -210,6 +191,71 @@ impl Daemon {
                 }
             }
         }
+    }
+}
+
+/// What came of undoing what an earlier daemon left.
+struct CleanedUp {
+    /// The highest number of an update that the journal knows.
+    last_update: u64,
+    troubles: Vec<String>,
+}
+
+/// Undoes what a daemon that died left behind.
+fn clean_up(shared: &Shared) -> CleanedUp {
+    let (entries, unreadable) = match shared.journal.read() {
+        Ok(read) => read,
+        Err(e) => {
+            let what = format!(
+                "the journal in {} cannot be read: {e}; what an earlier daemon left is not undone",
+                shared.dirs.journal().display()
+            );
+            tracing::error!("{what}");
+            return CleanedUp { last_update: 0, troubles: vec![what] };
+        }
+    };
+    let numbers = entries.iter().map(|entry| entry.update).chain(unreadable.iter().filter_map(Unreadable::update));
+    let cleaned = CleanedUp {
+        last_update: numbers.max().unwrap_or(0),
+        troubles: unreadable.iter().map(Unreadable::trouble).collect(),
+    };
+    for trouble in &cleaned.troubles {
+        tracing::error!("{trouble}");
+    }
+    for entry in entries {
+        clean_up_entry(shared, &entry);
+    }
+    cleaned
+}
+
+fn clean_up_entry(shared: &Shared, entry: &JournalEntry) {
+    let recovery = if entry.is_of_an_earlier_boot() {
+        Recovery::Gone { status: "the machine was started anew".to_owned() }
+    } else {
+        let recovered = panics::catch(|| shared.engine.recover(entry));
+        recovered.unwrap_or_else(|why| Recovery::Unsure {
+            what: format!("putting process {} back failed: {why}", entry.leader.pid),
+        })
+    };
+    tracing::warn!(update = entry.update, stage = %entry.stage, ?recovery, "an earlier daemon died in an update");
+    let outcome = outcome_of(entry, recovery);
+    let code = Code::of_outcome(&outcome);
+    shared.audit.write(Line {
+        at: String::new(),
+        who: None,
+        what: "cleaned up".to_owned(),
+        pid: Some(entry.target.pid),
+        update: Some(entry.update),
+        to: Some(entry.to.clone()),
+        package: entry.package.clone(),
+        code,
+        verdict: outcome.to_string(),
+    });
+    let unsure = matches!(outcome, Outcome::Unsure { .. });
+    shared.history.add(past_of(entry, outcome, code));
+    if !unsure {
+        // The journal tells why it could not be removed; the next daemon then finds nothing to undo.
+        let _ = shared.journal.remove(entry.update);
     }
 }
 

@@ -4,14 +4,14 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
+use super::Code;
+use super::lines::{self, Lines};
 use super::process::Program;
-use super::{Code, dirs};
 use crate::lifecycle::Outcome;
 use crate::package::PackageInfo;
 use crate::rules::RuleCount;
@@ -54,61 +54,76 @@ pub struct Past {
 /// The file of past updates.
 #[derive(Debug)]
 pub struct History {
-    path: PathBuf,
     past: Mutex<Kept>,
+    /// What was wrong with the files when they were read.
+    found: Vec<String>,
 }
 
 #[derive(Debug)]
 struct Kept {
     past: VecDeque<Past>,
+    file: Lines,
     /// Lines in the file.
     lines: usize,
 }
 
 impl History {
-    /// Reads the file and the one before it; lines that do not parse are skipped, and the daemon's log names them.
-    ///
-    /// # Errors
-    ///
-    /// Where one of them is there and cannot be read.
-    pub fn open(path: PathBuf) -> io::Result<Self> {
-        let mut past = VecDeque::new();
-        read(&before(&path), &mut past)?;
-        let lines = read(&path, &mut past)?;
+    /// Reads the file and the one before it. What is damaged is set aside, see [`History::troubles`].
+    #[must_use]
+    pub fn open(path: PathBuf) -> Self {
+        let parse = |line: &[u8]| serde_json::from_slice(line).map_err(|e| e.to_string());
+        let earlier = lines::read(&before(&path), parse);
+        let now = lines::read(&path, parse);
+        let lines = now.entries.len();
+        let mut past: VecDeque<Past> = earlier.entries.into_iter().chain(now.entries).collect();
         while past.len() > KEEP {
             past.pop_front();
         }
-        Ok(History { path, past: Mutex::new(Kept { past, lines }) })
+        let found: Vec<String> = earlier.trouble.into_iter().chain(now.trouble).collect();
+        for trouble in &found {
+            tracing::error!(trouble, "the history is damaged");
+        }
+        History { past: Mutex::new(Kept { past, file: Lines::new(path), lines }), found }
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.past.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Adds an update that is over; where the file cannot be written, the daemon's own log says so.
+    /// Adds an update that is over; where the file cannot be written it waits for that.
     pub fn add(&self, entry: Past) {
         let mut kept = self.kept();
+        let line = serde_json::to_string(&entry);
         kept.past.push_back(entry);
         while kept.past.len() > KEEP {
             kept.past.pop_front();
         }
-        if let Err(e) = self.save(&mut kept) {
-            tracing::error!(path = %self.path.display(), error = %e, "the history cannot be written");
+        if kept.lines >= ROTATE_AT && kept.file.is_written() {
+            let path = kept.file.path();
+            match fs::rename(path, before(path)) {
+                Ok(()) => kept.lines = 0,
+                Err(e) => tracing::error!(path = %path.display(), error = %e, "the history cannot begin a new file"),
+            }
+        }
+        match line {
+            Ok(line) => {
+                kept.file.add(line);
+                kept.lines += 1;
+            }
+            Err(e) => tracing::error!(error = %e, "an update that is over cannot be written down"),
         }
     }
 
-    /// Writes down the newest.
-    fn save(&self, kept: &mut Kept) -> io::Result<()> {
-        let Some(last) = kept.past.back() else { return Ok(()) };
-        if kept.lines >= ROTATE_AT {
-            fs::rename(&self.path, before(&self.path))?;
-            kept.lines = 0;
-        }
-        let mut line = serde_json::to_string(last)?;
-        line.push('\n');
-        dirs::append(&self.path)?.write_all(line.as_bytes())?;
-        kept.lines += 1;
-        Ok(())
+    /// Writes what waits for room on the disk.
+    pub fn flush(&self) {
+        self.kept().file.flush();
+    }
+
+    /// Says what is wrong with the files.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        let now = self.kept().file.trouble();
+        self.found.iter().cloned().chain(now).collect()
     }
 
     /// Returns the past updates that `wanted` accepts, newest first.
@@ -127,24 +142,6 @@ impl History {
 /// Returns the file that was full before this one.
 fn before(path: &Path) -> PathBuf {
     path.with_extension("jsonl.1")
-}
-
-/// Reads what a file holds, and returns how many lines it has; none where there is no file.
-fn read(path: &Path, past: &mut VecDeque<Past>) -> io::Result<usize> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(e) => return Err(e),
-    };
-    let mut lines = 0;
-    for line in text.lines() {
-        lines += 1;
-        match serde_json::from_str(line) {
-            Ok(entry) => past.push_back(entry),
-            Err(e) => tracing::warn!(path = %path.display(), line = lines, error = %e, "history: line skipped"),
-        }
-    }
-    Ok(lines)
 }
 
 #[cfg(test)]
@@ -177,7 +174,7 @@ mod tests {
     fn the_past_is_bounded_in_memory_and_on_disk() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("history.jsonl");
-        let history = History::open(path.clone()).expect("none is fine");
+        let history = History::open(path.clone());
         let last = 3 * KEEP as u64 + 5;
         for update in 1..=last {
             history.add(past(update));
@@ -185,12 +182,18 @@ mod tests {
         let lines = |path: &Path| fs::read_to_string(path).expect("it was written").lines().count();
         assert_eq!((lines(&before(&path)), lines(&path)), (KEEP, 5));
         assert_eq!(fs::read_dir(dir.path()).expect("it is there").count(), 2, "older ones are gone");
-        let again = History::open(path.clone()).expect("it was written");
+        let again = History::open(path.clone());
         assert_eq!(again.last_update(), last);
         let all = again.find(|past| past.pid == 7, usize::MAX);
         let numbers: Vec<u64> = all.iter().map(|past| past.update).collect();
         assert_eq!(numbers, (last - KEEP as u64 + 1..=last).rev().collect::<Vec<_>>());
         again.add(past(last + 1));
         assert_eq!(lines(&path), 6, "a daemon that starts goes on in the same file");
+        let mut bytes = fs::read(&path).expect("it was written");
+        bytes[5] = 0xff;
+        fs::write(&path, bytes).expect("it is ours");
+        let damaged = History::open(path);
+        assert!(damaged.troubles()[0].starts_with("1 line of "), "{:?}", damaged.troubles());
+        assert_eq!(damaged.find(|_| true, usize::MAX).len(), KEEP, "the others are there");
     }
 }

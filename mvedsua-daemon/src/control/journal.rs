@@ -10,6 +10,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -73,15 +74,40 @@ pub fn boot_id() -> String {
 pub const FORMAT: u32 = 1;
 
 /// The directory of entries.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Journal {
     dir: PathBuf,
+    /// Why the last change failed.
+    error: Mutex<Option<String>>,
 }
 
 impl Journal {
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Journal { dir }
+        Journal { dir, error: Mutex::default() }
+    }
+
+    /// Says what is wrong with the directory, if anything is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        let error = error.as_ref()?;
+        Some(format!("the journal in {} cannot be written: {error}; no update is begun meanwhile", self.dir.display()))
+    }
+
+    /// Remembers what came of a change, and tells the log when that is another thing than before.
+    fn heed<T>(&self, done: io::Result<T>) -> io::Result<T> {
+        let mut error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = done.as_ref().err().map(ToString::to_string);
+        match (&now, &*error) {
+            (Some(now), before) if before.as_ref() != Some(now) => {
+                tracing::error!(dir = %self.dir.display(), error = now, "the journal cannot be written");
+            }
+            (None, Some(_)) => tracing::warn!(dir = %self.dir.display(), "the journal can be written again"),
+            _ => {}
+        }
+        *error = now;
+        done
     }
 
     fn path(&self, update: u64) -> PathBuf {
@@ -94,7 +120,8 @@ impl Journal {
     ///
     /// Where the file system refuses it; an earlier entry then stays.
     pub fn write(&self, entry: &JournalEntry) -> io::Result<()> {
-        dirs::replace(&self.path(entry.update), &serde_json::to_vec_pretty(entry)?)
+        let text = serde_json::to_vec_pretty(entry)?;
+        self.heed(dirs::replace(&self.path(entry.update), &text))
     }
 
     /// Removes the entry of an update that is over.
@@ -103,10 +130,10 @@ impl Journal {
     ///
     /// Where the file system refuses it; that it is not there is none.
     pub fn remove(&self, update: u64) -> io::Result<()> {
-        match fs::remove_file(self.path(update)) {
+        self.heed(match fs::remove_file(self.path(update)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             Ok(()) | Err(_) => Ok(()),
-        }
+        })
     }
 
     /// Reads what an earlier daemon left behind, oldest first, and what of it cannot be understood. Entries that never came
@@ -114,7 +141,7 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// Where the directory cannot be read, or such an entry cannot be removed.
+    /// Where the directory cannot be read.
     pub fn read(&self) -> io::Result<(Vec<JournalEntry>, Vec<Unreadable>)> {
         let mut entries = vec![];
         let mut unreadable = vec![];
@@ -127,21 +154,43 @@ impl Journal {
                 Ok(Some(entry)) => entries.push(entry),
                 Ok(None) => {
                     tracing::warn!(path = %path.display(), "journal: the machine crashed before this entry was on the disk");
-                    fs::remove_file(&path)?;
+                    if let Err(e) = fs::remove_file(&path) {
+                        tracing::error!(path = %path.display(), error = %e, "journal: it cannot be removed");
+                    }
                 }
                 Err(reason) => unreadable.push(Unreadable { path, reason }),
             }
         }
         entries.sort_by_key(|entry| entry.update);
+        unreadable.sort_by(|one, other| one.path.cmp(&other.path));
         Ok((entries, unreadable))
     }
 }
 
-/// An entry that cannot be understood; it is left where it is.
+/// An entry that cannot be understood. It is left where it is: somebody has to look at the service that it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
     pub path: PathBuf,
     pub reason: String,
+}
+
+impl Unreadable {
+    /// Returns the number of the update, which is the name of its file.
+    #[must_use]
+    pub fn update(&self) -> Option<u64> {
+        self.path.file_stem()?.to_str()?.parse().ok()
+    }
+
+    /// Says what is wrong, and what to do.
+    #[must_use]
+    pub fn trouble(&self) -> String {
+        format!(
+            "{} tells of an update that an earlier daemon did not end, and cannot be understood ({}); `mvedsuad doctor --target \
+             PID` looks at the process that it was; then remove the file",
+            self.path.display(),
+            self.reason
+        )
+    }
 }
 
 /// Reads an entry; `None` where a crash of the machine has left the file without its content, which no other one does.
@@ -191,6 +240,7 @@ mod tests {
         assert_eq!(entries, [entry(3), entry(12)]);
         assert_eq!(unreadable.len(), 1);
         assert!(unreadable[0].path.ends_with("4.json"));
+        assert_eq!(unreadable[0].update(), Some(4), "its number is used");
         assert!(!dir.path().join("5.json").exists() && !dir.path().join("6.json").exists(), "they say nothing");
         assert!(!entries[0].is_of_an_earlier_boot());
         assert!(JournalEntry { boot: "another".to_owned(), ..entry(7) }.is_of_an_earlier_boot());

@@ -151,11 +151,10 @@ pub(crate) fn sweep(dir: &Path) {
         return;
     }
     let Ok(processes) = fs::read_dir("/proc") else { return };
-    let maps: Vec<String> =
-        processes.flatten().filter_map(|entry| fs::read_to_string(entry.path().join("maps")).ok()).collect();
+    let maps: Vec<Vec<u8>> = processes.flatten().filter_map(|entry| fs::read(entry.path().join("maps")).ok()).collect();
     for path in unpacked {
         let name = format!("{}/", path.display());
-        if maps.iter().any(|map| map.contains(&name)) {
+        if maps.iter().any(|map| memchr::memmem::find(map, name.as_bytes()).is_some()) {
             continue;
         }
         if let Err(e) = fs::remove_dir_all(&path) {

@@ -11,6 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::package::BuildId;
 
+/// Reads a file of `/proc`: a process may have any bytes in its name and in the paths that it has mapped.
+fn read_lossy(path: String) -> io::Result<String> {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// A process that cannot be mistaken for a later one with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
@@ -26,7 +31,7 @@ impl ProcessId {
     ///
     /// Where there is no such process.
     pub fn of(pid: i32) -> io::Result<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let stat = read_lossy(format!("/proc/{pid}/stat"))?;
         let start_time = parse_start_time(&stat)
             .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat does not read as expected: {stat:?}")))?;
         Ok(ProcessId { pid, start_time })
@@ -35,7 +40,7 @@ impl ProcessId {
     /// Returns whether this very process still runs (a zombie does not).
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let stat = read_lossy(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let state = after_name(&stat).and_then(|rest| rest.split_whitespace().next());
         parse_start_time(&stat) == Some(self.start_time) && !matches!(state, Some("Z" | "X"))
     }
@@ -53,14 +58,14 @@ fn parse_start_time(stat: &str) -> Option<u64> {
 
 /// Returns the parent of a process.
 fn parent_of(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = read_lossy(format!("/proc/{pid}/stat")).ok()?;
     after_name(&stat)?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Returns how long a process has computed in user space, all its threads together; the kernel counts in ticks.
 #[must_use]
 pub fn user_time(pid: i32) -> Option<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = read_lossy(format!("/proc/{pid}/stat")).ok()?;
     let ticks: u64 = after_name(&stat)?.split_whitespace().nth(14 - 3)?.parse().ok()?;
     let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
     Some(Duration::from_millis(ticks * 1000 / u64::try_from(per_second).ok()?.max(1)))
@@ -72,7 +77,7 @@ pub fn user_time(pid: i32) -> Option<Duration> {
 ///
 /// Where there is no such process.
 pub fn uids_of(pid: i32) -> io::Result<[u32; 4]> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let status = read_lossy(format!("/proc/{pid}/status"))?;
     parse_uids(&status).ok_or_else(|| io::Error::other(format!("/proc/{pid}/status has no line of user ids")))
 }
 
@@ -89,14 +94,29 @@ pub struct Program {
     pub exe: String,
     /// The build-id of what is really mapped, where the executable has one.
     pub build_id: Option<String>,
+    /// The name that it was started by, where that is another one than the file's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_as: Option<String>,
+}
+
+impl Program {
+    /// Returns the path of the executable, and the name that it was started by, for people.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let exe = if self.exe.is_empty() { "?" } else { &self.exe };
+        self.started_as.as_ref().map_or_else(|| exe.to_owned(), |name| format!("{exe}, started as {name}"))
+    }
 }
 
 /// Returns what a process runs, as far as it can be read.
 #[must_use]
 pub fn program_of(pid: i32) -> Program {
     let link = PathBuf::from(format!("/proc/{pid}/exe"));
+    let exe = fs::read_link(&link).map(|path| path.display().to_string()).unwrap_or_default();
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     Program {
-        exe: fs::read_link(&link).map(|path| path.display().to_string()).unwrap_or_default(),
+        started_as: started_as(&arguments).filter(|name| file_name(&exe) != Some(name)),
+        exe,
         // The link leads to the mapped file itself, even when its path names another one by now.
         build_id: BuildId::of_file(&link).map(|id| id.to_string()),
     }
@@ -105,8 +125,20 @@ pub fn program_of(pid: i32) -> Program {
 /// Returns the name of the file that a process runs, by which its packages are found.
 #[must_use]
 pub fn name_of(program: &Program) -> Option<&str> {
-    let path = program.exe.strip_suffix(" (deleted)").unwrap_or(&program.exe);
-    Path::new(path).file_name()?.to_str()
+    file_name(&program.exe)
+}
+
+fn file_name(exe: &str) -> Option<&str> {
+    Path::new(exe.strip_suffix(" (deleted)").unwrap_or(exe)).file_name()?.to_str()
+}
+
+/// Returns the name that a program was started by, from its arguments. Servers that write there what they do begin with it.
+fn started_as(arguments: &[u8]) -> Option<String> {
+    let first = arguments.split(|byte| *byte == 0).next()?;
+    let first = str::from_utf8(first).ok()?.split_whitespace().next()?;
+    // A shell that somebody logs in with begins with a hyphen.
+    let name = Path::new(first.trim_end_matches(':').trim_start_matches('-')).file_name()?.to_str()?;
+    (!name.is_empty() && !name.chars().any(char::is_control)).then(|| name.to_owned())
 }
 
 /// A file of which a process has mapped code, and what it really is.
@@ -124,7 +156,7 @@ pub struct MappedCode {
 ///
 /// Where the process is gone or its map may not be read.
 pub fn mapped_code(pid: i32) -> io::Result<Vec<MappedCode>> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let maps = read_lossy(format!("/proc/{pid}/maps"))?;
     let mut found: HashMap<(u64, u64), MappedCode> = HashMap::new();
     for (range, path) in maps.lines().filter_map(parse_code_line) {
         // The entry leads to the mapped file itself, whatever its path names by now.
@@ -170,7 +202,7 @@ pub fn soname_of(path: &Path) -> Option<String> {
 ///
 /// Where the process is gone or its map may not be read.
 pub fn mapped_file(pid: i32, wanted: &BuildId) -> io::Result<Option<PathBuf>> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let maps = read_lossy(format!("/proc/{pid}/maps"))?;
     let ranges = maps.lines().filter_map(parse_code_line).map(|(range, _)| range);
     let mut links = ranges.map(|range| PathBuf::from(format!("/proc/{pid}/map_files/{range}")));
     Ok(links.find(|link| BuildId::of_file(link).as_ref() == Some(wanted)))
@@ -260,7 +292,9 @@ fn runs(pid: i32, exe: &str) -> bool {
         let wanted = fs::canonicalize(exe).unwrap_or_else(|_| PathBuf::from(exe));
         Path::new(path) == wanted
     } else {
+        let arguments = || fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         Path::new(path).file_name().is_some_and(|name| name == exe)
+            || started_as(&arguments()).is_some_and(|name| name == exe)
     }
 }
 
@@ -291,7 +325,7 @@ fn holds_socket(pid: i32, sockets: &[u64]) -> bool {
 }
 
 fn is_in_unit(pid: i32, unit: &str) -> bool {
-    let Ok(groups) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
+    let Ok(groups) = read_lossy(format!("/proc/{pid}/cgroup")) else { return false };
     is_cgroup_of_unit(&groups, unit)
 }
 
@@ -320,6 +354,22 @@ mod tests {
         let own = ProcessId::of(std::process::id().cast_signed()).expect("this process runs");
         assert!(own.is_alive());
         assert!(!ProcessId { start_time: own.start_time + 1, ..own }.is_alive());
+    }
+
+    #[test]
+    fn a_program_is_known_by_the_name_that_it_was_started_by() {
+        let name = |arguments: &str| started_as(arguments.as_bytes());
+        assert_eq!(name("/usr/bin/redis-server *:6379\0").as_deref(), Some("redis-server"));
+        assert_eq!(name("nginx: master process /usr/sbin/nginx\0").as_deref(), Some("nginx"));
+        assert_eq!(name("-bash\0").as_deref(), Some("bash"));
+        assert_eq!(name("\0x"), None);
+        let program = |started_as: Option<&str>| Program {
+            exe: "/usr/bin/redis-check-rdb".to_owned(),
+            started_as: started_as.map(str::to_owned),
+            ..Program::default()
+        };
+        assert_eq!(program(Some("redis-server")).shown(), "/usr/bin/redis-check-rdb, started as redis-server");
+        assert_eq!(program(None).shown(), "/usr/bin/redis-check-rdb");
     }
 
     #[test]

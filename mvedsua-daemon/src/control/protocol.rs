@@ -1,7 +1,7 @@
 //! The language of the control socket: newline-delimited JSON.
 //!
 //! A client writes one [`Envelope`] a line, `{"v":1,"request":{"status":{}}}`, and reads lines back: any number of
-//! `{"v":1,"event":…}` (only for [`Request::Follow`]), then one `{"v":1,"ok":…}` or `{"v":1,"error":…}`. The connection
+//! `{"v":1,"event":…}` (only for [`Request::Follow`], and for requests to promote, confirm and undo that take long), then one `{"v":1,"ok":…}` or `{"v":1,"error":…}`. The connection
 //! may be used again. What is malformed is answered by an error that says what and where; a line longer than
 //! [`MAX_REQUEST`] is answered and ends the connection.
 

@@ -12,7 +12,7 @@ use super::next_version::{self, Wanted};
 use super::packages;
 use super::process::{self, ProcessId};
 use super::protocol::{Answer, Ask, Problem, Request};
-use super::updates::{Asked, Handle, View, is_single, promotion_is_decided};
+use super::updates::{Asked, Handle, NotTaken, View, is_single, promotion_is_decided};
 use crate::lifecycle::{Event, Outcome, Refusal, State};
 use crate::package::{Accept, Method, Package, Trust};
 use crate::rules::{self, RuleSet};
@@ -135,6 +135,12 @@ impl Daemon {
         let tried = format!("updating process {pid}");
         tracing::info!(pid, to = ask.to, user = peer.uid, "an update is asked for");
         let process = exists(pid, "updating")?;
+        if pid == std::process::id().cast_signed() {
+            let why = "that is the daemon itself, which cannot trace itself";
+            let remedy =
+                "another daemon could, with --runtime-dir and --state-dir of its own; a restart touches no service";
+            return Err(Problem::new(Code::Refused, tried, why, remedy));
+        }
         // An update that is under way is the better reason than the tracer that it is made with.
         self.is_free(pid, &tried)?;
         let uids = process::uids_of(pid).map_err(|e| gone(&tried, &e.to_string()))?;
@@ -254,28 +260,30 @@ impl Daemon {
         judge: fn(&State) -> Result<(), (Code, String)>,
     ) -> Result<Answer, Problem> {
         let tried = format!("{doing} the update of process {pid}");
-        let none = || {
-            let hint = format!("`mvedsuad update {pid} --to self` starts one");
-            Problem::new(Code::Usage, tried.clone(), "no update of it is under way", hint)
-        };
-        let mut handle: Handle = self.handle(pid).ok_or_else(none)?;
+        let Some(mut handle) = self.handle(pid) else { return Err(not_under_way(&tried, pid, None)) };
+        let over = |handle: &Handle| not_under_way(&tried, pid, handle.view.borrow().state.outcome());
         match handle.ask(event).await {
-            None => return Err(none()),
-            Some(Err(refusal)) => return Err(refused(&tried, &refusal)),
-            Some(Ok(())) => {}
+            Err(NotTaken::Over) => return Err(over(&handle)),
+            Err(NotTaken::Refused(refusal)) => return Err(refused(&tried, &refusal)),
+            Err(NotTaken::Failed) => {
+                let why = "the daemon's own task for it failed; the update is being undone";
+                let remedy = format!("`mvedsuad status {pid}` shows how far that is; the daemon's log says more");
+                return Err(Problem::new(Code::Inconclusive, tried, why, remedy));
+            }
+            Ok(()) => {}
         }
         let ends = handle.view.wait_for(|view| done(&view.state) || view.alarm.is_some()).await;
-        let view: View = match ends {
-            Ok(view) => view.clone(),
-            Err(_) => return Err(none()),
-        };
+        let view: Option<View> = ends.ok().map(|view| view.clone());
+        let Some(view) = view else { return Err(over(&handle)) };
         if let Some(alarm) = view.alarm {
             let remedy =
                 format!("look at /proc/{pid}/status and the daemon's log now; `mvedsuad doctor --target {pid}`");
             return Err(Problem::new(Code::Harmed, tried, alarm, remedy));
         }
         judge(&view.state).map(|()| Answer::Done {}).map_err(|(code, why)| {
-            Problem::new(code, tried, why, format!("`mvedsuad report {pid}` shows what was found"))
+            // A report is there when the update is over.
+            let verb = if view.state.is_settled() { "report" } else { "status" };
+            Problem::new(code, tried, why, format!("`mvedsuad {verb} {pid}` shows what was found"))
         })
     }
 
@@ -286,6 +294,21 @@ impl Daemon {
                 && update.is_none_or(|update| past.update == update)
         };
         let past = self.shared.history.find(wanted, 1);
+        let under_way = update.map_or_else(|| self.handle(pid?), |update| self.handle_of(update));
+        if past.is_empty()
+            && let Some(handle) = under_way
+            && let view = handle.view.borrow()
+            && (peer.uid == 0 || view.owner == peer.uid)
+            && !view.state.is_settled()
+        {
+            let pid = view.status.pid;
+            return Err(Problem::new(
+                Code::Usage,
+                format!("looking for the report of update {}", handle.id),
+                format!("it is under way, in stage {}; there is a report when it is over", view.state.stage()),
+                format!("`mvedsuad status {pid}` shows what was found so far"),
+            ));
+        }
         if past.is_empty() {
             return Err(Problem::new(
                 Code::Usage,
@@ -341,6 +364,25 @@ async fn preflight(pid: i32, tried: &str) -> Result<(), Problem> {
     }
     let remedy = format!("nothing was touched; `mvedsuad doctor --target {pid}` lists everything that was found");
     Err(Problem::new(Code::Refused, tried, refusals.join("; "), remedy))
+}
+
+/// Says that there is no update to act on: how the last one ended, and whether there could be another.
+fn not_under_way(tried: &str, pid: i32, last: Option<&Outcome>) -> Problem {
+    let why = match last {
+        Some(outcome) => format!("no update of it is under way; the last one is over: {outcome}"),
+        None => "no update of it is under way".to_owned(),
+    };
+    let report = last.map(|_| format!("`mvedsuad report {pid}` shows what was found"));
+    let lives = ProcessId::of(pid).is_ok_and(|process| process.is_alive());
+    match (lives, report) {
+        (true, None) => Problem::new(Code::Usage, tried, why, format!("`mvedsuad update {pid} --to self` starts one")),
+        (true, Some(report)) => {
+            let remedy = format!("{report}; `mvedsuad update {pid} --to …` starts another one");
+            Problem::new(Code::Usage, tried, why, remedy)
+        }
+        (false, None) => gone(tried, "there is no such process, and no update of it is known"),
+        (false, Some(report)) => Problem::new(Code::TargetGone, tried, why, report),
+    }
 }
 
 fn gone(tried: &str, why: &str) -> Problem {

@@ -2,24 +2,32 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 
-use super::Code;
 use super::audit::Peer;
 use super::daemon::Daemon;
 use super::dirs::Dirs;
+use super::places::Places;
 use super::protocol::{self, Answer, Body, MAX_REQUEST, Problem, Reply, Request};
+use super::{Code, panics};
 
-/// How many clients are served at once; more wait.
-const MOST_CLIENTS: usize = 64;
+/// How long a client may be silent before its first request.
+const FIRST_WITHIN: Duration = Duration::from_secs(10);
 /// How long a client may be silent between requests, or take to write one or to read an answer.
 const SILENT_FOR: Duration = Duration::from_secs(60);
+/// How long a client that has written too much may go on, so that it comes to read why nobody listens.
+const LINGER: Duration = Duration::from_secs(2);
+/// How often it is told what a request waits for that takes long.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+/// How often what waits for room on a disk is written.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
 /// Binds the socket. The daemon's lock is held, so a socket that lies there is a dead daemon's.
 ///
@@ -41,20 +49,19 @@ pub fn bind(dirs: &Dirs, daemon: &Daemon) -> io::Result<UnixListener> {
 
 /// Serves clients until the daemon is asked to end, then undoes what is under way.
 pub async fn serve(daemon: Arc<Daemon>, listener: UnixListener) {
-    let room = Arc::new(Semaphore::new(MOST_CLIENTS));
+    let places = Places::new(nix::unistd::geteuid().as_raw());
+    let mut flush = tokio::time::interval(FLUSH_EVERY);
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &room) => accepted,
+            accepted = listener.accept() => accepted,
+            _ = flush.tick() => {
+                daemon.flush();
+                continue;
+            }
             () = daemon.stop.notified() => break,
         };
         match accepted {
-            Ok((stream, place)) => {
-                let daemon = Arc::clone(&daemon);
-                tokio::spawn(async move {
-                    client(&daemon, stream).await;
-                    drop(place);
-                });
-            }
+            Ok((stream, _)) => receive(&daemon, &places, stream),
             Err(e) => {
                 tracing::warn!(error = %e, "accepting a client");
                 // Out of descriptors, most likely; they come back when clients leave.
@@ -63,29 +70,44 @@ pub async fn serve(daemon: Arc<Daemon>, listener: UnixListener) {
         }
     }
     daemon.undo_all().await;
+    daemon.flush();
 }
 
-/// Waits until there is room for one more client, and for the client.
-async fn accept(listener: &UnixListener, room: &Arc<Semaphore>) -> io::Result<(UnixStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
-    listener.accept().await.map(|(stream, _)| (stream, place))
-}
-
-async fn client(daemon: &Daemon, stream: UnixStream) {
+/// Serves a client that has a place, and sends others away at once: nobody waits for the clients of another user.
+fn receive(daemon: &Arc<Daemon>, places: &Places, stream: UnixStream) {
     let peer = match stream.peer_cred() {
         Ok(cred) => Peer { uid: cred.uid(), gid: cred.gid(), pid: cred.pid() },
-        Err(e) => {
-            tracing::warn!(error = %e, "a client without credentials");
-            return;
-        }
+        Err(e) => return tracing::warn!(error = %e, "a client without credentials"),
     };
+    match places.take(peer.uid) {
+        Ok(place) => {
+            let daemon = Arc::clone(daemon);
+            tokio::spawn(async move {
+                client(&daemon, peer, stream).await;
+                drop(place);
+            });
+        }
+        Err(why) => {
+            let problem = Problem::new(Code::Refused, "connecting", why, "end some of them, and try again");
+            // It is new, so there is room for a line; one that has left already misses nothing.
+            if let Ok(line) = line_of(Body::Error(problem)) {
+                let _ = stream.try_write(&line);
+            }
+        }
+    }
+}
+
+async fn client(daemon: &Daemon, peer: Peer, stream: UnixStream) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
-    while let Some(line) = read_line(&mut reader).await {
+    let mut within = FIRST_WITHIN;
+    while let Some(line) = read_line(&mut reader, within).await {
+        within = SILENT_FOR;
         let going_on = match line {
             Ok(line) => respond(daemon, peer, &line, &mut writer).await,
             Err(problem) => {
                 let _ = say(&mut writer, Body::Error(problem)).await;
+                let _ = timeout(LINGER, drain(&mut reader)).await;
                 return;
             }
         };
@@ -96,13 +118,27 @@ async fn client(daemon: &Daemon, stream: UnixStream) {
     }
 }
 
+/// Reads what nobody wants to know, to its end.
+async fn drain(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<()> {
+    loop {
+        let length = reader.fill_buf().await?.len();
+        if length == 0 {
+            return Ok(());
+        }
+        reader.consume(length);
+    }
+}
+
 /// Reads one line; `None` when the client is done, an error when nothing more can be understood.
-async fn read_line(reader: &mut BufReader<OwnedReadHalf>) -> Option<Result<Vec<u8>, Problem>> {
+async fn read_line(reader: &mut BufReader<OwnedReadHalf>, within: Duration) -> Option<Result<Vec<u8>, Problem>> {
     let mut line = vec![];
     let mut bounded = reader.take(MAX_REQUEST as u64 + 1);
-    match tokio::time::timeout(SILENT_FOR, bounded.read_until(b'\n', &mut line)).await {
+    match timeout(within, bounded.read_until(b'\n', &mut line)).await {
         Err(_) if line.is_empty() => None,
-        Err(_) => Some(Err(unreadable(format!("{} bytes came and then nothing for a minute", line.len())))),
+        Err(_) => {
+            let seconds = within.as_secs();
+            Some(Err(unreadable(format!("{} bytes came within {seconds} s, and no newline", line.len()))))
+        }
         Ok(Err(_)) => None,
         Ok(Ok(0)) => None,
         Ok(Ok(_)) if line.last() == Some(&b'\n') => {
@@ -130,7 +166,31 @@ async fn respond(daemon: &Daemon, peer: Peer, line: &[u8], writer: &mut OwnedWri
         Request::Follow { pid } => Some(*pid),
         _ => None,
     };
-    match daemon.answer(peer, request).await {
+    let mut lasting = match &request {
+        Request::Promote { pid, .. } | Request::Confirm { pid } | Request::Rollback { pid, .. } => Some(*pid),
+        _ => None,
+    };
+    let verb = request.verb();
+    let mut answering = pin!(panics::catch_async(daemon.answer(peer, request)));
+    let mut tell = tokio::time::interval_at(Instant::now() + TELL_EVERY, TELL_EVERY);
+    let answer = loop {
+        tokio::select! {
+            answer = &mut answering => break answer,
+            _ = tell.tick() => {
+                if let Some(status) = lasting.and_then(|pid| daemon.followed(pid).ok())
+                    && say(writer, Body::Event(Answer::Status(Box::new(status)))).await.is_err()
+                {
+                    // Who asked has gone; what was asked for goes on, and what comes of it is written down.
+                    lasting = None;
+                }
+            }
+        }
+    };
+    let answer = answer.unwrap_or_else(|why| {
+        let remedy = "`mvedsuad status` shows where everything stands; the daemon's log says more";
+        Err(Problem::new(Code::Unreachable, format!("`{verb}`"), format!("the daemon itself failed: {why}"), remedy))
+    });
+    match answer {
         Err(problem) => say(writer, Body::Error(problem)).await,
         Ok(answer) => match follow {
             Some(pid) => narrate(daemon, pid, writer).await,
@@ -163,10 +223,15 @@ async fn narrate(daemon: &Daemon, pid: i32, writer: &mut OwnedWriteHalf) -> io::
     }
 }
 
-async fn say(writer: &mut OwnedWriteHalf, body: Body) -> io::Result<()> {
+fn line_of(body: Body) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(&Reply::new(body))?;
     line.push(b'\n');
-    match tokio::time::timeout(SILENT_FOR, writer.write_all(&line)).await {
+    Ok(line)
+}
+
+async fn say(writer: &mut OwnedWriteHalf, body: Body) -> io::Result<()> {
+    let line = line_of(body)?;
+    match timeout(SILENT_FOR, writer.write_all(&line)).await {
         Ok(written) => written,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")),
     }

@@ -24,6 +24,9 @@ pub struct DaemonInfo {
     pub pid: u32,
     pub version: String,
     pub started_ms: u64,
+    /// What is wrong with what it keeps: damaged files, and disks that are full.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<String>,
 }
 
 /// One service.
@@ -125,6 +128,9 @@ pub struct UpdateStatus {
     /// What is left of the soak time and of the timeout, milliseconds.
     pub soak_left_ms: Option<u64>,
     pub timeout_left_ms: Option<u64>,
+    /// What the engine waits for, where that takes long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// What failed so far, in one line each.
     pub failures: Vec<String>,
     /// Something is wrong that nobody can undo.

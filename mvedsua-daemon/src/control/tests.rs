@@ -1,5 +1,8 @@
 //! The control plane with a scripted engine behind it, through its real socket.
 
+mod connections;
+mod damage;
+mod falls;
 mod limits;
 mod packages;
 
@@ -114,6 +117,8 @@ enum Script {
     Refuses,
     /// It vanishes after the fork without a last word.
     Vanishes,
+    /// It panics when it is to be started.
+    Falls,
 }
 
 /// An engine whose follower is a process that the test has started.
@@ -130,6 +135,7 @@ impl Engine for ScriptedEngine {
         if self.script == Script::Refuses {
             return Err(FailureKind::Refused(vec!["the script says so".to_owned()]));
         }
+        assert_ne!(self.script, Script::Falls, "the script says so");
         let (commands, inbox) = unbounded();
         let (outbox, events) = unbounded();
         let (script, follower) = (self.script, self.follower);
@@ -146,6 +152,12 @@ impl Engine for ScriptedEngine {
             tell(SessionEvent::Progress(counters));
             if script == Script::Diverges {
                 tell(SessionEvent::Failed(FailureKind::Diverged(Box::new(divergence()))));
+                // What was compared since it was last told.
+                tell(SessionEvent::Progress(Counters {
+                    compared_calls: 777,
+                    compared_outputs: 77,
+                    ..Counters::default()
+                }));
                 tell(SessionEvent::RolledBack { leader: pid });
                 return;
             }
@@ -173,6 +185,7 @@ impl Engine for ScriptedEngine {
     }
 
     fn recover(&self, entry: &JournalEntry) -> Recovery {
+        assert_ne!(self.script, Script::Falls, "the script says so");
         self.recovered.lock().expect("no test panics in it").push(entry.clone());
         Recovery::Serving { leader: entry.leader.pid, version: Which::Old }
     }
@@ -377,6 +390,8 @@ fn an_update_goes_from_the_fork_to_the_confirmation() {
         assert_eq!(target["versions"][1]["pid"], new);
         let second = talk.ask(update(old, "manual")).await;
         assert_eq!(second["error"]["code"], 20, "{second}");
+        let early = talk.ask(json!({"report": {"pid": old, "update": null}})).await;
+        assert!(early["error"]["why"].as_str().is_some_and(|why| why.contains("it is under way")), "{early}");
         let early = talk.ask(json!({"confirm": {"pid": old}})).await;
         assert_eq!(early["error"]["code"], 2, "{early}");
 
@@ -428,8 +443,36 @@ fn a_divergence_rolls_back_and_is_reported() {
         assert_eq!(target["pid"], old, "the old version serves");
         let report = talk.ask(json!({"report": {"pid": old, "update": null}})).await;
         assert!(report["ok"]["report"][0]["failures"][0]["Diverged"].is_object(), "{report}");
+        assert_eq!(report["ok"]["report"][0]["counters"]["compared_calls"], 777, "{report}");
+        assert_eq!(target["update"]["counters"]["compared_outputs"], 77, "{target}");
+        assert_eq!(target["update"]["evidence"]["calls"], 777, "{target}");
         let again = talk.ask(json!({"promote": {"pid": old, "evidence": "required"}})).await;
         assert_eq!(again["error"]["code"], 2, "{again}");
+        assert!(again["error"]["remedy"].as_str().is_some_and(|remedy| remedy.contains("report")), "{again}");
+    });
+}
+
+#[test]
+fn nobody_is_told_to_update_a_process_that_has_ended() {
+    let mut site = Site::new();
+    let old = site.leader.pid();
+    // The site's own are ended with it; this one ends earlier.
+    let mut leader = std::mem::replace(&mut site.leader, Sleeper::start());
+    site.run(Script::Diverges, |_| async {
+        let mut talk = site.connect().await;
+        talk.ask(update(old, "auto")).await;
+        talk.wait(old, |target| !target["update"]["result"].is_null()).await;
+        leader.0.kill().expect("it is ours");
+        leader.0.wait().expect("it is ours");
+        for request in [json!({"confirm": {"pid": old}}), json!({"rollback": {"pid": old, "reason": "late"}})] {
+            let answer = talk.ask(request).await;
+            assert_eq!(answer["error"]["code"], 22, "{answer}");
+            assert_eq!(answer["error"]["remedy"], format!("`mvedsuad report {old}` shows what was found"), "{answer}");
+        }
+        let unknown = talk.ask(json!({"confirm": {"pid": i32::MAX}})).await;
+        assert_eq!(unknown["error"]["code"], 22, "{unknown}");
+        let itself = talk.ask(update(std::process::id().cast_signed(), "auto")).await;
+        assert!(itself["error"]["why"].as_str().is_some_and(|why| why.contains("the daemon itself")), "{itself}");
     });
 }
 
@@ -479,7 +522,7 @@ fn a_daemon_that_ends_in_order_undoes_what_is_under_way() {
         talk.ask(update(old, "manual")).await;
         talk.wait(old, |target| target["stage"] == "outdated-leader/validating").await;
     });
-    let past = History::open(site.dirs().history()).expect("it was written").find(|_| true, 1);
+    let past = History::open(site.dirs().history()).find(|_| true, 1);
     assert!(matches!(past[0].outcome, Outcome::RolledBack { leader, .. } if leader == old), "{past:?}");
     assert_eq!(Journal::new(site.dirs().journal()).read().expect("the journal is there").0, []);
 }

@@ -25,12 +25,17 @@ pub fn next(state: &State) -> String {
             };
             let comparing =
                 if evidence.is_enough() { String::new() } else { format!("enough was compared ({evidence})") };
+            // A master, for one, lets its children serve.
+            let silent = match soak {
+                Soak::Over if evidence.outputs == 0 => "; it has said nothing so far: do its children serve?",
+                Soak::Over | Soak::Running => "",
+            };
             let waits: Vec<_> = [soaking, comparing].into_iter().filter(|wait| !wait.is_empty()).collect();
             match (plan.policy.promote, waits.is_empty()) {
                 (Promotion::Auto, true) => "it promotes now".to_owned(),
-                (Promotion::Auto, false) => format!("it promotes by itself once {}", waits.join(" and ")),
+                (Promotion::Auto, false) => format!("it promotes by itself once {}{silent}", waits.join(" and ")),
                 (Promotion::Manual, true) => "`promote` or `rollback` decides".to_owned(),
-                (Promotion::Manual, false) => format!("`promote` decides; ready once {}", waits.join(" and ")),
+                (Promotion::Manual, false) => format!("`promote` decides; ready once {}{silent}", waits.join(" and ")),
             }
         }
         State::PromotingAgain { plan, run, .. } => format!(

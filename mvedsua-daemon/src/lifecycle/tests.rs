@@ -451,6 +451,7 @@ fn auto_promotes_once_soaked_with_enough_evidence() {
     let mut world = run_to_validating(Policy { promote: Promotion::Auto, ..Policy::default() });
     world.happen(Event::Timer(Timer::Soak));
     assert_eq!(world.state.stage(), Stage::Validating, "no evidence, no promotion");
+    assert!(next(&world.state).ends_with("it has said nothing so far: do its children serve?"));
     world.happen(compared(100, 9));
     assert_eq!(world.state.stage(), Stage::Validating);
     world.happen(compared(100, 10));

@@ -62,7 +62,8 @@ impl Trust {
             return fault(
                 format!("user {} may not {verb} it (mode {mode:04o})", self.reader),
                 "a mode in which the user as whom the program runs may use it",
-                format!("chmod o+{} {name}", if meta.is_dir() { "rx" } else { "r" }),
+                // Whether everybody may is not for us to propose: it may be a secret.
+                format!("if user {} may know what it holds, give them a right to it", self.reader),
             );
         }
         None

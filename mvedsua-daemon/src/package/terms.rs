@@ -179,6 +179,12 @@ impl Terms {
                 remedy: "give --min-calls or --min-outputs a value of at least 1, or promote by hand",
             });
         }
+        if self.memory_limit == Some(0) {
+            return Err(Contradiction {
+                why: "with a memory limit of 0 every update would end at once",
+                remedy: "give --memory-limit a size such as 1G, or leave it out",
+            });
+        }
         Ok(())
     }
 }
@@ -289,6 +295,7 @@ mod tests {
         let blind =
             Wishes { promote: Some(Promotion::Auto), min_calls: Some(0), min_outputs: Some(0), ..Wishes::default() };
         assert!(check(blind).is_err());
+        assert!(check(Wishes { memory_limit: Some(0), ..Wishes::default() }).is_err());
     }
 
     #[test]

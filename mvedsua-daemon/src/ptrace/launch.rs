@@ -116,7 +116,7 @@ pub enum Layout {
 
 /// Starts a program with a signal mask; its first thread stands at the return from its `execve`.
 pub fn launch(inbox: &Inbox, program: &Program, side: Side, layout: Layout, mask: &libc::sigset_t) -> Result<Pid> {
-    let failed = |op: &'static str| Error::Proc { path: op.into(), source: io::Error::last_os_error() };
+    let failed = |op: &'static str| Error::Own { doing: op.into(), source: io::Error::last_os_error() };
     let mut ends = [0; 2];
     // SAFETY: `ends` has room for the two descriptors.
     if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } == -1 {
@@ -170,7 +170,7 @@ pub fn launch(inbox: &Inbox, program: &Program, side: Side, layout: Layout, mask
     sys::seize(main, options)?;
     std::fs::File::from(opens)
         .write_all(&[1])
-        .map_err(|source| Error::Proc { path: "the pipe for the start of a program".into(), source })?;
+        .map_err(|source| Error::Own { doing: "making the pipe for the start of a program".into(), source })?;
     loop {
         match wait_stop(inbox, main, "executing its program")? {
             Stop::Event(libc::PTRACE_EVENT_EXEC) => break,

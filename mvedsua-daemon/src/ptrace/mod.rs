@@ -89,6 +89,9 @@ pub enum Error {
     Memory { op: &'static str, pid: Pid, addr: u64, len: usize, source: std::io::Error },
     #[error("reading {path}: {source}")]
     Proc { path: String, source: std::io::Error },
+    /// It was nothing of a traced process that failed.
+    #[error("{doing}: {source}")]
+    Own { doing: String, source: std::io::Error },
     #[error("{call} executed inside thread {tid}: {source}")]
     Injected { call: &'static str, tid: Tid, source: std::io::Error },
     #[error("thread {tid} ended ({status}) while {doing}")]
@@ -110,7 +113,7 @@ impl Error {
             Error::Proc { source, .. } => {
                 source.kind() == std::io::ErrorKind::NotFound || source.raw_os_error() == Some(libc::ESRCH)
             }
-            Error::Injected { .. } | Error::Unsupported(_) | Error::TimedOut { .. } => false,
+            Error::Own { .. } | Error::Injected { .. } | Error::Unsupported(_) | Error::TimedOut { .. } => false,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Holding the leader back, so that a follower that is slower comes close enough for the roles to change.
 //!
 //! The leader does not wait for the follower otherwise. It is held back only while somebody waits for the follower to be
-//! close: a promotion or a rollback that was asked for, or an update that would never come to be compared. The delay is
-//! small, bounded, the same for every record, and shown in `status`.
+//! close: a promotion or a rollback that was asked for, or an update that would never come to be compared, or whose log would
+//! grow without an end. The delay is small, bounded, the same for every record, and shown in `status`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

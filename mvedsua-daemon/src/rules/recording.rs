@@ -1,10 +1,12 @@
 //! A recording: what a leader did, in a file, so that rules can be tried without any process, and versions without a leader.
 //!
 //! ```text
-//!   "MVEDREC\n" │ version, u32 │ header │ frame │ frame │ …        header and frames: length, u32 │ postcard
+//!   "MVEDREC\n" │ version, u32 │ header │ frame │ frame │ …        header and frames: length, u32 │ sum, u32 │ postcard
 //! ```
 //!
-//! Numbers are little endian. A file that ends in the middle of a frame is read up to there.
+//! Numbers are little endian. The sum is the CRC-32 of everything before it in the file but for other sums, and of the frame's
+//! own bytes: a bit that flips anywhere, and a frame that is missing, moved or there twice, is found where it is. A file that
+//! ends in the middle of a frame, or is damaged, is read up to there.
 
 use std::io::{self, Read, Write};
 
@@ -15,7 +17,11 @@ use crate::record::interleaving::Interleaving;
 use crate::record::{Record, StreamId};
 
 const MAGIC: [u8; 8] = *b"MVEDREC\n";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
+/// What stands before the bytes of a frame: its length and its sum.
+const FRAME_HEAD: u64 = 8;
+/// What stands before the header's frame.
+const HEAD: u64 = 12;
 /// The longest frame that is believed.
 const MAX_FRAME: u32 = 1 << 30;
 
@@ -70,6 +76,28 @@ pub enum RecordingError {
     Header(String),
 }
 
+/// Sums up what is in the file so far.
+#[derive(Clone, Debug)]
+struct Sum(crc32fast::Hasher);
+
+impl Sum {
+    /// The sum of the head, which is the same in all files of this version.
+    fn of_head() -> Sum {
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(&MAGIC);
+        sum.update(&VERSION.to_le_bytes());
+        Sum(sum)
+    }
+
+    /// Adds a frame; returns the sum that stands beside it.
+    fn add(&mut self, frame: &[u8]) -> u32 {
+        // No frame is longer than its length can say.
+        self.0.update(&(frame.len() as u32).to_le_bytes());
+        self.0.update(frame);
+        self.0.clone().finalize()
+    }
+}
+
 /// Writes a recording; stops when its room is used up.
 #[derive(Debug)]
 pub struct Writer<W: Write> {
@@ -78,6 +106,7 @@ pub struct Writer<W: Write> {
     room: u64,
     /// Set when nothing more is written, with the reason.
     ended: Option<String>,
+    sum: Sum,
     buffer: Vec<u8>,
 }
 
@@ -90,7 +119,7 @@ impl<W: Write> Writer<W> {
     pub fn begin(mut out: W, header: &Header, room: u64) -> io::Result<Writer<W>> {
         out.write_all(&MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
-        let mut writer = Writer { out, room, ended: None, buffer: Vec::new() };
+        let mut writer = Writer { out, room, ended: None, sum: Sum::of_head(), buffer: Vec::new() };
         writer.put(header)?;
         Ok(writer)
     }
@@ -100,9 +129,11 @@ impl<W: Write> Writer<W> {
         let buffer = std::mem::take(&mut self.buffer);
         self.buffer = postcard::to_extend(what, buffer).map_err(io::Error::other)?;
         let length = u32::try_from(self.buffer.len()).map_err(io::Error::other)?;
+        let sum = self.sum.add(&self.buffer);
         self.out.write_all(&length.to_le_bytes())?;
+        self.out.write_all(&sum.to_le_bytes())?;
         self.out.write_all(&self.buffer)?;
-        self.room = self.room.saturating_sub(4 + u64::from(length));
+        self.room = self.room.saturating_sub(FRAME_HEAD + u64::from(length));
         Ok(())
     }
 
@@ -150,7 +181,10 @@ impl<W: Write> Writer<W> {
 pub struct Reader<R: Read> {
     input: R,
     header: Header,
+    sum: Sum,
     offset: u64,
+    /// Frames that were read, the header too.
+    frames: u64,
     /// Where and why it breaks off.
     torn: Option<String>,
     done: bool,
@@ -178,10 +212,12 @@ impl<R: Read> Reader<R> {
             VERSION => {}
             other => return Err(RecordingError::Version(other)),
         }
-        let bytes = frame(&mut input).map_err(|e| RecordingError::Header(e.to_string()))?;
+        let mut sum = Sum::of_head();
+        let bytes = frame(&mut input, &mut sum).map_err(|e| RecordingError::Header(e.to_string()))?;
         let bytes = bytes.ok_or_else(|| RecordingError::Header("it is missing".into()))?;
-        let header = postcard::from_bytes(&bytes).map_err(|e| RecordingError::Header(e.to_string()))?;
-        Ok(Reader { input, header, offset: 16 + bytes.len() as u64, torn: None, done: false })
+        let header = whole(&bytes).map_err(RecordingError::Header)?;
+        let offset = HEAD + FRAME_HEAD + bytes.len() as u64;
+        Ok(Reader { input, header, sum, offset, frames: 1, torn: None, done: false })
     }
 
     /// Returns what the recording says about itself.
@@ -197,8 +233,17 @@ impl<R: Read> Reader<R> {
     }
 
     fn tear(&mut self, reason: &str) -> Option<Frame> {
-        self.torn = Some(format!("it breaks off at byte {}: {reason}", self.offset));
+        self.torn = Some(format!("it breaks off at byte {}, frame {}: {reason}", self.offset, self.frames));
         None
+    }
+
+    /// Sees that nothing follows the end.
+    fn expect_end(&mut self) {
+        match self.input.read(&mut [0]) {
+            Ok(0) => {}
+            Ok(_) => drop(self.tear("something follows the end")),
+            Err(error) => drop(self.tear(&error.to_string())),
+        }
     }
 }
 
@@ -209,12 +254,16 @@ impl<R: Read> Iterator for Reader<R> {
         if self.done || self.torn.is_some() {
             return None;
         }
-        match frame(&mut self.input) {
+        match frame(&mut self.input, &mut self.sum) {
             Ok(None) => self.tear("it has no end, so the daemon died while it was written"),
-            Ok(Some(bytes)) => match postcard::from_bytes(&bytes) {
+            Ok(Some(bytes)) => match whole(&bytes) {
                 Ok(frame) => {
-                    self.offset += 4 + bytes.len() as u64;
+                    self.offset += FRAME_HEAD + bytes.len() as u64;
+                    self.frames += 1;
                     self.done = matches!(frame, Frame::End(_));
+                    if self.done {
+                        self.expect_end();
+                    }
                     Some(frame)
                 }
                 Err(error) => self.tear(&format!("a damaged record ({error})")),
@@ -224,18 +273,28 @@ impl<R: Read> Iterator for Reader<R> {
     }
 }
 
+/// Reads what a frame holds, to its last byte.
+fn whole<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, String> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((what, [])) => Ok(what),
+        Ok((_, rest)) => Err(format!("{} bytes too many", rest.len())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Reads one frame; `None` is the end of the file between two frames.
-fn frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
-    let mut length = [0; 4];
+fn frame(input: &mut impl Read, sum: &mut Sum) -> io::Result<Option<Vec<u8>>> {
+    let mut head = [0; FRAME_HEAD as usize];
     let mut got = 0;
-    while got < length.len() {
-        match input.read(&mut length[got..])? {
+    while got < head.len() {
+        match input.read(&mut head[got..])? {
             0 if got == 0 => return Ok(None),
-            0 => return Err(io::Error::other("half a length")),
+            0 => return Err(io::Error::other("half the head of a frame")),
             more => got += more,
         }
     }
-    let length = u32::from_le_bytes(length);
+    let [l0, l1, l2, l3, s0, s1, s2, s3] = head;
+    let (length, expected) = (u32::from_le_bytes([l0, l1, l2, l3]), u32::from_le_bytes([s0, s1, s2, s3]));
     if length > MAX_FRAME {
         return Err(io::Error::other(format!("a record of {length} bytes")));
     }
@@ -244,6 +303,9 @@ fn frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     input.take(u64::from(length)).read_to_end(&mut bytes)?;
     if bytes.len() < length as usize {
         return Err(io::Error::other(format!("a record of {length} bytes of which {} are there", bytes.len())));
+    }
+    if sum.add(&bytes) != expected {
+        return Err(io::Error::other("its bytes are not those that were written (the checksum differs)"));
     }
     Ok(Some(bytes))
 }
@@ -301,6 +363,43 @@ mod tests {
         let mut damaged = bytes.clone();
         damaged[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(matches!(Reader::open(&damaged[..]), Err(RecordingError::Header(_))));
+    }
+
+    #[test]
+    fn no_bit_flips_unnoticed() {
+        let bytes = file(20);
+        for at in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[at / 8] ^= 1 << (at % 8);
+            let Ok(mut reader) = Reader::open(&damaged[..]) else { continue };
+            let frames = reader.by_ref().count();
+            let torn = reader.torn().unwrap_or_else(|| panic!("bit {at} is not noticed"));
+            assert!(frames < 22 && torn.starts_with("it breaks off at byte "), "bit {at}: {torn}");
+            let place: usize = torn["it breaks off at byte ".len()..].split(',').next().unwrap().parse().unwrap();
+            assert!(place <= at / 8, "bit {at}: it is read no further than that: {torn}");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_missing_or_there_twice_is_noticed() {
+        let bytes = file(20);
+        let (mut starts, mut at) = (vec![], HEAD as usize);
+        while at < bytes.len() {
+            starts.push(at);
+            at += FRAME_HEAD as usize + u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        }
+        let read = |bytes: &[u8]| {
+            let mut reader = Reader::open(bytes).expect("its header is whole");
+            assert!(reader.by_ref().count() > 3);
+            reader.torn().map(str::to_owned)
+        };
+        assert_eq!(read(&bytes), None);
+        let frame = starts[5]..starts[6];
+        let without = [&bytes[..frame.start], &bytes[frame.end..]].concat();
+        let twice = [&bytes[..frame.end], &bytes[frame.start..]].concat();
+        for damaged in [without, twice, [&bytes[..], b"x"].concat()] {
+            assert!(read(&damaged).is_some());
+        }
     }
 
     #[test]

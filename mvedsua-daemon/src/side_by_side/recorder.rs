@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::BufWriter;
+use std::io::{self, BufWriter};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,8 +21,13 @@ use crate::rules::recording::{Frame, Header, Writer};
 /// Makes the file of a recording. It must not be there yet: nothing is written over. It may hold secrets, so its owner alone
 /// can read it.
 pub(super) fn create(path: &Path) -> Result<File> {
-    let failed = |source| Error::Proc { path: format!("making the recording {}", path.display()), source };
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => {
+            let what = format!("the file {} is there already; take another name for the recording", path.display());
+            Error::Unsupported(what)
+        }
+        _ => Error::Own { doing: format!("making the recording {}", path.display()), source },
+    })
 }
 
 /// Removes the file of a recording that never began.
@@ -61,14 +66,14 @@ pub(super) struct Recorder {
 impl Recorder {
     /// Begins a recording in a new file of [`create`].
     pub(super) fn begin(file: File, header: &Header) -> Result<(Recorder, Entrance)> {
-        let failed = |source| Error::Proc { path: "beginning the recording".into(), source };
+        let failed = |source| Error::Own { doing: "beginning the recording".into(), source };
         let writer = Writer::begin(BufWriter::new(file), header, u64::MAX).map_err(failed)?;
         let (streams, admitted) = unbounded();
         let (wake, woken) = bounded(1);
         let join = std::thread::Builder::new()
             .name("mvedsua-record".into())
             .spawn(move || Recording::new(writer).run(&admitted, &woken))
-            .map_err(|source| Error::Proc { path: "starting thread mvedsua-record".into(), source })?;
+            .map_err(|source| Error::Own { doing: "starting thread mvedsua-record".into(), source })?;
         Ok((Recorder { join }, Entrance { streams, wake }))
     }
 

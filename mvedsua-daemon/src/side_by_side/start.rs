@@ -168,5 +168,5 @@ pub(super) fn pass_signals_on(tell: Sender<Told>) -> Result<()> {
             }
         })
         .map(drop)
-        .map_err(|source| Error::Proc { path: "starting thread mvedsua-signals".into(), source })
+        .map_err(|source| Error::Own { doing: "starting thread mvedsua-signals".into(), source })
 }

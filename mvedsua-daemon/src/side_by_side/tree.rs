@@ -100,7 +100,7 @@ impl Handle {
                     work(inbox, received);
                 }
             })
-            .map_err(|source| Error::Proc { path: format!("starting thread {name}"), source })?;
+            .map_err(|source| Error::Own { doing: format!("starting thread {name}"), source })?;
         let bell = bell.recv().map_err(|_| Error::Unsupported(format!("thread {name} ended at its start")))?;
         Ok(Handle { bell, orders, join })
     }

@@ -1,7 +1,7 @@
 //! What goes into a session and what comes out of it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -89,8 +89,32 @@ pub struct Options {
     pub rules: Option<Arc<Counts>>,
     /// Where the leader's records are kept; the file must not be there yet.
     pub record: Option<PathBuf>,
+    /// Where the session says what it waits for.
+    pub waits: Waits,
     /// Situations in which earlier attempts of the same update have seen differences; what is met of them is counted.
     pub situations: [Option<u64>; SITUATIONS],
+}
+
+/// What a session waits for at the moment, for those who look on.
+#[derive(Clone, Debug, Default)]
+pub struct Waits(Arc<Mutex<Option<String>>>);
+
+impl Waits {
+    /// Returns what it waits for, if it does and that is known.
+    #[must_use]
+    pub fn read(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says what it waits for.
+    pub(crate) fn say(&self, what: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.into());
+    }
+
+    /// It waits no more.
+    pub(crate) fn over(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 fn default_pause_limit() -> Duration {
@@ -118,6 +142,7 @@ impl Default for Options {
             step_timeout: Duration::from_secs(5),
             rules: None,
             record: None,
+            waits: Waits::default(),
             situations: Default::default(),
         }
     }

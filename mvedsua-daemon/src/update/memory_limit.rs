@@ -16,11 +16,12 @@
 //!
 //! Where there is no limit, or nothing can be read, there is nothing to be seen, and nothing is said.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::cgroups::{self, Version};
 use crate::ptrace::Pid;
 
 /// How often memory is looked at.
@@ -36,14 +37,15 @@ const UNLIMITED: u64 = 1 << 62;
 /// Of each file what matters lies within its first bytes; `memory.stat` is the longest.
 const FILE_SIZE: usize = 16 << 10;
 
-/// The version of the interface of a group, `cgroups(7)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    One,
-    Two,
+/// Names the files of a memory controller.
+trait Files {
+    fn limit(self) -> &'static str;
+    fn usage(self) -> &'static str;
+    /// The entries of `memory.stat` for the file pages of a group with all below it.
+    fn file_pages(self) -> [&'static str; 2];
 }
 
-impl Version {
+impl Files for Version {
     fn limit(self) -> &'static str {
         match self {
             Version::One => "memory.limit_in_bytes",
@@ -58,7 +60,6 @@ impl Version {
         }
     }
 
-    /// The entries of `memory.stat` for the file pages of a group with all below it.
     fn file_pages(self) -> [&'static str; 2] {
         match self {
             Version::One => ["total_inactive_file", "total_active_file"],
@@ -220,13 +221,8 @@ fn of_machine(meminfo: &str) -> Option<Reading> {
 
 /// Returns the group of a process and those above it, as far as memory is counted there.
 fn groups_of(pid: Pid) -> Vec<Place> {
-    let read = |path: String| fs::read_to_string(path).ok();
-    let found = read(format!("/proc/{pid}/cgroup"))
-        .zip(read("/proc/self/mountinfo".to_owned()))
-        .and_then(|(groups, mounts)| find(&groups, &mounts));
-    let Some(found) = found else { return vec![] };
-    let ancestors = found.below.ancestors();
-    ancestors.filter_map(|below| open(&found.mount.join(below), &Path::new("/").join(below), found.version)).collect()
+    let found = cgroups::of(pid, "memory");
+    found.into_iter().filter_map(|group| open(&group.dir, &group.name, group.version)).collect()
 }
 
 fn open(dir: &Path, name: &Path, version: Version) -> Option<Place> {
@@ -236,96 +232,13 @@ fn open(dir: &Path, name: &Path, version: Version) -> Option<Place> {
     Some(Place::Group { name: name.display().to_string(), files })
 }
 
-/// Where the group is that counts the memory of a process.
-#[derive(Debug, PartialEq, Eq)]
-struct Found {
-    version: Version,
-    mount: PathBuf,
-    /// Its path below the mount, relative.
-    below: PathBuf,
-}
-
-/// Finds the group by `/proc/<pid>/cgroup` and `/proc/self/mountinfo`. Memory is counted by the first version where that one has
-/// the controller, and by the second otherwise.
-fn find(groups: &str, mounts: &str) -> Option<Found> {
-    let path_of = |is_wanted: fn(&str) -> bool| {
-        groups.lines().find_map(|line| {
-            let (_, rest) = line.split_once(':')?;
-            let (controllers, path) = rest.split_once(':')?;
-            is_wanted(controllers).then_some(path)
-        })
-    };
-    let has_memory = |controllers: &str| controllers.split(',').any(|controller| controller == "memory");
-    let ones = path_of(has_memory).map(|path| (Version::One, path));
-    let twos = path_of(str::is_empty).map(|path| (Version::Two, path));
-    [ones, twos].into_iter().flatten().find_map(|(version, path)| {
-        mounts.lines().filter_map(mount_of).find_map(|mount| {
-            let is_it = match version {
-                Version::One => mount.kind == "cgroup" && has_memory(mount.options),
-                Version::Two => mount.kind == "cgroup2",
-            };
-            // A mount may show a part of the hierarchy alone.
-            let below = is_it.then(|| Path::new(path).strip_prefix(mount.root).ok())??;
-            let is_inside = below.components().all(|component| matches!(component, Component::Normal(_)));
-            is_inside.then(|| Found { version, mount: mount.point.into(), below: below.to_owned() })
-        })
-    })
-}
-
-/// One line of `/proc/<pid>/mountinfo`, `proc_pid_mountinfo(5)`.
-struct Mount<'a> {
-    /// What of the file system is mounted.
-    root: &'a str,
-    point: &'a str,
-    kind: &'a str,
-    /// Those of the file system, which name a hierarchy's controllers.
-    options: &'a str,
-}
-
-fn mount_of(line: &str) -> Option<Mount<'_>> {
-    let (mount, system) = line.split_once(" - ")?;
-    let (mut mount, mut system) = (mount.split(' ').skip(3), system.split(' '));
-    let (root, point) = (mount.next()?, mount.next()?);
-    let (kind, _source, options) = (system.next()?, system.next()?, system.next()?);
-    Some(Mount { root, point, kind, options })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    const HYBRID: &str = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
-                          35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
-                          41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw\n";
-
-    fn found(version: Version, mount: &str, below: &str) -> Option<Found> {
-        Some(Found { version, mount: mount.into(), below: below.into() })
-    }
-
-    #[test]
-    fn the_group_is_that_of_the_version_that_counts_memory() {
-        let one = "9:name=systemd:/\n4:cpuset,memory:/a/b\n0::/c\n";
-        assert_eq!(find(one, HYBRID), found(Version::One, "/sys/fs/cgroup/memory", "a/b"));
-        let unified = "41 31 0:38 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";
-        assert_eq!(
-            find("0::/system.slice/redis.service\n", unified).unwrap().below.as_os_str(),
-            "system.slice/redis.service"
-        );
-        assert_eq!(find("0::/\n", HYBRID), found(Version::Two, "/sys/fs/cgroup/unified", ""));
-        assert_eq!(find(one, unified), found(Version::Two, "/sys/fs/cgroup", "c"), "the first version is not mounted");
-        assert_eq!(find("", HYBRID), None);
-        assert_eq!(find(one, ""), None);
-    }
-
-    #[test]
-    fn a_mount_may_show_a_part_of_the_groups() {
-        let part = "41 31 0:38 /pods/7 /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(find("0::/pods/7/web\n", part), found(Version::Two, "/sys/fs/cgroup", "web"));
-        assert_eq!(find("0::/pods/77\n", part), None);
-        assert_eq!(find("0::/../other\n", HYBRID), None, "it lies outside of what can be seen");
-    }
-
     #[test]
     fn what_is_kept_grows_with_the_limit_and_with_what_is_taken() {
         let short = |limit, left, last: Option<u64>| {

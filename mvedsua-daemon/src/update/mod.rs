@@ -6,6 +6,7 @@
 
 pub mod binary;
 pub(crate) mod birth;
+mod cgroups;
 pub(crate) mod descriptors;
 mod events;
 pub(crate) mod inplace;
@@ -22,7 +23,7 @@ pub(crate) mod tracer;
 mod uncopied;
 
 pub use events::{
-    Change, Command, Counters, Death, FailureKind, OnFull, OnParting, Options, SITUATIONS, SessionEvent, Which,
+    Change, Command, Counters, Death, FailureKind, OnFull, OnParting, Options, SITUATIONS, SessionEvent, Waits, Which,
 };
 pub use inplace::check as check_cooperation;
 pub use recover::{Recovered, recover};

@@ -4,6 +4,8 @@
 //! here is refused *before* the fork; what begins later (an io_uring that is opened while two versions run) ends the
 //! update when it appears.
 
+mod room;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read as _};
@@ -30,9 +32,16 @@ pub struct Finding {
     pub severity: Severity,
     /// A short name for programs, such as `io_uring`.
     pub name: String,
-    /// What was found, on what.
+    /// What was found, on what; of several that are alike, the first.
     pub reason: String,
     pub remedy: String,
+    /// How many there are.
+    #[serde(default = "one")]
+    pub count: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// What was found.
@@ -85,6 +94,7 @@ pub fn inspect(pid: i32) -> Result<Preflight, InspectError> {
     findings.extend(of_architecture(&proc));
     findings.extend(of_namespace(&proc));
     findings.extend(of_counter(&proc));
+    findings.extend(room::of_room(pid, threads.len()));
     let links = proc.descriptors()?;
     findings.extend(of_descriptors(&links));
     let maps = proc.read("maps")?;
@@ -92,15 +102,38 @@ pub fn inspect(pid: i32) -> Result<Preflight, InspectError> {
     findings.extend(of_children(pid));
     findings.sort_by(|a, b| (a.severity, &a.name).cmp(&(b.severity, &b.name)));
     findings.dedup_by(|a, b| a.name == b.name && a.reason == b.reason);
+    let findings = grouped(findings);
     Ok(Preflight { pid, threads: threads.len(), descriptors: links.len(), findings })
 }
 
+/// Puts findings of one kind together: one line for all threads, or all mappings.
+fn grouped(findings: Vec<Finding>) -> Vec<Finding> {
+    let mut groups: Vec<Finding> = vec![];
+    for finding in findings {
+        let is_like = |group: &&mut Finding| {
+            (group.severity, &group.name, &group.remedy) == (finding.severity, &finding.name, &finding.remedy)
+        };
+        match groups.iter_mut().find(is_like) {
+            Some(group) => group.count += 1,
+            None => groups.push(finding),
+        }
+    }
+    for group in groups.iter_mut().filter(|group| group.count > 1) {
+        group.reason = format!("{} (and {} more like it)", group.reason, group.count - 1);
+    }
+    groups
+}
+
 fn refuse(name: &str, reason: impl Into<String>, remedy: &str) -> Finding {
-    Finding { severity: Severity::Refuse, name: name.to_owned(), reason: reason.into(), remedy: remedy.to_owned() }
+    finding(Severity::Refuse, name, reason, remedy)
+}
+
+fn finding(severity: Severity, name: &str, reason: impl Into<String>, remedy: &str) -> Finding {
+    Finding { severity, name: name.to_owned(), reason: reason.into(), remedy: remedy.to_owned(), count: 1 }
 }
 
 fn warn(name: &str, reason: impl Into<String>, remedy: &str) -> Finding {
-    Finding { severity: Severity::Warn, name: name.to_owned(), reason: reason.into(), remedy: remedy.to_owned() }
+    finding(Severity::Warn, name, reason, remedy)
 }
 
 /// The files of one process.

@@ -72,6 +72,9 @@ const TAKE_OVER_LIMIT: Duration = Duration::from_secs(120);
 const MAX_BACKLOG: u64 = 500;
 /// The same after attempts in which it could not work them off in time.
 const MIN_BACKLOG: u64 = 8;
+/// How many records a follower that was close may fall behind before the leader is held back, if it falls further.
+const FAR_BEHIND: u64 = 5_000;
+const VERY_FAR_BEHIND: u64 = 20_000;
 /// How much the leader may be held back for each record while the versions are to be exchanged.
 const SLOWEST: Duration = Duration::from_millis(2);
 /// The same while a follower does not catch up, and how long it may try without that.
@@ -105,7 +108,7 @@ impl Session {
                 // Logs, tables and what lies between them.
                 allocator::give_back();
             })
-            .map_err(|source| Error::Proc { path: "starting thread mvedsua-session".into(), source })?;
+            .map_err(|source| Error::Own { doing: "starting thread mvedsua-session".into(), source })?;
         Ok(Session { commands: Some(commands), events, join: Some(join) })
     }
 
@@ -179,6 +182,8 @@ struct Running<'a> {
     pace: Arc<Pace>,
     applied_at: Option<Instant>,
     caught_up: bool,
+    /// How many records the follower was behind when that was last looked at.
+    was_behind: u64,
     /// The old version has parted from the new one, which leads, and goes its own way.
     parted: bool,
     /// What the gates' word holds: even while the old version's image is in the service, odd while the new one's is.
@@ -194,15 +199,23 @@ fn engine(error: &Error) -> FailureKind {
     match error {
         Error::TimedOut { .. } => FailureKind::TimedOut(error.to_string()),
         Error::Unsupported(reason) => FailureKind::Refused(vec![reason.clone()]),
+        // A limit on processes or memory was reached after it had been looked at.
+        Error::Injected { call: "fork" | "clone", source, .. }
+            if matches!(source.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)) =>
+        {
+            FailureKind::Refused(vec![format!("the kernel lets it have no more processes: {error}")])
+        }
         Error::Ended { .. } => FailureKind::TargetGone(error.to_string()),
         Error::Request { .. } | Error::Memory { .. } | Error::Proc { .. } | Error::Injected { .. }
             if error.is_gone() =>
         {
             FailureKind::TargetGone(error.to_string())
         }
-        Error::Request { .. } | Error::Memory { .. } | Error::Proc { .. } | Error::Injected { .. } => {
-            FailureKind::Engine(error.to_string())
-        }
+        Error::Request { .. }
+        | Error::Memory { .. }
+        | Error::Proc { .. }
+        | Error::Own { .. }
+        | Error::Injected { .. } => FailureKind::Engine(error.to_string()),
     }
 }
 

@@ -82,7 +82,7 @@ impl Tracer {
                     run(Core { inbox, process: None, role: Role::Idle, notices }, &inbox_requests);
                 }
             })
-            .map_err(|source| Error::Proc { path: format!("starting thread {name}"), source })?;
+            .map_err(|source| Error::Own { doing: format!("starting thread {name}"), source })?;
         let bell = bell.recv().map_err(|_| Error::Unsupported(format!("thread {name} ended at its start")))?;
         Ok(Tracer { requests: Some(requests), bell, join: Some(join), name })
     }

@@ -46,6 +46,9 @@ int other;
 MVEDSUA_REGISTER(other);
 MVEDSUA_TRANSFORM_FROM("other", "nothing", NULL);
 #endif
+#if VERSION == 2 && defined REFUSE_NOBODYS
+MVEDSUA_TRANSFORM("numbers", NULL);
+#endif
 #if VERSION == 2 && defined REFUSE_SYMBOL
 void nobody_has_this(void);
 #endif

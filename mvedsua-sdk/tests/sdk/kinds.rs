@@ -162,6 +162,14 @@ fn a_source_that_does_not_exist_is_named() {
 }
 
 #[test]
+fn a_transformer_of_nothing_is_named_with_what_there_is() {
+    refused(
+        "-DREFUSE_NOBODYS",
+        "a transformer of `numbers`, which the new version does not register; it registers `number`",
+    );
+}
+
+#[test]
 fn a_missing_symbol_is_named() {
     refused("-DREFUSE_SYMBOL", "nobody_has_this");
 }

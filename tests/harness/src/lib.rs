@@ -5,6 +5,7 @@
 //! - [`kvstore`]: the project's own key-value store, whose versions differ.
 //! - [`load`]: clients that check every reply against a model and remember the longest request.
 //! - [`daemon`]: the real `mvedsuad`, with directories of its own.
+//! - [`disk`]: a disk that is full when a test says so.
 //! - [`guests`]: small programs that check themselves, for each row of the system-call table.
 //! - [`corners`]: a program for each odd way to use a call.
 //! - [`side_by_side`]: programs under `mvedsuad run`.
@@ -16,6 +17,7 @@
 pub mod corners;
 pub mod daemon;
 pub mod debian;
+pub mod disk;
 pub mod fleet;
 pub mod guests;
 pub mod kvstore;

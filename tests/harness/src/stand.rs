@@ -48,7 +48,12 @@ impl Stand {
     /// Starts a daemon beside the server.
     #[must_use]
     pub fn new(server: Server) -> Stand {
-        let daemon = Daemon::start().expect("the daemon starts");
+        Stand::beside(Daemon::start().expect("the daemon starts"), server)
+    }
+
+    /// Puts a daemon that runs beside the server.
+    #[must_use]
+    pub fn beside(daemon: Daemon, server: Server) -> Stand {
         let serving = server.pid();
         Stand { daemon, serving, before: Snapshot::of(serving), server }
     }

@@ -1,7 +1,9 @@
 //! Drives the lifecycle of one update: performs its effects and feeds back what comes of them.
 
+mod falls;
 mod telling;
 
+use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,13 +23,13 @@ use crate::control::history::Past;
 use crate::control::journal::JournalEntry;
 use crate::control::process::{self, ProcessId, Program};
 use crate::control::status::{RunsAs, TargetStatus};
-use crate::control::{Code, SessionHandle, clock};
-use crate::lifecycle::{self, Effect, Event, Outcome, Refusal, Stage, State, Timer};
+use crate::control::{Code, SessionHandle, clock, panics};
+use crate::lifecycle::{self, Effect, Event, Outcome, Recovery, Refusal, Stage, State, Timer, Verification};
 use crate::package::{Lockstep, Package, Terms};
 use crate::record::interleaving::Interleaving;
 use crate::rules::{Counts, RuleCount, RuleSet};
 use crate::update::binary::FileChange;
-use crate::update::{Change, Command, Counters, FailureKind, Options, SITUATIONS, SessionEvent};
+use crate::update::{Change, Command, Counters, FailureKind, Options, SITUATIONS, SessionEvent, Waits};
 
 /// How often the status is brought up to date while nothing happens.
 const TICK: Duration = Duration::from_millis(500);
@@ -89,11 +91,17 @@ pub(crate) struct Driver {
     limits: Limits,
     /// What the rules do in the present attempt.
     counts: Option<Arc<Counts>>,
+    /// What the session of the present attempt waits for.
+    waits: Waits,
     /// What is left of the last run when there is none any more.
     last: Last,
     failures: Vec<FailureKind>,
     alarm: Option<String>,
     journalled: Option<JournalEntry>,
+    /// The end of the update is written down.
+    is_past: bool,
+    /// What a panic said of which nothing has come yet.
+    fallen: Option<String>,
 }
 
 /// What the status and the history tell of the last run.
@@ -142,10 +150,13 @@ impl Driver {
             growth: Growth::default(),
             limits: Limits::default(),
             counts: None,
+            waits: Waits::default(),
             last: Last::default(),
             failures: vec![],
             alarm: None,
             journalled: None,
+            is_past: false,
+            fallen: None,
         };
         (driver, Handle { id, operations: sender, view: watcher })
     }
@@ -159,12 +170,12 @@ impl Driver {
         let entry = self.entry(Stage::Updating);
         self.shared.journal.write(&entry)?;
         self.journalled = Some(entry);
-        self.feed(Event::Ask(self.asked.terms.policy));
+        self.fallen = panics::catch(|| self.feed(Event::Ask(self.asked.terms.policy))).err();
         Ok(())
     }
 
     /// Drives the update until it is over.
-    pub(crate) async fn run(mut self) {
+    async fn drive(&mut self) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !self.state.is_settled() {
@@ -185,10 +196,18 @@ impl Driver {
                     if let Some(what) = self.limits.look(&self.asked.terms, &self.state) {
                         self.feed(Event::Exceeded(what));
                     }
+                    // A disk that was full may have room again.
+                    self.journal();
                     self.publish();
                 }
             }
         }
+        if !self.is_past
+            && let Some(outcome) = self.state.outcome().cloned()
+        {
+            self.finish(&outcome);
+        }
+        self.publish();
     }
 
     fn finished(&mut self, finished: Result<Finished, tokio::task::JoinError>) {
@@ -201,16 +220,29 @@ impl Driver {
                 self.feed(event);
             }
             Err(e) => {
-                tracing::error!(update = self.asked.id, error = %e, "a task of the update panicked");
+                tracing::error!(update = self.asked.id, error = %e, "a task of the update was given up");
                 self.feed(Event::SessionLost);
             }
         }
     }
 
+    /// Does some work that may block; `failed` says what is to be made of a panic.
+    fn beside(
+        &mut self,
+        work: impl FnOnce() -> Finished + Send + 'static,
+        failed: impl FnOnce(String) -> Finished + Send + 'static,
+    ) {
+        self.tasks.spawn_blocking(move || panics::catch(work).unwrap_or_else(failed));
+    }
+
     fn adopt(&mut self, handle: SessionHandle) {
-        let (forward, events) = mpsc::unbounded_channel();
         let SessionHandle { commands, events: source, keep } = handle;
+        let (forward, events) = mpsc::unbounded_channel();
+        // The session is handed over when there is a thread: dropping it waits for its end, which only the commands' can bring.
+        let (hand, over) =
+            crossbeam_channel::bounded::<(crossbeam_channel::Receiver<SessionEvent>, Box<dyn Any + Send>)>(1);
         let bridge = std::thread::Builder::new().name(format!("events-{}", self.asked.id)).spawn(move || {
+            let Ok((source, keep)) = over.recv() else { return };
             for event in source {
                 // An update that is over listens no more, but the session ends in its own time.
                 let _ = forward.send(event);
@@ -218,8 +250,15 @@ impl Driver {
             drop(keep);
         });
         if let Err(e) = bridge {
-            tracing::error!(update = self.asked.id, error = %e, "no thread for the session's events");
+            tracing::error!(update = self.asked.id, error = %e, "no thread for the session's events; it is undone");
+            drop(commands);
+            drop(keep);
+            for event in source {
+                self.feed(Event::Session(event));
+            }
+            return;
         }
+        let _ = hand.send((source, keep));
         let session = Session { commands, events };
         for command in self.pending.drain(..) {
             let _ = session.commands.send(command);
@@ -236,6 +275,8 @@ impl Driver {
         };
         match &event {
             SessionEvent::Progress(counters) => {
+                // Whatever the stage makes of it: an attempt may end before the first one.
+                self.last.counters = *counters;
                 self.growth.add(Instant::now(), counters.log_memory + counters.log_disk);
                 tracing::trace!(update = self.asked.id, ?counters);
             }
@@ -260,8 +301,8 @@ impl Driver {
         let mut queue = VecDeque::from([event]);
         while let Some(event) = queue.pop_front() {
             let before = self.state.stage();
-            let current = std::mem::replace(&mut self.state, State::new(self.asked.process.pid));
-            let (state, effects) = lifecycle::step(current, event);
+            // The state stays what it is if the step panics.
+            let (state, effects) = lifecycle::step(self.state.clone(), event);
             self.state = state;
             if self.state.stage() != before {
                 self.entered = Instant::now();
@@ -310,12 +351,17 @@ impl Driver {
     fn start(&mut self, leader: i32, situations: [Option<u64>; SITUATIONS]) {
         let engine = Arc::clone(&self.shared.engine);
         self.counts = self.asked.rules.as_ref().map(|rules| Arc::new(Counts::new(Arc::clone(rules))));
+        self.waits = Waits::default();
+        self.last.counters = Counters::default();
         let options = Options { situations, ..self.options() };
         // A second attempt keeps the recording of the first.
         self.asked.record = None;
         self.growth = Growth::default();
         self.pending.clear();
-        self.tasks.spawn_blocking(move || Finished::Started(engine.start(leader, options)));
+        self.beside(
+            move || Finished::Started(engine.start(leader, options)),
+            |why| Finished::Started(Err(FailureKind::Engine(format!("the session could not be started: {why}")))),
+        );
     }
 
     /// Returns what each rule did in this attempt.
@@ -343,6 +389,7 @@ impl Driver {
             hang_timeout: terms.hang_timeout.unwrap_or(default.hang_timeout),
             rules: self.counts.clone(),
             record: self.asked.record.clone(),
+            waits: self.waits.clone(),
             ..default
         }
     }
@@ -374,14 +421,21 @@ impl Driver {
     fn verify(&mut self, leader: i32) {
         let other = self.state.run().map(|run| run.follower);
         let announced = Announced::of(self.asked.package.as_ref(), &self.asked.files);
-        let verify = move || Finished::Event(Event::Verified(verify::compare_code(leader, other, &announced)));
-        self.tasks.spawn_blocking(verify);
+        let found = |verification| Finished::Event(Event::Verified(verification));
+        self.beside(
+            move || found(verify::compare_code(leader, other, &announced)),
+            move |why| found(Verification::Mismatch { what: format!("what is mapped could not be compared: {why}") }),
+        );
     }
 
     fn recover(&mut self) {
         let engine = Arc::clone(&self.shared.engine);
         let entry = self.entry(self.state.stage());
-        self.tasks.spawn_blocking(move || Finished::Event(Event::Recovered(engine.recover(&entry))));
+        let found = |recovery| Finished::Event(Event::Recovered(recovery));
+        self.beside(
+            move || found(engine.recover(&entry)),
+            move |why| found(Recovery::Unsure { what: format!("putting it back failed: {why}") }),
+        );
     }
 
     fn finish(&mut self, outcome: &Outcome) {
@@ -409,6 +463,7 @@ impl Driver {
             outcome: outcome.clone(),
             code,
         });
+        self.is_past = true;
         if outcome.updated().is_some()
             && let Some(package) = &mut self.asked.package
         {
@@ -421,9 +476,8 @@ impl Driver {
     }
 
     fn forget(&mut self) {
-        if let Err(e) = self.shared.journal.remove(self.asked.id) {
-            tracing::error!(update = self.asked.id, error = %e, "the journal's entry cannot be removed");
-        }
+        // Where it cannot be removed the journal says so; the next daemon finds nothing to undo.
+        let _ = self.shared.journal.remove(self.asked.id);
         self.journalled = None;
     }
 }

@@ -91,8 +91,9 @@ fn over_budget(old: Duration, new: Duration, percent: u32) -> Option<String> {
 
 /// Returns the memory that a process has of its own, bytes.
 fn own_memory(pid: i32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    parse_memory(&status)
+    // The process may have any bytes in its name.
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    parse_memory(&String::from_utf8_lossy(&status))
 }
 
 fn parse_memory(status: &str) -> Option<u64> {

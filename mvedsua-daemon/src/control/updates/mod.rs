@@ -46,11 +46,26 @@ pub(crate) struct Handle {
     pub(crate) view: watch::Receiver<View>,
 }
 
+/// Why a request of the operator came to nothing.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// The update is over.
+    Over,
+    /// It is not possible now.
+    Refused(Refusal),
+    /// The daemon's own task failed while it took it.
+    Failed,
+}
+
 impl Handle {
-    /// Passes a request of the operator on; `None` when the update is over.
-    pub(crate) async fn ask(&self, event: Event) -> Option<Result<(), Refusal>> {
+    /// Passes a request of the operator on.
+    pub(crate) async fn ask(&self, event: Event) -> Result<(), NotTaken> {
         let (answer, answered) = oneshot::channel();
-        self.operations.send(Operation { event, answer }).await.ok()?;
-        answered.await.ok()
+        self.operations.send(Operation { event, answer }).await.map_err(|_| NotTaken::Over)?;
+        match answered.await {
+            Ok(taken) => taken.map_err(NotTaken::Refused),
+            Err(_) if self.view.borrow().state.is_settled() => Err(NotTaken::Over),
+            Err(_) => Err(NotTaken::Failed),
+        }
     }
 }

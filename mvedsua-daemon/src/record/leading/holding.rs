@@ -155,6 +155,9 @@ impl Leading {
             .iter()
             .filter_map(|(tid, thread)| match &thread.state {
                 State::Held { .. } => None,
+                _ if let Some(signo) = thread.stopped_by => {
+                    Some(format!("thread {tid} is stopped by signal {signo}, until it is sent SIGCONT"))
+                }
                 State::Executed => Some(format!("thread {tid} begins another program")),
                 State::Running => Some(format!("thread {tid} computes and makes no call")),
                 State::InCall(at) | State::Interrupted(at, _) | State::Restarting { call: at, .. } => {

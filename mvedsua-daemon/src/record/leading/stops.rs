@@ -25,6 +25,9 @@ impl Leading {
         {
             thread.deliverable = 0;
         }
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.stopped_by = if let Stop::Group(signo) = stop { Some(signo) } else { None };
+        }
         match stop {
             Stop::Syscall => match sys::syscall_info(tid)? {
                 SyscallStop::Entry { nr, args } => self.on_entry(process, tid, nr, args),

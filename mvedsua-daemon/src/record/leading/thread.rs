@@ -66,6 +66,8 @@ pub(super) struct Thread {
     pub(super) program: Option<processes::Target>,
     /// Signals that it is given at its next call.
     pub(super) postponed: VecDeque<postponed::Postponed>,
+    /// It stands still by this signal until somebody lets it go on.
+    pub(super) stopped_by: Option<i32>,
     /// A fault of its own that it handles; what follows the first call that it makes by that is known.
     pub(super) fault: Option<Fault>,
 }
@@ -95,7 +97,8 @@ impl Fault {
 
 impl Thread {
     pub(super) fn new(slot: Slot, state: State) -> Thread {
-        Thread { slot, state, newborn: false, deliverable: 0, program: None, postponed: VecDeque::new(), fault: None }
+        let postponed = VecDeque::new();
+        Thread { slot, state, newborn: false, deliverable: 0, program: None, postponed, stopped_by: None, fault: None }
     }
 
     /// Says whether it is ending by itself: not with its process, and not by a signal.

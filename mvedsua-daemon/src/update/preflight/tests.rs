@@ -55,6 +55,16 @@ fn an_ordinary_process_is_fine() {
 }
 
 #[test]
+fn what_is_alike_is_told_once() {
+    let threads =
+        (1..=40).map(|tid| refuse("seccomp", format!("thread {tid} is under seccomp (mode 2)"), "run it without"));
+    let other = refuse("io_uring", "descriptor 7 is an io_uring", "run it without");
+    let found = grouped(threads.chain([other.clone()]).collect());
+    assert_eq!(found[0].reason, "thread 1 is under seccomp (mode 2) (and 39 more like it)");
+    assert_eq!((found[0].count, &found[1]), (40, &other));
+}
+
+#[test]
 fn a_seccomp_filter_is_refused() {
     let found = Guest::start(
         "libc = ctypes.CDLL(None)\n\

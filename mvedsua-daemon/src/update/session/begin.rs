@@ -118,6 +118,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         pace,
         applied_at: None,
         caught_up: false,
+        was_behind: 0,
         parted: false,
         generation: 0,
         rings,

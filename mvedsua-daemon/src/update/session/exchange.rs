@@ -89,6 +89,7 @@ impl Running<'_> {
             match attempt {
                 Ok(exchanged) => break Ok(exchanged),
                 Err(Exchange::Abandoned(reason)) if Instant::now() < deadline => {
+                    self.options.waits.say(format!("to change the versions: {reason}"));
                     tracing::debug!(reason, "an attempt to exchange the versions was abandoned");
                 }
                 Err(other) => break Err(other),
@@ -105,6 +106,7 @@ impl Running<'_> {
                 break Err(Exchange::Over(end));
             }
         };
+        self.options.waits.over();
         self.pace.release();
         outcome
     }
@@ -126,11 +128,22 @@ impl Running<'_> {
         None
     }
 
-    /// Helps a follower that does not catch up by itself: the leader is held back a little.
+    /// Helps a follower that does not catch up by itself, or falls further and further behind: the leader is held back a
+    /// little, until the follower is close.
     pub(super) fn help_to_catch_up(&mut self) {
         let late = self.applied_at.is_some_and(|applied_at| applied_at.elapsed() > CATCH_UP_ALONE);
-        if late && !self.caught_up && self.stage == Stage::Outdated {
-            self.pace.slower(SLOWEST_TO_CATCH_UP);
+        let behind = self.behind();
+        let grows = behind > self.was_behind;
+        self.was_behind = behind;
+        if !self.caught_up {
+            if late && self.stage == Stage::Outdated {
+                self.pace.slower(SLOWEST_TO_CATCH_UP);
+            }
+        } else if behind > FAR_BEHIND && grows {
+            // As much as for a promotion only where the little that catching up takes is not enough.
+            self.pace.slower(if behind > VERY_FAR_BEHIND { SLOWEST } else { SLOWEST_TO_CATCH_UP });
+        } else if behind <= MAX_BACKLOG {
+            self.pace.release();
         }
     }
 

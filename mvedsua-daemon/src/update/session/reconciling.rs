@@ -15,7 +15,7 @@ use crate::update::descriptors::open_in;
 /// Begins the recording that is asked for. The file must not be there yet: nothing is written over.
 pub(super) fn record(pid: Pid, options: &Options) -> Result<Option<Recording>> {
     let Some(path) = &options.record else { return Ok(None) };
-    let failed = |source| Error::Proc { path: format!("making the recording {}", path.display()), source };
+    let failed = |source| Error::Own { doing: format!("making the recording {}", path.display()), source };
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let header = Header {

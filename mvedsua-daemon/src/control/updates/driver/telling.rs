@@ -40,7 +40,6 @@ impl Driver {
             self.last.attempts = plan.attempt;
         }
         if let Some(run) = self.state.run() {
-            self.last.counters = run.counters;
             self.last.threads = Some(run.threads);
             self.last.fork_pause_us = Some(run.fork_pause_us);
             for pid in [run.leader, run.follower] {
@@ -86,10 +85,10 @@ impl Driver {
             return;
         }
         let entry = self.entry(self.state.stage());
-        if let Err(e) = self.shared.journal.write(&entry) {
-            tracing::error!(update = self.asked.id, error = %e, "the journal cannot be written");
+        // What the disk does not take is tried again; the journal says why, to the log and in `status`.
+        if self.shared.journal.write(&entry).is_ok() {
+            self.journalled = Some(entry);
         }
-        self.journalled = Some(entry);
     }
 
     pub(super) fn publish(&self) {
@@ -149,6 +148,7 @@ impl Driver {
             in_stage_ms: millis(self.entered.elapsed()),
             soak_left_ms: left(Timer::Soak),
             timeout_left_ms: left(Timer::Overall),
+            waits_for: self.session.as_ref().and_then(|_| self.waits.read()),
             failures: self.failures.iter().map(failure_line).collect(),
             alarm: self.alarm.clone(),
             result: result_of(&self.state, self.alarm.as_ref()),

@@ -1,0 +1,64 @@
+//! A disk that is as small as a test wants it, and full when it says so.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// How much a file of such a disk takes at once: what is left of its last part can be written on a full disk.
+const PAGE: u64 = 4096;
+
+/// A tiny file system over a folder, unmounted on drop.
+#[derive(Debug)]
+pub struct TinyDisk(PathBuf);
+
+impl TinyDisk {
+    /// Mounts a disk of `size`, as `mount(8)` reads it, over a folder, which is made.
+    #[must_use]
+    pub fn over(dir: &Path, size: &str) -> TinyDisk {
+        fs::create_dir_all(dir).expect("a folder can be made");
+        let options = format!("size={size}");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "mvedsua-test"]).arg(dir).status();
+        assert!(mount.expect("mount is installed").success(), "a tmpfs can be mounted");
+        TinyDisk(dir.to_owned())
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.0.join("filler")
+    }
+
+    /// Fills the disk; nothing can be added to the files that are there, of which each line ends with a newline.
+    pub fn fill(&self) {
+        for entry in fs::read_dir(&self.0).expect("it can be read").flatten() {
+            let meta = entry.metadata().expect("it is there");
+            if meta.is_file() && meta.len() % PAGE != 0 {
+                let mut file = OpenOptions::new().append(true).open(entry.path()).expect("it can be written");
+                let rest = (PAGE - meta.len() % PAGE) as usize;
+                file.write_all(&vec![b'\n'; rest]).expect("its last part has room");
+            }
+        }
+        let mut filler = File::create(self.filler()).expect("there is room for a name");
+        loop {
+            match filler.write_all(&[0; PAGE as usize]) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => return,
+                Err(error) => panic!("filling {}: {error}", self.0.display()),
+            }
+        }
+    }
+
+    /// Makes room again.
+    pub fn empty(&self) {
+        fs::remove_file(self.filler()).expect("it was filled");
+    }
+}
+
+impl Drop for TinyDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(&self.0).status().is_ok_and(|status| status.success());
+        let lazily = || Command::new("umount").arg("-l").arg(&self.0).status();
+        if !unmounted && lazily().is_ok() && !std::thread::panicking() {
+            panic!("{} was still in use", self.0.display());
+        }
+    }
+}

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::binding::{Bindings, What};
 use crate::constants;
+use crate::data::Data;
 use crate::layout::{self, Shift};
 use crate::matching::{Alignment, MatchedBy, Matching};
 use crate::numbers::{self, ChangedNumber};
@@ -82,13 +83,7 @@ pub struct Fates {
 
 /// Says what became of the functions of two files.
 #[must_use]
-pub fn classify(
-    old: &Side<'_>,
-    new: &Side<'_>,
-    matching: &Matching,
-    bindings: &Bindings,
-    replaced: &BTreeSet<u64>,
-) -> Fates {
+pub fn classify(old: &Side<'_>, new: &Side<'_>, matching: &Matching, bindings: &Bindings, data: &Data) -> Fates {
     let mut changes = vec![];
     let before = |index: usize| matching.old.get(index).copied().flatten().map(|found| found.new);
     for (f, alignment) in &matching.alignments {
@@ -113,24 +108,50 @@ pub fn classify(
             fates.changed.push(Fate { old: Some(f), new: None, by: None, class: Class::Gone, why: vec![] });
             continue;
         };
-        let (class, why) = if let Some(alignment) = matching.alignments.get(&f) {
+        let (mut class, mut why) = if let Some(alignment) = matching.alignments.get(&f) {
             let shifts = layout::shifts(alignment);
             fates.shifts.extend(shifts.iter().filter(|shift| !told.contains(&shift.old_at)).map(|shift| (f, *shift)));
             context.with_other_body((f, found.new), alignment)
         } else if let Some(differences) = elsewhere.get(&f) {
             context.with_equal_body(f, found.new, differences)
-        } else if let Some(table) = old.bodies.refs(f).iter().find(|reference| replaced.contains(&reference.target)) {
-            (Class::Body, vec![format!("it uses the table at {:#x}, which differs", table.target)])
         } else {
+            (Class::Unchanged, vec![])
+        };
+        if !matches!(class, Class::Body | Class::Signature)
+            && let Some(what) = uses_other(old, f, new, found.new, data)
+        {
+            class = Class::Body;
+            why.push(what);
+        }
+        if class == Class::Unchanged {
             fates.unchanged += 1;
             continue;
-        };
+        }
         fates.changed.push(Fate { old: Some(f), new: Some(found.new), by: Some(found.by), class, why });
     }
     let fresh = matching.new.iter().enumerate().filter(|(_, found)| found.is_none());
     let fresh = fresh.map(|(g, _)| Fate { old: None, new: Some(g), by: None, class: Class::New, why: vec![] });
     fates.changed.extend(fresh);
     fates
+}
+
+/// Says which object of a function another one takes the place of.
+fn uses_other(old: &Side<'_>, f: usize, new: &Side<'_>, g: usize, data: &Data) -> Option<String> {
+    if data.replaced.is_empty() && data.moved.is_empty() {
+        return None;
+    }
+    let before = old.bodies.refs(f).iter().map(|reference| reference.target);
+    let mut after = new.bodies.refs(g).iter().map(|reference| reference.target);
+    before
+        .clone()
+        .find(|target| data.replaced.contains(*target))
+        .map(|table| format!("it uses the table at {table:#x}, which differs"))
+        .or_else(|| {
+            let moved = before.clone().find(|target| data.moved.contains(*target));
+            moved
+                .or_else(|| after.find(|target| data.moved_to.contains(*target)))
+                .map(|object| format!("it uses the object at {object:#x}, which a hook converts"))
+        })
 }
 
 struct Context<'a, 'd> {

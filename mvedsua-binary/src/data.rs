@@ -12,6 +12,7 @@ use crate::image::{Area, Kind, SymbolKind, Written};
 use crate::matching::Matching;
 use crate::side::{Side, Target};
 use crate::texts;
+use crate::transform::{Spans, Transform};
 
 /// An object with a name that has another size than before.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -42,6 +43,8 @@ pub enum Because {
     Padding,
     /// An object came, went or moved between objects whose ends are known.
     OtherObject,
+    /// The lower one is, or belongs to, an object that a hook converts into another one.
+    Converted,
     /// An object may have grown: nothing shows where the lower one ends.
     Unknown,
 }
@@ -70,8 +73,13 @@ pub struct Data {
     pub line_texts: usize,
     /// Texts of objects that differ in the digits of a version or a date only: the old ones, by address.
     pub version_texts: BTreeMap<u64, String>,
-    /// Read-only tables that differ and that only code refers to: the old addresses. Whoever uses one has changed.
-    pub replaced: BTreeSet<u64>,
+    /// Read-only tables that differ and that only code refers to: where they are in the old file. Whoever uses one has
+    /// changed.
+    pub replaced: Spans,
+    /// Objects in whose place the new version has another one, which a hook fills: where they are in the old file, and where
+    /// the others are in the new one. Whoever uses one has changed.
+    pub moved: Spans,
+    pub moved_to: Spans,
     /// Differences in the lists of functions that run at the start or the end.
     pub start_up: Vec<String>,
     /// What differs in thread-local storage.
@@ -80,8 +88,20 @@ pub struct Data {
 
 /// Compares the data of two files.
 #[must_use]
-pub fn compare(old: &Side<'_>, new: &Side<'_>, matching: &Matching, bindings: &Bindings) -> Data {
-    let mut comparer = Comparer { old, new, matching, bindings, found: Data::default() };
+pub fn compare(
+    old: &Side<'_>,
+    new: &Side<'_>,
+    matching: &Matching,
+    bindings: &Bindings,
+    transforms: &[Transform],
+) -> Data {
+    let moving = || transforms.iter().filter(|one| one.moves());
+    let found = Data {
+        moved: moving().map(|one| one.old.clone()).collect(),
+        moved_to: moving().map(|one| one.new.clone()).collect(),
+        ..Data::default()
+    };
+    let mut comparer = Comparer { old, new, matching, bindings, transforms, found };
     comparer.sizes();
     comparer.areas();
     comparer.gaps();
@@ -90,6 +110,7 @@ pub fn compare(old: &Side<'_>, new: &Side<'_>, matching: &Matching, bindings: &B
     comparer.start_up();
     comparer.thread_local();
     comparer.set_tables_aside();
+    comparer.set_converted_aside();
     comparer.found
 }
 
@@ -98,6 +119,7 @@ struct Comparer<'a, 'd> {
     new: &'a Side<'d>,
     matching: &'a Matching,
     bindings: &'a Bindings,
+    transforms: &'a [Transform],
     found: Data,
 }
 
@@ -338,11 +360,11 @@ impl Comparer<'_, '_> {
             }
         }
         let exported = |start: u64| self.old.image.symbols_at(start).any(|symbol| symbol.kind == SymbolKind::Object);
-        let mut replaced = BTreeSet::new();
+        let mut tables = BTreeSet::new();
         let fixed = self.old.image.kind == Kind::Fixed;
         let mut is_private = |place: u64| {
             let table = self.table_at(place).filter(|table| !fixed && !pointed.contains(table) && !exported(*table));
-            replaced.extend(table);
+            tables.extend(table);
             table.is_some()
         };
         let differing: Vec<_> = self.found.differing.iter().filter(|one| !is_private(one.old)).cloned().collect();
@@ -354,7 +376,19 @@ impl Comparer<'_, '_> {
         }
         self.found.differing = differing;
         self.found.gaps = gaps;
-        self.found.replaced = replaced;
+        let extent = |start: u64| start..start.saturating_add(self.old.object_extent(start).max(1));
+        self.found.replaced = tables.into_iter().map(extent).collect();
+    }
+
+    /// Takes what a hook answers for out of what differs.
+    fn set_converted_aside(&mut self) {
+        let converted: Spans = self.transforms.iter().map(|one| one.old.clone()).collect();
+        self.found.differing.retain(|one| !converted.contains(one.old));
+        let moved = self.found.moved.clone();
+        self.found.resized.retain(|one| !moved.contains(one.old));
+        for gap in self.found.gaps.iter_mut().filter(|gap| moved.contains(gap.below.0)) {
+            gap.because = Because::Converted;
+        }
     }
 
     /// Returns where the read-only table starts that an address is in.

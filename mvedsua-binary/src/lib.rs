@@ -12,7 +12,7 @@
 //!                                          │
 //!                                       binding        which object is which, by how many witnesses
 //!                                          │
-//!                       data, classes (layout, numbers) what differs, and what that says
+//!                       data, classes (layout, numbers) what differs, and what that says (transform: what a hook answers for)
 //!                                          │
 //!                                       verdict ──► report, listing
 //!                                          │
@@ -30,6 +30,7 @@ pub mod constants;
 pub mod data;
 mod exceptions;
 pub mod functions;
+pub mod hooks;
 pub mod image;
 pub mod layout;
 pub mod listing;
@@ -42,6 +43,7 @@ pub mod report;
 pub mod side;
 pub mod symbols;
 pub mod texts;
+pub mod transform;
 pub mod verdict;
 
 use self::binding::Bindings;
@@ -51,6 +53,7 @@ use self::image::ReadError;
 use self::matching::Matching;
 use self::patch::Patch;
 use self::side::Side;
+use self::transform::Transform;
 use self::verdict::{Evidence, Verdict};
 
 pub use self::report::Report;
@@ -76,6 +79,8 @@ pub struct Comparison<'d> {
     pub verdict: Verdict,
     /// What a process has to load and to change; nothing where the update is refused.
     pub patch: Option<Patch>,
+    /// What a hook converts.
+    pub transforms: Vec<Transform>,
 }
 
 /// Compares two files.
@@ -84,16 +89,37 @@ pub struct Comparison<'d> {
 ///
 /// One of the files is no ELF file for x86-64 that can be loaded, is damaged, or lacks sections or unwind information.
 pub fn compare<'d>(old: &'d [u8], new: &'d [u8]) -> Result<Comparison<'d>, CompareError> {
+    compare_with(old, new, &[])
+}
+
+/// Compares two files of which a hook converts some objects.
+///
+/// # Errors
+///
+/// As [`compare`]. That an object cannot be converted is a reason of the verdict.
+pub fn compare_with<'d>(
+    old: &'d [u8],
+    new: &'d [u8],
+    transforms: &[Transform],
+) -> Result<Comparison<'d>, CompareError> {
     let old = Side::read(old).map_err(CompareError::Old)?;
     let new = Side::read(new).map_err(CompareError::New)?;
     let matching = matching::run(&old, &new);
     let bindings = binding::bind(&old, &new, &matching);
-    let data = data::compare(&old, &new, &matching, &bindings);
-    let fates = classes::classify(&old, &new, &matching, &bindings, &data.replaced);
-    let evidence =
-        Evidence { old: &old, new: &new, matching: &matching, bindings: &bindings, data: &data, fates: &fates };
+    let data = data::compare(&old, &new, &matching, &bindings, transforms);
+    let fates = classes::classify(&old, &new, &matching, &bindings, &data);
+    let evidence = Evidence {
+        old: &old,
+        new: &new,
+        matching: &matching,
+        bindings: &bindings,
+        data: &data,
+        fates: &fates,
+        transforms,
+    };
     let verdict = verdict::judge(&evidence);
-    let mut comparison = Comparison { old, new, matching, bindings, data, fates, verdict, patch: None };
+    let transforms = transforms.to_vec();
+    let mut comparison = Comparison { old, new, matching, bindings, data, fates, verdict, patch: None, transforms };
     if let Verdict::Updatable { .. } = comparison.verdict {
         match patch::build(&comparison) {
             Ok(patch) => comparison.patch = Some(patch),

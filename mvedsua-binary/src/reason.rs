@@ -55,6 +55,8 @@ pub enum Reason {
     StartUp { what: Vec<String> },
     /// A function that chooses another one at the start changed.
     Resolver { functions: Vec<String> },
+    /// An object that a hook is to convert cannot be converted.
+    NotConverted { name: String, why: String },
     /// The versions are too far apart.
     TooMuch { changed: usize, functions: usize },
 }
@@ -156,6 +158,7 @@ impl fmt::Display for Reason {
             Reason::Resolver { functions } => {
                 write!(f, "functions that choose others at the start changed: {}", functions.join(", "))
             }
+            Reason::NotConverted { name, why } => write!(f, "`{name}`, which a hook is to convert, cannot be: {why}"),
             Reason::TooMuch { changed, functions } => {
                 write!(f, "the versions are too far apart: {changed} of {functions} functions changed, came or went")
             }

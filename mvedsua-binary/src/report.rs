@@ -184,6 +184,18 @@ fn notes(comparison: &Comparison<'_>) -> Vec<String> {
         let texts: Vec<_> = data.version_texts.values().take(4).map(|text| format!("{text:?}")).collect();
         notes.push(format!("data goes on to name the old version or date: {}", texts.join(", ")));
     }
+    for one in &comparison.transforms {
+        let (from, to) = (&one.old, &one.new);
+        notes.push(if one.moves() {
+            let (before, after) = (from.end - from.start, to.end - to.start);
+            format!(
+                "`{}` had {before} bytes at {:#x} and has {after} at {:#x}; a hook converts it",
+                one.name, from.start, to.start
+            )
+        } else {
+            format!("a hook answers for what `{}` at {:#x} holds", one.name, from.start)
+        });
+    }
     if !data.replaced.is_empty() {
         notes.push(format!(
             "{} read-only tables differ; the functions that use them count as changed",

@@ -15,6 +15,7 @@ use crate::normalise::{Ref, Way};
 use crate::numbers::Callee;
 use crate::reason::{Place, Reason};
 use crate::side::{Side, Target};
+use crate::transform::{self, Transform};
 
 /// Whether the old version can become the new one in place.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -42,6 +43,7 @@ pub(crate) struct Evidence<'a, 'd> {
     pub(crate) bindings: &'a Bindings,
     pub(crate) data: &'a Data,
     pub(crate) fates: &'a Fates,
+    pub(crate) transforms: &'a [Transform],
 }
 
 /// A function of either file that uses a field.
@@ -69,6 +71,7 @@ pub(crate) fn judge(evidence: &Evidence<'_, '_>) -> Verdict {
     let mut reasons = vec![];
     evidence.files(&mut reasons);
     evidence.objects(&mut reasons);
+    evidence.converted(&mut reasons);
     evidence.layouts(&mut reasons);
     evidence.new_fields(&mut reasons);
     evidence.references(&mut reasons);
@@ -125,6 +128,45 @@ impl Evidence<'_, '_> {
         }
     }
 
+    /// Sees that what a hook converts can be, and that nothing goes on with the old one where another takes its place.
+    fn converted(&self, reasons: &mut Vec<Reason>) {
+        for (index, one) in self.transforms.iter().enumerate() {
+            let gone = || {
+                let uses = |function: &usize| {
+                    let mut refs = self.old.bodies.refs(*function).iter();
+                    refs.any(|reference| one.old.contains(&reference.target))
+                };
+                let mut gone = self.fates.changed.iter().filter(|fate| fate.class == Class::Gone);
+                let function = gone.find_map(|fate| fate.old.filter(uses))?;
+                Some(format!("{} uses it, and has no counterpart", self.old.function_name(function)))
+            };
+            let same =
+                self.bindings.old_of(self.old, self.new, one.new.start).is_some_and(|(old, _)| old == one.old.start);
+            let overlaps = |other: &Transform| other.old.start < one.old.end && one.old.start < other.old.end;
+            let why = transform::why_it_is_none(one, self.old, self.new)
+                .or_else(|| {
+                    let other = self.transforms.iter().take(index).find(|other| overlaps(other))?;
+                    Some(format!("it overlaps `{}`", other.name))
+                })
+                .or_else(|| {
+                    let (old, new) = (one.old.start, one.new.start);
+                    (!same).then(|| format!("nothing shows that {old:#x} of the old file is {new:#x} of the new one"))
+                })
+                .or_else(|| if one.moves() { transform::why_it_cannot_move(one, self.old, self.new) } else { None })
+                .or_else(|| if one.moves() { gone() } else { None });
+            reasons.extend(why.map(|why| Reason::NotConverted { name: one.name.clone(), why }));
+        }
+    }
+
+    /// Says whether a number follows the size of an object that a hook converts, and that a function uses.
+    fn follows_size(&self, function: usize, old: u64, new: u64) -> bool {
+        let uses = |one: &Transform| {
+            let mut refs = self.old.bodies.refs(function).iter();
+            refs.any(|reference| one.old.contains(&reference.target))
+        };
+        self.transforms.iter().any(|one| one.moves() && one.numbers.contains(&(old, new)) && uses(one))
+    }
+
     /// Says whether enough of a function stands beside its old version to compare it number by number.
     fn is_comparable(&self, function: usize) -> bool {
         self.matching.alignments.get(&function).is_some_and(|alignment| {
@@ -166,12 +208,12 @@ impl Evidence<'_, '_> {
         for (function, shift) in with(&[Role::Bound, Role::Count, Role::Arithmetic]) {
             let (old, new) = (shift.old.cast_unsigned(), shift.new.cast_unsigned());
             let size = |value: u64| value < NO_SIZE || value.wrapping_neg() < NO_SIZE;
-            if self.is_comparable(*function) && size(old) && size(new) {
+            if self.is_comparable(*function) && size(old) && size(new) && !self.follows_size(*function, old, new) {
                 let place = self.place(*function, shift.old_at, shift.new_at);
                 numbers.push(Reason::ChangedNumber { place, role: shift.role.to_string(), old, new });
             }
         }
-        for number in &self.fates.numbers {
+        for number in self.fates.numbers.iter().filter(|one| !self.follows_size(one.function, one.old, one.new)) {
             let callee = match &number.callee {
                 Callee::Import(name) => name.clone(),
                 Callee::Function(index) => self.new.function_name(*index),
@@ -328,6 +370,9 @@ impl Evidence<'_, '_> {
 
     /// Says whether an address of the new file is an old object, or is shown to be a new one.
     fn is_known(&self, address: u64, way: Way) -> bool {
+        if self.data.moved_to.contains(address) {
+            return true;
+        }
         if let Some((old, _)) = self.bindings.old_of(self.old, self.new, address) {
             return self.old.image.area_at(old) == self.new.image.area_at(address);
         }

@@ -336,6 +336,22 @@ fn a_package_brings_a_next_version() {
     stand.expect_clean(clients);
 }
 
+/// Functions of the C library that the old version did not use; one of them is chosen when a program starts (IFUNC).
+#[test]
+fn functions_of_libraries_are_found() {
+    for (name, greeting) in [("-DIMPORT", "hello"), ("-DCHOSEN", "hello again")] {
+        let versions = Versions::new(Addresses::Anywhere).unwrap();
+        let old = versions.service("1", &[]).unwrap();
+        let new = versions.service("2", &[name]).unwrap();
+        let mut stand = Stand::new(versions.start(&old).unwrap());
+        let clients = load(&stand);
+        assert_eq!(say(&stand.server, "hello"), "hello");
+        go_to(&mut stand, &new);
+        assert_eq!(say(&stand.server, "hello"), greeting, "{name}");
+        stand.expect_clean(clients);
+    }
+}
+
 /// A later daemon reads from the process which version it runs.
 #[test]
 fn a_later_daemon_knows_what_was_loaded() {

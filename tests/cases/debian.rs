@@ -1,4 +1,5 @@
-//! Debian's Redis and HAProxy, as they are installed, go from the archive's older version to their security update.
+//! Debian's Redis and HAProxy, as they are installed, go from the archive's older version to their security update; others are
+//! refused theirs.
 //!
 //! The older Redis, 7.0.15-1~deb12u7, crashes when a client restores certain damaged values; the newer one refuses them.
 
@@ -7,15 +8,17 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use harness::daemon::Daemon;
-use harness::debian::Pair;
-use harness::fleet::haproxy_of;
+use harness::debian::{self, Pair};
+use harness::fleet::{haproxy_of, nginx_of};
 use harness::load::http::HttpClient;
 use harness::load::resp::{RedisClient, RespClient};
 use harness::load::{Load, Persistence, Plan};
 use harness::process;
-use harness::server::free_port;
+use harness::restore::{DAMAGED, bytes_of, expect_same_answers, mutations};
+use harness::server::{Server, free_port, redis_of, strings};
 use harness::snapshot::listens;
 use harness::stand::{SINGLE, STEP_LIMIT, Stand, UPDATED, VALIDATING, code};
 use harness::systemd::Systemd;
@@ -24,12 +27,6 @@ use tempfile::TempDir;
 
 const KEYS: u64 = 100_000;
 const CLIENTS: usize = 50;
-/// Values of the type "zipmap" whose lengths lead beyond their end. What the older version makes of the first depends on what lies
-/// behind it in memory; the second one ends it.
-const DAMAGED: [&str; 2] = [
-    "091002fe010000006601007601fe010077ff0a003bb246edb4d267f5",
-    "091002fe01000000ff0100760167010077ff0a00c9b8e09a8bdafbfe",
-];
 
 /// Both versions, where a package manager would put them one after the other.
 struct Redis {
@@ -43,10 +40,7 @@ impl Redis {
     fn fetch() -> Option<Redis> {
         let dir = tempfile::Builder::new().prefix("mvedsua-debian-").tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let Some(pair) = Pair::fetch("redis-tools", dir.path()).unwrap() else {
-            println!("the archive offers one version of Redis alone");
-            return None;
-        };
+        let pair = Pair::fetch("redis-tools", dir.path()).unwrap()?;
         println!("{} to {}", pair.old_version, pair.new_version);
         let program = |root: &Path| root.join("usr/bin/redis-check-rdb");
         let installed = dir.path().join("redis-server");
@@ -96,8 +90,7 @@ impl Service {
 
     /// What Redis says to a damaged value, or that it says nothing any more.
     fn restore(&self, value: &str) -> Result<String, String> {
-        let bytes: Vec<u8> =
-            (0..value.len()).step_by(2).map(|at| u8::from_str_radix(&value[at..at + 2], 16).unwrap()).collect();
+        let bytes = bytes_of(value);
         let words: [&[u8]; 5] = [b"RESTORE", b"damaged", b"0", &bytes, b"REPLACE"];
         let refused = b"-ERR Bad data format\r\n";
         self.client().expect(&words, refused).map(|()| "refused".to_owned()).map_err(|error| error.to_string())
@@ -192,10 +185,7 @@ fn the_security_update_takes_over_from_the_version_that_crashes() {
 fn haproxy_goes_to_its_security_update() {
     let dir = tempfile::Builder::new().prefix("mvedsua-debian-").tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let Some(pair) = Pair::fetch("haproxy", dir.path()).unwrap() else {
-        println!("the archive offers one version of HAProxy alone");
-        return;
-    };
+    let Some(pair) = Pair::fetch("haproxy", dir.path()).unwrap() else { return };
     let program = |root: &Path| root.join("usr/sbin/haproxy");
     let lines = "  option http-buffer-request\n  timeout http-request 2s\n";
     let mut stand = Stand::new(haproxy_of(&program(&pair.old), 2, lines, None).unwrap());
@@ -223,4 +213,101 @@ fn haproxy_goes_to_its_security_update() {
     clients.wait_requests(200, STEP_LIMIT);
     assert_eq!(post(), "HTTP/1.1 400");
     stand.expect_clean(clients);
+}
+
+/// Goes to a version of a file, and confirms it.
+#[track_caller]
+fn go_to(stand: &mut Stand, to: &Path) {
+    let (pid, to) = (stand.serving.to_string(), to.display().to_string());
+    stand.daemon.expect(&["update", &pid, "--to", &to, "--accept", "inferred"], code::DONE);
+    stand.daemon.wait_stage(stand.serving, VALIDATING, STEP_LIMIT);
+    stand.wait_compared(200);
+    stand.promote();
+    stand.confirm();
+    stand.expect_alone();
+}
+
+/// There and back again and again: what was loaded once is used again. `cargo xtask conformance rounds` does it for longer.
+#[test]
+fn redis_goes_there_and_back_and_nothing_piles_up() {
+    let Some(redis) = Redis::fetch() else { return };
+    let mut stand = Stand::new(redis_of(&redis.old).unwrap());
+    let clients =
+        Load::start(Plan::busy(stand.server.address, 20), |index| RedisClient::new(&format!("client{index}")));
+    clients.wait_requests(200, STEP_LIMIT);
+    let mut loaded = vec![];
+    for _ in 0..3 {
+        go_to(&mut stand, &redis.new);
+        go_to(&mut stand, &redis.old);
+        let symbols = stand.daemon.expect(&["symbols", &stand.serving.to_string()], code::DONE).stdout;
+        loaded.push((symbols, process::anonymous_code(stand.serving)));
+    }
+    assert!(loaded[0].1 > 0 && !loaded[0].0.is_empty(), "{loaded:?}");
+    assert!(loaded.iter().all(|now| *now == loaded[0]), "{loaded:?}");
+    stand.expect_clean(clients);
+}
+
+/// To each of many damaged values the updated process says what one says that was started as the newer version.
+#[test]
+fn redis_answers_damaged_values_as_its_security_update_does() {
+    let Some(redis) = Redis::fetch() else { return };
+    let mut stand = Stand::new(redis_of(&redis.old).unwrap());
+    let clients =
+        Load::start(Plan::busy(stand.server.address, 20), |index| RedisClient::new(&format!("client{index}")));
+    clients.wait_requests(200, STEP_LIMIT);
+    go_to(&mut stand, &redis.new);
+    redis.install();
+    let fresh = redis_of(&redis.old).unwrap();
+    let values: Vec<Vec<u8>> = DAMAGED.map(bytes_of).into_iter().chain(mutations(1, 600)).collect();
+    expect_same_answers(stand.server.address, fresh.address, &values, STEP_LIMIT).unwrap();
+    stand.expect_clean(clients);
+}
+
+/// Programs and libraries whose next version asks for more than new functions: each runs, and is told so before anything of it is
+/// touched. What is right of a pair that the archive does not have any more is what the comparison of the files says.
+#[test]
+fn what_takes_a_restart_is_refused_with_the_reason() {
+    type Start = fn(&Path, Option<&Path>) -> Server;
+    let python: Start = |_, libraries| {
+        let args = |port: u16, _: &Path| Ok(strings(&["-m", "http.server", &port.to_string(), "--bind", "127.0.0.1"]));
+        debian::start(Path::new("/usr/bin/python3"), libraries, args).unwrap()
+    };
+    let redis: Start = |_, libraries| {
+        let args =
+            |port: u16, _: &Path| Ok(strings(&["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]));
+        debian::start(Path::new("/usr/bin/redis-server"), libraries, args).unwrap()
+    };
+    let mosquitto: Start =
+        |program, _| debian::start(program, None, |port, _| Ok(strings(&["-p", &port.to_string()]))).unwrap();
+    let nginx: Start = |program, _| nginx_of(program).unwrap();
+    let pairs = [
+        ("mosquitto", "usr/sbin/mosquitto", mosquitto),
+        ("nginx", "usr/sbin/nginx", nginx),
+        ("libssl3", "usr/lib/x86_64-linux-gnu/libssl.so.3", redis),
+        ("libexpat1", "lib/x86_64-linux-gnu/libexpat.so.1", python),
+    ];
+    let dir = tempfile::Builder::new().prefix("mvedsua-debian-").tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for (package, file, start) in pairs {
+        let Some(pair) = Pair::fetch(package, dir.path()).unwrap() else { continue };
+        let (old, new) = (pair.old.join(file), fs::canonicalize(pair.new.join(file)).unwrap());
+        let libraries = old.parent().filter(|_| file.contains(".so."));
+        let stand = Stand::new(start(&old, libraries));
+        let text = |path: &Path| path.display().to_string();
+        let compared = stand.daemon.run(&["compare", &text(&old), &text(&new), "--json"]).unwrap();
+        if compared.code == code::DONE {
+            harness::left_out(package, &format!("{} can be updated to {}", pair.old_version, pair.new_version));
+            continue;
+        }
+        assert_eq!(compared.code, code::REFUSED, "{package}: {}", compared.stderr);
+        let pid = stand.serving.to_string();
+        let begun = Instant::now();
+        let args = ["update", &pid, "--to", &text(&new), "--accept", "inferred"];
+        let told = stand.daemon.expect(&args, code::REFUSED).stderr;
+        let took = begun.elapsed().as_secs_f64();
+        println!("{package} {} to {} in {took:.1} s: {told}", pair.old_version, pair.new_version);
+        let reasons = compared.json().unwrap()["reasons"].as_array().unwrap().len();
+        assert!(reasons > 0 && told.contains("Restart the service instead"), "{package}: {told}");
+        stand.expect_restored();
+    }
 }

@@ -20,8 +20,8 @@ pub(super) fn pairs(side: &Side<'_>, function: usize) -> Vec<(u64, u64)> {
     let all = taken.iter().zip(taken.iter().skip(1));
     let ends = all.filter(|((start, _), (end, places))| match side.image.area_at(**start) {
         Some(Area::Constant) => {
-            // Code goes through a text up to its last byte, which is not the end.
-            let text = side.text_at(**start);
+            // Code goes through a text up to its last byte, which is not the end. The bytes of a pointer may look like one.
+            let text = side.text_at(**start).filter(|_| side.image.pointer_at(**start).is_none());
             lies_behind(side, **end, |area| area == Area::Constant)
                 && text.is_none_or(|text| **start + text.len() as u64 >= **end)
         }

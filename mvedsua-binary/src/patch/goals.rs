@@ -64,7 +64,7 @@ impl<'d> Builder<'_, 'd> {
         let slot = self.new.image.slot_of_stub(target).ok_or(())?;
         if way == Way::Address {
             let written = self.new.image.pointer_at(slot).ok_or(())?;
-            let same = |(_, slot): &&(Range<u64>, u64)| self.old.image.pointer_at(*slot) == Some(written);
+            let same = |(_, slot): &&(Range<u64>, u64)| self.holds_same(*slot, written);
             if let Some((range, _)) = self.old.image.stubs.iter().find(same) {
                 return Ok(Goal::Old(range.start));
             }
@@ -72,6 +72,19 @@ impl<'d> Builder<'_, 'd> {
         self.stubs.insert(target);
         self.use_slot(slot)?;
         Ok(Goal::New(target))
+    }
+
+    /// Says whether a slot of the old file holds what one of the new file does. An address is one of its own file.
+    fn holds_same(&self, old: u64, written: Written<'d>) -> bool {
+        match (self.old.image.pointer_at(old), written) {
+            (Some(Written::Address(a)), Written::Address(b)) | (Some(Written::Resolved(a)), Written::Resolved(b)) => {
+                self.comparison.matching.corresponds(self.old.code(a), self.new.code(b))
+            }
+            (Some(Written::Symbol(name, added)), Written::Symbol(other, other_added)) => {
+                (name, added) == (other, other_added)
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn through_slot(&mut self, slot: u64, way: Way) -> Result<Goal, ()> {
@@ -197,8 +210,12 @@ impl<'d> Builder<'_, 'd> {
 
     /// Returns the object of the old file that an address is, unless another one takes its place.
     pub(super) fn old_object(&self, address: u64) -> Option<u64> {
+        let data = &self.comparison.data;
+        if data.moved_to.contains(address) {
+            return None;
+        }
         let (old, _) = self.comparison.bindings.old_of(self.old, self.new, address)?;
-        (!self.comparison.data.replaced.contains(&self.table_around(old))).then_some(old)
+        (!data.replaced.contains(old) && !data.moved.contains(old)).then_some(old)
     }
 
     /// Returns the object that is meant: the old one, or a new one that is loaded.
@@ -210,23 +227,13 @@ impl<'d> Builder<'_, 'd> {
         Some(Goal::New(address))
     }
 
-    /// Returns the address of the old object that holds an address, as far as the comparison tells them apart.
-    pub(super) fn table_around(&self, address: u64) -> u64 {
-        self.comparison
-            .data
-            .replaced
-            .range(..=address)
-            .next_back()
-            .copied()
-            .filter(|start| address < start.saturating_add(self.old.object_extent(*start).max(1)))
-            .unwrap_or(address)
-    }
-
     /// Has an object of the new file loaded, with what it points to.
     pub(super) fn load_object(&mut self, address: u64) -> Option<()> {
-        let (start, end) = match self.new.image.object_around(address) {
-            Some(symbol) => (symbol.address, symbol.address.saturating_add(symbol.size)),
-            None => (address, address.saturating_add(self.new.object_extent(address))),
+        let (start, end) = match (self.comparison.data.moved_to.around(address), self.new.image.object_around(address))
+        {
+            (Some(moved), _) => (moved.start, moved.end),
+            (None, Some(symbol)) => (symbol.address, symbol.address.saturating_add(symbol.size)),
+            (None, None) => (address, address.saturating_add(self.new.object_extent(address))),
         };
         if self.tables.get(&start).is_some_and(|known| *known >= end) {
             return Some(());

@@ -3,4 +3,5 @@
 mod damaged;
 mod pairs;
 mod patches;
+mod transforms;
 mod twins;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::transforms;
 use crate::control::Code;
 use crate::control::dirs::Dirs;
 use crate::control::process::Wanted;
@@ -379,6 +380,22 @@ pub struct BuildArgs {
     /// A file of rules for the differences that are meant; one for each time the option is given.
     #[arg(long, value_name = "FILE")]
     pub rules: Vec<PathBuf>,
+    /// A shared object with `mvedsua_before` or `mvedsua_after`, which are called in the new version; docs/binary.md tells of it.
+    #[arg(long, value_name = "FILE")]
+    pub hooks: Option<PathBuf>,
+    /// An object that the hooks convert: what it holds, or its size, may differ then. By its name, or its address in the old
+    /// version; with `+OLD:NEW` its sizes. One for each time the option is given.
+    #[arg(long, value_name = "OBJECT[+OLD:NEW]", requires = "hooks", value_parser = transforms::parse)]
+    pub(super) transforms: Vec<transforms::Wanted>,
+    /// Numbers in the code that follow the sizes of such objects: what they were and are.
+    #[arg(long, value_name = "OLD:NEW", requires = "transforms", value_parser = transforms::pair)]
+    pub follows: Vec<(u64, u64)>,
+    /// A file with the symbols that were stripped of the old version, of the same build.
+    #[arg(long, value_name = "FILE", requires = "transforms")]
+    pub debug_old: Option<PathBuf>,
+    /// The same of the new version.
+    #[arg(long, value_name = "FILE", requires = "transforms")]
+    pub debug_new: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

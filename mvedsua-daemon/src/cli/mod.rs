@@ -25,6 +25,7 @@ mod status_text;
 mod symbols;
 mod table;
 mod target;
+mod transforms;
 mod update;
 mod versions;
 mod wiring;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use mvedsua_binary::Report;
+use mvedsua_binary::hooks::HookFile;
 use mvedsua_binary::report::FileFacts;
 use mvedsua_binary::verdict::{Certainty, Verdict};
 use serde_json::json;
@@ -12,7 +13,7 @@ use serde_json::json;
 use super::args::{BuildArgs, CheckArgs, Cli, PackageArgs, PackageVerb};
 use super::versions::{self, Chosen};
 use super::wiring::ForkEngine;
-use super::{compare, out, rules};
+use super::{compare, out, rules, transforms};
 use crate::control::access::{Config, Need};
 use crate::control::protocol::Problem;
 use crate::control::{Code, Engine as _, packages, process};
@@ -98,6 +99,11 @@ fn check(cli: &Cli, args: &CheckArgs) -> Result<Code, Problem> {
         };
         field("to", &format!("{}, {object}{entry}", new.build_id));
     }
+    if let Some(hooks) = package.new.as_ref().and_then(|new| new.hooks.as_ref()) {
+        let names: Vec<&str> = hooks.transforms.iter().map(|one| one.name.as_str()).collect();
+        let converts = if names.is_empty() { String::new() } else { format!(", converts {}", names.join(", ")) };
+        field("hooks", &format!("{}{converts}", hooks.path.file_name().unwrap_or_default().display()));
+    }
     for rules in &package.rules {
         field("rules", &rules.file_name().unwrap_or_default().display().to_string());
     }
@@ -121,12 +127,13 @@ fn mapped_version(package: &Package, pid: i32) -> Option<PathBuf> {
 
 /// Compares the new version in a package with the old one, which must be the build that the package is for.
 fn compare_again(package: &Package, old: &OsStr, file: Option<&Path>) -> Result<Report, Problem> {
-    let Some(NewVersion { object, way: Way::Binary, .. }) = &package.new else {
+    let Some(NewVersion { object, way: Way::Binary, hooks, .. }) = &package.new else {
         let why = format!("its method is `{}`, and what changed is only known with `binary`", package.info.method);
         return Err(Problem::new(Code::Usage, "comparing the package with a file", why, "leave --old out"));
     };
     let (old, new) = versions::read_both(old, object.as_os_str(), file)?;
-    let report = Report::of(&versions::compare(&old, &new)?);
+    let transforms = hooks.as_ref().map(|hooks| hooks.transforms.as_slice()).unwrap_or_default();
+    let report = Report::of(&versions::compare_with(&old, &new, transforms)?);
     let found = build_id(&old, &report.old)?;
     if package.info.from.contains(&found) {
         return Ok(report);
@@ -164,7 +171,13 @@ fn build_id(version: &Chosen, facts: &FileFacts) -> Result<BuildId, Problem> {
 fn build(cli: &Cli, args: &BuildArgs) -> Result<Code, Problem> {
     let rules = args.rules.iter().map(|file| rules_of(file)).collect::<Result<Vec<_>, _>>()?;
     let (old, new) = versions::read_both(&args.old, &args.new, args.file.as_deref())?;
-    let comparison = versions::compare(&old, &new)?;
+    let mut comparison = versions::compare(&old, &new)?;
+    let hooks = args.hooks.as_deref().map(hooks_of).transpose()?;
+    let debug = (args.debug_old.as_deref(), args.debug_new.as_deref());
+    let converted = transforms::find(&args.transforms, &comparison, debug, &args.follows)?;
+    if !converted.is_empty() {
+        comparison = versions::compare_with(&old, &new, &converted)?;
+    }
     let report = Report::of(&comparison);
     let (from, to) = (build_id(&old, &report.old)?, build_id(&new, &report.new)?);
     let tried = format!("making a package from {} to {}", old.given.display(), new.given.display());
@@ -190,6 +203,7 @@ fn build(cli: &Cli, args: &BuildArgs) -> Result<Code, Problem> {
         to,
         object: (file, &new.bytes),
         rules,
+        hooks: hooks.map(|bytes| (bytes, converted)),
         report_text: report.text(),
         report_json: format!("{}\n", json!(report)),
     };
@@ -222,6 +236,16 @@ fn rules_of(file: &Path) -> Result<(String, String), Problem> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let name = if name.ends_with(".rules") { name.into_owned() } else { format!("{name}.rules") };
     Ok((name, text))
+}
+
+/// Reads a shared object with hooks.
+fn hooks_of(file: &Path) -> Result<Vec<u8>, Problem> {
+    let tried = format!("reading the hooks in {}", file.display());
+    let bytes = std::fs::read(file)
+        .map_err(|e| Problem::new(Code::Usage, tried.clone(), e.to_string(), "name a file that you may read"))?;
+    let remedy = "`cc -shared -fPIC` makes one; mvedsua-sdk/include/mvedsua_hooks.h says what it holds";
+    HookFile::read(&bytes).map_err(|why| Problem::new(Code::Refused, tried, why, remedy))?;
+    Ok(bytes)
 }
 
 fn tell(path: &Path, faults: &Faults) -> Code {

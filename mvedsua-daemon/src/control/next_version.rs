@@ -5,15 +5,15 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mvedsua_binary::compare;
+use mvedsua_binary::compare_with;
 use mvedsua_binary::verdict::{Certainty, Verdict};
 
 use super::Code;
 use super::process;
 use super::protocol::Problem;
 use crate::outdated::root::Root;
-use crate::package::{Accept, BuildId, Trust, check_file};
-use crate::update::binary::{FileChange, Version, missing, versions_of};
+use crate::package::{self, Accept, BuildId, Trust, check_file};
+use crate::update::binary::{FileChange, Hooks, Version, missing, versions_of};
 
 /// A larger file is not compared.
 const LARGEST: u64 = 1 << 30;
@@ -25,8 +25,8 @@ pub enum Wanted {
     Installed,
     /// This file.
     File(PathBuf),
-    /// This file, for what is mapped or runs with this build-id.
-    Packaged { file: PathBuf, from: BuildId },
+    /// This file, for what is mapped or runs with this build-id, and what converts what it wants to find in another form.
+    Packaged { file: PathBuf, from: BuildId, hooks: Option<package::Hooks> },
 }
 
 impl Wanted {
@@ -85,10 +85,16 @@ pub fn open(
     let mapped = mapped_of(pid, &tried)?;
     let pairs = match wanted {
         Wanted::File(path) => vec![(which(&mapped, path, library, &tried)?, path.clone())],
-        Wanted::Packaged { file, from } => vec![(known_as(&mapped, from, &tried)?, file.clone())],
+        Wanted::Packaged { file, from, hooks: None } => vec![(known_as(&mapped, from, &tried)?, file.clone())],
+        Wanted::Packaged { file, from, hooks: Some(hooks) } => {
+            let mapped = known_as(&mapped, from, &tried)?;
+            let change = with_hooks(mapped, from, &tried)
+                .and_then(|()| change(pid, mapped, file, Some(hooks), accept, trust))?;
+            return Ok(vec![Arc::new(change)]);
+        }
         Wanted::Installed => installed(pid, &mapped, library, &tried)?,
     };
-    pairs.into_iter().map(|(mapped, path)| change(pid, mapped, &path, accept, trust).map(Arc::new)).collect()
+    pairs.into_iter().map(|(mapped, path)| change(pid, mapped, &path, None, accept, trust).map(Arc::new)).collect()
 }
 
 fn mapped_of(pid: i32, tried: &str) -> Result<Vec<Mapped>, Problem> {
@@ -195,8 +201,33 @@ fn is_same_here(pid: i32, path: &Path) -> bool {
     }
 }
 
+/// Sees that hooks find what they were made for: places of the mapped file that no earlier update changed.
+fn with_hooks(mapped: &Mapped, from: &BuildId, tried: &str) -> Result<(), Problem> {
+    if mapped.build_id == from.as_str() && mapped.version.is_none() {
+        return Ok(());
+    }
+    let why = format!(
+        "the process has mapped {} and runs {}, and its hooks are for {from} alone",
+        mapped.build_id,
+        mapped.runs()
+    );
+    Err(Problem::new(
+        Code::BuildId,
+        tried,
+        why,
+        "nothing was touched; go back to the mapped version first: `--to` its file",
+    ))
+}
+
 /// Compares one file with its next version.
-fn change(pid: i32, mapped: &Mapped, path: &Path, accept: Accept, trust: &Trust) -> Result<FileChange, Problem> {
+fn change(
+    pid: i32,
+    mapped: &Mapped,
+    path: &Path,
+    hooks: Option<&package::Hooks>,
+    accept: Accept,
+    trust: &Trust,
+) -> Result<FileChange, Problem> {
     let name = mapped.name();
     let tried = format!("comparing {name} in process {pid} with {}", path.display());
     let refused = |why: String, remedy: &str| Problem::new(Code::Refused, tried.clone(), why, remedy);
@@ -217,7 +248,19 @@ fn change(pid: i32, mapped: &Mapped, path: &Path, accept: Accept, trust: &Trust)
         to: to.clone(),
         path: path.clone(),
         patch,
+        hooks: hooks.map(|hooks| Hooks {
+            name: hooks.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            file: hooks.file.clone(),
+            objects: hooks.transforms.clone(),
+        }),
     };
+    if let Some(version) = mapped.version.as_ref().filter(|version| version.moved > 0) {
+        let why = format!(
+            "it was updated to {} before by a hook that moved {} of its objects; what the old ones hold is out of date",
+            version.runs, version.moved
+        );
+        return Err(refused(why, "there is no way on from there, and none back; restart the service instead"));
+    }
     if to == mapped.build_id {
         return Ok(change(None));
     }
@@ -236,7 +279,9 @@ fn change(pid: i32, mapped: &Mapped, path: &Path, accept: Accept, trust: &Trust)
         fs::read(path).map_err(|e| refused(format!("{}: {e}", path.display()), "see whether root may read it"))
     };
     let (old, new) = (read(&mapped.link)?, read(&path)?);
-    let comparison = compare(&old, &new).map_err(|e| refused(e.to_string(), "restart the service instead"))?;
+    let transforms = hooks.map(|hooks| hooks.transforms.as_slice()).unwrap_or_default();
+    let comparison =
+        compare_with(&old, &new, transforms).map_err(|e| refused(e.to_string(), "restart the service instead"))?;
     if let Verdict::Updatable { certainty: Certainty::Inferred } = comparison.verdict
         && accept == Accept::Proved
     {
@@ -256,10 +301,11 @@ fn change(pid: i32, mapped: &Mapped, path: &Path, accept: Accept, trust: &Trust)
             "nothing was touched; try it again",
         ));
     }
-    let lacks = comparison.patch.as_ref().map(|patch| missing(pid, patch)).unwrap_or_default();
+    let change = change(comparison.patch);
+    let lacks = change.patch.as_ref().map(|patch| missing(pid, patch, change.hooks.as_ref())).unwrap_or_default();
     if !lacks.is_empty() {
         let why = format!("the new version uses what the old one did not: {}", lacks.join("; "));
         return Err(refused(why, "nothing was touched; restart the service instead"));
     }
-    Ok(change(comparison.patch))
+    Ok(change)
 }

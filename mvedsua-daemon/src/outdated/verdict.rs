@@ -130,7 +130,7 @@ fn compare(versions: &Versions<'_>) -> Verdict {
     if versions.old_id.is_none() || versions.new_id.is_none() {
         return Verdict::Restart { why: "only files that are known by a build-id are updated in place".to_owned() };
     }
-    let lacks = comparison.patch.as_ref().map(|patch| missing(versions.pid, patch)).unwrap_or_default();
+    let lacks = comparison.patch.as_ref().map(|patch| missing(versions.pid, patch, None)).unwrap_or_default();
     match lacks.first() {
         None => Verdict::Update { certainty },
         Some(lack) => Verdict::Restart { why: format!("the new version uses what the old one did not: {lack}") },

@@ -9,8 +9,11 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use mvedsua_binary::transform::Transform;
+
 use super::build_id::BuildId;
 use super::faults::Faults;
+use super::hooks;
 use super::manifest::{FILE, LONGEST_NAME};
 use super::{Package, PackageInfo};
 
@@ -29,6 +32,8 @@ pub struct Contents<'a> {
     pub object: (String, &'a [u8]),
     /// The names of files of rules, and what they hold.
     pub rules: Vec<(String, String)>,
+    /// A shared object with hooks, and what they convert.
+    pub hooks: Option<(Vec<u8>, Vec<Transform>)>,
     /// What the comparison found, for people and for programs.
     pub report_text: String,
     pub report_json: String,
@@ -82,6 +87,7 @@ impl Contents<'_> {
         let (object, bytes) = &self.object;
         let mut files: Vec<(&str, &[u8])> = vec![(object, bytes)];
         files.extend(self.rules.iter().map(|(name, text)| (name.as_str(), text.as_bytes())));
+        files.extend(self.hooks.iter().map(|(bytes, _)| (hooks::FILE, bytes.as_slice())));
         let manifest = self.manifest();
         files.extend([("report.txt", self.report_text.as_bytes()), ("report.json", self.report_json.as_bytes())]);
         files.push((FILE, manifest.as_bytes()));
@@ -109,7 +115,12 @@ impl Contents<'_> {
             ("object", quoted(&self.object.0)),
             ("rules", format!("[{}]", rules.join(", "))),
         ];
-        lines.iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
+        let mut text: String = lines.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+        if let Some((_, transforms)) = &self.hooks {
+            text.push_str(&format!("hooks = {}\n", quoted(hooks::FILE)));
+            text.push_str(&hooks::manifest(transforms));
+        }
+        text
     }
 }
 

@@ -16,20 +16,22 @@
 //! ```
 //!
 //! With `method = "binary"` there is one build-id in `from`, that of the file which was compared with the object, and no
-//! `entry`: the changed functions are what goes over.
+//! `entry`: the changed functions are what goes over. `hooks` and `transforms` are for what they do not do ([`super::hooks`]).
 
 use serde::Serialize;
 use toml::de::DeTable;
 
 use super::build_id::BuildId;
 use super::faults::{Fault, Kind, Place, list, meant};
+use super::hooks::{self, Hooks};
 use super::reader::{self, At, Reader, Unfit};
 use super::terms::{Lockstep, Wishes};
 
 /// The name of the file.
 pub(super) const FILE: &str = "update.toml";
 
-const KEYS: &[&str] = &["name", "description", "method", "from", "to", "object", "entry", "rules", "policy"];
+const KEYS: &[&str] =
+    &["name", "description", "method", "from", "to", "object", "entry", "hooks", "transforms", "rules", "policy"];
 pub(super) const POLICY_KEYS: &[&str] = &[
     "promote",
     "confirm",
@@ -99,6 +101,7 @@ pub(super) struct Change {
     pub(super) to: At<BuildId>,
     pub(super) object: At<String>,
     pub(super) way: Way<At<String>>,
+    pub(super) hooks: Option<Hooks>,
 }
 
 /// How the new version is applied. `Entry` is the name of a function, with its place while the manifest is read.
@@ -144,7 +147,13 @@ fn table_of<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Option<Manifest
             let object = object(reader, table, "the name of a shared object in the package");
             let expected = "the name of the function at which the new version goes on";
             let entry = reader.need(table, "entry", expected, symbol);
-            object.zip(entry).map(|((to, object), entry)| Change { to, object, way: Way::InPlace { entry } })
+            unwanted(reader, table, &["hooks", "transforms"], "a program that cooperates transforms its data itself");
+            object.zip(entry).map(|((to, object), entry)| Change {
+                to,
+                object,
+                way: Way::InPlace { entry },
+                hooks: None,
+            })
         }
         Method::Binary => {
             need_from(reader, table, "the build-id of the file that this updates");
@@ -155,11 +164,12 @@ fn table_of<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Option<Manifest
             }
             unwanted(reader, table, &["entry"], "with `method = \"binary\"` every changed function goes over");
             let object = object(reader, table, "the name of the new version's file in the package");
-            object.map(|(to, object)| Change { to, object, way: Way::Binary })
+            let hooks = hooks::read(reader, table);
+            object.map(|(to, object)| Change { to, object, way: Way::Binary, hooks })
         }
         Method::Itself => {
             let hint = "with `method = \"self\"` the same version is rehearsed";
-            unwanted(reader, table, &["to", "object", "entry"], hint);
+            unwanted(reader, table, &["to", "object", "entry", "hooks", "transforms"], hint);
             None
         }
     };
@@ -265,7 +275,7 @@ fn object<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>, expected: &str) -> O
     to.zip(object)
 }
 
-fn symbol(value: &toml::de::DeValue<'_>) -> Result<String, Unfit> {
+pub(super) fn symbol(value: &toml::de::DeValue<'_>) -> Result<String, Unfit> {
     let name = reader::text(value)?;
     match name.chars().find(|c| !(c.is_ascii_alphanumeric() || "_.$@".contains(*c))) {
         Some(stranger) => Err(Unfit::Content(format!("{stranger:?} has no place in the name of a symbol"))),

@@ -16,6 +16,7 @@ mod build;
 pub mod build_id;
 pub mod faults;
 mod files;
+mod hooks;
 mod manifest;
 mod object_file;
 mod reader;
@@ -27,6 +28,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use mvedsua_binary::hooks::HookFile;
+use mvedsua_binary::transform::Transform;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -79,6 +82,17 @@ pub struct NewVersion {
     pub object: PathBuf,
     pub build_id: BuildId,
     pub way: Way,
+    /// What converts what the new version wants to find in another form.
+    pub hooks: Option<Hooks>,
+}
+
+/// Hooks, and the objects of the program that they convert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hooks {
+    /// The file, by its canonical path.
+    pub path: PathBuf,
+    pub file: HookFile,
+    pub transforms: Vec<Transform>,
 }
 
 /// A package in which nothing wrong was found.
@@ -169,7 +183,14 @@ impl Package {
                         Way::InPlace { entry } => Way::InPlace { entry: entry.value.clone() },
                         Way::Binary => Way::Binary,
                     };
-                    new = Some(NewVersion { object, build_id: change.to.value.clone(), way });
+                    let hooks = change.hooks.as_ref().and_then(|hooks| match read_hooks(root, hooks) {
+                        Ok(hooks) => Some(hooks),
+                        Err(found) => {
+                            faults.extend(found.0);
+                            None
+                        }
+                    });
+                    new = Some(NewVersion { object, build_id: change.to.value.clone(), way, hooks });
                 }
                 Err((what, expected)) => {
                     faults.push(Manifest::fault(Kind::File, &change.object.place, what, expected));
@@ -216,6 +237,19 @@ pub fn check_file(path: &Path, trust: &Trust) -> Result<PathBuf, Faults> {
     stop_at(files::check_above(&origin, trust))?;
     stop_at(files::check_file(&origin, trust))?;
     Ok(origin)
+}
+
+/// Reads the hooks that a manifest names.
+fn read_hooks(root: &Path, hooks: &hooks::Hooks) -> Result<Hooks, Faults> {
+    let fault =
+        |what: String, expected: &str| Faults::from(Manifest::fault(Kind::File, &hooks.file.place, what, expected));
+    let name = &hooks.file.value;
+    let path = files::find(root, name).map_err(|(what, expected)| fault(what, expected))?;
+    let bytes =
+        fs::read(&path).map_err(|e| fault(format!("`{name}` cannot be read: {e}"), "a file that can be read"))?;
+    let file = HookFile::read(&bytes)
+        .map_err(|why| fault(format!("`{name}`: {why}"), "a shared object with hooks (`cc -shared -fPIC`)"))?;
+    Ok(Hooks { path, file, transforms: hooks.transforms.clone() })
 }
 
 /// Returns the errors in a file of rules; what is only suspicious is `rules check`'s to say.

@@ -147,7 +147,7 @@ fn every_fault_of_a_manifest_has_its_place_and_says_what_was_expected() {
 update.toml:3:1: unknown key `metod` in the package
   3 | metod = \"in-place\"
     | ^^^^^
-  expected: one of `name`, `description`, `method`, `from`, `to`, `object`, `entry`, `rules`, `policy`
+  expected: one of `name`, `description`, `method`, `from`, `to`, `object`, `entry`, `hooks`, `transforms`, `rules`, `policy`
   hint: did you mean `method`?",
         ),
         (
@@ -405,6 +405,55 @@ fn a_package_with_changed_functions_names_two_builds_and_a_file() {
 }
 
 #[test]
+fn a_package_may_bring_hooks_and_says_what_they_convert() {
+    let draft = Draft::new();
+    let object = fs::read(draft.root().join("v2.so")).expect("it was built");
+    draft.build("hooks.so", &["-shared", "-fPIC", "-Dv2_main=mvedsua_after"]);
+    let bytes = fs::read(draft.root().join("hooks.so")).expect("it was built");
+    let one = |name: &str, numbers: &[(u64, u64)]| Transform {
+        name: name.to_owned(),
+        old: 0x4060..0x40e0,
+        new: 0x5080..0x5180,
+        numbers: numbers.to_vec(),
+    };
+    let transforms = vec![one("entries", &[(15, 31)]), one("0x4060", &[])];
+    let dir = draft.dir.path().join("written");
+    let whole = Contents { hooks: Some((bytes, transforms.clone())), ..contents(&object) };
+    whole.write(&dir).expect("it is sound");
+    let trust = Trust::new(None, 0);
+    let package = Package::open(&dir, &trust, draft.dir.path()).expect("it can be read again");
+    let hooks = package.new.and_then(|new| new.hooks).expect("it has some");
+    assert_eq!((hooks.transforms, hooks.file.before, hooks.file.after.is_some()), (transforms, None, true));
+    // Another object is none with hooks.
+    let wrong = Contents { hooks: Some((object.clone(), vec![])), ..contents(&object) };
+    let said = wrong.write(&draft.dir.path().join("wrong")).expect_err("it exports nothing").to_string();
+    assert!(said.contains("exports neither `mvedsua_before` nor `mvedsua_after`"), "{said}");
+}
+
+#[test]
+fn every_fault_of_hooks_says_what_was_expected() {
+    let draft = Draft::new();
+    draft.build("hooks.so", &["-shared", "-fPIC", "-Dv2_main=mvedsua_after"]);
+    let whole = "name = \"a\"\nold = 1\nold-size = 8\nnew = 2\nnew-size = 8\n";
+    for (lines, said) in [
+        (format!("[[transforms]]\n{whole}"), "`transforms` says what hooks convert, and there are none"),
+        ("hooks = \"none.so\"".to_owned(), "`none.so`"),
+        ("hooks = \"hooks.so\"\ntransforms = 1".to_owned(), "`transforms` is no list of tables"),
+        ("hooks = \"hooks.so\"\n[[transforms]]\nname = \"a\"".to_owned(), "`old` is missing"),
+        (format!("hooks = \"hooks.so\"\n[[transforms]]\n{whole}size = 1"), "unknown key `size` in `transforms`"),
+        (
+            format!("hooks = \"hooks.so\"\n[[transforms]]\n{whole}numbers = [[1]]"),
+            "`numbers`: each is a list of two numbers: before and now",
+        ),
+        (format!("hooks = \"hooks.so\"\n[[transforms]]\n{whole}[[transforms]]\n{whole}"), "`a` is listed twice"),
+    ] {
+        draft.write("update.toml", &format!("{BINARY}{lines}\n"));
+        let heard = draft.said();
+        assert!(heard.contains(said), "{lines}:\n{heard}");
+    }
+}
+
+#[test]
 fn every_fault_of_a_package_with_changed_functions_says_what_was_expected() {
     let cases = [
         (
@@ -464,6 +513,7 @@ fn every_fault_of_a_package_with_changed_functions_says_what_was_expected() {
 fn contents(object: &[u8]) -> Contents<'_> {
     let id = |text| BuildId::parse(text).expect("it is one");
     Contents {
+        hooks: None,
         name: "v2".to_owned(),
         description: "\u{fc}ber \"v1\"\tand \\".to_owned(),
         from: id(OLD),

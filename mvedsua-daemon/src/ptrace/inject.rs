@@ -6,12 +6,14 @@
 //! restores registers and mask by itself.
 
 use std::io;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use super::memory::Memory;
 use super::regs;
 use super::stub::{self, Stub};
 use super::sys::{self, Regs, Resume, SyscallStop};
-use super::wait::{Inbox, Stop, Wake};
+use super::wait::{Bell, Inbox, Stop, Wake};
 use super::{Error, Result, Tid};
 
 /// Where a thread's context block may lie: memory of the tracee that nothing else uses.
@@ -76,6 +78,103 @@ pub fn wait_stop(inbox: &Inbox, tid: Tid, doing: &str) -> Result<Stop> {
         return Err(Error::Ended { tid, status: stop.to_string(), stop: Some(stop), doing: doing.into() });
     }
     Ok(stop)
+}
+
+/// Does the same until a time, at which the bell must ring; nothing where the thread did not stop before.
+fn wait_stop_before(inbox: &Inbox, tid: Tid, doing: &str, at: Instant) -> Result<Option<Stop>> {
+    let mut rung = false;
+    let stop = loop {
+        match inbox.wait_for(tid.0)? {
+            Wake::Stop(_, stop) => break Some(stop),
+            Wake::Bell if Instant::now() >= at => break None,
+            Wake::Bell => rung = true,
+            Wake::NoTracees => {
+                return Err(Error::Ended { tid, status: "no longer traced".into(), doing: doing.into() });
+            }
+        }
+    };
+    if rung {
+        inbox.bell().ring();
+    }
+    match stop {
+        Some(stop) if stop.is_end() => Err(Error::Ended { tid, status: stop.to_string(), doing: doing.into() }),
+        stop => Ok(stop),
+    }
+}
+
+/// Rings a bell at a time, unless it is dropped before.
+struct Alarm {
+    at: Instant,
+    _stopped: mpsc::Sender<()>,
+}
+
+impl Alarm {
+    fn after(bell: Arc<Bell>, within: Duration) -> Alarm {
+        let (stopped, is_stopped) = mpsc::channel::<()>();
+        let at = Instant::now() + within;
+        std::thread::spawn(move || {
+            if is_stopped.recv_timeout(within) == Err(mpsc::RecvTimeoutError::Timeout) {
+                bell.ring();
+            }
+        });
+        Alarm { at, _stopped: stopped }
+    }
+}
+
+/// A function that a thread is to run for us.
+#[derive(Clone, Copy, Debug)]
+pub struct FunctionCall {
+    pub function: u64,
+    pub args: [u64; 2],
+    /// The upper end of its stack.
+    pub stack: u64,
+    /// How long it may take; nothing where it is known to end.
+    pub within: Option<Duration>,
+}
+
+/// How a function ended that a thread ran for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ran {
+    Returned(u64),
+    /// It came upon a signal of its own making, at this instruction.
+    Crashed {
+        signo: i32,
+        at: u64,
+    },
+    /// It began a system call there, which was not made.
+    MadeCall {
+        nr: u64,
+        at: u64,
+    },
+    /// Its time was over while it was there.
+    Late {
+        at: u64,
+    },
+}
+
+impl Ran {
+    /// Returns where it was when it did not return.
+    #[must_use]
+    pub fn at(self) -> Option<u64> {
+        match self {
+            Ran::Returned(_) => None,
+            Ran::Crashed { at, .. } | Ran::MadeCall { at, .. } | Ran::Late { at } => Some(at),
+        }
+    }
+}
+
+impl std::fmt::Display for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ran::Returned(value) => write!(f, "returned {value}"),
+            Ran::Crashed { signo, .. } => write!(f, "came upon signal {signo}"),
+            Ran::MadeCall { nr, .. } => match mvedsua_common::syscalls::name(*nr as u32) {
+                Some(name) => write!(f, "made the system call {name}"),
+                None => write!(f, "made system call {nr}"),
+            },
+            Ran::Late { .. } => f.write_str("did not return in time"),
+        }
+    }
 }
 
 /// How often a fork is made again that let a stop come first which had been asked for (`copy_process` in kernel/fork.c).
@@ -269,16 +368,26 @@ impl<'a> Remote<'a> {
     ///
     /// [`Error::Unsupported`] where it makes a call all the same: it would wait for a lock.
     pub fn call_function(&mut self, function: u64, args: [u64; 2]) -> Result<u64> {
+        let call = FunctionCall { function, args, stack: self.block & !15, within: None };
+        match self.run_function(&call)? {
+            Ran::Returned(value) => Ok(value),
+            other => Err(Error::Unsupported(format!("the function at {function:#x} {other}"))),
+        }
+    }
+
+    /// Does the same for a function of which nothing is known, and says how it ended. The thread stands still then.
+    pub fn run_function(&mut self, call: &FunctionCall) -> Result<Ran> {
         /// Bytes of the instruction `syscall`.
         const SYSCALL: u64 = 2;
+        const DOING: &str = "executing a function for the daemon";
         let mut regs = self.saved;
-        regs.rip = function;
+        regs.rip = call.function;
         // As behind a `call`: the address to return to is there, and was pushed onto a multiple of 16. It leads to a system
         // call, which tells that the function is over and is not made.
-        regs.rsp = (self.block & !15) - 8;
+        regs.rsp = (call.stack & !15) - 8;
         regs.orig_rax = u64::MAX;
-        [regs.rdi, regs.rsi] = args;
-        // SAFETY: takes integers only; the place is in the block's own room.
+        [regs.rdi, regs.rsi] = call.args;
+        // SAFETY: takes integers only; the place is in the block's own room, or in a stack that the caller made.
         let pushed = unsafe { libc::ptrace(libc::PTRACE_POKEDATA, self.tid.0, regs.rsp, self.stub.call()) };
         if pushed != 0 {
             let source = io::Error::last_os_error();
@@ -286,36 +395,52 @@ impl<'a> Remote<'a> {
         }
         sys::set_regs(self.tid, &regs)?;
         let back = self.stub.call() + SYSCALL;
+        let alarm = call.within.map(|within| Alarm::after(self.inbox.bell(), within));
         let mut result = None;
         loop {
             sys::resume(self.tid, Resume::Syscall, 0)?;
-            match wait_stop(self.inbox, self.tid, "executing a function for the daemon")? {
+            let stop = match &alarm {
+                None => wait_stop(self.inbox, self.tid, DOING)?,
+                Some(alarm) => match wait_stop_before(self.inbox, self.tid, DOING, alarm.at)? {
+                    Some(stop) => stop,
+                    None => return self.stop_late(DOING),
+                },
+            };
+            match stop {
                 Stop::Syscall => match sys::syscall_info(self.tid)? {
-                    SyscallStop::Entry { .. } => {
+                    // What it returns stands where the number of a call does, and may look like none.
+                    SyscallStop::Entry { .. } | SyscallStop::Undone if result.is_none() => {
                         let regs = sys::get_regs(self.tid)?;
                         sys::set_number(self.tid, -1)?;
                         result = Some((regs.orig_rax, regs.rip));
                     }
-                    SyscallStop::Exit { .. } | SyscallStop::Undone | SyscallStop::Foreign | SyscallStop::Neither => {
-                        match result {
-                            Some((result, at)) if at == back => return Ok(result),
-                            Some((nr, _)) => {
-                                let what = format!("the function at {function:#x} made system call {nr}");
-                                return Err(Error::Unsupported(what));
-                            }
-                            None => {}
-                        }
-                    }
+                    SyscallStop::Entry { .. }
+                    | SyscallStop::Exit { .. }
+                    | SyscallStop::Undone
+                    | SyscallStop::Foreign
+                    | SyscallStop::Neither => match result {
+                        Some((result, at)) if at == back => return Ok(Ran::Returned(result)),
+                        Some((nr, at)) => return Ok(Ran::MadeCall { nr, at: at.wrapping_sub(SYSCALL) }),
+                        None => {}
+                    },
                 },
-                Stop::Signal(signo) if matches!(signo, libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE) => {
-                    let what = format!("the function at {function:#x} came upon signal {signo}");
-                    return Err(Error::Unsupported(what));
+                Stop::Signal(signo)
+                    if matches!(signo, libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP) =>
+                {
+                    return Ok(Ran::Crashed { signo, at: sys::get_regs(self.tid)?.rip });
                 }
                 Stop::Signal(signo) => self.postponed.push(signo),
                 Stop::Event(_) | Stop::Interrupted | Stop::Group(_) => {}
                 Stop::Exited(_) | Stop::Killed(_) => unreachable!("wait_stop reports an end as an error"),
             }
         }
+    }
+
+    /// Stops a thread whose time is over.
+    fn stop_late(&self, doing: &str) -> Result<Ran> {
+        sys::interrupt(self.tid)?;
+        wait_stop(self.inbox, self.tid, doing)?;
+        Ok(Ran::Late { at: sys::get_regs(self.tid)?.rip })
     }
 
     /// Replaces the registers that the thread goes on with.

@@ -7,6 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+use crate::server::{Server, start_program};
+
 /// The oldest and the newest version of a package that the archive offers, unpacked.
 #[derive(Debug)]
 pub struct Pair {
@@ -58,14 +60,30 @@ pub fn fetch(package: &str, version: &str, into: &Path) -> Result<PathBuf> {
     Ok(root)
 }
 
+/// Starts a program on a free port, with libraries from another folder than the system's where one is given.
+pub fn start(
+    program: &Path,
+    libraries: Option<&Path>,
+    args: impl Fn(u16, &Path) -> Result<Vec<String>>,
+) -> Result<Server> {
+    let name = program.file_name().and_then(|name| name.to_str()).context("it has a name")?;
+    let Some(libraries) = libraries else { return start_program(name, program, args) };
+    start_program(name, Path::new("/usr/bin/env"), |port, dir| {
+        let mut words = vec![format!("LD_LIBRARY_PATH={}", libraries.display()), program.display().to_string()];
+        words.extend(args(port, dir)?);
+        Ok(words)
+    })
+}
+
 impl Pair {
-    /// Fetches the oldest and the newest version; `None` where the archive offers one alone.
+    /// Fetches the oldest and the newest version; `None`, and a line that says so, where the archive offers one alone.
     pub fn fetch(package: &str, into: &Path) -> Result<Option<Pair>> {
         let versions = versions(package)?;
         let (Some(newest), Some(oldest)) = (versions.first(), versions.last()) else {
             bail!("the archive has no package {package}; does `apt-get update` work?");
         };
         if newest == oldest {
+            crate::left_out(package, &format!("the archive offers {newest} alone"));
             return Ok(None);
         }
         Ok(Some(Pair {

@@ -234,6 +234,20 @@ impl Drop for Program {
     }
 }
 
+/// Returns how many bytes of code a process has mapped that are of no file: what updates have loaded, besides the kernel's own.
+#[must_use]
+pub fn anonymous_code(pid: i32) -> u64 {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let len = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (range, flags) = (words.next()?, words.next()?);
+        let is_meant = flags.contains('x') && words.nth(2)? == "0" && words.next().is_none();
+        let (start, end) = range.split_once('-').filter(|_| is_meant)?;
+        Some(u64::from_str_radix(end, 16).ok()? - u64::from_str_radix(start, 16).ok()?)
+    };
+    maps.lines().filter_map(len).sum()
+}
+
 /// Returns the path of a program, looked up as the shell does, and in the places for system programs.
 pub fn find_program(name: &str) -> Result<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();

@@ -124,7 +124,9 @@ pub(crate) fn start_program(
     bail!("no free port was found for {name}")
 }
 
-pub(crate) fn strings(args: &[&str]) -> Vec<String> {
+/// Returns words as a command line takes them.
+#[must_use]
+pub fn strings(args: &[&str]) -> Vec<String> {
     args.iter().map(|arg| (*arg).to_owned()).collect()
 }
 

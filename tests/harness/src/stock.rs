@@ -69,6 +69,28 @@ impl Versions {
         Ok(out)
     }
 
+    /// Does the same, and keeps the symbols in a file of their own, as distributions do.
+    pub fn service_with_debug(&self, version: &str, defines: &[&str]) -> Result<(PathBuf, PathBuf)> {
+        let folder = self.folder(version)?;
+        let (whole, out, debug) = (folder.join("whole"), folder.join("service"), folder.join("service.debug"));
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wl,--build-id", "-fPIE", "-pie"]);
+        compile(gcc.args(defines).arg("-o").arg(&whole).arg(sources().join("service.c")))?;
+        compile(Command::new("objcopy").arg("--only-keep-debug").arg(&whole).arg(&debug))?;
+        compile(Command::new("strip").arg("-o").arg(&out).arg(&whole))?;
+        Ok((out, debug))
+    }
+
+    /// Compiles the hooks for versions of `service`.
+    pub fn hooks(&self, name: &str, defines: &[&str]) -> Result<PathBuf> {
+        let out = self.dir.path().join(name);
+        let include = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../mvedsua-sdk/include");
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I"]).arg(include);
+        compile(gcc.args(defines).arg("-o").arg(&out).arg(sources().join("hooks.c")))?;
+        Ok(out)
+    }
+
     /// Compiles and strips a version of the library `shapes`.
     pub fn shapes(&self, version: &str, defines: &[&str]) -> Result<PathBuf> {
         let out = self.folder(version)?.join("libshapes.so.1");

@@ -7,7 +7,8 @@
  *   FRESH     a variable of its own           HELPER    a function that is new
  *   NAMES     another text in a table         LOOP      the event loop, which never returns, is another one
  *   GROWN     a global that is larger         WRONG     an answer that is wrong
- *   SPINS     an answer that never comes      IMPORT    a function of the C library that was not used before
+ *   SPINS     an answer that never comes      IMPORT    functions of the C library that were not used before
+ *   VALUE     another initial value           CHOSEN    one that the C library chooses at the start (IFUNC)
  *
  * With REPORTS, in both versions, it tells of a crash before it ends; ABORTS, in the next one, lets a client cause it.
  */
@@ -42,9 +43,15 @@ long since, never;
 #endif
 
 #ifdef GROWN
-static struct entry *entries[32];
+#define PLACES 32
 #else
-static struct entry *entries[16];
+#define PLACES 16
+#endif
+static struct entry *entries[PLACES];
+#ifdef VALUE
+static long unit = 250;
+#else
+static long unit = 100;
 #endif
 static long answers;
 static struct pollfd files[MOST];
@@ -85,7 +92,7 @@ FAR static void tick(long *value) {
 FAR static void tock(long *value) { *value -= 1; }
 
 FAR static struct entry *find(const char *key) {
-    unsigned place = hash(key) % 16;
+    unsigned place = hash(key) % PLACES;
     for (struct entry *entry = entries[place]; entry; entry = entry->next)
         if (!strcmp(entry->key, key))
             return entry;
@@ -151,6 +158,10 @@ FAR static void greet(char *out, size_t room) {
 #elif defined(IMPORT)
     char text[] = "hello";
     snprintf(out, room, "%s", strfry(memfrob(memfrob(text, 5), 5)) ? "hello" : "");
+#elif defined(CHOSEN)
+    static const char text[] = "no hello";
+    const char *hello = memrchr(text, 'h', (size_t)answers % 2 + 4);
+    snprintf(out, room, "%s again", hello ? hello : "");
 #else
     snprintf(out, room, "hello");
 #endif
@@ -199,6 +210,10 @@ FAR static void answer(char *line, char *out, size_t room) {
         divide(out, room, a, b);
     } else if (!strcmp(line, "name") && key) {
         name(out, room, atol(key));
+    } else if (!strcmp(line, "unit")) {
+        if (key)
+            unit = atol(key);
+        snprintf(out, room, "%ld", unit);
     } else if (!strcmp(line, "seen")) {
         seen(out, room);
 #ifdef ABORTS

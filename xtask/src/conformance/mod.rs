@@ -4,6 +4,7 @@ mod cycle;
 mod pairs;
 mod programs;
 mod redis_suite;
+mod rounds;
 mod servers;
 mod soak;
 mod table;
@@ -33,6 +34,9 @@ enum What {
     Soak(soak::Args),
     /// Redis's own tests, with each server that they start updated to itself every few seconds; needs root
     RedisSuite(redis_suite::Args),
+    /// Debian's Redis goes to its security update and back again and again: does it grow, and what does it say to damaged values?
+    /// Needs root
+    Rounds(rounds::Args),
     /// Wrong next versions of Debian's Redis and HAProxy: does the comparison of traffic find them in time? Needs root
     Wrong(wrong::Args),
 }
@@ -51,6 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Servers(args) => servers::run(args),
         What::Soak(args) => soak::run(args),
         What::RedisSuite(args) => redis_suite::run(args),
+        What::Rounds(args) => rounds::run(args),
         What::Wrong(args) => wrong::run(args),
     }
 }

@@ -71,6 +71,15 @@ enum How {
     Itself(Cooperating),
     /// Somebody else, and what stood in the way last.
     Somebody(Box<dyn Switch>, String),
+    /// Nobody: why not, in words.
+    Nobody(String, Again),
+}
+
+/// Whether what could not be done may be possible at another time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    Perhaps,
+    No,
 }
 
 /// A program that applies its new version itself.
@@ -107,6 +116,12 @@ impl Applying {
         Applying::new(How::Somebody(switch, String::new()), limit)
     }
 
+    /// It was to be done already, and could not be; why, in words.
+    pub(crate) fn not(why: String, again: Again) -> Applying {
+        // No record is answered any more.
+        Applying { phase: Phase::Own, ..Applying::new(How::Nobody(why, again), Duration::ZERO) }
+    }
+
     fn new(how: How, limit: Duration) -> Applying {
         Applying { phase: Phase::Waiting, limit, deadline: Instant::now() + limit, how }
     }
@@ -114,7 +129,7 @@ impl Applying {
     fn cooperating(&self) -> Option<&Cooperating> {
         match &self.how {
             How::Itself(cooperating) => Some(cooperating),
-            How::Somebody(..) => None,
+            How::Somebody(..) | How::Nobody(..) => None,
         }
     }
 }
@@ -368,6 +383,11 @@ impl Following {
     /// answered now.
     pub(super) fn check_applying(&mut self, process: &mut Process) -> Result<bool> {
         let Some(applying) = &self.applying else { return Ok(false) };
+        if let How::Nobody(why, again) = &applying.how {
+            let class = if *again == Again::Perhaps { TIMING } else { LASTING };
+            self.not_applied(why.clone(), class);
+            return Ok(true);
+        }
         let (phase, limit) = (applying.phase, applying.limit);
         if Instant::now() > applying.deadline {
             self.overdue(process, phase, limit);
@@ -390,7 +410,7 @@ impl Following {
                 let what = match self.applying.as_ref().map(|applying| &applying.how) {
                     Some(How::Somebody(_, why)) if !why.is_empty() => format!("within {seconds:.1} s {why}"),
                     Some(How::Somebody(..)) => format!("within {seconds:.1} s not all threads stood still: {places}"),
-                    Some(How::Itself(_)) | None => {
+                    Some(How::Itself(_) | How::Nobody(..)) | None => {
                         format!("no update point was reached within {seconds:.1} s: {places}")
                     }
                 };

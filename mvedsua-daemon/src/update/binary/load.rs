@@ -3,7 +3,8 @@
 use mvedsua_binary::patch::{Fixup, Goal, PAGE, Patch, Protection};
 
 use super::loaded::{Function, Loaded, Written};
-use super::{FileChange, place, symbols, unfit};
+use super::names::Names;
+use super::{FileChange, calls, place, unfit};
 use crate::ptrace::Result;
 use crate::ptrace::inject::Remote;
 use crate::ptrace::memory::{Memory, Span};
@@ -25,9 +26,10 @@ pub(super) fn load(
 ) -> Result<Loaded> {
     let process = follower.process;
     let maps = procfs::maps(process.pid)?;
+    let names = Names::look_up(follower, &maps, patch.new_symbols())?;
     if let Some(known) = known {
         // The version was there before. Its own objects start anew.
-        let written = contents(patch, base, known.new_base, &process.memory, &maps)?;
+        let written = contents(patch, base, known.new_base, &process.memory, &names)?;
         for (segment, bytes) in patch.segments.iter().zip(&written) {
             if segment.protection == Protection::Data {
                 process.memory.force(segment.start.wrapping_add(known.new_base), bytes)?;
@@ -43,7 +45,7 @@ pub(super) fn load(
     let old = Span { start: patch.old.start.wrapping_add(base), end: patch.old.end.wrapping_add(base) };
     let at = place::choose(&maps, old, len, patch.is_low)?;
     let new_base = at.wrapping_add(room).wrapping_sub(patch.new.start);
-    let contents = contents(patch, base, new_base, &process.memory, &maps)?;
+    let contents = contents(patch, base, new_base, &process.memory, &names)?;
     let note = Span { start: at + len - PAGE, end: at + len };
     complete(&mut record, patch, base, new_base, at)?;
     let head = record.to_bytes()?;
@@ -94,6 +96,7 @@ fn record(file: &FileChange, patch: &Patch, base: u64) -> Loaded {
             .collect(),
         frames: patch.frames.map(|_| (u64::MAX, u64::MAX)),
         fresh: patch.fresh,
+        moved: file.hooks.as_ref().map_or(0, |hooks| hooks.moved().count()),
         at: 0,
         is_active: false,
     }
@@ -127,7 +130,7 @@ fn frames_len(patch: &Patch, start: u64) -> u64 {
 }
 
 /// Returns the bytes of each segment, with all that depends on where the files lie.
-fn contents(patch: &Patch, base: u64, new_base: u64, memory: &Memory, maps: &[Mapping]) -> Result<Vec<Vec<u8>>> {
+fn contents(patch: &Patch, base: u64, new_base: u64, memory: &Memory, names: &Names) -> Result<Vec<Vec<u8>>> {
     let mut contents: Vec<Vec<u8>> = patch.segments.iter().map(|segment| segment.bytes.clone()).collect();
     let put = |contents: &mut Vec<Vec<u8>>, at: u64, bytes: &[u8]| {
         let index = patch.segments.partition_point(|segment| segment.start <= at).checked_sub(1);
@@ -144,25 +147,23 @@ fn contents(patch: &Patch, base: u64, new_base: u64, memory: &Memory, maps: &[Ma
         }
     };
     for copied in &patch.copies {
-        let from = symbols::find(memory.pid(), maps, &copied.symbol).map_err(unfit)?;
+        let from = names.of(&copied.symbol)?;
         let len = usize::try_from(copied.len).map_err(unfit)?;
         put(&mut contents, copied.at, &memory.read_vec(from, len)?)?;
     }
     for fixup in &patch.fixups {
-        let goal = goal(fixup, base, new_base, memory, maps)?;
+        let goal = goal(fixup, base, new_base, memory, names)?;
         put(&mut contents, fixup.at, &Patch::resolve(fixup, new_base, goal).map_err(unfit)?)?;
     }
     Ok(contents)
 }
 
-fn goal(fixup: &Fixup, base: u64, new_base: u64, memory: &Memory, maps: &[Mapping]) -> Result<u64> {
+fn goal(fixup: &Fixup, base: u64, new_base: u64, memory: &Memory, names: &Names) -> Result<u64> {
     match &fixup.goal {
         Goal::Old(address) => Ok(address.wrapping_add(base)),
         Goal::New(address) => Ok(address.wrapping_add(new_base)),
         Goal::Held(slot, added) => Ok(memory.read_u64(slot.wrapping_add(base))?.wrapping_add_signed(*added)),
-        Goal::Symbol(name, added) => {
-            Ok(symbols::find(memory.pid(), maps, name).map_err(unfit)?.wrapping_add_signed(*added))
-        }
+        Goal::Symbol(name, added) => Ok(names.of(name)?.wrapping_add_signed(*added)),
     }
 }
 
@@ -182,11 +183,5 @@ fn tell_unwinder(follower: &Follower<'_>, maps: &[Mapping], frames: u64, note: u
         return Err(unfit(format!("{NAME} has no function `__register_frame_info`, so exceptions would not pass")));
     };
     const { assert!(NOTE <= PAGE) };
-    let main = process.pid.main();
-    let state = sys::get_xstate(main)?;
-    let mut remote = process.remote(follower.inbox, main, sys::get_regs(main)?)?;
-    let called = remote.call_function(library.start + offset, [frames, note]);
-    remote.finish()?;
-    sys::set_xstate(main, &state)?;
-    called.map(drop)
+    calls::call(follower, library.start + offset, [frames, note]).map(drop)
 }

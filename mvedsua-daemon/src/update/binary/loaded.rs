@@ -52,6 +52,9 @@ pub(crate) struct Loaded {
     pub(crate) frames: Option<(u64, u64)>,
     /// Writable objects that only this version has.
     pub(super) fresh: usize,
+    /// Objects that a hook moved: the old ones are not looked at any more.
+    #[serde(default)]
+    pub(super) moved: usize,
     /// Where the record is; it does not tell itself.
     #[serde(skip)]
     pub(crate) at: u64,
@@ -111,6 +114,8 @@ pub struct Version {
     pub runs: String,
     /// Writable objects that only this version has.
     pub fresh: usize,
+    /// Objects that a hook moved: what the old ones hold is out of date.
+    pub moved: usize,
 }
 
 /// Returns the versions that a process runs of files that it has mapped in another version.
@@ -120,8 +125,13 @@ pub struct Version {
 /// Where its memory cannot be read.
 pub fn versions(memory: &Memory, maps: &[Mapping]) -> Result<Vec<Version>> {
     let active = find(memory, maps)?.into_iter().filter(|loaded| loaded.is_active);
-    let version =
-        |loaded: Loaded| Version { name: loaded.name, mapped: loaded.from, runs: loaded.to, fresh: loaded.fresh };
+    let version = |loaded: Loaded| Version {
+        name: loaded.name,
+        mapped: loaded.from,
+        runs: loaded.to,
+        fresh: loaded.fresh,
+        moved: loaded.moved,
+    };
     Ok(active.map(version).collect())
 }
 
@@ -140,6 +150,7 @@ mod tests {
             functions: vec![Function { name: "f".into(), start: 1, end: 2 }],
             frames: None,
             fresh: 0,
+            moved: 0,
             at: 0,
             is_active: true,
         }

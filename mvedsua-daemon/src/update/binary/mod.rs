@@ -9,19 +9,26 @@
 //! A process that was updated before goes on from what it has mapped: the jumps of the version that it leaves are taken back
 //! first. What was loaded for that version stays, since the program may still point to its constants; going to that version
 //! again uses it again.
+//!
+//! A package may bring code that converts what the new version wants to find in another form ([`hooks`]).
 
+mod calls;
+mod hooks;
 mod load;
 pub(crate) mod loaded;
+mod names;
 mod place;
+mod scan;
 mod stacks;
 mod symbols;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mvedsua_binary::patch::{JUMP, Patch};
 
+use self::hooks::Ready;
 use self::loaded::Loaded;
 use self::stacks::Stacks;
 use super::method::{Application, Follower, Method};
@@ -29,8 +36,9 @@ use super::process::Process;
 use crate::ptrace::memory::{Memory, Span};
 use crate::ptrace::procfs;
 use crate::ptrace::{Error, Pid, Result, Tid};
-use crate::replay::following::applying::{Applying, Attempt, Switch};
+use crate::replay::following::applying::{Again, Applying, Attempt, Switch};
 
+pub use self::hooks::Hooks;
 pub use self::loaded::{Version, versions};
 
 /// How long the threads may take to leave the functions that change. Functions that are ever left are left many times a second.
@@ -51,6 +59,8 @@ pub struct FileChange {
     pub path: PathBuf,
     /// What makes it of the mapped one; nothing where that is the new version.
     pub patch: Option<Patch>,
+    /// What a package brings to convert objects.
+    pub hooks: Option<Hooks>,
 }
 
 /// The method, with the files that change.
@@ -78,11 +88,18 @@ struct Loading {
 impl Application for Loading {
     fn begin(self: Box<Self>, follower: &Follower<'_>) -> Result<Option<Applying>> {
         let mut turn = Turn::default();
+        let mut hooks = vec![];
         for file in &self.files {
-            turn.add(follower, file)?;
+            let places = turn.add(follower, file)?;
+            if let (Some(brought), Some((base, new_base))) = (&file.hooks, places) {
+                hooks.push(Ready::load(follower, brought, base, new_base)?);
+            }
         }
         turn.tables = Some(Stacks::of(follower.process.pid));
         let threads: Vec<Tid> = follower.process.threads.tids().collect();
+        if !hooks.is_empty() {
+            return turn.with_hooks(follower, &threads, &hooks);
+        }
         match turn.attempt(follower.process, &threads)? {
             Attempt::Done => Ok(None),
             Attempt::Busy(what) => {
@@ -106,8 +123,9 @@ struct Turn {
 }
 
 impl Turn {
-    /// Prepares the change of one file: loads what is to be loaded.
-    fn add(&mut self, follower: &Follower<'_>, file: &FileChange) -> Result<()> {
+    /// Prepares the change of one file: loads what is to be loaded. Returns what is added to addresses of the mapped file, and
+    /// of the new one where it is loaded.
+    fn add(&mut self, follower: &Follower<'_>, file: &FileChange) -> Result<Option<(u64, u64)>> {
         let process = follower.process;
         let maps = procfs::maps(process.pid)?;
         let before: Vec<Loaded> =
@@ -121,7 +139,7 @@ impl Turn {
             let code = loaded.functions.iter().map(|function| Span { start: function.start, end: function.end });
             self.left.extend(code.map(|span| (span, file.name.clone())));
         }
-        let Some(patch) = &file.patch else { return Ok(()) };
+        let Some(patch) = &file.patch else { return Ok(None) };
         let base = place::base_of(&maps, file, patch)?;
         let known = before.iter().find(|loaded| loaded.to == file.to).cloned();
         let loaded = load::load(follower, file, patch, base, known)?;
@@ -132,17 +150,15 @@ impl Turn {
         // A jump that is taken back and written anew is written last.
         self.writes.extend(loaded.jumps.iter().map(|jump| (jump.at, jump.after.to_vec())));
         self.writes.push(loaded.activity(true));
-        Ok(())
+        Ok(Some((base, loaded.new_base)))
     }
-}
 
-impl Switch for Turn {
-    fn attempt(&mut self, process: &Process, threads: &[Tid]) -> Result<Attempt> {
-        let begun = Instant::now();
+    /// Says what stands in the way of the change now, if anything does.
+    fn obstacle(&mut self, process: &Process, threads: &[Tid]) -> Result<Option<String>> {
         if let Some(tables) = &mut self.tables
             && let Some(busy) = tables.inside(process, threads, &self.left)
         {
-            return Ok(Attempt::Busy(busy));
+            return Ok(Some(busy));
         }
         // A debugger, a probe or another patcher may have changed the code: nobody knows what it does then.
         for (at, expected) in &self.stands {
@@ -152,18 +168,56 @@ impl Switch for Turn {
                 )));
             }
         }
+        Ok(None)
+    }
+
+    /// Changes the version with hooks. They run where all threads are parked: here, or in another follower.
+    fn with_hooks(
+        &mut self,
+        follower: &Follower<'_>,
+        threads: &[Tid],
+        hooks: &[Ready<'_>],
+    ) -> Result<Option<Applying>> {
+        if let Some(what) = self.obstacle(follower.process, threads)? {
+            return Ok(Some(Applying::not(what, Again::Perhaps)));
+        }
+        for ready in hooks {
+            if let Some(not) = ready.before(follower)?.stops() {
+                return Ok(Some(not));
+            }
+        }
+        self.write(follower.process)?;
+        for ready in hooks {
+            if let Some(not) = ready.after(follower)?.stops() {
+                return Ok(Some(not));
+            }
+        }
+        Ok(None)
+    }
+
+    fn write(&self, process: &Process) -> Result<()> {
         for (at, bytes) in &self.writes {
             process.memory.force(*at, bytes)?;
         }
-        tracing::info!(writes = self.writes.len(), took = ?begun.elapsed(), "the new version is in place");
-        Ok(Attempt::Done)
+        tracing::info!(writes = self.writes.len(), "the new version is in place");
+        Ok(())
     }
 }
 
-/// Says of a new version which symbols of other files it needs that the process does not tell where they are.
-pub(crate) fn missing(pid: i32, patch: &Patch) -> Vec<String> {
+impl Switch for Turn {
+    fn attempt(&mut self, process: &Process, threads: &[Tid]) -> Result<Attempt> {
+        match self.obstacle(process, threads)? {
+            Some(what) => Ok(Attempt::Busy(what)),
+            None => self.write(process).map(|()| Attempt::Done),
+        }
+    }
+}
+
+/// Says which symbols of other files a new version and its hooks need that the process does not tell where they are.
+pub(crate) fn missing(pid: i32, patch: &Patch, hooks: Option<&Hooks>) -> Vec<String> {
     let Ok(maps) = procfs::maps(Pid(pid)) else { return vec![] };
-    patch.new_symbols().filter_map(|name| symbols::find(Pid(pid), &maps, name).err()).collect()
+    let names = patch.new_symbols().chain(hooks.into_iter().flat_map(|hooks| hooks.file.symbols()));
+    names.filter_map(|name| symbols::find(Pid(pid), &maps, name).err()).collect()
 }
 
 fn unfit(what: impl std::fmt::Display) -> Error {

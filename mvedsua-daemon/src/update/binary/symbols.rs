@@ -1,12 +1,20 @@
 //! Symbols of other files that the new version uses and the old one did not.
 
-use object::elf::{FileHeader64, STB_LOCAL, STT_FUNC, STT_OBJECT};
+use object::elf::{FileHeader64, STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_OBJECT};
 use object::read::elf::{FileHeader as _, Sym as _};
 
 use crate::ptrace::Pid;
 use crate::ptrace::procfs::Mapping;
 
 type Header = FileHeader64<object::LittleEndian>;
+
+/// Where a symbol of another file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    At(u64),
+    /// Where the function at this address says (IFUNC).
+    ChosenBy(u64),
+}
 
 /// Returns where a process has a symbol of one of its libraries.
 ///
@@ -16,7 +24,7 @@ type Header = FileHeader64<object::LittleEndian>;
 /// # Errors
 ///
 /// Why it is not known where it is, for the operator.
-pub(super) fn find(pid: Pid, maps: &[Mapping], name: &str) -> Result<u64, String> {
+pub(super) fn find(pid: Pid, maps: &[Mapping], name: &str) -> Result<Found, String> {
     let mut found = vec![];
     for area in maps.iter().filter(|area| area.offset == 0 && area.inode != 0 && !area.shared) {
         let has_code = |other: &Mapping| other.executable && (other.device, other.inode) == (area.device, area.inode);
@@ -27,8 +35,9 @@ pub(super) fn find(pid: Pid, maps: &[Mapping], name: &str) -> Result<u64, String
         let Ok(bytes) = std::fs::read(path) else { continue };
         match defined_in(&bytes, name) {
             Defined::No => {}
-            Defined::At(offset) => found.push(area.start.wrapping_add(offset)),
-            Defined::Chosen => return Err(format!("`{name}` is chosen at the start (IFUNC), and nobody chose it yet")),
+            Defined::At(offset) => found.push(Found::At(area.start.wrapping_add(offset))),
+            Defined::Chosen(offset) => found.push(Found::ChosenBy(area.start.wrapping_add(offset))),
+            Defined::Strange => return Err(format!("`{name}` is neither a function nor an object")),
         }
     }
     match found.as_slice() {
@@ -42,8 +51,9 @@ enum Defined {
     No,
     /// So far behind the file's first mapping.
     At(u64),
-    /// By a function that says where it is.
-    Chosen,
+    /// A function there, counted likewise, says where it is.
+    Chosen(u64),
+    Strange,
 }
 
 fn defined_in(bytes: &[u8], name: &str) -> Defined {
@@ -65,9 +75,11 @@ fn defined_in(bytes: &[u8], name: &str) -> Defined {
                 && symbol.st_bind() != STB_LOCAL
                 && symbols.symbol_name(endian, symbol).is_ok_and(|known| known == name.as_bytes())
         })?;
+        let offset = symbol.st_value(endian).wrapping_sub(first.max(base));
         Some(match symbol.st_type() {
-            STT_FUNC | STT_OBJECT => Defined::At(symbol.st_value(endian) - first.max(base)),
-            _ => Defined::Chosen,
+            STT_FUNC | STT_OBJECT => Defined::At(offset),
+            STT_GNU_IFUNC => Defined::Chosen(offset),
+            _ => Defined::Strange,
         })
     };
     look().unwrap_or(Defined::No)
@@ -83,8 +95,9 @@ mod tests {
         let pid = Pid(std::process::id().cast_signed());
         let maps = procfs::maps(pid).expect("it runs");
         // It is in one library alone, and not chosen at the start.
-        assert_eq!(find(pid, &maps, "gnu_get_libc_version"), Ok(libc::gnu_get_libc_version as *const () as u64));
-        assert!(find(pid, &maps, "memcpy").is_err_and(|why| why.contains("IFUNC")));
+        let version = Found::At(libc::gnu_get_libc_version as *const () as u64);
+        assert_eq!(find(pid, &maps, "gnu_get_libc_version"), Ok(version));
+        assert!(matches!(find(pid, &maps, "memcpy"), Ok(Found::ChosenBy(_))));
         assert!(find(pid, &maps, "no_such_function").is_err_and(|why| why.contains("none")));
     }
 }

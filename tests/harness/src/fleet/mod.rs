@@ -10,7 +10,7 @@ mod stores;
 mod web;
 
 pub use stores::{SALT, mariadb_args};
-pub use web::haproxy_of;
+pub use web::{haproxy_of, nginx_of};
 
 use anyhow::Result;
 

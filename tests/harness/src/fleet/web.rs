@@ -100,7 +100,12 @@ pub(super) fn keeping_alive(server: &Server) -> Vec<Box<dyn Clients>> {
 
 /// As one process, without a master.
 fn nginx() -> Result<Server> {
-    server::start("nginx", |port, dir| {
+    nginx_of(&process::find_program("nginx")?)
+}
+
+/// The same with a file of the caller's.
+pub fn nginx_of(program: &Path) -> Result<Server> {
+    server::start_program("nginx", program, |port, dir| {
         let root = write_web_files(dir)?;
         let at = dir.display();
         let config = format!(

@@ -258,6 +258,12 @@ impl RespClient {
         Ok(())
     }
 
+    /// Sends a command and returns the reply as it comes, unless it is an array.
+    pub fn answer(&mut self, command: &[&[u8]]) -> Result<Vec<u8>> {
+        self.send(command)?;
+        self.reply()
+    }
+
     fn send(&mut self, command: &[&[u8]]) -> Result<()> {
         let mut bytes = Vec::new();
         encode(&mut bytes, command);

@@ -89,7 +89,7 @@ fn wait_stop_before(inbox: &Inbox, tid: Tid, doing: &str, at: Instant) -> Result
             Wake::Bell if Instant::now() >= at => break None,
             Wake::Bell => rung = true,
             Wake::NoTracees => {
-                return Err(Error::Ended { tid, status: "no longer traced".into(), doing: doing.into() });
+                return Err(Error::Ended { tid, status: "no longer traced".into(), stop: None, doing: doing.into() });
             }
         }
     };
@@ -97,7 +97,9 @@ fn wait_stop_before(inbox: &Inbox, tid: Tid, doing: &str, at: Instant) -> Result
         inbox.bell().ring();
     }
     match stop {
-        Some(stop) if stop.is_end() => Err(Error::Ended { tid, status: stop.to_string(), doing: doing.into() }),
+        Some(stop) if stop.is_end() => {
+            Err(Error::Ended { tid, status: stop.to_string(), stop: Some(stop), doing: doing.into() })
+        }
         stop => Ok(stop),
     }
 }

@@ -2,7 +2,9 @@
 
 mod bench;
 mod build;
+mod check;
 mod conformance;
+mod deb;
 mod demo;
 mod fuzz;
 mod setup;
@@ -29,8 +31,12 @@ enum Command {
     /// Runs as the guest of a benchmark
     #[command(hide = true)]
     BenchGuest,
+    /// Looks at format, lints, documentation and dependencies, and runs nothing
+    Check(check::Args),
     /// Tries the engine on programs that nobody here wrote; needs root, and installs them
     Conformance(conformance::Args),
+    /// Builds the Debian package
+    Deb(deb::Args),
     /// Shows on a real Redis under load what mvedsuad does; needs root
     Demo(demo::Args),
     /// Feeds the rules' reader and matcher with inputs that nobody thought of, for a while
@@ -45,7 +51,9 @@ fn main() -> anyhow::Result<()> {
         Command::Build(args) => build::run(&args).map(|_| ()),
         Command::Bench(args) => bench::run(&args),
         Command::BenchGuest => bench::run_guest(),
+        Command::Check(args) => check::run(&args),
         Command::Conformance(args) => conformance::run(&args),
+        Command::Deb(args) => deb::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Test(args) => test::run(&args),

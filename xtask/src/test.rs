@@ -1,13 +1,13 @@
 //! `cargo xtask test`: everything that is tested, in one go.
 //!
-//! First the fuzz targets, for a bounded time, then the tests. A target that finds something does not keep the tests from
-//! running: both verdicts are wanted.
+//! First the checks, then the fuzz targets, for a bounded time, then the tests. What finds something does not keep the rest
+//! from running: all verdicts are wanted.
 
 use std::process::Command;
 
 use anyhow::{Context, bail};
 
-use crate::{fuzz, setup, sh};
+use crate::{check, fuzz, setup, sh};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -26,6 +26,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
     setup::run(&setup::Args::default())?;
     let everything = args.cargo_args.is_empty();
+    let checked = if everything { check::all() } else { Ok(()) };
     let fuzzed = if everything && args.fuzz_seconds > 0 { fuzz::targets(args.fuzz_seconds) } else { Ok(()) };
     let mut cargo = Command::new("cargo");
     cargo.current_dir(sh::root()).args(["test", "--locked", "--no-fail-fast"]);
@@ -33,6 +34,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         cargo.arg("--workspace");
     }
     let tested = sh::run(cargo.args(&args.cargo_args));
+    checked.context("checking")?;
     fuzzed.context("fuzzing")?;
     tested
 }

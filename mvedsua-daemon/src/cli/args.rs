@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::logging::LogFormat;
 use super::transforms;
 use crate::control::Code;
 use crate::control::dirs::Dirs;
@@ -77,7 +78,7 @@ pub struct Place {
         help_heading = PLACES
     )]
     pub config: PathBuf,
-    /// Where packages are looked up by name: DIR/<program>/<name>, a directory or a tar archive.
+    /// Where packages are looked up by name: `DIR/<program>/<name>`, a directory or a tar archive.
     #[arg(
         long,
         global = true,
@@ -634,6 +635,10 @@ pub struct DaemonArgs {
     /// Leave the terminal's session and say `ready` on standard output once requests are answered.
     #[arg(long, hide = true)]
     pub detached: bool,
+    /// Write the log to standard error in this format; without it, to the journal where systemd started the daemon, and
+    /// else as text to standard error. MVEDSUA_LOG says how much is written, such as `debug`.
+    #[arg(long, env = "MVEDSUA_LOG_FORMAT", value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
 }
 
 /// What to generate.

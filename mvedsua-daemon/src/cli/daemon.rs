@@ -4,11 +4,10 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use super::args::{DaemonArgs, Place};
-use super::log_writer::LogWriter;
 use super::wiring::{BpfObserver, ForkEngine};
+use super::{logging, supervised};
 use crate::control::daemon::{Daemon, StartError};
 use crate::control::protocol::Problem;
 use crate::control::{Code, server};
@@ -18,9 +17,7 @@ pub(super) fn run(place: &Place, args: &DaemonArgs) -> Result<(), Problem> {
     let failed = |code: Code, why: String| {
         Problem::new(code, "running the daemon", why, "`mvedsuad doctor` says what this machine lacks")
     };
-    let filter = EnvFilter::try_from_env("MVEDSUA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let writer = LogWriter::new(io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false).init();
+    logging::start(args.log_format);
     if args.detached {
         // Neither a terminal that closes nor a directory that is unmounted concerns it.
         nix::unistd::setsid().map_err(|e| failed(Code::Unreachable, format!("leaving the session: {e}")))?;
@@ -37,16 +34,20 @@ pub(super) fn run(place: &Place, args: &DaemonArgs) -> Result<(), Problem> {
         StartError::Files { .. } => failed(Code::Unreachable, e.to_string()),
     })?;
     runtime.block_on(async {
-        let listener = server::bind(&dirs, &daemon)
+        let socket = server::bind(&dirs, &daemon)
             .map_err(|e| failed(Code::Unreachable, format!("binding {}: {e}", dirs.socket().display())))?;
         on_signals(&daemon).map_err(|e| failed(Code::Unreachable, format!("listening for signals: {e}")))?;
         tracing::info!(socket = %dirs.socket().display(), pid = std::process::id(), "ready");
         if args.detached {
             say_ready().map_err(|e| failed(Code::Unreachable, format!("saying that it is ready: {e}")))?;
         }
-        server::serve(Arc::clone(&daemon), listener).await;
-        // Whoever comes now shall see that nobody is there.
-        let _ = std::fs::remove_file(dirs.socket());
+        supervised::ready();
+        supervised::keep_watchdog();
+        server::serve(Arc::clone(&daemon), socket.listener).await;
+        if socket.maker == server::Maker::Daemon {
+            // Whoever comes now shall see that nobody is there. A socket of systemd's starts the next daemon.
+            let _ = std::fs::remove_file(dirs.socket());
+        }
         tracing::info!("ended");
         Ok(())
     })
@@ -59,6 +60,7 @@ fn on_signals(daemon: &Arc<Daemon>) -> io::Result<()> {
         let daemon = Arc::clone(daemon);
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
+                supervised::stopping();
                 daemon.end();
             }
         });

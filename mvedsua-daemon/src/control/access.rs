@@ -9,11 +9,12 @@
 //! update = ["alice"]
 //! ```
 //!
-//! What `outdated --update` may do is in the same file, see [`OutdatedPolicy`].
+//! Files of the directory `conf.d` beside it add to it. What `outdated --update` may do is in the same file, see [`OutdatedPolicy`].
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -92,7 +93,7 @@ pub enum ConfigError {
     #[error("the configuration {path} cannot be read: {source}")]
     Read { path: String, source: std::io::Error },
     #[error(
-        "the configuration {path} may be written by others (owner {uid}, mode {mode:o}); make it root's, mode 0644"
+        "the configuration {path} may be written by others (owner {uid}, mode {mode:o}); make it root's, and writable by root alone"
     )]
     Writable { path: String, uid: u32, mode: u32 },
     #[error("the configuration {path} is wrong: {source}")]
@@ -100,25 +101,77 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads the configuration; where there is none, only root may do anything.
+    /// Reads the configuration, and the files `*.toml` of the directory `conf.d` beside it in the order of their names. Lists
+    /// of all files count together; of anything else the last file's word counts. Where there is none, only root may do
+    /// anything.
     ///
     /// # Errors
     ///
-    /// Where it cannot be read, does not parse, or others could have written it.
+    /// Where a file cannot be read, does not parse, or others could have written it.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let name = || path.display().to_string();
-        let read = |source| ConfigError::Read { path: name(), source };
-        let meta = match fs::metadata(path) {
-            Ok(meta) => meta,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
-            Err(e) => return Err(read(e)),
-        };
-        let own = nix::unistd::geteuid().as_raw();
-        if (meta.uid() != 0 && meta.uid() != own) || meta.mode() & 0o022 != 0 {
-            return Err(ConfigError::Writable { path: name(), uid: meta.uid(), mode: meta.mode() & 0o7777 });
+        let mut whole = toml::Table::new();
+        for path in [path.to_owned()].into_iter().chain(parts(&path.with_file_name("conf.d"))?) {
+            let Some(text) = read(&path)? else { continue };
+            let wrong = |source| ConfigError::Syntax { path: path.display().to_string(), source: Box::new(source) };
+            // Each must be right by itself, so that an error names the file and the line.
+            toml::from_str::<Config>(&text).map_err(wrong)?;
+            join(&mut whole, toml::from_str(&text).map_err(wrong)?);
         }
-        let text = fs::read_to_string(path).map_err(read)?;
-        toml::from_str(&text).map_err(|source| ConfigError::Syntax { path: name(), source: Box::new(source) })
+        let wrong = |source| ConfigError::Syntax { path: path.display().to_string(), source: Box::new(source) };
+        whole.try_into().map_err(wrong)
+    }
+}
+
+/// Returns the files of a directory that belong to the configuration, in order.
+fn parts(dir: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let unread = |source| ConfigError::Read { path: dir.display().to_string(), source };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(vec![]),
+        Err(e) => return Err(unread(e)),
+    };
+    trusted(dir, &fs::metadata(dir).map_err(unread)?)?;
+    let mut found = vec![];
+    for entry in entries {
+        let path = entry.map_err(unread)?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Reads one file, if it is there.
+fn read(path: &Path) -> Result<Option<String>, ConfigError> {
+    let unread = |source| ConfigError::Read { path: path.display().to_string(), source };
+    let meta = match fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(unread(e)),
+    };
+    trusted(path, &meta)?;
+    fs::read_to_string(path).map(Some).map_err(unread)
+}
+
+/// Refuses what others than the daemon's user and root could have written.
+fn trusted(path: &Path, meta: &fs::Metadata) -> Result<(), ConfigError> {
+    let own = nix::unistd::geteuid().as_raw();
+    if (meta.uid() != 0 && meta.uid() != own) || meta.mode() & 0o022 != 0 {
+        let mode = meta.mode() & 0o7777;
+        return Err(ConfigError::Writable { path: path.display().to_string(), uid: meta.uid(), mode });
+    }
+    Ok(())
+}
+
+/// Adds what one more file says.
+fn join(whole: &mut toml::Table, part: toml::Table) {
+    for (key, value) in part {
+        match (whole.get_mut(&key), value) {
+            (Some(toml::Value::Table(known)), toml::Value::Table(more)) => join(known, more),
+            (Some(toml::Value::Array(known)), toml::Value::Array(more)) => known.extend(more),
+            (_, value) => drop(whole.insert(key, value)),
+        }
     }
 }
 
@@ -224,5 +277,31 @@ mod tests {
         fs::write(&path, "[acess]\n").expect("it is writable");
         let why = Config::load(&path).expect_err("it is misspelt").to_string();
         assert!(why.contains("acess"), "{why}");
+    }
+
+    #[test]
+    fn files_of_conf_d_add_to_the_configuration() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, text).expect("it is writable");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("it is ours");
+        };
+        let load = || Config::load(&dir.path().join("mvedsuad.toml"));
+        fs::create_dir(dir.path().join("conf.d")).expect("it is writable");
+        write("conf.d/50-bob.toml", "[access]\nobserve = [4243]\n[outdated]\nsoak = \"2m\"\n");
+        assert!(load().expect("the main file may be missing").access.check(4243, Need::Observe, None).is_ok());
+        write("mvedsuad.toml", "[access]\nobserve = [4242]\n[outdated]\naccept = \"inferred\"\nsoak = \"1m\"\n");
+        write("conf.d/README", "no configuration");
+        let config = load().expect("both are right");
+        assert!([4242, 4243].iter().all(|uid| config.access.check(*uid, Need::Observe, None).is_ok()));
+        assert_eq!(config.outdated.accept, Some(Accept::Inferred));
+        assert_eq!(config.outdated.soak.as_deref(), Some("2m"), "the last file counts");
+        write("conf.d/60-wrong.toml", "[acess]\n");
+        let why = load().expect_err("it is misspelt").to_string();
+        assert!(why.contains("conf.d/60-wrong.toml") && why.contains("acess"), "{why}");
+        write("conf.d/60-wrong.toml", "");
+        fs::set_permissions(dir.path().join("conf.d"), fs::Permissions::from_mode(0o777)).expect("it is ours");
+        assert!(matches!(load(), Err(ConfigError::Writable { .. })), "anybody could add a file");
     }
 }

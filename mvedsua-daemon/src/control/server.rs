@@ -29,22 +29,62 @@ const TELL_EVERY: Duration = Duration::from_secs(2);
 /// How often what waits for room on a disk is written.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
-/// Binds the socket. The daemon's lock is held, so a socket that lies there is a dead daemon's.
+/// The socket on which requests come in.
+pub struct Socket {
+    pub listener: UnixListener,
+    pub maker: Maker,
+}
+
+/// Who made the socket, and so who removes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    Daemon,
+    Systemd,
+}
+
+/// Takes the socket that systemd has made for the daemon, or binds one. The daemon's lock is held, so a socket that lies
+/// there is a dead daemon's.
 ///
 /// # Errors
 ///
-/// Those of the file system and of `bind(2)`.
-pub fn bind(dirs: &Dirs, daemon: &Daemon) -> io::Result<UnixListener> {
+/// Those of the file system and of `bind(2)`, and where something else than a socket was given.
+pub fn bind(dirs: &Dirs, daemon: &Daemon) -> io::Result<Socket> {
     let path = dirs.socket();
-    match std::fs::remove_file(&path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        Ok(()) | Err(_) => {}
-    }
-    let listener = UnixListener::bind(&path)?;
+    let (listener, maker, path) = match given()? {
+        Some(listener) => {
+            let address = listener.local_addr()?;
+            (listener, Maker::Systemd, address.as_pathname().map(std::path::Path::to_owned))
+        }
+        None => {
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                Ok(()) | Err(_) => {}
+            }
+            (std::os::unix::net::UnixListener::bind(&path)?, Maker::Daemon, Some(path))
+        }
+    };
+    listener.set_nonblocking(true)?;
     // Whoever connects is checked by their credentials; where only root may do anything nobody else gets that far.
     let mode = if daemon.access.is_open() { 0o666 } else { 0o600 };
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
-    Ok(listener)
+    if let Some(path) = path {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(Socket { listener: UnixListener::from_std(listener)?, maker })
+}
+
+/// Returns the socket with which systemd has started this process, see sd_listen_fds(3).
+fn given() -> io::Result<Option<std::os::unix::net::UnixListener>> {
+    let mut given = sd_notify::listen_fds()?;
+    let Some(number) = given.next() else { return Ok(None) };
+    if given.len() > 0 {
+        return Err(io::Error::other("more than one socket was given; the unit of the socket may name one"));
+    }
+    // SAFETY: `LISTEN_PID` says that the descriptor was passed to this very process, which nothing else has taken, since
+    // this is called once.
+    let socket = unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(number) };
+    let listener = std::os::unix::net::UnixListener::from(socket);
+    listener.local_addr().map_err(|e| io::Error::other(format!("what was given is no unix socket: {e}")))?;
+    Ok(Some(listener))
 }
 
 /// Serves clients until the daemon is asked to end, then undoes what is under way.

@@ -280,7 +280,7 @@ impl Site {
         let daemon = self.daemon(script);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let listener = server::bind(&self.dirs(), &daemon).expect("the socket is bound");
+            let listener = server::bind(&self.dirs(), &daemon).expect("the socket is bound").listener;
             let serving = tokio::spawn(server::serve(Arc::clone(&daemon), listener));
             tokio::time::timeout(LIMIT, test(Arc::clone(&daemon))).await.expect("the test ends in time");
             daemon.end();

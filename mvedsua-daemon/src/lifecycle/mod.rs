@@ -24,7 +24,7 @@
 //! two versions run, the follower takes over and goes straight to `updated-leader` without an old version. When the
 //! target ends by itself, everything ends.
 //!
-//! [`step`] knows no clock, no descriptor and no await: time arrives as [`Event::Timer`], what is to be done leaves as
+//! [`step()`] knows no clock, no descriptor and no await: time arrives as [`Event::Timer`], what is to be done leaves as
 //! [`Effect`]s. What a state knows lives in its variant. Whoever drives it performs the effects in their order and
 //! feeds back what comes of them. There is no wildcard arm: a new event must be given a meaning in every state.
 

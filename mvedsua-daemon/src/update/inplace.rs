@@ -2,7 +2,7 @@
 //!
 //! The daemon's part is small. It finds the program's control block ([`mvedsua_common::cooperation`]), writes into the
 //! follower's copy where the new version is, and raises the flag that the program's update points look at. What the
-//! program then says, and which calls it may make meanwhile, is the replayer's affair ([`crate::replay::own`]).
+//! program then says, and which calls it may make meanwhile, is the replayer's affair (`replay/own.rs`).
 
 use std::fs::File;
 use std::mem::offset_of;

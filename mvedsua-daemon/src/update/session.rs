@@ -4,7 +4,7 @@
 //! limit everywhere, and says on what it waits. Whatever goes wrong before the commit of a promotion ends in the same
 //! way: the follower is killed, the leader is put back as it was.
 //!
-//! This file is the session's loop; [`begin`] makes the two versions, [`exchange`] brings both to the same call, [`roles`]
+//! This file is the session's loop; [`mod@begin`] makes the two versions, [`exchange`] brings both to the same call, [`roles`]
 //! exchanges them there, [`dying`] lets a version take over from one that comes to its end, [`clock`] lets the tracer threads see their deadlines, and looks whether memory runs
 //! short; [`notice`] is what the tracer threads report.
 

@@ -23,11 +23,15 @@ const MANAGER: &str = "/lib/systemd/systemd";
 /// How long the manager may take until it answers, or until it has ended with its services.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Takes the folder and the control groups; becomes the manager.
+/// Takes the folder and the control groups; becomes the manager. What services may not see, the manager covers with what the
+/// system's manager would have made in `inaccessible`.
 const START: &str = r#"
 dir=$1; shift
 for group; do echo $$ > "$group/cgroup.procs" || exit; done
 mkdir -p /run/systemd && mount -t tmpfs tmpfs /run/systemd && mkdir /run/systemd/system || exit
+inaccessible=/run/systemd/inaccessible
+mkdir -p $inaccessible/dir && : > $inaccessible/reg && mkfifo $inaccessible/fifo || exit
+mknod $inaccessible/chr c 0 0 && mknod $inaccessible/blk b 0 0 || exit
 unset DBUS_SESSION_BUS_ADDRESS NOTIFY_SOCKET
 export HOME="$dir/home" XDG_RUNTIME_DIR="$dir/run" XDG_CONFIG_HOME="$dir/config"
 exec /lib/systemd/systemd --user --log-target=console

@@ -10,11 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::package::BuildId;
-
-/// Reads a file of `/proc`: a process may have any bytes in its name and in the paths that it has mapped.
-fn read_lossy(path: String) -> io::Result<String> {
-    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-}
+use crate::ptrace::procfs;
 
 /// A process that cannot be mistaken for a later one with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -31,7 +27,7 @@ impl ProcessId {
     ///
     /// Where there is no such process.
     pub fn of(pid: i32) -> io::Result<Self> {
-        let stat = read_lossy(format!("/proc/{pid}/stat"))?;
+        let stat = procfs::text(format!("/proc/{pid}/stat"))?;
         let start_time = parse_start_time(&stat)
             .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat does not read as expected: {stat:?}")))?;
         Ok(ProcessId { pid, start_time })
@@ -40,7 +36,7 @@ impl ProcessId {
     /// Returns whether this very process still runs (a zombie does not).
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let stat = read_lossy(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let stat = procfs::text(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let state = after_name(&stat).and_then(|rest| rest.split_whitespace().next());
         parse_start_time(&stat) == Some(self.start_time) && !matches!(state, Some("Z" | "X"))
     }
@@ -58,14 +54,14 @@ fn parse_start_time(stat: &str) -> Option<u64> {
 
 /// Returns the parent of a process.
 fn parent_of(pid: i32) -> Option<i32> {
-    let stat = read_lossy(format!("/proc/{pid}/stat")).ok()?;
+    let stat = procfs::text(format!("/proc/{pid}/stat")).ok()?;
     after_name(&stat)?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Returns how long a process has computed in user space, all its threads together; the kernel counts in ticks.
 #[must_use]
 pub fn user_time(pid: i32) -> Option<Duration> {
-    let stat = read_lossy(format!("/proc/{pid}/stat")).ok()?;
+    let stat = procfs::text(format!("/proc/{pid}/stat")).ok()?;
     let ticks: u64 = after_name(&stat)?.split_whitespace().nth(14 - 3)?.parse().ok()?;
     let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
     Some(Duration::from_millis(ticks * 1000 / u64::try_from(per_second).ok()?.max(1)))
@@ -77,7 +73,7 @@ pub fn user_time(pid: i32) -> Option<Duration> {
 ///
 /// Where there is no such process.
 pub fn uids_of(pid: i32) -> io::Result<[u32; 4]> {
-    let status = read_lossy(format!("/proc/{pid}/status"))?;
+    let status = procfs::text(format!("/proc/{pid}/status"))?;
     parse_uids(&status).ok_or_else(|| io::Error::other(format!("/proc/{pid}/status has no line of user ids")))
 }
 
@@ -156,7 +152,7 @@ pub struct MappedCode {
 ///
 /// Where the process is gone or its map may not be read.
 pub fn mapped_code(pid: i32) -> io::Result<Vec<MappedCode>> {
-    let maps = read_lossy(format!("/proc/{pid}/maps"))?;
+    let maps = procfs::text(format!("/proc/{pid}/maps"))?;
     let mut found: HashMap<(u64, u64), MappedCode> = HashMap::new();
     for (range, path) in maps.lines().filter_map(parse_code_line) {
         // The entry leads to the mapped file itself, whatever its path names by now.
@@ -202,7 +198,7 @@ pub fn soname_of(path: &Path) -> Option<String> {
 ///
 /// Where the process is gone or its map may not be read.
 pub fn mapped_file(pid: i32, wanted: &BuildId) -> io::Result<Option<PathBuf>> {
-    let maps = read_lossy(format!("/proc/{pid}/maps"))?;
+    let maps = procfs::text(format!("/proc/{pid}/maps"))?;
     let ranges = maps.lines().filter_map(parse_code_line).map(|(range, _)| range);
     let mut links = ranges.map(|range| PathBuf::from(format!("/proc/{pid}/map_files/{range}")));
     Ok(links.find(|link| BuildId::of_file(link).as_ref() == Some(wanted)))
@@ -325,7 +321,7 @@ fn holds_socket(pid: i32, sockets: &[u64]) -> bool {
 }
 
 fn is_in_unit(pid: i32, unit: &str) -> bool {
-    let Ok(groups) = read_lossy(format!("/proc/{pid}/cgroup")) else { return false };
+    let Ok(groups) = procfs::text(format!("/proc/{pid}/cgroup")) else { return false };
     is_cgroup_of_unit(&groups, unit)
 }
 

@@ -4,9 +4,11 @@ use std::fs;
 
 use super::MonitorError;
 
+use crate::ptrace::procfs;
+
 /// Returns the name of a process, `None` when it is gone.
 pub(super) fn name(pid: i32) -> Option<String> {
-    fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned())
+    procfs::text(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned())
 }
 
 /// Says whether a process exists and has not ended.
@@ -26,7 +28,7 @@ pub(super) fn require_process(pid: i32) -> Result<String, MonitorError> {
     if pid <= 0 || !runs(pid) {
         return Err(missing);
     }
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).map_err(|_| MonitorError::NoSuchProcess { pid })?;
+    let status = procfs::text(format!("/proc/{pid}/status")).map_err(|_| MonitorError::NoSuchProcess { pid })?;
     let tgid = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse::<i32>().ok());
     if tgid != Some(pid) {
         return Err(missing);
@@ -60,7 +62,7 @@ struct Stat {
 }
 
 fn stat(pid: i32) -> Option<Stat> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let text = procfs::text(format!("/proc/{pid}/stat")).ok()?;
     // The name may hold anything, even parentheses.
     let mut fields = text.get(text.rfind(')')? + 1..)?.split_whitespace();
     Some(Stat { state: fields.next()?.chars().next()?, parent: fields.next()?.parse().ok()? })

@@ -50,7 +50,7 @@ fn parse(line: &str) -> Option<Line> {
 /// Returns the record locks of a process.
 pub(crate) fn of(pid: Pid) -> Result<Vec<RecordLock>> {
     let path = "/proc/locks".to_owned();
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::Proc { path, source })?;
+    let text = procfs::text(&path).map_err(|source| Error::Proc { path, source })?;
     let mut locks = Vec::new();
     for line in text.lines().filter_map(parse).filter(|line| line.pid == pid.0) {
         let same_file = |fd: i32| {

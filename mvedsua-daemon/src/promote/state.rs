@@ -65,7 +65,7 @@ const LIMITS: [(&str, u32); 16] = [
 /// Reads the limits of a process.
 pub(crate) fn limits(pid: Pid) -> Result<Vec<Limit>> {
     let path = format!("/proc/{pid}/limits");
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::Proc { path, source })?;
+    let text = procfs::text(&path).map_err(|source| Error::Proc { path, source })?;
     Ok(parse_limits(&text))
 }
 
@@ -94,12 +94,12 @@ pub(crate) fn set_limit(limit: &Limit, remote: &mut Remote<'_>, memory: &Memory,
 /// locked when they come; a refusal changes nothing that the program sees.
 pub(crate) fn copy_memory_locks(from: Pid, remote: &mut Remote<'_>) -> Result<()> {
     const MLOCK_ONFAULT: u64 = 1;
-    let status = std::fs::read_to_string(format!("/proc/{from}/status")).unwrap_or_default();
+    let status = procfs::text(format!("/proc/{from}/status")).unwrap_or_default();
     if !locks_memory(&status) {
         return Ok(());
     }
     let path = format!("/proc/{from}/smaps");
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::Proc { path, source })?;
+    let text = procfs::text(&path).map_err(|source| Error::Proc { path, source })?;
     for (start, end) in locked_ranges(&text) {
         let ret = remote.raw(libc::SYS_mlock2, [start, end - start, MLOCK_ONFAULT, 0, 0, 0])?;
         if ret < 0 {
@@ -154,7 +154,7 @@ pub(crate) fn copy_surroundings(
     if other_root || folder(from, "cwd") != folder(to, "cwd") {
         enter(from, "cwd", to, (remote, memory, scratch), above)?;
     }
-    let status = std::fs::read_to_string(format!("/proc/{from}/status")).unwrap_or_default();
+    let status = procfs::text(format!("/proc/{from}/status")).unwrap_or_default();
     let umask = status.lines().find_map(|line| line.strip_prefix("Umask:")).map(str::trim);
     if let Some(umask) = umask.and_then(|text| u64::from_str_radix(text, 8).ok()) {
         remote.call("umask", libc::SYS_umask, [umask, 0, 0, 0, 0, 0])?;

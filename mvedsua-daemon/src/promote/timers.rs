@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::ptrace::inject::Remote;
 use crate::ptrace::memory::Memory;
+use crate::ptrace::procfs;
 use crate::ptrace::{Error, Pid, Result, Tid};
 use crate::record::Slot;
 
@@ -78,7 +79,7 @@ impl Timers {
             remote.call("getitimer", libc::SYS_getitimer, [which as u64, scratch, 0, 0, 0, 0])?;
             *timer = words(memory, scratch)?;
         }
-        let text = std::fs::read_to_string(format!("/proc/{pid}/timers")).unwrap_or_default();
+        let text = procfs::text(format!("/proc/{pid}/timers")).unwrap_or_default();
         let Some(posix) = parse(&text) else {
             return Err(Error::Unsupported(format!("/proc/{pid}/timers has a form that is not known")));
         };

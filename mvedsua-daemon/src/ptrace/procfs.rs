@@ -1,17 +1,23 @@
 //! What `/proc` says of a process, proc(5).
 
 use std::fs;
-use std::io::Read;
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use super::memory::Memory;
 use super::{Error, Pid, Result, Tid};
 
+/// Reads a file of `/proc`. A program may be called, and its files too, by bytes that are no UTF-8; those are replaced.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub fn text(path: impl AsRef<Path>) -> io::Result<String> {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
 fn read(path: String) -> Result<String> {
-    match fs::read(&path) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(source) => Err(Error::Proc { path, source }),
-    }
+    text(&path).map_err(|source| Error::Proc { path, source })
 }
 
 /// One line of `/proc/<pid>/maps`.
@@ -82,7 +88,7 @@ pub fn stack_pointer(pid: Pid, tid: Tid) -> Option<u64> {
 /// Returns the stack pointer and the instruction pointer of a thread that waits in the kernel (`/proc/<pid>/syscall`, proc(5)).
 #[must_use]
 pub fn place(pid: Pid, tid: Tid) -> Option<(u64, u64)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
+    let text = text(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
     let fields: Vec<&str> = text.split_whitespace().collect();
     let word = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
     // In a call: its number, six arguments, and these two; blocked elsewhere: -1 and these two; else one word alone.
@@ -95,7 +101,7 @@ pub fn place(pid: Pid, tid: Tid) -> Option<(u64, u64)> {
 /// Returns the process that a thread belongs to; `None` when it is gone.
 #[must_use]
 pub fn process_of(tid: Tid) -> Option<Pid> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let status = text(format!("/proc/{tid}/status")).ok()?;
     field(&status, "Tgid:")?.parse().ok().map(Pid)
 }
 
@@ -104,7 +110,7 @@ pub fn children(pid: Pid) -> Result<Vec<Pid>> {
     let mut children = Vec::new();
     for tid in tasks(pid)? {
         // A thread that has ended meanwhile has passed its children on to another.
-        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/task/{tid}/children")) else { continue };
+        let Ok(text) = text(format!("/proc/{pid}/task/{tid}/children")) else { continue };
         children.extend(text.split_whitespace().filter_map(|child| child.parse().ok().map(Pid)));
     }
     Ok(children)
@@ -126,7 +132,7 @@ pub fn descriptors(pid: Pid) -> Result<Vec<Descriptor>> {
     let mut list = Vec::with_capacity(fds.len());
     for fd in fds {
         let Ok(target) = fs::read_link(format!("/proc/{pid}/fd/{fd}")) else { continue };
-        let Ok(info) = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")) else { continue };
+        let Ok(info) = text(format!("/proc/{pid}/fdinfo/{fd}")) else { continue };
         let flags = flags_in(&info).unwrap_or(0);
         list.push(Descriptor { fd, target, close_on_exec: flags & libc::O_CLOEXEC != 0 });
     }
@@ -135,7 +141,7 @@ pub fn descriptors(pid: Pid) -> Result<Vec<Descriptor>> {
 
 /// Returns the flags that a descriptor is open with (`O_NONBLOCK` and the like), if it is.
 pub fn open_flags(pid: Pid, fd: i32) -> Option<i32> {
-    flags_in(&fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?)
+    flags_in(&text(format!("/proc/{pid}/fdinfo/{fd}")).ok()?)
 }
 
 fn flags_in(info: &str) -> Option<i32> {
@@ -176,7 +182,7 @@ fn parse_epoll(line: &str) -> Option<EpollEntry> {
 
 /// Returns the number of an eventfd, by which its duplicates are known.
 pub fn event_id(pid: Pid, fd: i32) -> Option<u64> {
-    field(&fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?, "eventfd-id:")?.parse().ok()
+    field(&text(format!("/proc/{pid}/fdinfo/{fd}")).ok()?, "eventfd-id:")?.parse().ok()
 }
 
 fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
@@ -252,7 +258,7 @@ pub fn thread_name(pid: Pid, tid: Tid) -> Result<String> {
 /// that the thread sleeps in. `None` when the thread is in another call, or in none, or nothing tells.
 #[must_use]
 pub fn restarted_call(pid: Pid, tid: Tid, memory: &Memory) -> Option<u32> {
-    let call = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
+    let call = text(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
     let words: Vec<&str> = call.split_whitespace().collect();
     if words.first()?.parse() != Ok(libc::SYS_restart_syscall) {
         return None;
@@ -261,7 +267,7 @@ pub fn restarted_call(pid: Pid, tid: Tid, memory: &Memory) -> Option<u32> {
     let after = number(words.last()?)?;
     let code = memory.read_vec(after.checked_sub(7)?, 7).unwrap_or_default();
     loaded_number(&code).or_else(|| {
-        let sleeps_in = fs::read_to_string(format!("/proc/{pid}/task/{tid}/wchan")).ok()?;
+        let sleeps_in = text(format!("/proc/{pid}/task/{tid}/wchan")).ok()?;
         sleeping_call(&sleeps_in, number(words.get(1)?)?)
     })
 }
@@ -308,7 +314,7 @@ pub fn state(pid: Pid, tid: Tid) -> Option<char> {
 pub fn is_ending(pid: Pid) -> bool {
     const PF_EXITING: u64 = 4;
     let goes_on = |tid: Tid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
+        let stat = text(format!("/proc/{pid}/task/{tid}/stat")).ok()?;
         let flags: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(9 - 3)?.parse().ok()?;
         // All threads of a process that ends have this pending until they are given a processor.
         let killed = signals(pid, tid).ok()?.pending & signal_bit(libc::SIGKILL) != 0;
@@ -320,7 +326,7 @@ pub fn is_ending(pid: Pid) -> bool {
 /// Says whether a process has ended, signals that to nobody, and was not waited for, `state` and `exit_signal` of proc(5).
 #[must_use]
 pub fn is_silent_zombie(pid: Pid) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let Ok(stat) = text(format!("/proc/{pid}/stat")) else { return false };
     let Some((_, fields)) = stat.rsplit_once(')') else { return false };
     let mut fields = fields.split_whitespace();
     fields.next() == Some("Z") && fields.nth(34) == Some("0")
@@ -329,6 +335,17 @@ pub fn is_silent_zombie(pid: Pid) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_is_no_text_is_read() {
+        let name = std::thread::spawn(|| {
+            // SAFETY: the string outlives the call; it names this thread alone.
+            unsafe { libc::prctl(libc::PR_SET_NAME, c"\xff\xfe server".as_ptr()) };
+            text("/proc/thread-self/stat")
+        });
+        let stat = name.join().expect("it does not panic").expect("it can be read");
+        assert!(stat.contains("\u{fffd}\u{fffd} server"), "{stat}");
+    }
 
     #[test]
     fn mapping_lines() {

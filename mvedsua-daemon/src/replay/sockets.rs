@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::ptrace::Pid;
-use crate::ptrace::procfs::Descriptor;
+use crate::ptrace::procfs::{self, Descriptor};
 
 /// Where a socket meets others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Meetings {
         if own.is_empty() {
             return Meetings::default();
         }
-        let read = |table: &str| std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        let read = |table: &str| procfs::text(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
         let tables: Vec<String> = ["tcp", "tcp6", "udp", "udp6"].into_iter().map(read).collect();
         let lines = tables.iter().flat_map(|table| table.lines().skip(1).filter_map(parse_internet));
         let mut found = Meetings::from_internet(lines.filter(|line| own.contains(&line.inode)).collect());

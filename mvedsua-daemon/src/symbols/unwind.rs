@@ -14,6 +14,7 @@ use object::{Object, ObjectSection, ObjectSegment};
 
 use crate::ptrace::Pid;
 use crate::ptrace::memory::Memory;
+use crate::ptrace::procfs;
 use crate::update::binary::loaded::{self, Loaded};
 
 /// The registers that a stack is unwound from.
@@ -88,7 +89,7 @@ impl Tables {
 
 /// Returns the executable and the libraries that are mapped, with their unwind tables.
 fn modules(pid: i32) -> Vec<Module<Vec<u8>>> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let maps = procfs::text(format!("/proc/{pid}/maps")).unwrap_or_default();
     let mut files: BTreeMap<&str, Range<u64>> = BTreeMap::new();
     for line in maps.lines() {
         let mut fields = line.split_whitespace();

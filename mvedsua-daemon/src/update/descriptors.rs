@@ -1,7 +1,6 @@
 //! What the descriptors of a process are, for rules that are about listeners, clients or files.
 
 use std::collections::HashMap;
-use std::fs;
 
 use crate::ptrace::{Pid, procfs};
 use crate::rules::Descriptor;
@@ -15,10 +14,10 @@ pub(crate) fn open_in(pid: Pid) -> Vec<(i32, Descriptor)> {
     let Ok(open) = procfs::descriptors(pid) else { return Vec::new() };
     let mut sockets: HashMap<u64, Socket> = HashMap::new();
     for table in ["tcp", "tcp6"] {
-        let text = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        let text = procfs::text(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
         sockets.extend(text.lines().skip(1).filter_map(of_tcp));
     }
-    let text = fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+    let text = procfs::text(format!("/proc/{pid}/net/unix")).unwrap_or_default();
     sockets.extend(text.lines().skip(1).filter_map(of_unix));
     let of = |target: &str| {
         let inode = target.strip_prefix(SOCKET)?.strip_suffix(']')?.parse().ok()?;
@@ -81,7 +80,7 @@ mod tests {
         let outgoing = TcpStream::connect(listener.local_addr().expect("its address")).expect("it listens");
         let (accepted, _) = listener.accept().expect("it was connected to");
         let unix = UnixListener::bind(dir.path().join("s")).expect("a path");
-        let file = fs::File::create(dir.path().join("f")).expect("a file");
+        let file = std::fs::File::create(dir.path().join("f")).expect("a file");
         let open: HashMap<i32, Descriptor> = open_in(Pid(std::process::id().cast_signed())).into_iter().collect();
         assert_eq!(open.get(&listener.as_raw_fd()), Some(&Descriptor::Listener));
         assert_eq!(open.get(&accepted.as_raw_fd()), Some(&Descriptor::Client));

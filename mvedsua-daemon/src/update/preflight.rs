@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::ptrace::procfs;
 use crate::ptrace::tsc;
 
 /// Says how much a finding weighs.
@@ -88,7 +89,7 @@ pub fn inspect(pid: i32) -> Result<Preflight, InspectError> {
     let threads = proc.threads()?;
     for thread in &threads {
         // One that has ended meanwhile stands against nothing.
-        let Ok(text) = fs::read_to_string(format!("/proc/{pid}/task/{thread}/status")) else { continue };
+        let Ok(text) = procfs::text(format!("/proc/{pid}/task/{thread}/status")) else { continue };
         findings.extend(of_thread(*thread, &Status::parse(&text)));
     }
     findings.extend(of_architecture(&proc));
@@ -250,7 +251,7 @@ fn of_status(pid: i32, status: &Status) -> Vec<Finding> {
 fn of_thread(tid: i32, status: &Status) -> Vec<Finding> {
     let mut findings = vec![];
     if status.tracer != 0 {
-        let name = fs::read_to_string(format!("/proc/{}/comm", status.tracer)).unwrap_or_default();
+        let name = procfs::text(format!("/proc/{}/comm", status.tracer)).unwrap_or_default();
         let reason = format!("it is traced already, by process {} ({})", status.tracer, name.trim());
         findings.push(refuse("traced", reason, "end that debugger or tracer first; a process has one tracer at most"));
     }
@@ -426,7 +427,7 @@ fn all_pids() -> Vec<i32> {
 
 fn of_children(pid: i32) -> Option<Finding> {
     let is_child = |other: &i32| {
-        let stat = fs::read_to_string(format!("/proc/{other}/stat")).unwrap_or_default();
+        let stat = procfs::text(format!("/proc/{other}/stat")).unwrap_or_default();
         parse_parent(&stat) == Some(pid)
     };
     let children: Vec<i32> = all_pids().into_iter().filter(is_child).collect();

@@ -517,7 +517,7 @@ pub(crate) fn seize_all(pid: Pid, options: i32) -> Result<Vec<Tid>> {
 
 /// Returns the thread that traces a thread, 0 for none; `None` when the thread is gone.
 fn tracer(pid: Pid, tid: Tid) -> Option<i32> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()?;
+    let status = procfs::text(format!("/proc/{pid}/task/{tid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?.trim().parse().ok()
 }
 

@@ -70,6 +70,6 @@ fn inode(pid: Pid, fd: i32) -> Option<u64> {
 
 /// Returns where in its file a descriptor stands.
 fn position(pid: Pid, fd: i32) -> Option<u64> {
-    let info = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
+    let info = procfs::text(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
     info.lines().find_map(|line| line.strip_prefix("pos:"))?.trim().parse().ok()
 }

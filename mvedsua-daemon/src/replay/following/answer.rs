@@ -531,7 +531,7 @@ impl Following {
 /// Puts the addresses of a process into what the leader read in its `stat`.
 fn own_stat(pid: Pid, call: &Call, ret: &CallReturn) -> CallReturn {
     let mut ret = ret.clone();
-    let own = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let own = procfs::text(format!("/proc/{pid}/stat")).unwrap_or_default();
     if let Some(piece) = ret.outputs.first_mut() {
         let mut text = proc_self::own_addresses(&piece.bytes, &own);
         text.truncate(call.args[2] as usize);

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::{Finding, refuse};
 use crate::ptrace::Pid;
+use crate::ptrace::procfs;
 use crate::update::cgroups;
 
 /// How many processes are there at once beside the service, each with all its threads.
@@ -37,7 +38,7 @@ fn of_group(dir: &Path, name: &Path, needed: u64) -> Option<Finding> {
 }
 
 fn of_user(pid: i32, needed: u64) -> Option<Finding> {
-    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+    let read = |file: &str| procfs::text(format!("/proc/{pid}/{file}")).ok();
     let limit = limit(&read("limits")?)?;
     let status = read("status")?;
     let user = field(&status, "Uid:")?.to_owned();
@@ -67,7 +68,7 @@ fn limit(limits: &str) -> Option<u64> {
 /// Counts the threads of a user, as far as they can be seen.
 fn threads_of(user: &str) -> u64 {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let statuses = entries.filter_map(|entry| fs::read_to_string(entry.path().join("status")).ok());
+    let statuses = entries.filter_map(|entry| procfs::text(entry.path().join("status")).ok());
     let theirs = statuses.filter(|status| field(status, "Uid:") == Some(user));
     theirs.filter_map(|status| field(&status, "Threads:")?.parse::<u64>().ok()).sum()
 }

@@ -209,10 +209,11 @@ fn apache() -> Result<Server> {
     })
 }
 
-/// Keeps in memory what a lighttpd has; gives up root for the user `proxy`, as Debian's does.
+/// Keeps in memory what a lighttpd has; gives up root for the user `proxy`, as Debian's does. It leaves segments of shared memory
+/// behind, so it gets a place of its own for them.
 fn squid() -> Result<Server> {
     let behind = server::lighttpd()?;
-    let front = server::start("squid", |port, dir| {
+    let front = server::start_program("squid", Path::new("/usr/bin/unshare"), |port, dir| {
         let config = format!(
             "http_port 127.0.0.1:{port} accel defaultsite=localhost\n\
              cache_peer 127.0.0.1 parent {} 0 no-query originserver\nhttp_access allow all\npid_filename none\n\
@@ -222,7 +223,8 @@ fn squid() -> Result<Server> {
         );
         let file = dir.join("squid.conf");
         fs::write(&file, config)?;
-        Ok(strings(&["-N", "-f", &file.display().to_string()]))
+        let command = format!("mount -t tmpfs none /dev/shm && exec squid -N -f {}", file.display());
+        Ok(strings(&["--mount", "sh", "-c", &command]))
     })?;
     Ok(front.with(behind))
 }

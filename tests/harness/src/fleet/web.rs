@@ -199,7 +199,7 @@ fn apache() -> Result<Server> {
             .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"));
         let config = format!(
             "ServerRoot {at}\nServerName localhost\nListen 127.0.0.1:{port}\nPidFile {at}/pid\nErrorLog {at}/errors\n{}\
-             TypesConfig /dev/null\nDocumentRoot {root}\nMutex sem\nMaxKeepAliveRequests 0\nKeepAliveTimeout 600\n\
+             TypesConfig /dev/null\nDocumentRoot {root}\nMutex fcntl:{at}\nMaxKeepAliveRequests 0\nKeepAliveTimeout 600\n\
              StartServers 1\nServerLimit 1\nThreadsPerChild 25\nMaxRequestWorkers 25\n",
             modules.concat()
         );

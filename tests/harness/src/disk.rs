@@ -1,7 +1,7 @@
 //! A disk that is as small as a test wants it, and full when it says so.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,20 +29,22 @@ impl TinyDisk {
 
     /// Fills the disk; nothing can be added to the files that are there, of which each line ends with a newline.
     pub fn fill(&self) {
+        let full = |error: io::Error| if error.kind() == ErrorKind::StorageFull { Ok(()) } else { Err(error) };
+        let mut filler = File::create(self.filler()).expect("there is room for a name");
+        let mut filled = Ok(());
+        while filled.is_ok() {
+            filled = filler.write_all(&[0; PAGE as usize]);
+        }
+        filled.or_else(full).expect("it can be filled");
+        // Last, so that nobody gets another part meanwhile.
         for entry in fs::read_dir(&self.0).expect("it can be read").flatten() {
             let meta = entry.metadata().expect("it is there");
             if meta.is_file() && meta.len() % PAGE != 0 {
                 let mut file = OpenOptions::new().append(true).open(entry.path()).expect("it can be written");
                 let rest = (PAGE - meta.len() % PAGE) as usize;
-                file.write_all(&vec![b'\n'; rest]).expect("its last part has room");
-            }
-        }
-        let mut filler = File::create(self.filler()).expect("there is room for a name");
-        loop {
-            match filler.write_all(&[0; PAGE as usize]) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::StorageFull => return,
-                Err(error) => panic!("filling {}: {error}", self.0.display()),
+                // Somebody else may have written there meanwhile.
+                let written = file.write_all(&vec![b'\n'; rest]);
+                written.or_else(full).expect("its last part has room");
             }
         }
     }

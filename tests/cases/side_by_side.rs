@@ -202,6 +202,7 @@ const CLOCK_AROUND_THE_DROP: &str = r#"
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <semaphore.h>
 #include <x86intrin.h>
 static int tracer(void)
 {
@@ -214,8 +215,11 @@ static int tracer(void)
 	fclose(status);
 	return found;
 }
+static sem_t reads;
 static void *read_until_let_go(void *unused)
 {
+	__rdtsc();
+	sem_post(&reads);
 	for (int i = 0; i < 30000 && tracer() != 0; i++)
 		for (int j = 0; j < 20; j++)
 			__rdtsc();
@@ -229,8 +233,9 @@ int main(void)
 	pthread_t thread;
 	void *mode;
 	int status;
+	sem_init(&reads, 0, 0);
 	pthread_create(&thread, NULL, read_until_let_go, NULL);
-	usleep(5000);
+	sem_wait(&reads);
 	unshare(CLONE_FILES);
 	pid_t child = fork();
 	if (child == 0)

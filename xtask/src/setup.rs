@@ -81,6 +81,10 @@ const SERVICES: &[(&str, &str)] = &[
     ("unbound", "unbound"),
     ("supervisor", "supervisor"),
     ("caddy", "caddy"),
+    ("squid", "squid"),
+    ("bind9", "named"),
+    ("knot", "knot"),
+    ("stunnel4", "stunnel4"),
 ];
 
 const BPF_LINKER: &str = "0.13.0";

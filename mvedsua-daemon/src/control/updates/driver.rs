@@ -25,7 +25,7 @@ use crate::control::process::{self, ProcessId, Program};
 use crate::control::status::{RunsAs, TargetStatus};
 use crate::control::{Code, SessionHandle, clock, panics};
 use crate::lifecycle::{self, Effect, Event, Outcome, Recovery, Refusal, Stage, State, Timer, Verification};
-use crate::package::{Lockstep, Package, Terms};
+use crate::package::{Lockstep, Package, PackageInfo, Terms};
 use crate::record::interleaving::Interleaving;
 use crate::rules::{Counts, RuleCount, RuleSet};
 use crate::update::binary::FileChange;
@@ -438,19 +438,15 @@ impl Driver {
         );
     }
 
-    fn finish(&mut self, outcome: &Outcome) {
-        self.timers.clear();
-        self.session = None;
-        let code = Code::of_outcome(outcome);
-        tracing::info!(update = self.asked.id, code = u8::from(code), "{outcome}");
-        self.audit("update ended", code, outcome.to_string());
-        self.shared.history.add(Past {
+    /// Returns what is kept of the update.
+    fn past(&self, outcome: &Outcome, package: Option<PackageInfo>, rules: Vec<RuleCount>) -> Past {
+        Past {
             update: self.asked.id,
             pid: self.asked.process.pid,
             owner: self.asked.owner,
             program: self.program.clone(),
             to: self.asked.to.clone(),
-            package: self.package_info(),
+            package,
             asked_by: self.asked.by.uid,
             asked_ms: self.asked_ms,
             ended_ms: clock::now_ms(),
@@ -458,11 +454,20 @@ impl Driver {
             fork_pause_us: self.last.fork_pause_us,
             promotion_pause_us: self.last.promotion_pause_us,
             counters: self.last.counters,
-            rules: self.rule_counts(),
+            rules,
             failures: self.failures.clone(),
             outcome: outcome.clone(),
-            code,
-        });
+            code: Code::of_outcome(outcome),
+        }
+    }
+
+    fn finish(&mut self, outcome: &Outcome) {
+        self.timers.clear();
+        self.session = None;
+        let code = Code::of_outcome(outcome);
+        tracing::info!(update = self.asked.id, code = u8::from(code), "{outcome}");
+        self.audit("update ended", code, outcome.to_string());
+        self.shared.history.add(self.past(outcome, self.package_info(), self.rule_counts()));
         self.is_past = true;
         if outcome.updated().is_some()
             && let Some(package) = &mut self.asked.package

@@ -8,9 +8,8 @@
 use std::panic::AssertUnwindSafe;
 
 use super::{Driver, Finished};
-use crate::control::history::Past;
+use crate::control::panics;
 use crate::control::updates::view::View;
-use crate::control::{Code, clock, panics};
 use crate::lifecycle::{Cause, Event, Outcome, State, next};
 use crate::update::{Command, FailureKind, SessionEvent};
 
@@ -78,7 +77,8 @@ impl Driver {
             }
         };
         let is_unsure = matches!(outcome, Outcome::Unsure { .. });
-        let past = self.bare_past(outcome.clone());
+        // What it is made of may be what panics, so there is no more in it than is known already.
+        let past = self.past(&outcome, None, vec![]);
         let _ = panics::catch(AssertUnwindSafe(|| self.shared.history.add(past)));
         if !is_unsure {
             let _ = panics::catch(AssertUnwindSafe(|| self.shared.journal.remove(self.asked.id)));
@@ -121,28 +121,6 @@ impl Driver {
                 | SessionEvent::RolledBack { .. }
                 | SessionEvent::TargetEnded { .. }) => return Some(last),
             }
-        }
-    }
-
-    fn bare_past(&self, outcome: Outcome) -> Past {
-        Past {
-            update: self.asked.id,
-            pid: self.asked.process.pid,
-            owner: self.asked.owner,
-            program: self.program.clone(),
-            to: self.asked.to.clone(),
-            package: None,
-            asked_by: self.asked.by.uid,
-            asked_ms: self.asked_ms,
-            ended_ms: clock::now_ms(),
-            attempts: self.last.attempts,
-            fork_pause_us: self.last.fork_pause_us,
-            promotion_pause_us: self.last.promotion_pause_us,
-            counters: self.last.counters,
-            rules: vec![],
-            failures: self.failures.clone(),
-            code: Code::of_outcome(&outcome),
-            outcome,
         }
     }
 }

@@ -63,6 +63,12 @@ impl Leader {
         let borrows = self.members.keys().any(|other| *other != pid && sys::shares_memory(pid, *other));
         let Some(member) = self.members.get(&pid) else { return Ok(()) };
         match process::park_all(&self.inbox, &member.process, STOP_LIMIT) {
+            // It has executed another program meanwhile, in which nothing is prepared for letting it go. Its reads of the clock may
+            // be trapped still, and are executed for it.
+            Ok(parked) if has_executed(&member.process) => {
+                self.free_again = Instant::now() + 4 * TRY_AGAIN;
+                process::unpark(&parked)
+            }
             Ok(parked) => {
                 let Some(Member { process, .. }) = self.members.remove(&pid) else { return Ok(()) };
                 let tids: Vec<Tid> = parked.keys().copied().collect();
@@ -153,6 +159,11 @@ impl Leader {
         }
         process::let_go(tid, stop)
     }
+}
+
+/// Says whether a process whose reads of the clock were trapped has executed another program since.
+fn has_executed(process: &Process) -> bool {
+    process.footprint.clock.reads == Reads::Trapped && !process.footprint.stub.is_installed(&process.memory)
 }
 
 /// Detaches from threads that could not be put back as they should be: they run on as they are.

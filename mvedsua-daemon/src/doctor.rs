@@ -46,6 +46,7 @@ pub fn check() -> Vec<Check> {
     checks.push(supported("raw tracepoints", "observing", program, remedy));
     let map = aya::sys::is_map_supported(MapType::RingBuf).map_err(|e| e.to_string());
     checks.push(supported("ring buffer", "slow calls", map, "a kernel of version 5.8 or later, and root"));
+    checks.push(without_stops(crate::record::bulk::try_it()));
     checks.push(yama());
     checks.push(outcome("pidfd_getfd", "promoting", try_pidfd_getfd(), "a kernel of version 5.6 or later"));
     let works = |tried: io::Result<()>| tried.map(|()| "works".to_owned());
@@ -124,6 +125,15 @@ fn btf() -> Check {
     let path = "/sys/kernel/btf/vmlinux";
     let tried = fs::File::open(path).map(|_| path.to_owned());
     outcome("BTF", "observing", tried, "a kernel with CONFIG_DEBUG_INFO_BTF")
+}
+
+fn without_stops(tried: Result<(), String>) -> Check {
+    let (verdict, found) = match tried {
+        Ok(()) => (Verdict::Ok, "works".to_owned()),
+        Err(why) => (Verdict::Weak, format!("the leader stops at each call: {why}")),
+    };
+    let remedy = "updates work, and slow the service down more; what the checks above lack is what this needs";
+    made("recording", "updating without stops", verdict, found, remedy)
 }
 
 fn yama() -> Check {

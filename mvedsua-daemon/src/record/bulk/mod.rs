@@ -216,7 +216,6 @@ mod tests {
         let mut asked = [0; 8];
         memories.before().read(set_at, &mut asked);
         assert_eq!(u64::from_ne_bytes(asked), 1 << ends[0]);
-        drop((place, set));
         for fd in [ends[0], ends[1], fd as i32] {
             // SAFETY: takes an integer.
             unsafe { libc::close(fd) };

@@ -26,11 +26,11 @@ mod copies;
 mod counting;
 mod drain;
 mod letting_in;
-mod names;
 mod owned;
 mod parted;
 mod patience;
 pub(crate) mod processes;
+mod real;
 pub(crate) mod reconcile;
 mod serial;
 mod stops;
@@ -47,15 +47,17 @@ use mvedsua_common::syscalls::{self, Class, Order, Pairing, Row, Treatment, regi
 
 use self::parted::Parted;
 use self::reconcile::{Reconcile, Rules};
-use self::thread::{Call, State, Thread, describe_state};
-use super::due::Due;
-use super::elastic::{self, Counting, LastTimes};
+use self::thread::{State, Thread, describe_state};
 use super::epoll::{Pair, Registrations};
 use super::objects::Objects;
 use super::proc_self::{self, OwnFiles};
 use super::situations::{Met, Situations};
+use crate::calls;
 use crate::compare::{self, Actual, Divergence, DivergenceKind, Evidence, Input, MatchedCall, Trail};
 use crate::log::Reader;
+use crate::matcher::due::Due;
+use crate::matcher::elastic::{self, Counting, LastTimes};
+use crate::matcher::{Call, Child, Making, Orders, Phase};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::sys::{self, Resume, SyscallStop};
@@ -71,7 +73,6 @@ use crate::update::SITUATIONS;
 use crate::update::process::{self, Process, Rewinding};
 use crate::update::session::Notice;
 pub(crate) use serial::Standing;
-pub(crate) use turns::waits;
 use turns::{Turn, Why};
 
 /// How long the follower may compute and come to no call before the order is relaxed: perhaps it waits in a loop for a
@@ -234,8 +235,8 @@ impl Following {
     ) -> Following {
         let running = |(tid, slot, standing)| (tid, Thread { standing, ..Thread::running(slot) });
         let alone = match settings.interleaving {
-            Interleaving::OneByOne => elastic::of_one_thread_in_order,
-            Interleaving::Free => elastic::of_one_thread,
+            Interleaving::OneByOne => calls::of_one_thread_in_order,
+            Interleaving::Free => calls::of_one_thread,
         };
         settings.tally.replayed.store(0, Ordering::Relaxed);
         settings.tally.due.store(0, Ordering::Relaxed);
@@ -332,6 +333,29 @@ impl Following {
         self.unordered || !self.is_one_by_one() && self.threads.len() > 1
     }
 
+    /// Returns where a thread is, as the matcher sees it.
+    fn phase<'a>(&self, thread: &'a Thread) -> Phase<'a> {
+        match &thread.state {
+            State::Running { local: None } => Phase::Computes,
+            State::Running { local: Some(nr) } => Phase::InOwnCall(*nr),
+            State::AtCall(call) => Phase::AtCall(call),
+            State::Entered(_) => Phase::Entered,
+            State::Real(real) => Phase::Makes(real.making(|born| match born {
+                None => Child::Awaited,
+                Some(born) if self.orphans.contains(&born) => Child::Here,
+                Some(born) if self.threads.contains_key(&born) => Child::Adopted,
+                Some(_) => Child::Announced,
+            })),
+            State::Faulted(kind) => Phase::Faulted(kind),
+            State::Parked(_) => Phase::Parked,
+        }
+    }
+
+    /// What is known of calls by which threads wait for each other.
+    fn orders<'a>(&self, is_thread: &'a dyn Fn(i32) -> bool) -> Orders<'a> {
+        Orders { interleaving: self.settings.interleaving, pairing: self.settings.pairing, is_thread }
+    }
+
     fn state(&mut self, tid: Tid, state: State) {
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.state = state;
@@ -355,7 +379,7 @@ impl Following {
             Event::Call(entry, _) | Event::Enter(entry) => Some((syscalls::row(entry.nr)?, entry)),
             _ => None,
         });
-        let inputs: Vec<Input<'_>> = actual.map(inputs_of).unwrap_or_default();
+        let inputs: Vec<Input<'_>> = actual.map(Call::inputs).unwrap_or_default();
         let view = actual.map(|call| Actual { nr: call.nr, args: call.args, inputs: &inputs });
         let actual = actual.and_then(|call| call.row).zip(view.as_ref());
         compare::describe(kind, slot, due, expected, actual, &self.trail)
@@ -467,7 +491,7 @@ impl Following {
             if self.due.is_of_one_thread(slot) {
                 moved |= self.answer_first(process, slot)?;
             } else if let Some(Thread { state: State::AtCall(call), .. }) = self.threads.get(&tid)
-                && elastic::is_elastic(call.nr, &call.args)
+                && calls::is_elastic(call.nr, &call.args)
             {
                 // The leader made another call here: the follower asks once more than it did.
                 let call = call.clone();
@@ -526,18 +550,6 @@ impl Following {
     pub(crate) fn registrations(&self) -> &Registrations {
         &self.registrations
     }
-}
-
-fn inputs_of(call: &Call) -> Vec<Input<'_>> {
-    call.inputs.iter().map(|piece| Input { arg: piece.arg, part: piece.part, bytes: &piece.bytes }).collect()
-}
-
-fn compare_call(call: &Call, expected: &CallEntry) -> std::result::Result<Evidence, DivergenceKind> {
-    let Some(row) = call.row else {
-        let name = syscalls::name(call.nr).unwrap_or("an unknown call").to_owned();
-        return Err(DivergenceKind::Refused { call: name, reason: "the table has no row for it".into() });
-    };
-    compare::entry(row, expected, &Actual { nr: call.nr, args: call.args, inputs: &inputs_of(call) })
 }
 
 /// Returns the addresses of a stopped thread's frames, innermost first.

@@ -5,8 +5,6 @@
 //! with its epoll sets; [`pouring`] finds the place for what the leader got; [`objects`] knows which calls
 //! concern the same thing; [`elastic`] names the calls that may differ in number; [`proc_self`] is about what a process reads of itself; [`situations`] tells where a difference is looked for again; [`own`] says what a follower may do while it applies a new version.
 
-mod due;
-pub(crate) mod elastic;
 pub(crate) mod epoll;
 pub(crate) mod following;
 pub(crate) mod objects;

@@ -21,6 +21,7 @@ use mvedsua_common::cooperation::{BEGIN, DONE, FAILED, LASTING, MARKER, TIMING};
 use mvedsua_common::syscalls::Ordering as Role;
 
 use super::super::own::{self, FIRST, Identity, Own};
+use super::real::{RealCall, What};
 use super::*;
 use crate::ptrace::{Pid, procfs, query};
 
@@ -141,7 +142,6 @@ pub(super) struct OwnCall {
     args: [u64; 6],
     /// It opens a file.
     opens: bool,
-    entered: bool,
 }
 
 impl Following {
@@ -165,7 +165,7 @@ impl Following {
         let stands = |thread: &Thread| match &thread.state {
             State::Running { local: None } => thread.is_held(),
             State::Running { local: Some(_) } | State::AtCall(_) | State::Entered(_) => true,
-            _ => false,
+            State::Real(_) | State::Faulted(_) | State::Parked(_) => false,
         };
         if self.ended || !self.threads.values().all(stands) {
             return Ok(());
@@ -204,10 +204,10 @@ impl Following {
             return Ok(false);
         }
         let treatment = syscalls::treatment(nr, &args, &process.memory);
-        let call = OwnCall { nr, args, opens: false, entered: false };
+        let call = OwnCall { nr, args, opens: false };
         match own::decide(nr, &args, &treatment) {
             // No thread takes turns here, and a wait ends as it was asked to, be that after the update.
-            Own::Local if turns::waits(nr, &args) => self.execute(tid, call, None)?,
+            Own::Local if calls::waits(nr, &args) => self.execute(tid, call, None)?,
             Own::Local => return Ok(false),
             Own::Real => self.execute(tid, call, None)?,
             Own::OnFile(arg) => self.execute(tid, call, Some(arg))?,
@@ -253,16 +253,15 @@ impl Following {
             _ => {}
         }
         sys::set_regs(tid, &regs)?;
-        self.go(tid, Resume::Syscall, State::Own(call))
+        self.go(tid, Resume::Syscall, State::real(What::Update(call)))
     }
 
     /// A real call has returned: the program sees the numbers that it knows.
     pub(super) fn finish_own(&mut self, tid: Tid) -> Result<()> {
-        let Some(Thread { state: State::Own(call), .. }) = self.threads.get_mut(&tid) else { return Ok(()) };
-        if !call.entered {
-            // The exit of the undone entry.
-            return sys::resume(tid, Resume::Syscall, 0);
-        }
+        let Some(Thread { state: State::Real(RealCall { what: What::Update(call), .. }), .. }) = self.threads.get(&tid)
+        else {
+            return Ok(());
+        };
         let mut regs = sys::get_regs(tid)?;
         (regs.rdi, regs.r8) = (call.args[0], call.args[4]);
         if call.opens && regs.rax as i64 >= 0 {
@@ -270,14 +269,6 @@ impl Following {
         }
         sys::set_regs(tid, &regs)?;
         self.go(tid, Resume::Sysemu, State::Running { local: None })
-    }
-
-    /// A real call begins.
-    pub(super) fn begin_own(&mut self, tid: Tid) -> Result<()> {
-        if let Some(Thread { state: State::Own(call), .. }) = self.threads.get_mut(&tid) {
-            call.entered = true;
-        }
-        sys::resume(tid, Resume::Syscall, 0)
     }
 
     fn refuse_own(&mut self, process: &Process, tid: Tid, nr: u32, args: [u64; 6], reason: &str) {

@@ -84,9 +84,14 @@ impl Parted {
         self.passed <= MOST_PASSED
     }
 
-    /// Says whether a return is that of a call that was passed over.
-    pub(super) fn passes_return(&mut self, slot: Slot) -> bool {
-        self.alone.remove(&slot)
+    /// Says whether the leader's thread is in a call that was passed over.
+    pub(super) fn is_alone(&self, slot: Slot) -> bool {
+        self.alone.contains(&slot)
+    }
+
+    /// The leader's thread has returned from a call that was passed over.
+    pub(super) fn passes_return(&mut self, slot: Slot) {
+        self.alone.remove(&slot);
     }
 
     /// Returns the result of an output as the follower is to see it.

@@ -206,7 +206,7 @@ impl Following {
                 answered = true;
                 continue;
             }
-            answered |= if elastic::asks_duration(call.nr, &call.args) || elastic::lets_in(call.nr) {
+            answered |= if calls::asks_duration(call.nr, &call.args) || calls::lets_in(call.nr) {
                 self.improvise(process, tid, &call)?
             } else {
                 self.begin_counting(tid, &call)?

@@ -8,7 +8,9 @@
 use std::sync::PoisonError;
 
 use super::copies::Copies;
+use super::real::{RealCall, What};
 use super::*;
+use crate::matcher::{Progress, step};
 use crate::promote::swap;
 use crate::ptrace::ring::{Area, Mode};
 use crate::record::{Executed, StreamId, Succession};
@@ -45,8 +47,7 @@ impl ArgRegisters {
 pub(super) struct Forking {
     pub(super) call: Box<Call>,
     pub(super) born: Option<Tid>,
-    pub(super) returned: bool,
-    entered: bool,
+    pub(super) returned: Progress,
     /// Where the child's id is written in the child's memory, if anywhere.
     child_tid: Option<u64>,
 }
@@ -65,7 +66,6 @@ pub(super) struct Executing {
     random: [u8; 16],
     /// Set while it changes its directory: the call's own arguments, of which the first is the path.
     moving: Option<[u64; 3]>,
-    entered: bool,
     executed: bool,
 }
 
@@ -140,7 +140,7 @@ impl Following {
     }
 
     pub(super) fn is_executing(&self) -> bool {
-        self.threads.values().any(|thread| matches!(thread.state, State::Executing(_)))
+        self.threads.values().any(|thread| matches!(self.phase(thread), Phase::Makes(Making::Program)))
     }
 
     /// Makes a process where the leader has made one.
@@ -181,8 +181,8 @@ impl Following {
             }
         }
         sys::set_regs(tid, &regs)?;
-        let forking = Forking { call, born: None, returned: false, entered: false, child_tid };
-        self.go(tid, Resume::Syscall, State::Forking(Box::new(forking)))
+        let forking = Forking { call, born: None, returned: Progress::UnderWay, child_tid };
+        self.go(tid, Resume::Syscall, State::real(What::Process(Box::new(forking))))
     }
 
     /// Returns memory that nothing uses while the thread is stopped, room for a path.
@@ -190,78 +190,51 @@ impl Following {
         process.block(process.slot(tid).unwrap_or(Slot(0))) - 2 * PATH_MAX as u64
     }
 
-    /// The second entry of a call that is made for real.
-    pub(super) fn enter_paired(&mut self, tid: Tid) -> Result<()> {
-        match self.threads.get_mut(&tid).map(|thread| &mut thread.state) {
-            Some(State::Forking(forking)) => forking.entered = true,
-            Some(State::Executing(executing)) => executing.entered = true,
-            Some(State::Alike { entered, .. }) => *entered = true,
-            _ => {}
+    /// A thread that executes another program has gone to the leader's directory, or has executed it, or could not.
+    pub(super) fn leave_program(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, ret: i64) -> Result<()> {
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
+        let slot = thread.slot;
+        let State::Real(real) = &mut thread.state else { return Ok(()) };
+        let What::Program(executing) = &mut real.what else { return Ok(()) };
+        if executing.executed {
+            let random = executing.random;
+            program::begin(inbox, process, tid, Mode::Answer)?;
+            program::share_secrets(process.pid, &process.memory, &random)?;
+            self.state(tid, State::Running { local: None });
+            self.hold(tid, 0, Why::Moved);
+            return self.advance(process);
+        }
+        // Where it cannot go there a path from the root is executed all the same.
+        if (ret == 0 || executing.path.starts_with('/'))
+            && let Some(args) = executing.moving.take()
+        {
+            let mut regs = sys::get_regs(tid)?;
+            regs::undo_entry(&mut regs, libc::SYS_execve as u32);
+            [regs.rdi, regs.rsi, regs.rdx] = args;
+            real.begin_again();
+            sys::set_regs(tid, &regs)?;
+            return sys::resume(tid, Resume::Syscall, 0);
+        }
+        if ret < 0 {
+            let Executing { path, directory, .. } = &**executing;
+            let what = if executing.moving.is_some() { "go to execute it to" } else { "be executed in" };
+            let reason = format!("the follower's {path} could not {what} {directory}: {}", error(ret));
+            self.fails(process, slot, reason);
+            return Ok(());
         }
         sys::resume(tid, Resume::Syscall, 0)
     }
 
-    /// The return from such a call; says whether it was one.
-    pub(super) fn leave_paired(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, ret: i64) -> Result<bool> {
-        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
-        let slot = thread.slot;
-        match &mut thread.state {
-            State::Forking(forking) if forking.born.is_some() => {
-                forking.returned = true;
-                self.advance(process)?;
-            }
-            State::Forking(forking) if forking.entered && ret < 0 && !regs::is_interrupted(ret) => {
-                self.fails(process, slot, format!("the follower could not make a process: {}", error(ret)));
-            }
-            State::Executing(executing) if executing.executed => {
-                let random = executing.random;
-                program::begin(inbox, process, tid, Mode::Answer)?;
-                program::share_secrets(process.pid, &process.memory, &random)?;
-                self.state(tid, State::Running { local: None });
-                self.hold(tid, 0, Why::Moved);
-                self.advance(process)?;
-            }
-            // Where it cannot go there a path from the root is executed all the same.
-            State::Executing(executing)
-                if executing.entered && executing.moving.is_some() && (ret == 0 || executing.path.starts_with('/')) =>
-            {
-                let mut regs = sys::get_regs(tid)?;
-                regs::undo_entry(&mut regs, libc::SYS_execve as u32);
-                if let Some(args) = executing.moving.take() {
-                    [regs.rdi, regs.rsi, regs.rdx] = args;
-                }
-                executing.entered = false;
-                sys::set_regs(tid, &regs)?;
-                sys::resume(tid, Resume::Syscall, 0)?;
-            }
-            State::Executing(executing) if executing.entered && ret < 0 => {
-                let Executing { path, directory, .. } = &**executing;
-                let what = if executing.moving.is_some() { "go to execute it to" } else { "be executed in" };
-                let reason = format!("the follower's {path} could not {what} {directory}: {}", error(ret));
-                self.fails(process, slot, reason);
-            }
-            State::Alike { call, ret, entered: true } => {
-                let (call, ret) = (call.clone(), ret.clone());
-                self.supply(process, tid, &call, &ret)?;
-                self.advance(process)?;
-            }
-            // The exit of the undone entry.
-            State::Forking(_) | State::Executing(_) | State::Alike { .. } => {
-                sys::resume(tid, Resume::Syscall, 0)?;
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn fails(&mut self, process: &Process, slot: Slot, reason: String) {
+    pub(super) fn fails(&mut self, process: &Process, slot: Slot, reason: String) {
         let divergence = self.describe(slot, DivergenceKind::Gap { reason }, self.due.first_of(slot), None);
         self.diverge(process, divergence);
     }
 
     /// Hands the child of a thread to whoever drives the processes.
     pub(super) fn bear(&mut self, process: &Process, tid: Tid, stream: StreamId, twin: i32) -> Result<Applied> {
-        let Some(Thread { state: State::Forking(forking), .. }) = self.threads.get(&tid) else {
+        let Some(Thread { state: State::Real(RealCall { what: What::Process(forking), .. }), .. }) =
+            self.threads.get(&tid)
+        else {
             return Ok(Applied::NotReady);
         };
         let Some(child) = forking.born else { return Ok(Applied::NotReady) };
@@ -308,8 +281,8 @@ impl Following {
         regs.rdi = below;
         sys::set_regs(tid, &regs)?;
         let random = executed.random;
-        let executing = Executing { path, directory, random, moving, entered: false, executed: false };
-        self.go(tid, Resume::Syscall, State::Executing(Box::new(executing)))?;
+        let executing = Executing { path, directory, random, moving, executed: false };
+        self.go(tid, Resume::Syscall, State::real(What::Program(Box::new(executing))))?;
         Ok(Applied::Done)
     }
 
@@ -320,7 +293,7 @@ impl Following {
         let Some(mut thread) = self.threads.remove(&former).or_else(|| self.threads.remove(&tid)) else {
             return sys::resume(tid, Resume::Sysemu, 0);
         };
-        if let State::Executing(executing) = &mut thread.state {
+        if let State::Real(RealCall { what: What::Program(executing), .. }) = &mut thread.state {
             executing.executed = true;
         }
         process.become_single(tid, thread.slot);
@@ -350,8 +323,7 @@ impl Following {
             _ => None,
         });
         if let Some((faulted, kind)) = fault {
-            let same = matches!(kind, DivergenceKind::Crash { signo, .. } if ending == Ending::Killed(signo));
-            if !same {
+            if !step::is_same_end(&kind, ending) {
                 return Ok(Applied::Diverged(Box::new(self.describe(faulted, kind, Some(record), None))));
             }
         } else if let Ending::Killed(signo) = ending
@@ -401,6 +373,6 @@ fn synchronous(signo: i32) -> bool {
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP].contains(&signo)
 }
 
-fn error(ret: i64) -> std::io::Error {
+pub(super) fn error(ret: i64) -> std::io::Error {
     std::io::Error::from_raw_os_error(-ret as i32)
 }

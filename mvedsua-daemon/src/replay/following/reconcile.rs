@@ -47,7 +47,7 @@ impl Reconcile {
             put(recording, &Frame::Direction(direction));
         }
         let (counts, open) = self.rules.take()?;
-        let mut stage = Stage::new(counts, direction, pace, elastic::is_internal, open);
+        let mut stage = Stage::new(counts, direction, pace, calls::is_internal, open);
         stage.begin_inside(std::mem::take(&mut self.inside));
         Some(Box::new(Rules { stage, fetched: 0, out: Vec::new(), extra: Vec::new() }))
     }

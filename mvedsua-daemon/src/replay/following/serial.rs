@@ -41,8 +41,8 @@ impl Following {
 
     /// Returns the row of a call that is the leader's to make since the order of threads hangs on it, and what it is to others.
     pub(super) fn ordered(&self, nr: u32, args: &[u64; 6]) -> Option<(&'static Row, Role)> {
-        let Settings { interleaving, pairing, leaders, .. } = &self.settings;
-        interleaving.ordered(*pairing, nr, args, |tid| leaders.values().any(|leader| leader.0 == tid))
+        let is_thread = |tid| self.settings.leaders.values().any(|leader| leader.0 == tid);
+        self.orders(&is_thread).of(nr, args)
     }
 
     /// Lets the first thread go that is in user code; the others of them wait until it is said that they go on.
@@ -67,12 +67,18 @@ impl Following {
             return Ok(false);
         }
         self.let_next_go(process)?;
-        let runs = |(tid, thread): (&Tid, &Thread)| match thread.state {
+        let runs = |(tid, thread): (&Tid, &Thread)| match self.phase(thread) {
             // They are not in user code before records say how their calls have returned.
-            State::Cloning { .. } | State::Forking(_) => false,
+            Phase::Makes(Making::Thread(..) | Making::Process(_)) => false,
             // The end of a main thread is told with that of its process.
-            State::Exiting if *tid == process.pid.main() => false,
-            _ => thread.is_busy() && !thread.overdue,
+            Phase::Makes(Making::End) if *tid == process.pid.main() => false,
+            Phase::Computes
+            | Phase::InOwnCall(_)
+            | Phase::Makes(_)
+            | Phase::AtCall(_)
+            | Phase::Entered
+            | Phase::Faulted(_)
+            | Phase::Parked => thread.is_busy() && !thread.overdue,
         };
         Ok(self.threads.iter().any(runs) && !self.is_somebody_overdue())
     }
@@ -151,58 +157,12 @@ impl Following {
         found
     }
 
-    /// Says whether a thread may stay at a call for a change of roles although the leader's is held before another: that one
-    /// orders threads, and the follower has got what it waits for already, or needs not wake anybody, or waits as well.
-    pub(super) fn is_ahead_of_lock(&self, call: &Call, held: &CallEntry) -> bool {
-        let role = |nr, args| self.ordered(nr, args).map(|(_, role)| role);
-        self.is_one_by_one()
-            && role(held.nr, &held.args).is_some()
-            && matches!(role(call.nr, &call.args), None | Some(Role::Waits))
-    }
-
-    /// Says whether a thread makes a call that orders threads where the leader's is held before one that does not, or that waits.
-    pub(super) fn is_behind_lock(&self, call: &Call, held: &CallEntry) -> bool {
-        let role = |nr, args| self.ordered(nr, args).map(|(_, role)| role);
-        self.is_one_by_one()
-            && role(call.nr, &call.args).is_some()
-            && matches!(role(held.nr, &held.args), None | Some(Role::Waits))
-    }
-
     /// Answers a call that orders threads and that the leader did not make.
     pub(super) fn answer_alone(&mut self, tid: Tid) -> Result<()> {
         self.note_race("one ordered itself where its twin did not");
         self.relaxed();
         sys::set_result(tid, 0)?;
         self.go(tid, Resume::Sysemu, State::Running { local: None })
-    }
-
-    /// Decides about a record and a call of which one or both order threads and that are not the same call. Returns nothing
-    /// where they are to be compared like all others.
-    pub(super) fn reorder(&mut self, tid: Tid, call: &Call, entry: &CallEntry) -> Result<Option<Applied>> {
-        if !self.is_one_by_one() {
-            return Ok(None);
-        }
-        let role = |found: Option<(&'static Row, Role)>| found.map(|(_, role)| role);
-        let (recorded, asked) = (role(self.ordered(entry.nr, &entry.args)), role(self.ordered(call.nr, &call.args)));
-        let same_wait = || call.nr == entry.nr && call.args[1] as i32 == entry.args[1] as i32;
-        if recorded.is_none() && asked.is_none() || recorded == asked && (recorded != Some(Role::Waits) || same_wait())
-        {
-            return Ok(None);
-        }
-        self.note_race("one ordered itself differently from its twin");
-        match (recorded, asked) {
-            // It has woken others, or let them go first, or waited for a lock that the follower got at once.
-            (Some(_), None | Some(Role::Waits)) => {
-                self.relaxed();
-                self.state(tid, State::AtCall(Box::new(call.clone())));
-                Ok(Some(Applied::Done))
-            }
-            (_, Some(_)) => {
-                self.order_alone(tid, call)?;
-                Ok(Some(Applied::NotReady))
-            }
-            (None, None) => Ok(None),
-        }
     }
 
     /// Lives through a call that orders threads and that the leader did not make before its thread's next record; says whether

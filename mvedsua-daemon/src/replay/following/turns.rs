@@ -118,15 +118,8 @@ impl Thread {
     /// Says whether the thread is in user code, or in a call that it will not wait in.
     pub(super) fn is_busy(&self) -> bool {
         let runs = match self.state {
-            State::Running { .. }
-            | State::Local { .. }
-            | State::Mapping { .. }
-            | State::Own(_)
-            | State::Suspending(_)
-            | State::Exiting => true,
-            State::Cloning { returned, .. } => !returned,
-            State::Forking(ref forking) => !forking.returned,
-            State::Executing(_) | State::Alike { .. } => true,
+            State::Running { .. } => true,
+            State::Real(ref real) => real.is_under_way(),
             State::Faulted(_) | State::AtCall(_) | State::Entered(_) | State::Parked(_) => false,
         };
         self.turn == Turn::Going && runs
@@ -137,22 +130,7 @@ impl Thread {
     }
 }
 
-/// Says whether a call of the thread's own may wait for another thread, or for a signal.
-pub(crate) fn waits(nr: u32, args: &[u64; 6]) -> bool {
-    const WAITS: [i32; 5] = [
-        libc::FUTEX_WAIT,
-        libc::FUTEX_WAIT_BITSET,
-        libc::FUTEX_WAIT_REQUEUE_PI,
-        libc::FUTEX_LOCK_PI,
-        libc::FUTEX_LOCK_PI2,
-    ];
-    match i64::from(nr) {
-        libc::SYS_futex => WAITS.contains(&(args[1] as i32 & libc::FUTEX_CMD_MASK)),
-        nr => [libc::SYS_futex_waitv, FUTEX_WAIT, libc::SYS_pause, libc::SYS_rt_sigsuspend].contains(&nr),
-    }
-}
-
-/// Returns what a thread waits at in a call that [`waits`]. Where processes are paired, a word that is not private to one of
+/// Returns what a thread waits at in a call that [waits](crate::calls::waits). Where processes are paired, a word that is not private to one of
 /// them may be another's as well, under another address.
 pub(super) fn place(nr: u32, args: &[u64; 6], pairing: Pairing) -> Place {
     let op = args[1] as i32 & libc::FUTEX_CMD_MASK;
@@ -438,12 +416,7 @@ impl Following {
 
     /// Says whether a thread that was made has not reported its first stop yet.
     pub(super) fn is_giving_birth(&self, thread: &Thread) -> bool {
-        match thread.state {
-            State::Cloning { born: Some(born), .. } => {
-                !self.orphans.contains(&born) && !self.threads.contains_key(&born)
-            }
-            _ => false,
-        }
+        matches!(self.phase(thread), Phase::Makes(Making::Thread(Child::Announced, _)))
     }
 
     /// Lets another thread go on beside one that has been running for long; called with every ring of the session's clock.
@@ -466,7 +439,7 @@ impl Following {
     /// thread that fights for a lock does so before it gets it. Sleeping does: a thread that does little else would never have
     /// its turn.
     fn comes_at(&self, slot: Slot) -> Option<u64> {
-        let asks = |record: &&Record| matches!(&record.event, Event::Call(entry, _) if elastic::asks_time(entry.nr));
+        let asks = |record: &&Record| matches!(&record.event, Event::Call(entry, _) if calls::asks_time(entry.nr));
         self.due.of(slot).find(|record| !asks(record)).map(reached)
     }
 

@@ -25,5 +25,6 @@ pub mod report;
 pub mod rules;
 pub mod side_by_side;
 pub mod symbols;
+mod tracee;
 pub mod units;
 pub mod update;

@@ -7,6 +7,7 @@ mod conformance;
 mod deb;
 mod demo;
 mod fuzz;
+mod layers;
 mod setup;
 mod sh;
 mod test;

@@ -10,16 +10,21 @@
 //! replayer ([`crate::replay`]) carries out. So all of it is tried with followers that are simulated (`tests`).
 //!
 //! - [`due`]: the records that were taken from the log and not yet answered.
+//! - [`drive`]: which of them is answered next, and which thread goes on; [`schedule`] says whose turn it is.
 //! - [`step()`]: what a thread's next record asks for, by the place where the thread is.
 //! - [`tolerances`]: where a call and a record that are not the same are no difference, in their order.
 //! - [`readiness`]: whether a thread stands where its twin is held, for a change of roles.
+//! - [`pouring`] finds the place for what the leader got.
 //! - [`elastic`] and [`names`] know the calls that tolerances are about.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub(crate) mod drive;
 pub(crate) mod due;
 pub(crate) mod elastic;
 pub(crate) mod names;
+pub(crate) mod pouring;
 pub(crate) mod readiness;
+pub(crate) mod schedule;
 pub(crate) mod step;
 #[cfg(test)]
 mod tests;
@@ -126,14 +131,18 @@ pub(crate) enum Progress {
 pub(crate) struct Orders<'a> {
     pub(crate) interleaving: Interleaving,
     pub(crate) pairing: Pairing,
-    /// Says whether a thread of the leader is called so.
-    pub(crate) is_thread: &'a dyn Fn(i32) -> bool,
+    pub(crate) leaders: &'a dyn Leaders,
+}
+
+/// Knows what the leader's threads are called.
+pub(crate) trait Leaders {
+    fn has(&self, tid: i32) -> bool;
 }
 
 impl Orders<'_> {
     /// Returns the row of such a call, and what it is to other threads.
     pub(crate) fn of(&self, nr: u32, args: &[u64; 6]) -> Option<(&'static Row, Role)> {
-        self.interleaving.ordered(self.pairing, nr, args, self.is_thread)
+        self.interleaving.ordered(self.pairing, nr, args, |tid| self.leaders.has(tid))
     }
 
     fn role(&self, nr: u32, args: &[u64; 6]) -> Option<Role> {

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::matcher::Making;
     use crate::matcher::elastic::PROCESSORS;
-    use crate::matcher::tests::{call, entry, path};
+    use crate::matcher::tests::{Nobody, call, entry, path};
     use crate::record::interleaving::Interleaving;
 
     const READ: (i64, [u64; 6]) = (libc::SYS_read, [3, 0x1000, 9, 0, 0, 0]);
@@ -141,7 +141,7 @@ mod tests {
 
     fn ready(held: Held<'_>, phase: Phase<'_>) -> Readiness {
         let (interleaving, pairing) = (Interleaving::OneByOne, Pairing::Threads);
-        let orders = Orders { interleaving, pairing, is_thread: &|_| false };
+        let orders = Orders { interleaving, pairing, leaders: &Nobody };
         readiness(held, phase, Stand { counting: Counting::Neither, parted: false, orders })
     }
 
@@ -181,7 +181,7 @@ mod tests {
         let expected = CallEntry { inputs: vec![path(1, "/etc/hosts")], ..entry(libc::SYS_openat, [0; 6]) };
         let held = Held { call: Some(&expected), local: false, written: false };
         assert_eq!(ready(held, Phase::AtCall(&counts(PROCESSORS))), Readiness::Nudge(Nudge::Count));
-        let orders = Orders { interleaving: Interleaving::Free, pairing: Pairing::Threads, is_thread: &|_| false };
+        let orders = Orders { interleaving: Interleaving::Free, pairing: Pairing::Threads, leaders: &Nobody };
         let stand = Stand { counting: Counting::Follower(3), parted: false, orders };
         assert_eq!(readiness(held, Phase::AtCall(&counts("/etc/hosts")), stand), Readiness::Wait);
     }
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn after_parting_what_the_leader_would_have_done_does_not_count() {
         let (expected, waiting) = (entry(libc::SYS_write, READ.1), call(READ.0, READ.1));
-        let orders = Orders { interleaving: Interleaving::Free, pairing: Pairing::Threads, is_thread: &|_| false };
+        let orders = Orders { interleaving: Interleaving::Free, pairing: Pairing::Threads, leaders: &Nobody };
         let stand = Stand { counting: Counting::Neither, parted: true, orders };
         let held = Held { call: Some(&expected), local: false, written: false };
         assert_eq!(readiness(held, Phase::AtCall(&waiting), stand), Readiness::Ready);

@@ -209,7 +209,7 @@ mod tests {
 
     use super::*;
     use crate::matcher::elastic::PROCESSORS;
-    use crate::matcher::tests::{call, entry, path, ret};
+    use crate::matcher::tests::{Nobody, call, entry, path, ret};
     use crate::record::interleaving::Interleaving;
 
     const OPENAT: i64 = libc::SYS_openat;
@@ -250,7 +250,7 @@ mod tests {
                 ret: self.ret.as_ref(),
                 counting: self.counting,
                 leader_reads_itself: self.leader_reads_itself,
-                orders: Orders { interleaving: self.interleaving, pairing: self.pairing, is_thread: &|_| false },
+                orders: Orders { interleaving: self.interleaving, pairing: self.pairing, leaders: &Nobody },
             })
         }
     }

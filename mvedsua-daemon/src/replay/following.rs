@@ -22,6 +22,7 @@
 mod ahead;
 mod answer;
 pub(crate) mod applying;
+mod carrier;
 mod copies;
 mod counting;
 mod drain;
@@ -42,22 +43,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
-use mvedsua_common::syscalls::{self, Class, Order, Pairing, Row, Treatment, regions};
+use mvedsua_common::syscalls::{self, Class, Pairing, Row, Treatment, regions};
 
+use self::carrier::Live;
 use self::parted::Parted;
 use self::reconcile::{Reconcile, Rules};
 use self::thread::{State, Thread, describe_state};
 use super::epoll::{Pair, Registrations};
 use super::objects::Objects;
 use super::proc_self::{self, OwnFiles};
-use super::situations::{Met, Situations};
+use super::situations::{Met, SITUATIONS, Situations};
+use super::{Listener, Message};
 use crate::calls;
 use crate::compare::{self, Actual, Divergence, DivergenceKind, Evidence, Input, MatchedCall, Trail};
 use crate::log::Reader;
+use crate::matcher::drive::{self, Sight};
 use crate::matcher::due::Due;
 use crate::matcher::elastic::{self, Counting, LastTimes};
-use crate::matcher::{Call, Child, Making, Orders, Phase};
+use crate::matcher::schedule::{Seat, Turn, Turns, Why};
+use crate::matcher::{Call, Child, Leaders, Making, Orders, Phase};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::regs::{self, Rewound};
 use crate::ptrace::sys::{self, Resume, SyscallStop};
@@ -69,17 +73,12 @@ use crate::record::leading::{HeldAt, HeldThread, capture_inputs, lets_in, now};
 use crate::record::{CallEntry, CallReturn, Delivery, Ending, Event, Piece, Record, Seq, SignalRecord, Slot};
 use crate::rules::Pace;
 use crate::symbols::Registers;
-use crate::update::SITUATIONS;
-use crate::update::process::{self, Process, Rewinding};
-use crate::update::session::Notice;
+use crate::tracee::process::{self, Process, Rewinding};
 pub(crate) use serial::Standing;
-use turns::{Turn, Why};
 
 /// How long the follower may compute and come to no call before the order is relaxed: perhaps it waits in a loop for a
 /// thread that is not due. The time is its own; on a busy machine it may have to wait for a processor.
 const RELAX_AFTER: Duration = Duration::from_millis(50);
-/// How long nothing may move before the order is relaxed whatever the follower does.
-const RELAX_AT_LAST: Duration = Duration::from_secs(1);
 /// How many records a follower may be behind that counts as caught up. Under continuous load there is always something on
 /// the way, so it need not be none; what is behind is worked off within milliseconds.
 pub(crate) const CLOSE_BEHIND: u64 = 200;
@@ -163,7 +162,6 @@ pub(crate) struct Following {
     /// Records taken from the log and not yet answered.
     due: Due,
     rules: Option<Box<Rules>>,
-    applied: u64,
     trail: Trail,
     /// What the leader's descriptors stand for.
     objects: Objects,
@@ -177,20 +175,13 @@ pub(crate) struct Following {
     own_files: OwnFiles,
     times: LastTimes,
     settings: Settings,
-    notices: Sender<Notice>,
+    listener: Box<dyn Listener>,
     moved: Instant,
     /// When something had moved last, and the processor time that the leader had used then.
     leader_used: Option<(Instant, Duration)>,
-    /// When a thread was last given its turn, how often one had to wait for it, and how often one that can move got it.
-    given: Instant,
-    /// When that was one that can move.
-    turn_given: Instant,
     /// The processor time that the follower had used when it was looked at first after something had moved at that instant.
     used: Option<(Instant, Duration)>,
-    holds: u64,
-    turns: u64,
-    /// How often threads looked again after a wait that had run out, since anybody moved.
-    looks: u32,
+    turns: Turns,
     /// When it was first seen that the leader has ended and told everything, nanoseconds of its `CLOCK_MONOTONIC`.
     over: Option<u64>,
     /// When the leader had the last result that was given to the follower, nanoseconds of its `CLOCK_MONOTONIC`.
@@ -225,13 +216,19 @@ pub(crate) struct Following {
     finished: Option<Ending>,
 }
 
+impl Leaders for BTreeMap<Slot, Tid> {
+    fn has(&self, tid: i32) -> bool {
+        self.values().any(|leader| leader.0 == tid)
+    }
+}
+
 impl Following {
     /// Takes over a process whose threads are all parked.
     pub(crate) fn new(
         threads: impl IntoIterator<Item = (Tid, Slot, Standing)>,
         reader: Reader,
         mut settings: Settings,
-        notices: Sender<Notice>,
+        listener: impl Listener + 'static,
     ) -> Following {
         let running = |(tid, slot, standing)| (tid, Thread { standing, ..Thread::running(slot) });
         let alone = match settings.interleaving {
@@ -247,7 +244,6 @@ impl Following {
             reader,
             due: Due::new(alone),
             rules: settings.reconcile.begin(if settings.agreement.is_some() { Pace::Lockstep } else { Pace::Free }),
-            applied: 0,
             trail: Trail::default(),
             objects: std::mem::take(&mut settings.objects),
             registrations: Registrations::default(),
@@ -260,15 +256,11 @@ impl Following {
             has_threads,
             unordered: settings.raced,
             settings,
-            notices,
+            listener: Box::new(listener),
             moved: Instant::now(),
             leader_used: None,
-            given: Instant::now(),
-            turn_given: Instant::now(),
             used: None,
-            holds: 0,
-            turns: 0,
-            looks: 0,
+            turns: Turns::new(Instant::now()),
             over: None,
             lived_until: now().0,
             caught_up: false,
@@ -296,9 +288,8 @@ impl Following {
         self.threads.keys().try_for_each(|tid| sys::resume(*tid, Resume::Sysemu, 0))
     }
 
-    fn notify(&self, notice: Notice) {
-        // The session outlives its tracer threads; if it is gone all the same nobody wants to know.
-        let _ = self.notices.send(notice);
+    fn notify(&self, message: Message) {
+        self.listener.hear(message);
     }
 
     fn diverge(&mut self, process: &Process, mut divergence: Divergence) {
@@ -317,7 +308,7 @@ impl Following {
             }
             divergence.backtrace = crate::symbols::symbolize(process.pid.0, &stack(process, tid));
         }
-        self.notify(Notice::Diverged(Box::new(divergence)));
+        self.notify(Message::Diverged(Box::new(divergence)));
     }
 
     /// Takes note that threads did something in an order which is not known to be the leader's. A program of one thread has
@@ -331,6 +322,18 @@ impl Following {
     /// Says whether the order in which threads wrote to memory was ever not the leader's, as far as that is known.
     pub(crate) fn has_raced(&self) -> bool {
         self.unordered || !self.is_one_by_one() && self.threads.len() > 1
+    }
+
+    /// Looks at a thread for the matcher.
+    fn sight<'a>(&self, process: &Process, tid: Tid, thread: &'a Thread) -> Sight<'a, Tid> {
+        Sight {
+            thread: tid,
+            slot: thread.slot,
+            phase: self.phase(thread),
+            seat: &thread.seat,
+            is_main: tid == process.pid.main(),
+            is_signalled: thread.signalled.is_some(),
+        }
     }
 
     /// Returns where a thread is, as the matcher sees it.
@@ -352,8 +355,9 @@ impl Following {
     }
 
     /// What is known of calls by which threads wait for each other.
-    fn orders<'a>(&self, is_thread: &'a dyn Fn(i32) -> bool) -> Orders<'a> {
-        Orders { interleaving: self.settings.interleaving, pairing: self.settings.pairing, is_thread }
+    fn orders(&self) -> Orders<'_> {
+        let Settings { interleaving, pairing, leaders, .. } = &self.settings;
+        Orders { interleaving: *interleaving, pairing: *pairing, leaders }
     }
 
     fn state(&mut self, tid: Tid, state: State) {
@@ -364,7 +368,7 @@ impl Following {
 
     fn turn(&mut self, tid: Tid, turn: Turn) {
         if let Some(thread) = self.threads.get_mut(&tid) {
-            thread.turn = turn;
+            thread.seat.turn = turn;
         }
     }
 
@@ -405,44 +409,12 @@ impl Following {
     /// Answers every record that can be answered.
     fn advance(&mut self, process: &mut Process) -> Result<()> {
         self.try_to_switch(process)?;
-        while !self.ended && !self.is_on_its_own() {
-            let mut moved = self.answer_elastic(process)?;
-            moved |= self.deliver_signalled()?;
-            if self.somebody_has_turn(process)? {
-                // What is due tells whether somebody else waits.
-                moved |= !self.due.has_ordered() && self.fetch();
-                // It asks for the time, perhaps.
-                if moved || self.somebody_asks() && !self.reader.arm() && !self.reader.is_finished() {
-                    continue;
-                }
-                break;
-            }
-            if !self.due.has_ordered() {
-                moved |= self.fetch();
-            }
-            if let Some(slot) = self.due.front()
-                && !self.waits_for_child()
-            {
-                moved |= self.answer_first(process, slot)?;
-            }
-            if moved {
-                continue;
-            }
-            if self.give_turn(process)? {
-                continue;
-            }
-            // Nothing can be answered: either the follower is not there yet, or the log has nothing for those who wait.
-            let idle = !self.due.has_ordered() && self.may_fetch();
-            if (idle || self.somebody_asks()) && !self.reader.arm() && !self.reader.is_finished() {
-                continue;
-            }
-            break;
-        }
+        drive::advance(&mut Live { following: self, process })?;
         self.settings.tally.due.store(self.due.len() as u64, Ordering::Relaxed);
         let close = self.reader.backlog() + self.due.len() as u64 <= CLOSE_BEHIND;
         if !self.caught_up && !self.ended && close && self.applying.is_none() {
             self.caught_up = true;
-            self.notify(Notice::CaughtUp);
+            self.notify(Message::CaughtUp);
         }
         self.check_watched(process);
         self.check_drained(process)
@@ -451,54 +423,6 @@ impl Following {
     /// Says whether one more record may be taken from the log ahead of those that can be answered.
     fn may_fetch(&self) -> bool {
         self.due.len() < LOOK_AHEAD && self.due.bytes() < LOOK_AHEAD_BYTES
-    }
-
-    /// Says whether a thread waits for a record of its own that has not been taken from the log yet.
-    fn somebody_asks(&self) -> bool {
-        let asks = |thread: &Thread| match &thread.state {
-            State::AtCall(call) => self.due.is_alone(call.nr) && self.due.first_of(thread.slot).is_none(),
-            _ => self.waits_to_be_told(thread),
-        };
-        self.may_fetch() && self.threads.values().any(asks)
-    }
-
-    /// Says whether one of these has a twin that is on its way to a call.
-    fn somebody_will_be_told(&self) -> bool {
-        let will_be = |thread: &Thread| match &thread.state {
-            State::AtCall(call) if self.due.is_alone(call.nr) && self.due.first_of(thread.slot).is_none() => {
-                self.leader_comes(thread.slot)
-            }
-            _ => false,
-        };
-        self.may_fetch() && self.threads.values().any(will_be)
-    }
-
-    /// Answers the threads that ask for the time, each from its own next record; says whether one could be answered.
-    fn answer_elastic(&mut self, process: &mut Process) -> Result<bool> {
-        let asks = |(tid, thread): (&Tid, &Thread)| match &thread.state {
-            State::AtCall(call) if self.due.is_alone(call.nr) => Some((*tid, thread.slot)),
-            _ => None,
-        };
-        let asking: Vec<(Tid, Slot)> = self.threads.iter().filter_map(asks).collect();
-        let mut moved = false;
-        for (tid, slot) in asking {
-            while self.due.first_of(slot).is_none() && self.fetch() {}
-            match self.due.first_of(slot) {
-                // A signal takes its turn in the order; the call that it belongs to comes after it.
-                None | Some(Record { event: Event::Signal(_), .. }) => continue,
-                Some(_) => {}
-            }
-            if self.due.is_of_one_thread(slot) {
-                moved |= self.answer_first(process, slot)?;
-            } else if let Some(Thread { state: State::AtCall(call), .. }) = self.threads.get(&tid)
-                && calls::is_elastic(call.nr, &call.args)
-            {
-                // The leader made another call here: the follower asks once more than it did.
-                let call = call.clone();
-                moved |= self.improvise(process, tid, &call)?;
-            }
-        }
-        Ok(moved)
     }
 
     /// Answers a thread's next record, if it can be answered; says whether it was.
@@ -528,8 +452,7 @@ impl Following {
 
     fn passed(&mut self) {
         self.moved = Instant::now();
-        self.looks = 0;
-        self.applied += 1;
+        self.turns.passed();
         self.count_replayed();
         // What a follower makes of calls that it does not agree to lets nothing out.
         if let Some((agreed, bell)) = &self.settings.agreement

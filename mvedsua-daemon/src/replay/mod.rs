@@ -9,7 +9,36 @@ pub(crate) mod epoll;
 pub(crate) mod following;
 pub(crate) mod objects;
 mod own;
-mod pouring;
 mod proc_self;
 pub(crate) mod situations;
 mod sockets;
+
+use crate::compare::Divergence;
+
+/// What a follower has to say.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Every thread stands where its twin is held.
+    Drained,
+    /// It cannot take over from a leader that has crashed: it is about to end like it.
+    Faulted,
+    /// It is close behind for the first time.
+    CaughtUp,
+    /// It has applied the new version.
+    Applied,
+    /// It says why it cannot apply the new version.
+    NotApplied { reason: String, may_help_to_retry: bool },
+    /// It has parted from the leader.
+    Diverged(Box<Divergence>),
+    /// Its thread has had a fault, as its twin has.
+    FaultShared,
+    /// Its thread has done all that its twin did up to the fault, and had none.
+    FaultAlone,
+    /// It has come to the call that ends the leader.
+    EndAgreed,
+}
+
+/// Whoever is told.
+pub(crate) trait Listener: std::fmt::Debug + Send {
+    fn hear(&self, message: Message);
+}

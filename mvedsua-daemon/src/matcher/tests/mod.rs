@@ -1,10 +1,15 @@
 //! What the matcher's tests are made of, and followers that are simulated.
 
+mod follower;
+mod leader;
+mod program;
+mod properties;
+
 use std::time::Instant;
 
 use mvedsua_common::syscalls;
 
-use super::Call;
+use super::{Call, Leaders};
 use crate::record::{CallEntry, CallReturn, LeaderAddr, Nanos, Piece, PieceDir};
 
 pub(super) fn call(nr: i64, args: [u64; 6]) -> Call {
@@ -23,4 +28,13 @@ pub(super) fn ret(ret: i64) -> CallReturn {
 pub(super) fn path(arg: u8, path: &str) -> Piece {
     let bytes = format!("{path}\0").into_bytes().into();
     Piece { arg, part: 0, dir: PieceDir::In, addr: LeaderAddr(0x1000), bytes }
+}
+
+/// A leader none of whose threads is spoken of.
+pub(super) struct Nobody;
+
+impl Leaders for Nobody {
+    fn has(&self, _: i32) -> bool {
+        false
+    }
 }

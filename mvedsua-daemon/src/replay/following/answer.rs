@@ -2,10 +2,12 @@
 
 use mvedsua_common::syscalls::instructions;
 
-use super::super::pouring;
+use super::carrier::Live;
 use super::real::{Mapping, Newborn, RealCall, What};
 use super::*;
 use crate::matcher::Progress;
+use crate::matcher::pouring;
+use crate::matcher::schedule::one_by_one;
 use crate::matcher::step::{self, Facts, Step};
 use crate::matcher::tolerances::{self, FollowersAlone, Judgement, LeadersAlone, Question};
 use crate::ptrace::tsc::Reading;
@@ -47,7 +49,7 @@ impl Following {
             (None | Some(_), _) => false,
         };
         Facts {
-            untold: matches!(thread.turn, Turn::Held { why: Why::NotTold, .. }),
+            untold: matches!(thread.seat.turn, Turn::Held { why: Why::NotTold, .. }),
             busy: thread.is_busy(),
             twin_closes: thread.counting == Counting::LeaderCloses,
             twin_alone: self.parted.as_ref().is_some_and(|parted| parted.is_alone(thread.slot)),
@@ -139,7 +141,7 @@ impl Following {
             Step::LetOverdue => {
                 if let Some(thread) = self.threads.get_mut(&tid) {
                     // It may have come to its next call already.
-                    thread.overdue = thread.is_busy();
+                    thread.seat.overdue = thread.is_busy();
                 }
                 self.note_race("one of the leader's computed for long");
                 Ok(Applied::Done)
@@ -151,7 +153,7 @@ impl Following {
             Step::TellUnasked => {
                 self.tell(tid);
                 self.note_race("one needed a turn that its twin did not");
-                self.let_next_go(process)?;
+                one_by_one::let_next_go(&mut Live { following: self, process })?;
                 Ok(Applied::NotReady)
             }
             Step::KeepSignal | Step::SendSignal | Step::DeliverSignal => match &record.event {
@@ -255,8 +257,8 @@ impl Following {
 
     /// A thread that was held until it is told may go on.
     fn tell(&mut self, tid: Tid) {
-        if let Some(Thread { turn: Turn::Held { why, .. }, .. }) = self.threads.get_mut(&tid) {
-            *why = Why::Moved;
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.seat.tell();
         }
     }
 
@@ -300,14 +302,13 @@ impl Following {
         let State::AtCall(call) = std::mem::replace(state, State::Running { local: None }) else {
             return Ok(Applied::NotReady);
         };
-        let is_thread = |tid| self.settings.leaders.values().any(|leader| leader.0 == tid);
         let question = Question {
             call: &call,
             entry,
             ret,
             counting,
             leader_reads_itself: self.own_files.is_read_by(entry.nr, &entry.args),
-            orders: self.orders(&is_thread),
+            orders: self.orders(),
         };
         match tolerances::judge(&question) {
             Judgement::Compare => self.compare(process, tid, record, call, (entry, ret)),
@@ -445,7 +446,7 @@ impl Following {
                 let last = self.threads.len() == 1;
                 if i64::from(row.nr) == libc::SYS_exit_group || last {
                     self.leaving = true;
-                    self.notify(Notice::EndAgreed);
+                    self.notify(Message::EndAgreed);
                 }
                 self.make(tid, call.nr, State::real(What::End))?;
                 Ok(Applied::Done)
@@ -608,7 +609,7 @@ impl Following {
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::Done) };
         thread.state = State::Running { local: None };
         thread.fault = None;
-        thread.woken = 0;
+        thread.seat.woken = 0;
         self.lived_until = self.lived_until.max(ret.at.0);
         // With a signal the kernel applies its rules of restarting to the result, as it did in the leader.
         thread.incoming = thread.at_return.take();

@@ -163,7 +163,7 @@ impl Following {
     pub(super) fn try_to_switch(&mut self, process: &mut Process) -> Result<()> {
         let Some(Applying { how: How::Somebody(switch, why), .. }) = &mut self.applying else { return Ok(()) };
         let stands = |thread: &Thread| match &thread.state {
-            State::Running { local: None } => thread.is_held(),
+            State::Running { local: None } => thread.seat.is_held(),
             State::Running { local: Some(_) } | State::AtCall(_) | State::Entered(_) => true,
             State::Real(_) | State::Faulted(_) | State::Parked(_) => false,
         };
@@ -188,7 +188,7 @@ impl Following {
         self.applying = None;
         self.moved = Instant::now();
         self.begin_rules();
-        self.notify(Notice::Applied);
+        self.notify(Message::Applied);
     }
 
     /// Looks at a call before anything else does; says whether it was dealt with.
@@ -366,7 +366,7 @@ impl Following {
     fn not_applied(&mut self, reason: String, class: u64) {
         if !self.ended {
             self.ended = true;
-            self.notify(Notice::NotApplied { reason, may_help_to_retry: class == TIMING });
+            self.notify(Message::NotApplied { reason, may_help_to_retry: class == TIMING });
         }
     }
 

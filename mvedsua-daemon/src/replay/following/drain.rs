@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::matcher::readiness::{self, Held, Nudge, Readiness, Stand};
+use crate::matcher::schedule;
 
 impl Following {
-    /// Asks to be told whether a thread comes upon a fault as its twin has: [`Notice::FaultShared`] or [`Notice::FaultAlone`].
+    /// Asks to be told whether a thread comes upon a fault as its twin has: [`Message::FaultShared`] or [`Message::FaultAlone`].
     pub(crate) fn watch(&mut self, process: &mut Process, slot: Slot) -> Result<()> {
         self.watched = Some(slot);
         self.advance(process)
@@ -14,14 +15,14 @@ impl Following {
         let Some(slot) = self.watched.filter(|_| !self.ended) else { return };
         let thread = process.tid(slot).and_then(|tid| self.threads.get(&tid));
         let nothing_due = self.due.first_of(slot).is_none() && self.reader.backlog() == 0;
-        let notice = match thread {
-            Some(thread) if thread.fault.is_some() || matches!(thread.state, State::Faulted(_)) => Notice::FaultShared,
-            Some(Thread { state: State::AtCall(_), .. }) if nothing_due => Notice::FaultAlone,
+        let message = match thread {
+            Some(thread) if thread.fault.is_some() || matches!(thread.state, State::Faulted(_)) => Message::FaultShared,
+            Some(Thread { state: State::AtCall(_), .. }) if nothing_due => Message::FaultAlone,
             Some(_) => return,
-            None => Notice::FaultShared,
+            None => Message::FaultShared,
         };
         self.watched = None;
-        self.notify(notice);
+        self.notify(message);
     }
 
     /// Asks to be told when the follower has lived through `target` records and every thread stands where its twin is held.
@@ -42,13 +43,13 @@ impl Following {
             return Ok(());
         }
         if drain.held.iter().any(|held| self.falls_like(process, held)) {
-            self.notify(Notice::Faulted);
+            self.notify(Message::Faulted);
             self.drain = Some(Drain { reported: true, ..drain });
             return Ok(());
         }
         // Whoever is on its way to a stop is looked at there, and all of them once instead of each time that one stops.
         let on_their_way = !drain.interrupted.is_empty() || self.threads.values().any(Thread::is_busy);
-        if on_their_way && self.moved.elapsed() < turns::LONG {
+        if on_their_way && self.moved.elapsed() < schedule::LONG {
             self.drain = Some(drain);
             return Ok(());
         }
@@ -90,16 +91,15 @@ impl Following {
             self.diverge(process, divergence);
         }
         if ready && !self.ended {
-            self.notify(Notice::Drained);
+            self.notify(Message::Drained);
         }
         self.drain = Some(Drain { reported: ready, ..drain });
         Ok(())
     }
 
     fn readiness_of(&self, thread: &Thread, held: &HeldThread) -> Readiness {
-        let is_thread = |tid| self.settings.leaders.values().any(|leader| leader.0 == tid);
         let held = Held { call: held.call.as_ref(), local: held.local, written: held.written };
-        let stand = Stand { counting: thread.counting, parted: self.parted.is_some(), orders: self.orders(&is_thread) };
+        let stand = Stand { counting: thread.counting, parted: self.parted.is_some(), orders: self.orders() };
         readiness::readiness(held, self.phase(thread), stand)
     }
 
@@ -124,7 +124,7 @@ impl Following {
     /// The follower stands still with all but the leader's last questions for the time behind it: the leader asked once more,
     /// or the follower was told before the leader was. No later record of their threads takes these away.
     pub(super) fn pass_over_times(&mut self, target: u64) {
-        let moves = |thread: &Thread| thread.is_busy() || thread.is_held();
+        let moves = |thread: &Thread| thread.is_busy() || thread.seat.is_held();
         if self.due.is_empty()
             || self.due.has_ordered()
             || self.behind() + (self.due.len() as u64) < target

@@ -136,9 +136,4 @@ impl Following {
     fn is_drained_out(&self) -> bool {
         self.drain.as_ref().is_some_and(|drain| self.behind() >= drain.target)
     }
-
-    /// Says whether a thread waits to be told what its twin's next record is.
-    pub(super) fn waits_to_be_told(&self, thread: &Thread) -> bool {
-        thread.signalled.is_some() && self.due.first_of(thread.slot).is_none()
-    }
 }

@@ -11,12 +11,12 @@ use super::copies::Copies;
 use super::real::{RealCall, What};
 use super::*;
 use crate::matcher::{Progress, step};
-use crate::promote::swap;
 use crate::ptrace::ring::{Area, Mode};
 use crate::record::{Executed, StreamId, Succession};
-use crate::side_by_side::program;
-use crate::update::process::Footprint;
-use crate::update::rings::Rings;
+use crate::tracee::cached_tid::replace_cached_tid;
+use crate::tracee::process::Footprint;
+use crate::tracee::program;
+use crate::tracee::rings::Rings;
 
 const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
 const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
@@ -311,7 +311,7 @@ impl Following {
             // What a running thread is called is not known; it is stopped before the name matters to anybody.
             let regs = process.tid(*slot).and_then(|tid| sys::get_regs(tid).ok());
             if let Some(regs) = regs {
-                swap::replace_cached_tid(&process.memory, regs.fs_base, Tid(*old), Tid(*new));
+                replace_cached_tid(&process.memory, regs.fs_base, Tid(*old), Tid(*new));
             }
         }
     }
@@ -345,7 +345,7 @@ impl Following {
 impl Thread {
     /// Says whether the thread will make a stop by itself.
     fn is_on_its_way(&self) -> bool {
-        matches!(self.state, State::Running { local: None }) && !self.is_held()
+        matches!(self.state, State::Running { local: None }) && !self.seat.is_held()
     }
 }
 

@@ -10,6 +10,7 @@
 //! the entry once more. From there on the two stops are told apart by the stage, whatever the call is made for.
 
 use super::*;
+use crate::matcher::schedule;
 use crate::matcher::{Child, Making, Progress};
 
 /// How far the call is.
@@ -155,10 +156,10 @@ impl Following {
         }
         self.state(tid, state);
         // How much is left of the time that is given to `restart_syscall` is known to the kernel alone.
-        let limit = turns::limit(nr, args, self.lived_until, &process.memory);
+        let limit = schedule::limit(nr, args, self.lived_until, turns::realtime_ahead, &process.memory);
         // Nor is it known what it waits at.
         let pairing = self.settings.pairing;
-        let place = if nr == original { turns::place(nr, args, pairing) } else { turns::Place::Unknown };
+        let place = if nr == original { schedule::place(nr, args, pairing) } else { schedule::Place::Unknown };
         let seen = self.will_sleep(process, tid, nr, args);
         self.fall_asleep(tid, limit, place, seen)?;
         self.advance(process)

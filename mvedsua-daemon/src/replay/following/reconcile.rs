@@ -92,7 +92,7 @@ impl Following {
     /// Says how many records of the log are behind the follower, whether it lived through them or rules took them away.
     pub(super) fn behind(&self) -> u64 {
         match &self.rules {
-            None => self.applied,
+            None => self.turns.applied(),
             Some(rules) => rules.fetched.saturating_sub((self.due.len() + rules.stage.held()) as u64),
         }
     }

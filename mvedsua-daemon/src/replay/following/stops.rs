@@ -65,7 +65,7 @@ impl Following {
     pub(super) fn on_entry(&mut self, process: &mut Process, tid: Tid, nr: u32, args: [u64; 6]) -> Result<()> {
         self.turn(tid, Turn::Going);
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
-        thread.overdue = false;
+        thread.seat.overdue = false;
         if let State::Real(_) = thread.state {
             return self.enter_real(process, tid, nr, &args);
         }
@@ -120,7 +120,8 @@ impl Following {
         if self.leave_real(inbox, process, tid, ret)? {
             return Ok(());
         }
-        if let Some(Thread { turn: Turn::Asleep { limit, ending, .. }, .. }) = self.threads.get(&tid) {
+        if let Some(Thread { seat: Seat { turn: Turn::Asleep { limit, ending, .. }, .. }, .. }) = self.threads.get(&tid)
+        {
             let wait = (*limit, *ending);
             return self.on_waited(process, tid, ret, wait);
         }
@@ -192,7 +193,7 @@ impl Following {
         }
         let how = thread.next_stop();
         if how == Resume::Sysemu {
-            thread.turn = Turn::Going;
+            thread.seat.turn = Turn::Going;
         }
         sys::resume(tid, how, 0)
     }

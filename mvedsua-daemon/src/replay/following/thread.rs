@@ -25,13 +25,7 @@ pub(super) struct Thread {
     pub(super) state: State,
     /// Where it stood at first.
     pub(super) standing: Standing,
-    pub(super) turn: Turn,
-    /// How often a wait of its own was ended since it lived through a record.
-    pub(super) woken: u32,
-    /// It computes, and others do not wait for it any more.
-    pub(super) overdue: bool,
-    /// How far the others were when the thread went on last after a wait that had run out.
-    pub(super) looked: Option<(u64, u64)>,
+    pub(super) seat: Seat,
     /// A signal that the leader's thread was given on the return from its present call.
     pub(super) at_return: Option<Box<SignalRecord>>,
     /// A signal that was sent to the thread; its delivery is still to come.
@@ -66,10 +60,7 @@ impl Thread {
             slot,
             state: State::Running { local: None },
             standing: Standing::AtCall,
-            turn: Turn::Going,
-            overdue: false,
-            woken: 0,
-            looked: None,
+            seat: Seat::default(),
             at_return: None,
             incoming: None,
             nested: Vec::new(),
@@ -86,7 +77,7 @@ impl Thread {
 pub(super) fn describe_state(tid: Tid, thread: &Thread) -> String {
     let name = |nr: u32| syscalls::name(nr).unwrap_or("an unknown call");
     let what = match &thread.state {
-        State::Running { .. } if thread.is_held() => "stands after its call until its turn comes".to_owned(),
+        State::Running { .. } if thread.seat.is_held() => "stands after its call until its turn comes".to_owned(),
         State::Running { local: None } => "computes".to_owned(),
         State::Running { local: Some(nr) } => format!("is in or after its own {}", name(*nr)),
         State::AtCall(call) => format!("waits at {}({:#x}, …)", name(call.nr), call.args[0]),

@@ -28,6 +28,7 @@ mod counting;
 mod drain;
 mod letting_in;
 mod owned;
+mod owners;
 mod parted;
 mod patience;
 pub(crate) mod processes;
@@ -46,6 +47,7 @@ use std::time::{Duration, Instant};
 use mvedsua_common::syscalls::{self, Class, Pairing, Row, Treatment, regions};
 
 use self::carrier::Live;
+use self::owners::{Kin, Known, Past, Waiting};
 use self::parted::Parted;
 use self::reconcile::{Reconcile, Rules};
 use self::thread::{State, Thread, describe_state};
@@ -162,58 +164,26 @@ pub(crate) struct Following {
     /// Records taken from the log and not yet answered.
     due: Due,
     rules: Option<Box<Rules>>,
-    trail: Trail,
-    /// What the leader's descriptors stand for.
-    objects: Objects,
-    registrations: Registrations,
-    /// Where it has its copies of mapped files.
-    copies: copies::Copies,
-    /// What the follower wants to be told with the signals of a timer, by its id.
-    timer_values: BTreeMap<i32, u64>,
-    /// Timers that were deleted last; a signal of theirs may still wait.
-    deleted_timers: VecDeque<i32>,
-    own_files: OwnFiles,
-    times: LastTimes,
+    /// What was lived through.
+    past: Past,
+    /// What stands for what in the two versions.
+    known: Known,
     settings: Settings,
     listener: Box<dyn Listener>,
-    moved: Instant,
-    /// When something had moved last, and the processor time that the leader had used then.
-    leader_used: Option<(Instant, Duration)>,
-    /// The processor time that the follower had used when it was looked at first after something had moved at that instant.
-    used: Option<(Instant, Duration)>,
+    /// How long nothing has moved.
+    waiting: Waiting,
     turns: Turns,
-    /// When it was first seen that the leader has ended and told everything, nanoseconds of its `CLOCK_MONOTONIC`.
-    over: Option<u64>,
-    /// When the leader had the last result that was given to the follower, nanoseconds of its `CLOCK_MONOTONIC`.
-    lived_until: u64,
     caught_up: bool,
-    /// The record that is due first, and since when.
-    first_due: Option<(Seq, Instant)>,
-    /// What each thread of the leader has been told last.
-    situations: Situations,
-    /// There were several threads at once.
-    has_threads: bool,
-    /// Threads have run one by one, but for some that ran beside each other.
-    unordered: bool,
     drain: Option<Drain>,
-    orphans: Vec<Tid>,
+    /// Threads and processes that come and go.
+    kin: Kin,
     /// The new version that is being applied.
     applying: Option<applying::Applying>,
     /// A thread whose twin handles a fault: it is to be told whether this one has had one.
     watched: Option<Slot>,
-    /// Threads that ended and may have records still.
-    gone: BTreeSet<Slot>,
-    /// The whole process is ending, as the leader's did.
-    leaving: bool,
     ended: bool,
     /// Set once the follower goes on although it has parted from the leader.
     parted: Option<Parted>,
-    /// Children that were made and that nobody has taken over yet.
-    births: Vec<processes::Birth>,
-    /// Where processes are paired: those of the leader whose twins have not come to their ends yet.
-    living: Option<Living>,
-    /// How the process ended, once it has lived through the whole of its stream.
-    finished: Option<Ending>,
 }
 
 impl Leaders for BTreeMap<Slot, Tid> {
@@ -239,49 +209,31 @@ impl Following {
         settings.tally.due.store(0, Ordering::Relaxed);
         let threads: BTreeMap<_, _> = threads.into_iter().map(running).collect();
         let has_threads = threads.len() > 1;
+        let situations = settings.situations;
         Following {
             threads,
             reader,
             due: Due::new(alone),
             rules: settings.reconcile.begin(if settings.agreement.is_some() { Pace::Lockstep } else { Pace::Free }),
-            trail: Trail::default(),
-            objects: std::mem::take(&mut settings.objects),
-            registrations: Registrations::default(),
-            copies: copies::Copies::default(),
-            timer_values: BTreeMap::new(),
-            deleted_timers: VecDeque::new(),
-            own_files: OwnFiles::default(),
-            times: LastTimes::default(),
-            situations: Situations::new(settings.situations),
-            has_threads,
-            unordered: settings.raced,
+            past: Past::new(situations, has_threads, settings.raced),
+            known: Known { objects: std::mem::take(&mut settings.objects), ..Known::default() },
             settings,
             listener: Box::new(listener),
-            moved: Instant::now(),
-            leader_used: None,
-            used: None,
+            waiting: Waiting::new(Instant::now(), now().0),
             turns: Turns::new(Instant::now()),
-            over: None,
-            lived_until: now().0,
             caught_up: false,
-            first_due: None,
             drain: None,
-            orphans: Vec::new(),
+            kin: Kin::default(),
             applying: None,
             watched: None,
-            gone: BTreeSet::new(),
-            leaving: false,
             ended: false,
             parted: None,
-            births: Vec::new(),
-            living: None,
-            finished: None,
         }
     }
 
     /// Lets every thread go.
     pub(crate) fn start(&mut self) -> Result<()> {
-        self.moved = Instant::now();
+        self.waiting.moved = Instant::now();
         if self.is_one_by_one() {
             return self.start_one_by_one();
         }
@@ -300,7 +252,7 @@ impl Following {
         divergence.raced = self.has_raced();
         divergence.unrecorded_clock = self.settings.unrecorded_clock;
         let expected = divergence.expected.as_ref();
-        divergence.situation = expected.map(|expected| self.situations.at(divergence.slot, expected.nr));
+        divergence.situation = expected.map(|expected| self.past.situations.at(divergence.slot, expected.nr));
         if let Some(tid) = process.tid(divergence.slot) {
             // It does what it does after a fault, and the leader had none here.
             if let Some(fault) = self.threads.get_mut(&tid).and_then(|thread| thread.fault.take()) {
@@ -314,14 +266,14 @@ impl Following {
     /// Takes note that threads did something in an order which is not known to be the leader's. A program of one thread has
     /// nobody to race with.
     fn note_race(&mut self, how: &'static str) {
-        if self.has_threads && !std::mem::replace(&mut self.unordered, true) {
+        if self.past.has_threads && !std::mem::replace(&mut self.past.unordered, true) {
             tracing::info!(how, "threads ran beside each other");
         }
     }
 
     /// Says whether the order in which threads wrote to memory was ever not the leader's, as far as that is known.
     pub(crate) fn has_raced(&self) -> bool {
-        self.unordered || !self.is_one_by_one() && self.threads.len() > 1
+        self.past.unordered || !self.is_one_by_one() && self.threads.len() > 1
     }
 
     /// Looks at a thread for the matcher.
@@ -345,7 +297,7 @@ impl Following {
             State::Entered(_) => Phase::Entered,
             State::Real(real) => Phase::Makes(real.making(|born| match born {
                 None => Child::Awaited,
-                Some(born) if self.orphans.contains(&born) => Child::Here,
+                Some(born) if self.kin.orphans.contains(&born) => Child::Here,
                 Some(born) if self.threads.contains_key(&born) => Child::Adopted,
                 Some(_) => Child::Announced,
             })),
@@ -386,7 +338,7 @@ impl Following {
         let inputs: Vec<Input<'_>> = actual.map(Call::inputs).unwrap_or_default();
         let view = actual.map(|call| Actual { nr: call.nr, args: call.args, inputs: &inputs });
         let actual = actual.and_then(|call| call.row).zip(view.as_ref());
-        compare::describe(kind, slot, due, expected, actual, &self.trail)
+        compare::describe(kind, slot, due, expected, actual, &self.past.trail)
     }
 
     /// Takes one more record from the log, if there is one and room to keep it.
@@ -397,7 +349,7 @@ impl Following {
         match self.reader.next() {
             Some(record) => {
                 if self.due.is_empty() {
-                    self.moved = Instant::now();
+                    self.waiting.moved = Instant::now();
                 }
                 self.admit(record);
                 true
@@ -451,7 +403,7 @@ impl Following {
     }
 
     fn passed(&mut self) {
-        self.moved = Instant::now();
+        self.waiting.moved = Instant::now();
         self.turns.passed();
         self.count_replayed();
         // What a follower makes of calls that it does not agree to lets nothing out.
@@ -466,12 +418,12 @@ impl Following {
     /// Takes over what is known of the epoll sets from the former roles.
     pub(crate) fn adopt_registrations(&mut self, pairs: Vec<(i32, i32, Pair)>) {
         for (epfd, fd, pair) in pairs {
-            self.registrations.set(epfd, fd, pair);
+            self.known.registrations.set(epfd, fd, pair);
         }
     }
 
     pub(crate) fn registrations(&self) -> &Registrations {
-        &self.registrations
+        &self.known.registrations
     }
 }
 

@@ -60,17 +60,17 @@ impl Following {
     /// Answers a record of a thread that is not there.
     fn apply_to_nobody(&mut self, record: &Record) -> Applied {
         let slot = record.slot;
-        if !self.gone.contains(&slot) {
+        if !self.kin.gone.contains(&slot) {
             // It is still to be born.
             return Applied::NotReady;
         }
         match &record.event {
             // Nothing follows of this thread.
             Event::ThreadEnded => {
-                self.gone.remove(&slot);
+                self.kin.gone.remove(&slot);
                 self.settings.leaders.remove(&slot);
-                self.trail.forget(slot);
-                self.situations.forget(slot);
+                self.past.trail.forget(slot);
+                self.past.situations.forget(slot);
                 Applied::Done
             }
             Event::Call(entry, _) if calls::of_one_thread(entry.nr) => Applied::Done,
@@ -245,11 +245,11 @@ impl Following {
         };
         let Some(born) = newborn.born else { return Ok(Applied::NotReady) };
         write_tid(process, &newborn.call, *leader_tid)?;
-        self.orphans.retain(|orphan| *orphan != born);
+        self.kin.orphans.retain(|orphan| *orphan != born);
         process.threads.insert(born, *child);
         process.give_ring(born)?;
         self.threads.insert(born, Thread::running(*child));
-        self.has_threads = true;
+        self.past.has_threads = true;
         self.settings.leaders.insert(*child, Tid(*leader_tid));
         self.hold(born, 0, if self.is_one_by_one() { Why::NotTold } else { Why::Moved });
         Ok(Applied::Done)
@@ -307,7 +307,7 @@ impl Following {
             entry,
             ret,
             counting,
-            leader_reads_itself: self.own_files.is_read_by(entry.nr, &entry.args),
+            leader_reads_itself: self.known.own_files.is_read_by(entry.nr, &entry.args),
             orders: self.orders(),
         };
         match tolerances::judge(&question) {
@@ -318,7 +318,7 @@ impl Following {
             }
             Judgement::Supply => {
                 let Some(ret) = ret else { return Ok(Applied::NotReady) };
-                self.times.note(entry, ret);
+                self.known.times.note(entry, ret);
                 self.supply(process, tid, &call, ret)
             }
             Judgement::PassOver(leaders) => {
@@ -338,7 +338,7 @@ impl Following {
         match what {
             LeadersAlone::Time => {
                 if let Some(ret) = ret {
-                    self.times.note(entry, ret);
+                    self.known.times.note(entry, ret);
                 }
             }
             LeadersAlone::Order => self.note_race("one ordered itself differently from its twin"),
@@ -418,8 +418,8 @@ impl Following {
             self.relaxed();
         }
         self.agreed_to(record);
-        self.situations.note(record, &self.settings.tally.met_again);
-        self.trail.push(MatchedCall {
+        self.past.situations.note(record, &self.settings.tally.met_again);
+        self.past.trail.push(MatchedCall {
             seq: record.seq,
             slot: record.slot,
             nr: entry.nr,
@@ -445,7 +445,7 @@ impl Following {
                 self.own_locks(process, tid);
                 let last = self.threads.len() == 1;
                 if i64::from(row.nr) == libc::SYS_exit_group || last {
-                    self.leaving = true;
+                    self.kin.leaving = true;
                     self.notify(Message::EndAgreed);
                 }
                 self.make(tid, call.nr, State::real(What::End))?;
@@ -517,7 +517,7 @@ impl Following {
         let mut regs = sys::get_regs(tid)?;
         [regs.r10, regs.r8, regs.r9] = *restore;
         if regs.rax as i64 > 0 {
-            self.copies.insert(leader.0, regs.rax, leader.1);
+            self.known.copies.insert(leader.0, regs.rax, leader.1);
             for (offset, bytes) in contents {
                 process.memory.force(regs.rax + offset, bytes)?;
             }
@@ -544,7 +544,7 @@ impl Following {
         }
         // Another program, which reads the counter where the leader's does not.
         let counter = || calls::reads_counter(call.nr).then(|| (tsc::read().stamp as i64, &[][..]));
-        let answer = self.times.answer(call.nr, &call.args).or_else(counter);
+        let answer = self.known.times.answer(call.nr, &call.args).or_else(counter);
         let (Some(row), Some((ret, outputs))) = (call.row, answer) else {
             return Ok(false);
         };
@@ -563,7 +563,7 @@ impl Following {
 
     /// Answers a read of what is each version's own, see [`proc_self`].
     pub(super) fn read_own(&mut self, process: &Process, tid: Tid, nr: u32, args: &[u64; 6]) -> Result<()> {
-        let ret = match self.own_files.read(nr, args, process.pid) {
+        let ret = match self.known.own_files.read(nr, args, process.pid) {
             Ok(bytes) if process.memory.write(args[1], &bytes).is_ok() => bytes.len() as i64,
             Ok(_) => -i64::from(libc::EFAULT),
             Err(error) => -i64::from(error.raw_os_error().unwrap_or(libc::EIO)),
@@ -575,7 +575,7 @@ impl Following {
 
     /// Writes what the leader's kernel wrote, sets the result and lets the thread go.
     pub(super) fn supply(&mut self, process: &mut Process, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
-        let stat = self.own_files.is_stat_read_by(call.nr, &call.args).then(|| own_stat(process.pid, call, ret));
+        let stat = self.known.own_files.is_stat_read_by(call.nr, &call.args).then(|| own_stat(process.pid, call, ret));
         let ret = stat.as_ref().unwrap_or(ret);
         if let Some(row) = call.row {
             let mut places = Vec::new();
@@ -588,20 +588,20 @@ impl Following {
             for (addr, bytes) in writes {
                 if is_epoll_wait(call.nr) {
                     let mut events = bytes.to_vec();
-                    self.registrations.translate(call.args[0] as i32, &mut events);
+                    self.known.registrations.translate(call.args[0] as i32, &mut events);
                     process.memory.write(addr, &events)?;
                 } else if i64::from(call.nr) == libc::SYS_rt_sigtimedwait {
                     let mut info = bytes.to_vec();
-                    self.own_value(&mut info);
+                    self.known.timers.own_value(&mut info);
                     process.memory.write(addr, &info)?;
                 } else {
                     process.memory.write(addr, &bytes)?;
                 }
             }
         }
-        self.copies.change(&process.memory, ret)?;
-        self.note_timer(call, ret);
-        self.own_files.note(call.nr, &call.args, &call.inputs, ret.ret);
+        self.known.copies.change(&process.memory, ret)?;
+        self.known.timers.note(call, ret);
+        self.known.own_files.note(call.nr, &call.args, &call.inputs, ret.ret);
         if self.suspend(process, tid, call, ret.ret)? {
             return Ok(Applied::Done);
         }
@@ -610,7 +610,7 @@ impl Following {
         thread.state = State::Running { local: None };
         thread.fault = None;
         thread.seat.woken = 0;
-        self.lived_until = self.lived_until.max(ret.at.0);
+        self.waiting.lived_until = self.waiting.lived_until.max(ret.at.0);
         // With a signal the kernel applies its rules of restarting to the result, as it did in the leader.
         thread.incoming = thread.at_return.take();
         let signo = thread.incoming.as_ref().map_or(0, |signal| signal.signo);
@@ -634,7 +634,7 @@ impl Following {
         }
         let (epfd, fd) = (call.args[0] as i32, call.args[2] as i32);
         if call.args[1] as i32 == libc::EPOLL_CTL_DEL {
-            self.registrations.remove(epfd, fd);
+            self.known.registrations.remove(epfd, fd);
             return;
         }
         let data = |pieces: &[Piece]| {
@@ -642,7 +642,7 @@ impl Following {
             Some(u64::from_ne_bytes(piece.bytes[..].try_into().ok()?))
         };
         if let (Some(leader), Some(follower)) = (data(&expected.inputs), data(&call.inputs)) {
-            self.registrations.set(epfd, fd, Pair { leader, follower });
+            self.known.registrations.set(epfd, fd, Pair { leader, follower });
         }
     }
 }

@@ -186,7 +186,7 @@ impl Following {
     /// The new version is there, and follows.
     fn is_applied(&mut self) {
         self.applying = None;
-        self.moved = Instant::now();
+        self.waiting.moved = Instant::now();
         self.begin_rules();
         self.notify(Message::Applied);
     }
@@ -318,7 +318,7 @@ impl Following {
         if events | always != entry.events | always {
             return Ok(Err(format!("it waits for other events of descriptor {fd} than the leader")));
         }
-        self.registrations.set(epfd, fd, Pair { leader: entry.data, follower: data });
+        self.known.registrations.set(epfd, fd, Pair { leader: entry.data, follower: data });
         Ok(Ok(()))
     }
 
@@ -382,7 +382,7 @@ impl Following {
         let (phase, limit) = (applying.phase, applying.limit);
         if Instant::now() > applying.deadline {
             self.overdue(process, phase, limit);
-        } else if phase == Phase::Waiting && self.moved.elapsed() >= INTERRUPT_AFTER {
+        } else if phase == Phase::Waiting && self.waiting.moved.elapsed() >= INTERRUPT_AFTER {
             match applying.cooperating().map(|cooperating| cooperating.blocking) {
                 Some(blocking) => self.interrupt(process, blocking)?,
                 None => self.advance(process)?,
@@ -460,7 +460,7 @@ impl Following {
         };
         for tid in waiting {
             self.answer_own(tid, EINTR)?;
-            self.moved = Instant::now();
+            self.waiting.moved = Instant::now();
         }
         self.let_ordered_go(|following, slot| following.due.first_of(slot).is_none())?;
         self.advance(process)
@@ -477,7 +477,7 @@ impl Following {
         let answers: Vec<(Tid, i64)> = self.threads.iter().filter_map(answer).collect();
         for (tid, ret) in answers {
             self.answer_own(tid, ret)?;
-            self.moved = Instant::now();
+            self.waiting.moved = Instant::now();
         }
         Ok(())
     }

@@ -73,15 +73,15 @@ impl Carrier for Live<'_> {
     }
 
     fn since_moved(&self) -> Duration {
-        self.following.moved.elapsed()
+        self.following.waiting.moved.elapsed()
     }
 
     fn leaders_present(&self) -> u64 {
-        self.following.over.unwrap_or_else(|| now().0)
+        self.following.waiting.over.unwrap_or_else(|| now().0)
     }
 
     fn leaders_end(&mut self) -> u64 {
-        *self.following.over.get_or_insert_with(|| now().0)
+        *self.following.waiting.over.get_or_insert_with(|| now().0)
     }
 
     fn leader_comes(&self, slot: Slot) -> bool {

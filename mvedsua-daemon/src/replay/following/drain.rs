@@ -49,7 +49,7 @@ impl Following {
         }
         // Whoever is on its way to a stop is looked at there, and all of them once instead of each time that one stops.
         let on_their_way = !drain.interrupted.is_empty() || self.threads.values().any(Thread::is_busy);
-        if on_their_way && self.moved.elapsed() < schedule::LONG {
+        if on_their_way && self.waiting.moved.elapsed() < schedule::LONG {
             self.drain = Some(drain);
             return Ok(());
         }
@@ -138,7 +138,7 @@ impl Following {
             while let Some(Record { event: Event::Call(entry, ret), .. }) = self.due.first_of(slot)
                 && calls::is_elastic(entry.nr, &entry.args)
             {
-                self.times.note(entry, ret);
+                self.known.times.note(entry, ret);
                 self.consume(slot);
                 self.relaxed();
             }

@@ -19,14 +19,14 @@ impl Following {
         }
         self.check_leader(process);
         if self.due.front().is_none() {
-            if self.moved.elapsed() >= RELAX_AFTER && self.reader.backlog() == 0 {
+            if self.waiting.moved.elapsed() >= RELAX_AFTER && self.reader.backlog() == 0 {
                 self.pass_over_times(0);
             }
             return Ok(());
         }
-        let waited = if self.is_one_by_one() { self.due_since() } else { self.moved.elapsed() };
+        let waited = if self.is_one_by_one() { self.due_since() } else { self.waiting.moved.elapsed() };
         // Many threads that have their turns one after the other take long, and somebody moves all the time.
-        let still_since = self.moved.max(self.turns.turn_given);
+        let still_since = self.waiting.moved.max(self.turns.turn_given);
         let stands = still_since.elapsed() >= RELAX_AT_LAST || self.computes_since(process, still_since) >= RELAX_AFTER;
         if self.waits_for_child() || stands && self.end_computing(process)? {
             return self.advance(process);
@@ -98,10 +98,10 @@ impl Following {
     /// Returns about how much processor time the follower has used since something moved at that instant.
     fn computes_since(&mut self, process: &Process, moved: Instant) -> Duration {
         let Some(used) = sys::cpu_time(process.pid) else { return Duration::ZERO };
-        match self.used {
+        match self.waiting.used {
             Some((at, before)) if at == moved => used.saturating_sub(before),
             _ => {
-                self.used = Some((moved, used));
+                self.waiting.used = Some((moved, used));
                 Duration::ZERO
             }
         }
@@ -128,7 +128,7 @@ impl Following {
         let state = self.threads.values().find(|thread| thread.slot == record.slot).map(|thread| &thread.state);
         match (&record.event, state) {
             (Event::Return(ret), Some(State::Entered(call))) => Objects::touched_by_return(call.nr, ret),
-            _ => self.objects.touched(record),
+            _ => self.known.objects.touched(record),
         }
     }
 

@@ -95,36 +95,36 @@ pub(crate) struct Inherited {
 impl Following {
     /// Takes the children that were made since it was asked last.
     pub(crate) fn take_births(&mut self) -> Vec<Birth> {
-        std::mem::take(&mut self.births)
+        std::mem::take(&mut self.kin.births)
     }
 
     /// Is told which of the leader's processes have twins that have not come to their ends, which changes all the time.
     pub(crate) fn know(&mut self, living: Living) {
-        self.living = Some(living);
+        self.kin.living = Some(living);
     }
 
     /// Takes over what the parent knew of its epoll sets and of its copies of mapped files.
     pub(crate) fn inherit(&mut self, inherited: Inherited) {
         let Inherited { registrations, copies } = inherited;
-        (self.registrations, self.copies) = (registrations, copies);
+        (self.known.registrations, self.known.copies) = (registrations, copies);
     }
 
     /// Returns how the process ended, if it has lived through its whole stream.
     pub(crate) fn finished(&self) -> Option<Ending> {
-        self.finished
+        self.kin.finished
     }
 
     /// Says whether the record that is due tells of the end of a child whose twin here has not come to its end yet. What the child
     /// has done to memory that it shares with this process is there when its end was waited for, and not before.
     pub(super) fn waits_for_child(&mut self) -> bool {
-        let Some(living) = &self.living else { return false };
+        let Some(living) = &self.kin.living else { return false };
         let due = self.due.front().and_then(|slot| self.due.first_of(slot));
         let Some(Event::Call(entry, ret)) = due.map(|record| &record.event) else { return false };
         let waits = ended_child(entry, ret)
             .is_some_and(|child| living.lock().unwrap_or_else(PoisonError::into_inner).contains(&child));
         if waits {
             // Whether that one moves is looked at where it is followed.
-            (self.moved, self.first_due) = (Instant::now(), None);
+            (self.waiting.moved, self.waiting.first_due) = (Instant::now(), None);
         }
         waits
     }
@@ -136,7 +136,7 @@ impl Following {
 
     /// Says whether the records ended before the process did.
     pub(crate) fn is_starved(&self) -> bool {
-        self.finished.is_none() && !self.ended && self.due.is_empty() && self.reader.is_finished()
+        self.kin.finished.is_none() && !self.ended && self.due.is_empty() && self.reader.is_finished()
     }
 
     pub(super) fn is_executing(&self) -> bool {
@@ -238,10 +238,10 @@ impl Following {
             return Ok(Applied::NotReady);
         };
         let Some(child) = forking.born else { return Ok(Applied::NotReady) };
-        if let Some(living) = &self.living {
+        if let Some(living) = &self.kin.living {
             living.lock().unwrap_or_else(PoisonError::into_inner).insert(twin);
         }
-        self.births.push(Birth {
+        self.kin.births.push(Birth {
             child,
             twin: Pid(twin),
             stream,
@@ -249,7 +249,7 @@ impl Following {
             rings: process.rings.as_ref().map(Rings::area),
             registers: forking.registers(),
             child_tid: forking.child_tid,
-            inherited: Inherited { registrations: self.registrations.clone(), copies: self.copies.clone() },
+            inherited: Inherited { registrations: self.known.registrations.clone(), copies: self.known.copies.clone() },
         });
         Ok(Applied::Done)
     }
@@ -298,15 +298,15 @@ impl Following {
         }
         process.become_single(tid, thread.slot);
         self.threads = BTreeMap::from([(tid, thread)]);
-        self.orphans.clear();
-        self.own_files.clear();
-        self.copies.clear();
+        self.kin.orphans.clear();
+        self.known.own_files.clear();
+        self.known.copies.clear();
         sys::resume(tid, Resume::Syscall, 0)
     }
 
     /// Another leads from here on.
     pub(super) fn follow_another(&mut self, process: &Process, new: &Succession) {
-        self.registrations.succeed(&new.registrations);
+        self.known.registrations.succeed(&new.registrations);
         for (slot, old, new) in &new.threads {
             // What a running thread is called is not known; it is stopped before the name matters to anybody.
             let regs = process.tid(*slot).and_then(|tid| sys::get_regs(tid).ok());
@@ -333,7 +333,7 @@ impl Following {
             // It computes and comes upon the same fault, or upon something else.
             return Ok(Applied::NotReady);
         }
-        self.finished = Some(ending);
+        self.kin.finished = Some(ending);
         self.ended = true;
         match sys::kill(process.pid, libc::SIGKILL) {
             Err(error) if !error.is_gone() => Err(error),

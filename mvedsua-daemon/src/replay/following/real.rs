@@ -156,7 +156,7 @@ impl Following {
         }
         self.state(tid, state);
         // How much is left of the time that is given to `restart_syscall` is known to the kernel alone.
-        let limit = schedule::limit(nr, args, self.lived_until, turns::realtime_ahead, &process.memory);
+        let limit = schedule::limit(nr, args, self.waiting.lived_until, turns::realtime_ahead, &process.memory);
         // Nor is it known what it waits at.
         let pairing = self.settings.pairing;
         let place = if nr == original { schedule::place(nr, args, pairing) } else { schedule::Place::Unknown };

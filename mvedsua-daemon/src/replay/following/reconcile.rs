@@ -64,7 +64,7 @@ impl Following {
         if let Some(recording) = &self.settings.reconcile.recording {
             put(recording, &Frame::Record(record.clone()));
         }
-        self.objects.note(&record, self.due.agreed());
+        self.known.objects.note(&record, self.due.agreed());
         self.take_in(record);
     }
 

@@ -64,10 +64,10 @@ impl Following {
     /// Returns how long the same record is due already, which others may have overtaken.
     pub(super) fn due_since(&mut self) -> Duration {
         let first = self.due.front().and_then(|slot| self.due.first_ordered_of(slot)).map(|record| record.seq);
-        match (first, self.first_due) {
+        match (first, self.waiting.first_due) {
             (Some(seq), Some((since, instant))) if seq == since => instant.elapsed(),
             (seq, _) => {
-                self.first_due = seq.map(|seq| (seq, Instant::now()));
+                self.waiting.first_due = seq.map(|seq| (seq, Instant::now()));
                 Duration::ZERO
             }
         }
@@ -77,7 +77,7 @@ impl Following {
     /// first is not known then.
     pub(super) fn is_unordered(&self) -> bool {
         let front = self.due.front();
-        self.moved.elapsed() >= schedule::LONG
+        self.waiting.moved.elapsed() >= schedule::LONG
             && self.threads.values().any(|thread| Some(thread.slot) == front && thread.seat.overdue && thread.is_busy())
     }
 

@@ -10,7 +10,7 @@ impl Following {
         }
         if !self.threads.contains_key(&tid) {
             if !stop.is_end() {
-                self.orphans.push(tid);
+                self.kin.orphans.push(tid);
                 return self.advance(process);
             }
             return Ok(());
@@ -99,7 +99,7 @@ impl Following {
             }
             _ => {}
         }
-        if self.own_files.is_read_by(nr, &args) {
+        if self.known.own_files.is_read_by(nr, &args) {
             return self.read_own(process, tid, nr, &args);
         }
         let row = treatment.row();
@@ -202,13 +202,13 @@ impl Following {
         let Some(thread) = self.threads.remove(&tid) else { return };
         process.forget(tid);
         if !thread.last_record_seen {
-            self.gone.insert(thread.slot);
+            self.kin.gone.insert(thread.slot);
         }
-        let expected = matches!(thread.state, State::Real(RealCall { what: What::End, .. })) || self.leaving;
-        if expected || self.finished.is_some() || self.is_executing() {
+        let expected = matches!(thread.state, State::Real(RealCall { what: What::End, .. })) || self.kin.leaving;
+        if expected || self.kin.finished.is_some() || self.is_executing() {
             if thread.last_record_seen {
-                self.trail.forget(thread.slot);
-                self.situations.forget(thread.slot);
+                self.past.trail.forget(thread.slot);
+                self.past.situations.forget(thread.slot);
             }
             return;
         }

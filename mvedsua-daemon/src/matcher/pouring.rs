@@ -43,7 +43,9 @@ pub(crate) fn writes(
             Arg::Mem(_, Extent::MMsgHdr { .. }) if !failed(ret.ret) => {
                 pouring.messages(&pieces, &places, args[index])?
             }
-            _ => pouring.each(&pieces, &places),
+            Arg::Int | Arg::Int32 | Arg::Flags | Arg::LongFlags | Arg::Fd | Arg::Addr | Arg::Mem(..) => {
+                pouring.each(&pieces, &places)
+            }
         }
     }
     Ok(pouring.writes)

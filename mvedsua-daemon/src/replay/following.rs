@@ -8,16 +8,16 @@
 //!    Local (made for real)               Entered ────────────────────────────────────┘
 //! ```
 //!
-//! A record is answered only when all earlier ordered records have been answered, so the threads of the follower see the
-//! leader's order, and between their calls they run one at a time, in the leader's order as well ([`turns`]). When nobody
-//! can move all the same (the threads took a lock in another order than the leader's, which no record shows) the order is
-//! relaxed: the first waiting record of another thread may go first, unless both concern the same object ([`super::objects`]). If still
-//! nothing moves, that is a divergence of kind `order`.
+//! Which record is answered next and which thread goes on is decided by [`crate::matcher::drive`]. When nobody can move (the
+//! threads took a lock in another order than the leader's, which no record shows) the order is relaxed: the first waiting record
+//! of another thread may go first, unless both concern the same object ([`super::objects`]). If still nothing moves, that is a
+//! divergence of kind `order`.
 //!
-//! This file takes records to threads; [`stops`] is what is done where a thread has stopped, [`answer`] answers one record, [`ahead`] tells the time before it is asked, [`counting`]
-//! lets either version count the processors, [`letting_in`] is for signals that were blocked, [`serial`] keeps the order in which
-//! the leader's threads ran one by one, [`turns`] guesses it where they run freely, [`patience`] is for when none can go on,
-//! [`drain`] for a change of roles.
+//! [`carrier`] is what the matcher drives, [`thread`] what is known of one thread, [`owners`] what is known of the process.
+//! [`stops`] is what is done where a thread has stopped, [`answer`] does what a record asks for, [`real`] is for calls that are
+//! made, [`ahead`] tells the time before it is asked, [`counting`] lets either version count the processors, [`letting_in`] is for
+//! signals that were blocked, [`turns`] holds threads and lets them go, [`serial`] is for threads that run one by one,
+//! [`patience`] for when none can go on, [`drain`] for a change of roles.
 
 mod ahead;
 mod answer;

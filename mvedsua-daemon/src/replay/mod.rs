@@ -1,9 +1,12 @@
 //! The replayer: makes the follower live through the leader's records.
 //!
 //! [`following`] drives the follower's threads under `PTRACE_SYSEMU`: each call stops before it is executed, and then is
-//! answered from the log, or made for real where the table says `Local`. [`epoll`] translates what each version registered
-//! with its epoll sets; [`pouring`] finds the place for what the leader got; [`objects`] knows which calls
-//! concern the same thing; [`elastic`] names the calls that may differ in number; [`proc_self`] is about what a process reads of itself; [`situations`] tells where a difference is looked for again; [`own`] says what a follower may do while it applies a new version.
+//! answered from the log, or made for real where the table says `Local`. What is done about a call and a record the matcher
+//! decides ([`crate::matcher`]); here it is carried out. [`epoll`] translates what each version registered with its epoll sets;
+//! [`objects`] knows which calls concern the same thing; [`proc_self`] is about what a process reads of itself; [`situations`]
+//! tells where a difference is looked for again; [`own`] says what a follower may do while it applies a new version.
+//!
+//! Nobody who stands above is known here: whoever wants to hear what a follower has to say is a [`Listener`].
 
 pub(crate) mod epoll;
 pub(crate) mod following;

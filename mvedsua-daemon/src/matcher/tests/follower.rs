@@ -8,7 +8,7 @@ use mvedsua_common::syscalls::{Class, Pairing};
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use super::leader::{inputs, row_of};
+use super::leader::{HeldThread, inputs, row_of};
 use super::program::{Machine, Program, Request};
 use super::{Call, Nobody};
 use crate::calls;
@@ -16,6 +16,7 @@ use crate::compare::DivergenceKind;
 use crate::matcher::drive::{self, Carrier, Sight};
 use crate::matcher::due::Due;
 use crate::matcher::elastic::{Counting, LastTimes};
+use crate::matcher::readiness::{Held, Nudge, Readiness, Stand, readiness};
 use crate::matcher::schedule::{self, Ending, Place, RELAX_AT_LAST, Seat, Seen, Turn, Turns, Wakes, Why};
 use crate::matcher::schedule::{free, one_by_one};
 use crate::matcher::step::{Facts, Step, step};
@@ -33,6 +34,8 @@ pub(super) enum Outcome {
     /// It lived through all, and ended as the leader did; its threads in the leader's order, as far as that is known, or not.
     Same(Order),
     Differs(DivergenceKind),
+    /// All its threads stand where their twins are held.
+    Ready,
     /// Nothing moves, and nobody says why.
     Hangs(String),
 }
@@ -102,6 +105,8 @@ pub(super) struct Follower<'a> {
     difference: Option<DivergenceKind>,
     /// Its threads did something in an order which is not known to be the leader's.
     raced: bool,
+    /// Where the leader is held.
+    held: Vec<HeldThread>,
     rng: &'a mut StdRng,
 }
 
@@ -115,6 +120,17 @@ enum Next {
 
 /// Lets a program follow records to its end.
 pub(super) fn follow(program: &Program, records: Vec<Record>, interleaving: Interleaving, rng: &mut StdRng) -> Outcome {
+    follow_to(program, records, Vec::new(), interleaving, rng)
+}
+
+/// Lets a program follow records up to where the leader is held; one that is held nowhere runs to its end.
+pub(super) fn follow_to(
+    program: &Program,
+    records: Vec<Record>,
+    held: Vec<HeldThread>,
+    interleaving: Interleaving,
+    rng: &mut StdRng,
+) -> Outcome {
     let alone = match interleaving {
         Interleaving::OneByOne => calls::of_one_thread_in_order,
         Interleaving::Free => calls::of_one_thread,
@@ -134,6 +150,7 @@ pub(super) fn follow(program: &Program, records: Vec<Record>, interleaving: Inte
         moved: now,
         difference: None,
         raced: false,
+        held,
         rng,
     };
     follower.live()
@@ -173,6 +190,9 @@ impl Follower<'_> {
             if self.choose().is_some() || self.difference.is_some() {
                 continue;
             }
+            if let Some(outcome) = self.changes_roles() {
+                return outcome;
+            }
             if schedule::stands_for_good(self) {
                 // Where nothing is due it is the end of the leader that tells.
                 return Outcome::Differs(DivergenceKind::Order { waiting: Vec::new() });
@@ -181,6 +201,36 @@ impl Follower<'_> {
                 return Outcome::Hangs(format!("{:?}, {:?} due", self.threads, self.due.front()));
             }
         }
+    }
+
+    /// Brings threads to where their twins are held; says how it ended, if it has.
+    fn changes_roles(&mut self) -> Option<Outcome> {
+        if self.held.is_empty() || !self.is_finished() || !self.due.is_empty() {
+            return None;
+        }
+        let mut ready = true;
+        for held in self.held.clone() {
+            let what = self.threads.get(&held.thread)?;
+            let stand = Stand { counting: Counting::Neither, parted: false, orders: self.orders() };
+            let of = Held { call: Some(&held.call), local: held.local, written: held.written };
+            match readiness(of, what.phase(), stand) {
+                // It stops there.
+                Readiness::Ready | Readiness::Nudge(Nudge::Interrupt) => {}
+                Readiness::Wait => ready = false,
+                Readiness::Differs(kind) => return Some(Outcome::Differs(kind)),
+                Readiness::Nudge(nudge) => {
+                    ready = false;
+                    let call = self.call_of(held.thread)?;
+                    let helped = match nudge {
+                        Nudge::Time => self.tell_time(held.thread, &call),
+                        Nudge::Order => self.order_alone(held.thread, &call),
+                        Nudge::Count | Nudge::Interrupt => panic!("{nudge:?} at {call:?}"),
+                    };
+                    assert!(helped, "{nudge:?} at {call:?}");
+                }
+            }
+        }
+        ready.then_some(Outcome::Ready)
     }
 
     /// Returns one of the things that may happen next.
@@ -549,7 +599,7 @@ impl Carrier for Follower<'_> {
     }
 
     fn is_draining(&self) -> bool {
-        false
+        !self.held.is_empty()
     }
 
     fn waits_for_child(&mut self) -> bool {

@@ -63,8 +63,27 @@ struct Leader<'a> {
     rng: &'a mut StdRng,
 }
 
+/// A thread that is held before its call, or in it.
+#[derive(Clone, Debug)]
+pub(super) struct HeldThread {
+    pub(super) thread: usize,
+    pub(super) call: CallEntry,
+    pub(super) local: bool,
+    pub(super) written: bool,
+}
+
 /// Lets a program run to its end, and returns the records of it.
 pub(super) fn record(program: &Program, interleaving: Interleaving, rng: &mut StdRng) -> Vec<Record> {
+    record_until(program, interleaving, rng, usize::MAX).0
+}
+
+/// The same until there are so many records, and all threads are held for a change of roles.
+pub(super) fn record_until(
+    program: &Program,
+    interleaving: Interleaving,
+    rng: &mut StdRng,
+    most: usize,
+) -> (Vec<Record>, Vec<HeldThread>) {
     let threads = program.threads.len();
     let mut stands = vec![Stands::Unborn; threads];
     stands[0] = Stands::InUserCode;
@@ -78,7 +97,14 @@ pub(super) fn record(program: &Program, interleaving: Interleaving, rng: &mut St
         let able: Vec<usize> = (0..threads).filter(|thread| leader.is_able(*thread)).collect();
         if able.is_empty() {
             assert!(leader.stands.iter().all(|stands| matches!(stands, Stands::Unborn | Stands::Ended)), "it stands");
-            return leader.log;
+            return (leader.log, Vec::new());
+        }
+        if leader.log.len() >= most {
+            // Those that are on their way to a call come to it, and those that end do.
+            let comes = able.iter().copied().find(|thread| leader.comes(*thread));
+            let Some(thread) = comes else { return leader.held() };
+            leader.step(thread);
+            continue;
         }
         let thread = able[leader.rng.random_range(0..able.len())];
         leader.step(thread);
@@ -101,6 +127,26 @@ impl Leader<'_> {
             Stands::In(request, ..) => !calls::waits(request.nr, &request.args) || self.woken[thread],
             Stands::Unborn | Stands::Ended => false,
         }
+    }
+
+    /// Says whether a thread cannot be held where it stands.
+    fn comes(&self, thread: usize) -> bool {
+        match self.stands[thread] {
+            Stands::Born | Stands::InUserCode => true,
+            Stands::In(request, ..) => i64::from(request.nr) == libc::SYS_exit,
+            Stands::Unborn | Stands::Ended => false,
+        }
+    }
+
+    fn held(self) -> (Vec<Record>, Vec<HeldThread>) {
+        let held = |thread: usize| {
+            let Stands::In(request, since, written) = self.stands[thread] else { return None };
+            let row = row_of(self.interleaving, request, &self.machine);
+            let call = self.entry(request, row, since);
+            Some(HeldThread { thread, call, local: row.class == Class::Local, written })
+        };
+        let held = (0..self.stands.len()).filter_map(held).collect();
+        (self.log, held)
     }
 
     fn step(&mut self, thread: usize) {

@@ -3,14 +3,14 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::follower::{Order, Outcome, follow};
-use super::leader::record;
+use super::follower::{Order, Outcome, follow, follow_to};
+use super::leader::{record, record_until};
 use super::program::{Meeting, Op, Program};
 use crate::record::Event;
 use crate::record::interleaving::Interleaving;
 
 /// How many programs are tried, each with several interleavings of its stops.
-const PROGRAMS: u64 = 2_000;
+const PROGRAMS: u64 = 1_500;
 const FOLLOWERS: usize = 2;
 
 fn meeting(interleaving: Interleaving) -> Meeting {
@@ -214,6 +214,36 @@ fn a_record_that_is_lost_is_found_or_means_nothing() {
             );
         }
     }
+}
+
+/// Holds leaders anywhere, and asks `expected` what came of followers that `change` has made something else of.
+fn hold_all(change: impl Fn(&mut Program, &mut StdRng) -> bool, expected: impl Fn(&Outcome) -> bool) {
+    for interleaving in [Interleaving::OneByOne, Interleaving::Free] {
+        for seed in 0..PROGRAMS {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut program = Program::random(&mut rng, Meeting::InCalls);
+            let most = rng.random_range(0..60);
+            let (records, held) = record_until(&program, interleaving, &mut rng, most);
+            if held.is_empty() || !change(&mut program, &mut rng) {
+                continue;
+            }
+            let outcome = follow_to(&program, records.clone(), held.clone(), interleaving, &mut rng);
+            assert!(
+                expected(&outcome),
+                "seed {seed}, {interleaving:?}: {outcome:?}\n{program:?}\n{records:#?}\n{held:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_follower_comes_to_where_its_leader_is_held() {
+    hold_all(|_, _| true, |outcome| *outcome == Outcome::Ready);
+}
+
+#[test]
+fn a_follower_that_asks_for_the_time_more_often_comes_there_as_well() {
+    hold_all(|program, rng| more(program, rng, &[Op::Clock, Op::Map]), |outcome| *outcome == Outcome::Ready);
 }
 
 /// Inserts steps of these kinds into a program.

@@ -1,8 +1,6 @@
 //! The follower of a leader whose threads run one by one, see [`crate::record::interleaving`].
 //!
-//! A record that lets a thread go on is answered when nobody is in user code, and nothing else is answered before that thread
-//! has come to its next call. So the follower's threads do between their calls what the leader's did, in its order, and each of
-//! them alone. Nothing is guessed and nobody waits for a lock: `futex` has the leader's results.
+//! Whose turn it is says [`crate::matcher::schedule::one_by_one`].
 //!
 //! The leader does not wait for a thread that computes for long; nor does the follower where it is told so, or by its own
 //! processor time. The order of the two is relaxed then as in [`super::patience`]. What the versions do may differ, as it may where a new version takes a lock more often than the old one: a call by which

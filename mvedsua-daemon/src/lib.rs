@@ -5,6 +5,7 @@
 //! and [`lifecycle`] decides what follows from it.
 
 mod allocator;
+mod calls;
 pub mod cli;
 pub mod compare;
 pub mod control;
@@ -12,6 +13,7 @@ pub mod doctor;
 mod image;
 pub mod lifecycle;
 pub mod log;
+mod matcher;
 pub mod monitor;
 pub mod outdated;
 pub mod package;
@@ -23,5 +25,6 @@ pub mod report;
 pub mod rules;
 pub mod side_by_side;
 pub mod symbols;
+mod tracee;
 pub mod units;
 pub mod update;

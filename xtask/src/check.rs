@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::bail;
 
-use crate::{setup, sh};
+use crate::{layers, setup, sh};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {}
@@ -48,6 +48,12 @@ pub(crate) fn run(_: &Args) -> anyhow::Result<()> {
 /// Runs all checks, whatever the first ones say.
 pub(crate) fn all() -> anyhow::Result<()> {
     let mut failed = vec![];
+    println!("check: layers");
+    let faults = layers::faults(&sh::root().join("mvedsua-daemon/src"))?;
+    if !faults.is_empty() {
+        faults.iter().for_each(|fault| eprintln!("check: {fault}"));
+        failed.push("layers");
+    }
     let deny = sh::find("cargo-deny").map(|_| DENY);
     if deny.is_none() {
         println!("check: dependencies: left out, `cargo install --locked cargo-deny` installs what looks at them");

@@ -7,6 +7,7 @@ mod conformance;
 mod deb;
 mod demo;
 mod fuzz;
+mod layers;
 mod setup;
 mod sh;
 mod test;
@@ -31,7 +32,7 @@ enum Command {
     /// Runs as the guest of a benchmark
     #[command(hide = true)]
     BenchGuest,
-    /// Looks at format, lints, documentation and dependencies, and runs nothing
+    /// Looks at format, lints, documentation, dependencies and which module knows which, and runs nothing
     Check(check::Args),
     /// Tries the engine on programs that nobody here wrote; needs root, and installs them
     Conformance(conformance::Args),

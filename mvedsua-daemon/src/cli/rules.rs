@@ -10,9 +10,9 @@ use serde_json::json;
 use super::args::{Cli, RulesArgs, RulesCheckArgs, RulesTestArgs, RulesVerb};
 use super::out;
 use super::table::{Lean, Table};
+use crate::calls;
 use crate::control::Code;
 use crate::control::protocol::Problem;
-use crate::replay::elastic;
 use crate::rules::recording::Reader;
 use crate::rules::{self, Checked, DryRun, Severity};
 
@@ -100,7 +100,7 @@ fn test(cli: &Cli, args: &RulesTestArgs) -> Result<Code, Problem> {
     })?;
     let mut reader = Reader::open(BufReader::new(file))
         .map_err(|e| Problem::new(Code::Refused, tried(), e.to_string(), "check the path"))?;
-    let run = rules::dry_run(Arc::new(rules), &mut reader, args.direction, elastic::is_internal);
+    let run = rules::dry_run(Arc::new(rules), &mut reader, args.direction, calls::is_internal);
     if cli.json {
         out::json(&run);
     } else {

@@ -18,7 +18,7 @@ use crate::ptrace::wait::Inbox;
 use crate::ptrace::window::Window;
 use crate::ptrace::{Error, Result, Tid};
 use crate::record::Slot;
-use crate::update::process::Process;
+use crate::tracee::process::Process;
 
 /// An image that can be put in place at once. Dropped before it is committed, it leaves the service as it was.
 #[derive(Debug)]
@@ -364,8 +364,8 @@ mod tests {
     use super::super::version::Handlers;
     use super::*;
     use crate::ptrace::{Pid, procfs};
+    use crate::tracee::process::Parked;
     use crate::update::birth;
-    use crate::update::process::Parked;
 
     const LIMIT: Duration = Duration::from_secs(10);
 

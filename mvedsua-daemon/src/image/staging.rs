@@ -14,7 +14,7 @@ use crate::ptrace::pagemap::PageMap;
 use crate::ptrace::procfs::{self, Mapping};
 use crate::ptrace::{Error, Pid, Result};
 use crate::record::Slot;
-use crate::update::process::Process;
+use crate::tracee::process::Process;
 
 /// Maps something at addresses that are free.
 pub(super) fn map(

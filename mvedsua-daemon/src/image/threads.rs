@@ -8,7 +8,7 @@ use crate::ptrace::sys::{self, Regs, Rseq};
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Tid, regs};
 use crate::record::Slot;
-use crate::update::process::{Parked, Process};
+use crate::tracee::process::{Parked, Process};
 
 /// All of a thread that its twin needs.
 #[derive(Clone, Debug)]

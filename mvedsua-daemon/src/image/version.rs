@@ -8,7 +8,7 @@ use crate::ptrace::procfs::{self, Mapping, Signals};
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Error, Pid, Result, Tid, sys};
 use crate::record::Slot;
-use crate::update::process::{Parked, Process};
+use crate::tracee::process::{Parked, Process};
 
 /// What there is of an image in a process whose threads all stand still, before calls that are not made yet.
 #[derive(Clone, Debug)]

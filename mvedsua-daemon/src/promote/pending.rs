@@ -12,7 +12,7 @@ use crate::ptrace::sys::{self, PendingOf, SigInfo};
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Result, Tid};
 use crate::record::Slot;
-use crate::update::process::Process;
+use crate::tracee::process::Process;
 
 /// What waited in a process.
 #[derive(Clone, Debug, Default)]

@@ -7,10 +7,8 @@ use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Pid, Result, Tid};
 use crate::record::Slot;
 use crate::record::leading::{HeldAt, HeldThread};
-use crate::update::process::Process;
-
-/// The thread id in glibc's `struct pthread`, from its start, which the thread pointer points at.
-const GLIBC_TID: u64 = 0x2d0;
+use crate::tracee::cached_tid::replace_cached_tid;
+use crate::tracee::process::Process;
 
 /// A thread that stands before its next call.
 #[derive(Clone, Copy, Debug)]
@@ -69,16 +67,6 @@ pub(crate) fn replace_cached_tids(
         if let (Some(from), Some(to)) = (from(thread), to(thread)) {
             replace_cached_tid(memory, thread.regs.fs_base, from, to);
         }
-    }
-}
-
-/// Does so for one thread.
-pub(crate) fn replace_cached_tid(memory: &Memory, thread_pointer: u64, from: Tid, to: Tid) {
-    let place = thread_pointer + GLIBC_TID;
-    if memory.read_u32(place).is_ok_and(|have| have == from.0 as u32)
-        && let Err(error) = memory.write(place, &to.0.to_ne_bytes())
-    {
-        tracing::warn!(tid = to.0, %error, "a cached thread id could not be replaced");
     }
 }
 

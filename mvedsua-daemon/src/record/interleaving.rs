@@ -15,7 +15,7 @@
 use mvedsua_common::syscalls::{Ordering, Pairing, Row, in_order};
 use serde::{Deserialize, Serialize};
 
-use crate::replay::elastic;
+use crate::calls;
 
 /// How threads run beside each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
@@ -50,5 +50,5 @@ impl Interleaving {
 /// Says whether a thread that makes this recorded call keeps its turn. One that asks for the time may come to no stop at all
 /// and be in user code again.
 pub(crate) fn keeps_turn(nr: u32) -> bool {
-    elastic::asks_time(nr) || elastic::lets_in(nr)
+    calls::asks_time(nr) || calls::lets_in(nr)
 }

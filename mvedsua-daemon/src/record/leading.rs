@@ -60,8 +60,8 @@ use crate::ptrace::sys::{self, Resume, SyscallStop};
 use crate::ptrace::tsc::{self, Reading, Trapped};
 use crate::ptrace::wait::{Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid};
+use crate::tracee::process::{self, Ghost, Process, Rewinding};
 use crate::update::OnFull;
-use crate::update::process::{self, Ghost, Process, Rewinding};
 use crate::update::session::Notice;
 
 /// How the recorder is to behave.

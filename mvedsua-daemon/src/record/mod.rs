@@ -19,13 +19,11 @@ pub(crate) mod stream;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use crate::tracee::Slot;
+
 /// Numbers the records of one log, from 0, without holes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seq(pub u64);
-
-/// Pairs a thread of the leader with the thread of the follower that lives through the same records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Slot(pub u32);
 
 /// An address in the leader's memory; it means nothing in the follower's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

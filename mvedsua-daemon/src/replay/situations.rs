@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use mvedsua_common::monitor;
 
 use crate::record::{CallReturn, Event, Record, Slot};
-use crate::update::SITUATIONS;
 
+/// How many situations of earlier attempts one looks for.
+pub const SITUATIONS: usize = 3;
 /// How much of an input is looked at.
 const LOOKED_AT: usize = 256;
 

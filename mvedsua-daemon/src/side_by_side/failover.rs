@@ -36,7 +36,7 @@ use crate::record::leading::{HeldThread, Leading};
 use crate::record::stream::Stream;
 use crate::record::{Slot, StreamId, Succession};
 use crate::replay::following::Following;
-use crate::update::process::Process;
+use crate::tracee::process::Process;
 use crate::update::session::roles::{any_thread, epoll_changes, held_regs};
 
 /// A leader that is held before the signal that would end it.

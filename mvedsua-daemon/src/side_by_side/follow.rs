@@ -22,10 +22,10 @@ use crate::replay::following::reconcile::Reconcile;
 use crate::replay::following::{Following, Living, Settings, Silence, Standing, Tally};
 use crate::replay::objects::Objects;
 use crate::rules::{Counts, Descriptor, Descriptors};
+use crate::tracee::process::{Half, Process};
+use crate::tracee::slots::Slots;
 use crate::update::OnFull;
-use crate::update::process::{Half, Process};
 use crate::update::session::Notice;
-use crate::update::slots::Slots;
 
 /// What is known of what a process of the leader has open when its stream begins.
 pub(super) enum Open {

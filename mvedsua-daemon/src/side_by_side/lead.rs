@@ -19,10 +19,10 @@ use crate::record::leading::processes::Birth;
 use crate::record::leading::{Hold, Leading, OnCrash, Settings};
 use crate::record::stream::Stream;
 use crate::record::{Ending, Event, Slot};
-use crate::update::process::{self, Half, Process};
-use crate::update::rings::Rings;
+use crate::tracee::process::{self, Half, Process};
+use crate::tracee::rings::Rings;
+use crate::tracee::slots::Slots;
 use crate::update::session::Notice;
-use crate::update::slots::Slots;
 
 /// How long stopping the threads of a leader that has crashed may take.
 const HOLD_LIMIT: Duration = Duration::from_secs(10);

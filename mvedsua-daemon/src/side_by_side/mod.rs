@@ -23,7 +23,6 @@ mod failover;
 mod follow;
 mod lead;
 mod offline;
-pub(crate) mod program;
 mod recorder;
 mod report;
 mod start;

@@ -9,7 +9,6 @@ use super::Version;
 use super::conductor::Told;
 use super::follow::{Follower, Says, Successor, Ways};
 use super::lead::{Heard, Leader, settings};
-use super::program::{first, secrets, share_secrets};
 use super::report::{Followed, FollowerEnd};
 use super::streams::Streams;
 use super::tree::{Handle, Order, drive};
@@ -18,6 +17,7 @@ use crate::ptrace::ring::Mode;
 use crate::ptrace::sentinel::Sentinel;
 use crate::ptrace::{Error, Pid, Result};
 use crate::record::stream::Stream;
+use crate::tracee::program::{first, secrets, share_secrets};
 
 /// A leader that stands before its first instruction.
 pub(super) struct Ready {
@@ -142,7 +142,7 @@ fn begin_program(
     program: &Program,
     (side, layout): (Side, Layout),
     mask: &libc::sigset_t,
-) -> Result<crate::update::process::Process> {
+) -> Result<crate::tracee::process::Process> {
     let mode = match side {
         Side::Leader => Mode::Note,
         Side::Follower => Mode::Answer,

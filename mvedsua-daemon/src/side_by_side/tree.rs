@@ -14,7 +14,7 @@ use crate::ptrace::ring::Area;
 use crate::ptrace::wait::{Bell, Inbox, Stop, Wake};
 use crate::ptrace::{Error, Pid, Result, Tid, procfs, sys};
 use crate::record::Ending;
-use crate::update::process::Process;
+use crate::tracee::process::Process;
 
 /// How long a thread without tracees waits before it looks again for room in the logs.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);

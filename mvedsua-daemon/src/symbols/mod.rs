@@ -12,7 +12,7 @@ use blazesym::symbolize::source::{Process, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
 
 use crate::compare::Frame;
-use crate::update::binary::loaded::{self, Loaded};
+use crate::tracee::loaded::{self, Loaded};
 
 pub use unwind::{Frames, Registers, Tables, unwind};
 

@@ -15,7 +15,7 @@ use object::{Object, ObjectSection, ObjectSegment};
 use crate::ptrace::Pid;
 use crate::ptrace::memory::Memory;
 use crate::ptrace::procfs;
-use crate::update::binary::loaded::{self, Loaded};
+use crate::tracee::loaded::{self, Loaded};
 
 /// The registers that a stack is unwound from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use crate::compare::Divergence;
 use crate::record::interleaving::Interleaving;
 use crate::record::leading::CALM;
 use crate::record::sight::Sight;
+use crate::replay::situations::SITUATIONS;
 use crate::rules::Counts;
 
 /// What happens when the log's memory and disk budgets are both used up.
@@ -244,9 +245,6 @@ pub struct Counters {
     #[serde(default)]
     pub met_again: [u32; SITUATIONS],
 }
-
-/// How many situations of earlier attempts one looks for.
-pub const SITUATIONS: usize = 3;
 
 /// Why an update ended without success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,19 +12,18 @@ mod events;
 pub(crate) mod inplace;
 mod memory_limit;
 pub(crate) mod method;
+mod notices;
 pub mod preflight;
-pub(crate) mod process;
 mod recover;
-pub(crate) mod rings;
 pub(crate) mod session;
 mod shared;
-pub(crate) mod slots;
 pub(crate) mod tracer;
 mod uncopied;
 
+pub use crate::replay::situations::SITUATIONS;
+pub(crate) use crate::tracee::{process, rings, slots};
 pub use events::{
-    Change, Command, Counters, Death, FailureKind, OnFull, OnParting, Options, SITUATIONS, SessionEvent, Stops, Waits,
-    Which,
+    Change, Command, Counters, Death, FailureKind, OnFull, OnParting, Options, SessionEvent, Stops, Waits, Which,
 };
 pub use inplace::check as check_cooperation;
 pub use recover::{Recovered, recover};

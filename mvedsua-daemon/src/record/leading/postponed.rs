@@ -14,7 +14,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::replay::following::waits;
+use crate::calls::waits;
 
 /// How long the process may compute while a signal waits for the next call of one of its threads.
 const LONGEST: Duration = Duration::from_millis(20);

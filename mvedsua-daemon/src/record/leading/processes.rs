@@ -8,9 +8,9 @@
 use super::*;
 use crate::ptrace::ring::Area;
 use crate::record::{Ending, Executed, StreamId};
-use crate::side_by_side::program::{self, secrets};
-use crate::update::process::Footprint;
-use crate::update::rings::Rings;
+use crate::tracee::process::Footprint;
+use crate::tracee::program::{self, secrets};
+use crate::tracee::rings::Rings;
 
 /// A child that was forked.
 #[derive(Debug)]

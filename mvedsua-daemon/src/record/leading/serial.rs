@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::calls::waits;
 use crate::record::interleaving::keeps_turn;
-use crate::replay::following::waits;
 
 /// How long the process may compute while one thread has the turn and others wait for it.
 const LONGEST: Duration = Duration::from_millis(20);

@@ -28,7 +28,7 @@ impl Following {
         for _ in 0..ring.used().min(ahead) {
             if let Some(record) = self.due.pop(slot) {
                 if let Event::Call(entry, ret) = &record.event {
-                    self.times.note(entry, ret);
+                    self.known.times.note(entry, ret);
                 }
                 self.passed();
             }

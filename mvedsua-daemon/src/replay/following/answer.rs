@@ -2,196 +2,288 @@
 
 use mvedsua_common::syscalls::instructions;
 
-use super::super::pouring;
+use super::carrier::Live;
+use super::real::{Mapping, Newborn, RealCall, What};
 use super::*;
+use crate::matcher::Progress;
+use crate::matcher::pouring;
+use crate::matcher::schedule::one_by_one;
+use crate::matcher::step::{self, Facts, Step};
+use crate::matcher::tolerances::{self, FollowersAlone, Judgement, LeadersAlone, Question};
 use crate::ptrace::tsc::Reading;
 
 impl Following {
     pub(super) fn apply(&mut self, process: &mut Process, record: &Record) -> Result<Applied> {
         let slot = record.slot;
-        if let Event::Gap(gap) = &record.event {
-            let kind = DivergenceKind::Gap { reason: gap.reason.clone() };
-            return Ok(Applied::Diverged(Box::new(self.describe(slot, kind, Some(record), None))));
-        }
-        if let Event::Succession(new) = &record.event {
-            self.follow_another(process, new);
-            return Ok(Applied::Done);
-        }
-        if let Event::ProcessEnded(ending) = &record.event {
-            return self.finish(process, slot, *ending, record);
-        }
-        let Some(tid) = process.tid(slot) else {
-            if !self.gone.contains(&slot) {
-                // It is still to be born.
-                return Ok(Applied::NotReady);
+        match &record.event {
+            Event::Gap(gap) => {
+                let kind = DivergenceKind::Gap { reason: gap.reason.clone() };
+                return Ok(Applied::Diverged(Box::new(self.describe(slot, kind, Some(record), None))));
             }
-            return Ok(match &record.event {
-                // Nothing follows of this thread.
-                Event::ThreadEnded => {
-                    self.gone.remove(&slot);
-                    self.settings.leaders.remove(&slot);
-                    self.trail.forget(slot);
-                    self.situations.forget(slot);
-                    Applied::Done
-                }
-                Event::Call(entry, _) if elastic::of_one_thread(entry.nr) => Applied::Done,
-                // It need not have waited for anybody, nor woken anybody.
-                Event::Call(entry, _) if self.ordered(entry.nr, &entry.args).is_some() => {
-                    self.note_race("one had ended that had waited for others or woken them");
-                    self.relaxed();
-                    Applied::Done
-                }
-                _ => self.unexpected(slot, record, None),
-            });
+            Event::Succession(new) => {
+                self.follow_another(process, new);
+                return Ok(Applied::Done);
+            }
+            Event::ProcessEnded(ending) => return self.finish(process, slot, *ending, record),
+            Event::Call(..)
+            | Event::Enter(_)
+            | Event::Return(_)
+            | Event::Signal(_)
+            | Event::ThreadStarted { .. }
+            | Event::ThreadEnded
+            | Event::Resumed
+            | Event::Overdue
+            | Event::ProcessStarted { .. }
+            | Event::Executed(_) => {}
+        }
+        let Some(tid) = process.tid(slot) else { return Ok(self.apply_to_nobody(record)) };
+        let Some(thread) = self.threads.get(&tid) else { return Ok(Applied::NotReady) };
+        let step = step::step(&record.event, self.phase(thread), self.facts(thread, &record.event));
+        self.carry_out(process, tid, record, step)
+    }
+
+    /// What the matcher is to know of a thread whose next record is of this kind.
+    fn facts(&self, thread: &Thread, event: &Event) -> Facts {
+        let own_signal = match (&self.parted, event) {
+            (Some(_), Event::Signal(signal)) => parted::is_own_signal(signal, &self.settings.leaders),
+            (None | Some(_), _) => false,
         };
-        if matches!(record.event, Event::Return(_)) && self.end_counting(tid) {
-            return Ok(Applied::Done);
+        Facts {
+            untold: matches!(thread.seat.turn, Turn::Held { why: Why::NotTold, .. }),
+            busy: thread.is_busy(),
+            twin_closes: thread.counting == Counting::LeaderCloses,
+            twin_alone: self.parted.as_ref().is_some_and(|parted| parted.is_alone(thread.slot)),
+            own_signal,
         }
-        if let Event::Signal(signal) = &record.event
-            && self.parted.is_some()
-            && parted::is_own_signal(signal, &self.settings.leaders)
-        {
-            return Ok(Applied::Done);
+    }
+
+    /// Answers a record of a thread that is not there.
+    fn apply_to_nobody(&mut self, record: &Record) -> Applied {
+        let slot = record.slot;
+        if !self.kin.gone.contains(&slot) {
+            // It is still to be born.
+            return Applied::NotReady;
         }
-        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::NotReady) };
-        match (&record.event, &mut thread.state) {
-            (Event::Call(..) | Event::Enter(_), State::AtCall(_)) => self.answer(process, tid, record),
-            (Event::Signal(signal), State::Faulted(kind)) if matches!(**kind, DivergenceKind::Crash { signo, .. } if signo == signal.signo) =>
-            {
-                let signo = signal.signo;
-                process.make_room_for_signal(tid)?;
-                self.state(tid, State::Running { local: None });
-                sys::resume(tid, Resume::Sysemu, signo)?;
+        match &record.event {
+            // Nothing follows of this thread.
+            Event::ThreadEnded => {
+                self.kin.gone.remove(&slot);
+                self.settings.leaders.remove(&slot);
+                self.past.trail.forget(slot);
+                self.past.situations.forget(slot);
+                Applied::Done
+            }
+            Event::Call(entry, _) if calls::of_one_thread(entry.nr) => Applied::Done,
+            // It need not have waited for anybody, nor woken anybody.
+            Event::Call(entry, _) if self.ordered(entry.nr, &entry.args).is_some() => {
+                self.note_race("one had ended that had waited for others or woken them");
+                self.relaxed();
+                Applied::Done
+            }
+            Event::Call(..)
+            | Event::Enter(_)
+            | Event::Return(_)
+            | Event::Signal(_)
+            | Event::ThreadStarted { .. }
+            | Event::Resumed
+            | Event::Overdue
+            | Event::Gap(_)
+            | Event::ProcessStarted { .. }
+            | Event::Executed(_)
+            | Event::ProcessEnded(_)
+            | Event::Succession(_) => self.unexpected(slot, record, None),
+        }
+    }
+
+    /// Does what a thread's next record asks for.
+    fn carry_out(&mut self, process: &mut Process, tid: Tid, record: &Record, step: Step) -> Result<Applied> {
+        let slot = record.slot;
+        match step {
+            Step::Answer => self.answer(process, tid, record),
+            Step::Wait(_) => Ok(Applied::NotReady),
+            Step::PassOver => {
+                self.pass_over(tid, &record.event);
                 Ok(Applied::Done)
             }
-            (_, State::Faulted(kind)) => {
-                let kind = (**kind).clone();
-                Ok(Applied::Diverged(Box::new(self.describe(slot, kind, Some(record), None))))
-            }
-            // Made when it is known that the leader's was: it may have failed, or be made again after a signal.
-            (Event::ProcessStarted { .. }, State::Entered(call)) => {
-                let call = call.clone();
-                self.fork(process, tid, call)?;
+            Step::Return => match (&record.event, self.call_of(tid)) {
+                (Event::Return(ret), Some(call)) => self.return_from(process, tid, &call, ret),
+                _ => Ok(Applied::NotReady),
+            },
+            Step::MakeThread => {
+                let Some(call) = self.call_of(tid) else { return Ok(Applied::NotReady) };
+                let (nr, returned) = (call.nr, Progress::UnderWay);
+                self.make(tid, nr, State::real(What::Thread(Newborn { call, born: None, returned })))?;
                 Ok(Applied::NotReady)
             }
-            (Event::ProcessStarted { stream, pid }, State::Forking(_)) => self.bear(process, tid, *stream, *pid),
-            (Event::Return(ret), State::Forking(forking)) if forking.returned => {
-                let call = forking.call.clone();
-                forking.registers().put_back(tid)?;
-                self.supply(process, tid, &call, ret)
-            }
-            (Event::Executed(executed), State::Entered(call)) => {
-                let call = call.clone();
-                self.replace_program(process, tid, &call, executed)
-            }
-            (Event::Return(ret), State::Entered(call)) => {
-                let call = call.clone();
-                match &mut self.parted {
-                    Some(parted) => {
-                        let own = parted.own_return(slot, ret);
-                        self.complete(process, tid, &call, &own)
-                    }
-                    None => self.complete(process, tid, &call, ret),
+            Step::AdoptThread => self.adopt_thread(process, tid, &record.event),
+            Step::ReturnFromThread => {
+                if let Event::Return(ret) = &record.event {
+                    sys::set_result(tid, ret.ret)?;
                 }
-            }
-            (Event::Return(_), State::AtCall(_))
-                if self.parted.as_mut().is_some_and(|parted| parted.passes_return(slot)) =>
-            {
-                Ok(Applied::Done)
-            }
-            (Event::Return(ret), State::Cloning { returned: true, .. }) => {
-                sys::set_result(tid, ret.ret)?;
                 self.state(tid, State::Running { local: None });
                 self.hold(tid, 0, Why::Moved);
                 Ok(Applied::Done)
             }
-            (Event::ThreadStarted { .. }, State::Entered(call)) => {
-                let call = call.clone();
-                self.make(tid, call.nr, State::Cloning { call, born: None, returned: false })?;
+            Step::MakeProcess => {
+                let Some(call) = self.call_of(tid) else { return Ok(Applied::NotReady) };
+                self.fork(process, tid, call)?;
                 Ok(Applied::NotReady)
             }
-            (Event::ThreadStarted { child, tid: leader_tid }, State::Cloning { call, born: Some(born), .. }) => {
-                let (born, call) = (*born, call.clone());
-                if !self.orphans.contains(&born) {
-                    return Ok(Applied::NotReady);
+            Step::AdoptProcess => match &record.event {
+                Event::ProcessStarted { stream, pid } => self.bear(process, tid, *stream, *pid),
+                _ => Ok(Applied::NotReady),
+            },
+            Step::ReturnFromProcess => self.return_from_process(process, tid, &record.event),
+            Step::Execute => match (&record.event, self.call_of(tid)) {
+                (Event::Executed(executed), Some(call)) => self.replace_program(process, tid, &call, executed),
+                _ => Ok(Applied::NotReady),
+            },
+            Step::LetOverdue => {
+                if let Some(thread) = self.threads.get_mut(&tid) {
+                    // It may have come to its next call already.
+                    thread.seat.overdue = thread.is_busy();
                 }
-                self.orphans.retain(|orphan| *orphan != born);
-                write_tid(process, &call, *leader_tid)?;
-                process.threads.insert(born, *child);
-                process.give_ring(born)?;
-                self.threads.insert(born, Thread::running(*child));
-                self.has_threads = true;
-                self.settings.leaders.insert(*child, Tid(*leader_tid));
-                self.hold(born, 0, if self.is_one_by_one() { Why::NotTold } else { Why::Moved });
-                Ok(Applied::Done)
-            }
-            (Event::Overdue, _) => {
-                // It may have come to its next call already.
-                thread.overdue = thread.is_busy();
                 self.note_race("one of the leader's computed for long");
                 Ok(Applied::Done)
             }
-            (Event::Resumed, _) => {
-                let busy = thread.is_busy();
-                match &mut thread.turn {
-                    Turn::Held { why, .. } if *why == Why::NotTold => {
-                        *why = Why::Moved;
-                        Ok(Applied::Done)
-                    }
-                    // When the roles changed it stood at a call that orders threads, the leader's before or behind it.
-                    _ => Ok(if busy { Applied::NotReady } else { Applied::Done }),
-                }
+            Step::Tell => {
+                self.tell(tid);
+                Ok(Applied::Done)
             }
-            // The same the other way round: the leader's needed no turn.
-            _ if let Turn::Held { why, .. } = &mut thread.turn
-                && *why == Why::NotTold =>
-            {
-                *why = Why::Moved;
+            Step::TellUnasked => {
+                self.tell(tid);
                 self.note_race("one needed a turn that its twin did not");
-                self.let_next_go(process)?;
+                one_by_one::let_next_go(&mut Live { following: self, process })?;
                 Ok(Applied::NotReady)
             }
-            // It belongs to the call behind the one that is being made.
-            (Event::Signal(_), State::Alike { .. } | State::Mapping { .. }) => Ok(Applied::NotReady),
-            (Event::Signal(signal), _) if signal.delivery == Delivery::AtReturn => {
-                thread.at_return = Some(Box::new(signal.clone()));
+            Step::KeepSignal | Step::SendSignal | Step::DeliverSignal => match &record.event {
+                Event::Signal(signal) => self.give_signal(process, tid, signal, step),
+                _ => Ok(Applied::NotReady),
+            },
+            Step::ShareFault => {
+                let Event::Signal(signal) = &record.event else { return Ok(Applied::NotReady) };
+                process.make_room_for_signal(tid)?;
+                self.state(tid, State::Running { local: None });
+                sys::resume(tid, Resume::Sysemu, signal.signo)?;
                 Ok(Applied::Done)
             }
-            (Event::Signal(signal), State::Running { local: Some(_) }) if signal.delivery == Delivery::InOwnCall => {
-                thread.incoming = Some(Box::new(signal.clone()));
-                self.disturb(tid);
-                // SAFETY: takes integers only.
-                unsafe { libc::syscall(libc::SYS_tkill, tid.0, signal.signo) };
-                Ok(Applied::Done)
+            Step::Fault => {
+                let Some(Thread { state: State::Faulted(kind), .. }) = self.threads.get(&tid) else {
+                    return Ok(Applied::NotReady);
+                };
+                let kind = (**kind).clone();
+                Ok(Applied::Diverged(Box::new(self.describe(slot, kind, Some(record), None))))
             }
-            (Event::Signal(signal), State::AtCall(call)) => {
-                let (signo, nr) = (signal.signo, call.nr);
-                thread.incoming = Some(Box::new(signal.clone()));
-                thread.state = State::Running { local: None };
-                let mut regs = sys::get_regs(tid)?;
-                regs::undo_entry(&mut regs, nr);
-                process.leave_vdso(&mut regs)?;
-                sys::set_regs(tid, &regs)?;
-                sys::resume(tid, Resume::Sysemu, signo)?;
-                Ok(Applied::Done)
-            }
-            (Event::ThreadEnded, State::Exiting) => {
-                thread.last_record_seen = true;
+            Step::End => {
+                if let Some(thread) = self.threads.get_mut(&tid) {
+                    thread.last_record_seen = true;
+                }
                 self.settings.leaders.remove(&slot);
                 Ok(Applied::Done)
             }
-            (Event::ThreadEnded | Event::Return(_) | Event::ThreadStarted { .. }, State::AtCall(call)) => {
-                let call = call.clone();
-                if self.lets_in(slot, record.seq, &call) {
-                    return Ok(Applied::NotReady);
-                }
-                if self.order_alone(tid, &call)? {
+            Step::Unexpected => {
+                let Some(call) = self.call_of(tid) else { return Ok(Applied::NotReady) };
+                if self.lets_in(slot, record.seq, &call) || self.order_alone(tid, &call)? {
                     return Ok(Applied::NotReady);
                 }
                 Ok(self.unexpected(slot, record, Some(&call)))
             }
-            _ => Ok(Applied::NotReady),
+            Step::Impossible => {
+                let call = self.call_of(tid);
+                Ok(self.unexpected(slot, record, call.as_deref()))
+            }
         }
+    }
+
+    /// Returns the call at which a thread waits, or in which it is.
+    pub(super) fn call_of(&self, tid: Tid) -> Option<Box<Call>> {
+        match &self.threads.get(&tid)?.state {
+            State::AtCall(call) | State::Entered(call) => Some(call.clone()),
+            State::Running { .. } | State::Real(_) | State::Faulted(_) | State::Parked(_) => None,
+        }
+    }
+
+    /// Takes note of what the leader's record ends, where it asks for nothing else.
+    fn pass_over(&mut self, tid: Tid, event: &Event) {
+        let Event::Return(_) = event else { return };
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        if thread.counting == Counting::LeaderCloses {
+            thread.counting = Counting::Neither;
+        } else if let Some(parted) = &mut self.parted {
+            parted.passes_return(thread.slot);
+        }
+    }
+
+    fn return_from(&mut self, process: &mut Process, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
+        let slot = self.threads.get(&tid).map(|thread| thread.slot);
+        match (&mut self.parted, slot) {
+            (Some(parted), Some(slot)) => {
+                let own = parted.own_return(slot, ret);
+                self.complete(process, tid, call, &own)
+            }
+            (None | Some(_), _) => self.complete(process, tid, call, ret),
+        }
+    }
+
+    fn return_from_process(&mut self, process: &mut Process, tid: Tid, event: &Event) -> Result<Applied> {
+        let forking = match self.threads.get(&tid).map(|thread| &thread.state) {
+            Some(State::Real(RealCall { what: What::Process(forking), .. })) => forking,
+            _ => return Ok(Applied::NotReady),
+        };
+        let Event::Return(ret) = event else { return Ok(Applied::NotReady) };
+        let (registers, call) = (forking.registers(), forking.call.clone());
+        registers.put_back(tid)?;
+        self.supply(process, tid, &call, ret)
+    }
+
+    /// Gives a thread that was made its place among the others.
+    fn adopt_thread(&mut self, process: &mut Process, tid: Tid, event: &Event) -> Result<Applied> {
+        let Event::ThreadStarted { child, tid: leader_tid } = event else { return Ok(Applied::NotReady) };
+        let newborn = match self.threads.get(&tid).map(|thread| &thread.state) {
+            Some(State::Real(RealCall { what: What::Thread(newborn), .. })) => newborn,
+            _ => return Ok(Applied::NotReady),
+        };
+        let Some(born) = newborn.born else { return Ok(Applied::NotReady) };
+        write_tid(process, &newborn.call, *leader_tid)?;
+        self.kin.orphans.retain(|orphan| *orphan != born);
+        process.threads.insert(born, *child);
+        process.give_ring(born)?;
+        self.threads.insert(born, Thread::running(*child));
+        self.past.has_threads = true;
+        self.settings.leaders.insert(*child, Tid(*leader_tid));
+        self.hold(born, 0, if self.is_one_by_one() { Why::NotTold } else { Why::Moved });
+        Ok(Applied::Done)
+    }
+
+    /// A thread that was held until it is told may go on.
+    fn tell(&mut self, tid: Tid) {
+        if let Some(thread) = self.threads.get_mut(&tid) {
+            thread.seat.tell();
+        }
+    }
+
+    fn give_signal(&mut self, process: &Process, tid: Tid, signal: &SignalRecord, step: Step) -> Result<Applied> {
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::NotReady) };
+        let (signo, signal) = (signal.signo, Box::new(signal.clone()));
+        if step == Step::KeepSignal {
+            thread.at_return = Some(signal);
+            return Ok(Applied::Done);
+        }
+        thread.incoming = Some(signal);
+        if step == Step::SendSignal {
+            self.disturb(tid);
+            // SAFETY: takes integers only.
+            unsafe { libc::syscall(libc::SYS_tkill, tid.0, signo) };
+        } else if let State::AtCall(call) = &thread.state {
+            let nr = call.nr;
+            thread.state = State::Running { local: None };
+            let mut regs = sys::get_regs(tid)?;
+            regs::undo_entry(&mut regs, nr);
+            process.leave_vdso(&mut regs)?;
+            sys::set_regs(tid, &regs)?;
+            sys::resume(tid, Resume::Sysemu, signo)?;
+        }
+        Ok(Applied::Done)
     }
 
     pub(super) fn unexpected(&self, slot: Slot, record: &Record, actual: Option<&Call>) -> Applied {
@@ -200,93 +292,115 @@ impl Following {
 
     /// Compares a waiting call with its record and answers it.
     pub(super) fn answer(&mut self, process: &mut Process, tid: Tid, record: &Record) -> Result<Applied> {
-        let Some(Thread { state, .. }) = self.threads.get_mut(&tid) else { return Ok(Applied::NotReady) };
-        let State::AtCall(call) = std::mem::replace(state, State::Running { local: None }) else {
-            return Ok(Applied::NotReady);
-        };
         let (entry, ret) = match &record.event {
             Event::Call(entry, ret) => (entry, Some(ret)),
             Event::Enter(entry) => (entry, None),
             _ => return Ok(Applied::NotReady),
         };
-        if elastic::of_one_thread(entry.nr)
-            && elastic::same_question(call.nr, &call.args, entry)
-            && let Some(ret) = ret
-        {
-            if elastic::lets_in(call.nr) {
+        let Some(Thread { state, counting, .. }) = self.threads.get_mut(&tid) else { return Ok(Applied::NotReady) };
+        let counting = *counting;
+        let State::AtCall(call) = std::mem::replace(state, State::Running { local: None }) else {
+            return Ok(Applied::NotReady);
+        };
+        let question = Question {
+            call: &call,
+            entry,
+            ret,
+            counting,
+            leader_reads_itself: self.known.own_files.is_read_by(entry.nr, &entry.args),
+            orders: self.orders(),
+        };
+        match tolerances::judge(&question) {
+            Judgement::Compare => self.compare(process, tid, record, call, (entry, ret)),
+            Judgement::LetIn => {
                 self.let_in(tid, &call)?;
-                return Ok(Applied::Done);
+                Ok(Applied::Done)
             }
-            self.times.note(entry, ret);
-            return self.supply(process, tid, &call, ret);
-        }
-        if let Some(applied) = self.reorder(tid, &call, entry)? {
-            return Ok(applied);
-        }
-        if elastic::is_elastic(entry.nr, &entry.args) {
-            // The leader asked once more than the follower does.
-            if let Some(ret) = ret {
-                self.times.note(entry, ret);
+            Judgement::Supply => {
+                let Some(ret) = ret else { return Ok(Applied::NotReady) };
+                self.known.times.note(entry, ret);
+                self.supply(process, tid, &call, ret)
             }
-            self.relaxed();
-            self.state(tid, State::AtCall(call));
-            return Ok(Applied::Done);
-        }
-        if elastic::is_elastic(call.nr, &call.args) {
-            // The follower asks once more than the leader did.
-            let answered = self.improvise(process, tid, &call)?;
-            if !answered {
+            Judgement::PassOver(leaders) => {
+                self.leader_acts_alone(tid, leaders, entry, ret);
                 self.state(tid, State::AtCall(call));
+                Ok(Applied::Done)
             }
-            return Ok(Applied::NotReady);
+            Judgement::Alone(followers) => {
+                self.follower_acts_alone(process, tid, call, followers)?;
+                Ok(Applied::NotReady)
+            }
         }
-        if ret.is_some()
-            && self.settings.pairing == Pairing::Processes
-            && elastic::asks_its_name(entry.nr)
-            && call.nr != entry.nr
-        {
-            // `abort` does so in a leader that is about to crash. It changes nothing, and what differs behind it will be seen.
-            self.relaxed();
-            self.state(tid, State::AtCall(call));
-            return Ok(Applied::Done);
+    }
+
+    /// Takes note of what the leader alone does.
+    fn leader_acts_alone(&mut self, tid: Tid, what: LeadersAlone, entry: &CallEntry, ret: Option<&CallReturn>) {
+        match what {
+            LeadersAlone::Time => {
+                if let Some(ret) = ret {
+                    self.known.times.note(entry, ret);
+                }
+            }
+            LeadersAlone::Order => self.note_race("one ordered itself differently from its twin"),
+            LeadersAlone::Itself => {}
+            LeadersAlone::BeginsToCount(counting) => self.counting(tid, counting),
+            // Its beginning was counted.
+            LeadersAlone::Counts(counting) => return self.counting(tid, counting),
         }
-        if ret.is_some() && names::leader_chooses(&call, entry) {
-            self.relaxed();
-            self.state(tid, State::AtCall(call));
-            return Ok(Applied::Done);
-        }
-        if names::follower_chooses(&call, entry) {
+        self.relaxed();
+    }
+
+    /// Answers a call of the follower alone, or leaves it where it waits.
+    fn follower_acts_alone(
+        &mut self,
+        process: &Process,
+        tid: Tid,
+        call: Box<Call>,
+        what: FollowersAlone,
+    ) -> Result<()> {
+        match what {
+            FollowersAlone::Time => {
+                if !self.improvise(process, tid, &call)? {
+                    self.state(tid, State::AtCall(call));
+                }
+                Ok(())
+            }
+            FollowersAlone::Order => {
+                self.note_race("one ordered itself differently from its twin");
+                self.order_alone(tid, &call).map(|_| ())
+            }
             // Its choice will be the leader's in the end.
-            self.relaxed();
-            self.make(tid, call.nr, State::Local { nr: call.nr })?;
-            return Ok(Applied::NotReady);
+            FollowersAlone::Choice => {
+                self.relaxed();
+                self.make(tid, call.nr, State::real(What::Own { nr: call.nr }))
+            }
+            FollowersAlone::Count => self.begin_counting(tid, &call).map(|_| ()),
         }
-        if ret.is_some() && self.own_files.is_read_by(entry.nr, &entry.args) {
-            // What the leader read of itself; the follower reads its own.
-            self.relaxed();
-            self.state(tid, State::AtCall(call));
-            return Ok(Applied::Done);
-        }
-        if self.pass_over_counting(tid, &call, entry, ret.map(|ret| ret.ret)) {
-            self.state(tid, State::AtCall(call));
-            return Ok(Applied::Done);
-        }
-        if !elastic::counts_processors(entry.nr, &entry.inputs) && self.begin_counting(tid, &call)? {
-            return Ok(Applied::NotReady);
-        }
+    }
+
+    /// Compares a call with its record in full, and answers it.
+    fn compare(
+        &mut self,
+        process: &mut Process,
+        tid: Tid,
+        record: &Record,
+        call: Box<Call>,
+        (entry, ret): (&CallEntry, Option<&CallReturn>),
+    ) -> Result<Applied> {
         let filled = self.fill(record, &call);
         let (entry, ret) = match &filled {
             Ok(Some((entry, ret))) => (entry, ret.as_ref()),
             Ok(None) | Err(_) => (entry, ret),
         };
-        let mut same = compare_call(&call, entry);
-        if same.is_err() && names::chosen(&call, entry).is_some() {
-            same = Ok(Evidence { calls: 1, ..Evidence::default() });
-        }
-        match filled.as_ref().map_err(Clone::clone).and(same) {
-            // What a rule leaves open was not compared in full.
-            Ok(evidence) if matches!(filled, Ok(None)) => self.count(evidence),
-            Ok(_) => {}
+        let same = tolerances::agree(&call, entry);
+        let chosen = match filled.as_ref().map_err(Clone::clone).and(same) {
+            Ok(agreed) => {
+                // What a rule leaves open was not compared in full.
+                if matches!(filled, Ok(None)) {
+                    self.count(agreed.evidence);
+                }
+                agreed.chosen
+            }
             Err(kind) if self.parted.is_some() => return self.go_past(process, tid, call, record, kind),
             Err(kind) => {
                 let let_in = self.lets_in(record.slot, record.seq, &call);
@@ -297,15 +411,15 @@ impl Following {
                 self.state(tid, State::AtCall(call));
                 return Ok(divergence.map_or(Applied::NotReady, |divergence| Applied::Diverged(Box::new(divergence))));
             }
-        }
-        if let Some(name) = names::chosen(&call, entry) {
+        };
+        if let Some(name) = chosen {
             // Written where the program keeps it, as if its random choice had been the leader's.
             process.memory.write(call.args[usize::from(name.arg)], &name.bytes)?;
             self.relaxed();
         }
         self.agreed_to(record);
-        self.situations.note(record, &self.settings.tally.met_again);
-        self.trail.push(MatchedCall {
+        self.past.situations.note(record, &self.settings.tally.met_again);
+        self.past.trail.push(MatchedCall {
             seq: record.seq,
             slot: record.slot,
             nr: entry.nr,
@@ -317,7 +431,7 @@ impl Following {
         match (treatment, ret) {
             (Treatment::Alike(_), Some(ret)) => {
                 let (nr, ret) = (call.nr, Box::new(ret.clone()));
-                self.make(tid, nr, State::Alike { call, ret, entered: false })?;
+                self.make(tid, nr, State::real(What::Alike { call, ret }))?;
                 Ok(Applied::Done)
             }
             // The whole process ends when all of the stream was lived through.
@@ -331,10 +445,10 @@ impl Following {
                 self.own_locks(process, tid);
                 let last = self.threads.len() == 1;
                 if i64::from(row.nr) == libc::SYS_exit_group || last {
-                    self.leaving = true;
-                    self.notify(Notice::EndAgreed);
+                    self.kin.leaving = true;
+                    self.notify(Message::EndAgreed);
                 }
-                self.make(tid, call.nr, State::Exiting)?;
+                self.make(tid, call.nr, State::real(What::End))?;
                 Ok(Applied::Done)
             }
             (_, None) => {
@@ -388,20 +502,22 @@ impl Following {
         regs.r9 = 0;
         sys::set_regs(tid, &regs)?;
         let restore = [original.r10, original.r8, original.r9];
-        self.go(tid, Resume::Syscall, State::Mapping { leader, contents, restore, entered: false })?;
+        self.go(tid, Resume::Syscall, State::real(What::Mapping(Mapping { leader, contents, restore })))?;
         Ok(Applied::Done)
     }
 
     /// The mapping is made: fills it and gives the program its registers back.
     pub(super) fn fill_copy(&mut self, process: &Process, tid: Tid) -> Result<()> {
-        let Some(Thread { state: State::Mapping { leader, contents, restore, .. }, .. }) = self.threads.get(&tid)
+        let Some(Thread { state: State::Real(RealCall { what: What::Mapping(mapping), .. }), .. }) =
+            self.threads.get(&tid)
         else {
             return Ok(());
         };
+        let Mapping { leader, contents, restore } = mapping;
         let mut regs = sys::get_regs(tid)?;
         [regs.r10, regs.r8, regs.r9] = *restore;
         if regs.rax as i64 > 0 {
-            self.copies.insert(leader.0, regs.rax, leader.1);
+            self.known.copies.insert(leader.0, regs.rax, leader.1);
             for (offset, bytes) in contents {
                 process.memory.force(regs.rax + offset, bytes)?;
             }
@@ -423,10 +539,13 @@ impl Following {
 
     /// Answers an elastic call that the leader did not make.
     pub(super) fn improvise(&mut self, process: &Process, tid: Tid, call: &Call) -> Result<bool> {
-        if elastic::lets_in(call.nr) {
+        if calls::lets_in(call.nr) {
             return self.let_in(tid, call).map(|()| true);
         }
-        let (Some(row), Some((ret, outputs))) = (call.row, self.times.answer(call.nr, &call.args)) else {
+        // Another program, which reads the counter where the leader's does not.
+        let counter = || calls::reads_counter(call.nr).then(|| (tsc::read().stamp as i64, &[][..]));
+        let answer = self.known.times.answer(call.nr, &call.args).or_else(counter);
+        let (Some(row), Some((ret, outputs))) = (call.row, answer) else {
             return Ok(false);
         };
         let mut places = Vec::new();
@@ -444,7 +563,7 @@ impl Following {
 
     /// Answers a read of what is each version's own, see [`proc_self`].
     pub(super) fn read_own(&mut self, process: &Process, tid: Tid, nr: u32, args: &[u64; 6]) -> Result<()> {
-        let ret = match self.own_files.read(nr, args, process.pid) {
+        let ret = match self.known.own_files.read(nr, args, process.pid) {
             Ok(bytes) if process.memory.write(args[1], &bytes).is_ok() => bytes.len() as i64,
             Ok(_) => -i64::from(libc::EFAULT),
             Err(error) => -i64::from(error.raw_os_error().unwrap_or(libc::EIO)),
@@ -456,7 +575,7 @@ impl Following {
 
     /// Writes what the leader's kernel wrote, sets the result and lets the thread go.
     pub(super) fn supply(&mut self, process: &mut Process, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
-        let stat = self.own_files.is_stat_read_by(call.nr, &call.args).then(|| own_stat(process.pid, call, ret));
+        let stat = self.known.own_files.is_stat_read_by(call.nr, &call.args).then(|| own_stat(process.pid, call, ret));
         let ret = stat.as_ref().unwrap_or(ret);
         if let Some(row) = call.row {
             let mut places = Vec::new();
@@ -469,20 +588,20 @@ impl Following {
             for (addr, bytes) in writes {
                 if is_epoll_wait(call.nr) {
                     let mut events = bytes.to_vec();
-                    self.registrations.translate(call.args[0] as i32, &mut events);
+                    self.known.registrations.translate(call.args[0] as i32, &mut events);
                     process.memory.write(addr, &events)?;
                 } else if i64::from(call.nr) == libc::SYS_rt_sigtimedwait {
                     let mut info = bytes.to_vec();
-                    self.own_value(&mut info);
+                    self.known.timers.own_value(&mut info);
                     process.memory.write(addr, &info)?;
                 } else {
                     process.memory.write(addr, &bytes)?;
                 }
             }
         }
-        self.copies.change(&process.memory, ret)?;
-        self.note_timer(call, ret);
-        self.own_files.note(call.nr, &call.args, &call.inputs, ret.ret);
+        self.known.copies.change(&process.memory, ret)?;
+        self.known.timers.note(call, ret);
+        self.known.own_files.note(call.nr, &call.args, &call.inputs, ret.ret);
         if self.suspend(process, tid, call, ret.ret)? {
             return Ok(Applied::Done);
         }
@@ -490,8 +609,8 @@ impl Following {
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Applied::Done) };
         thread.state = State::Running { local: None };
         thread.fault = None;
-        thread.woken = 0;
-        self.lived_until = self.lived_until.max(ret.at.0);
+        thread.seat.woken = 0;
+        self.waiting.lived_until = self.waiting.lived_until.max(ret.at.0);
         // With a signal the kernel applies its rules of restarting to the result, as it did in the leader.
         thread.incoming = thread.at_return.take();
         let signo = thread.incoming.as_ref().map_or(0, |signal| signal.signo);
@@ -515,7 +634,7 @@ impl Following {
         }
         let (epfd, fd) = (call.args[0] as i32, call.args[2] as i32);
         if call.args[1] as i32 == libc::EPOLL_CTL_DEL {
-            self.registrations.remove(epfd, fd);
+            self.known.registrations.remove(epfd, fd);
             return;
         }
         let data = |pieces: &[Piece]| {
@@ -523,7 +642,7 @@ impl Following {
             Some(u64::from_ne_bytes(piece.bytes[..].try_into().ok()?))
         };
         if let (Some(leader), Some(follower)) = (data(&expected.inputs), data(&call.inputs)) {
-            self.registrations.set(epfd, fd, Pair { leader, follower });
+            self.known.registrations.set(epfd, fd, Pair { leader, follower });
         }
     }
 }

@@ -21,6 +21,7 @@ use mvedsua_common::cooperation::{BEGIN, DONE, FAILED, LASTING, MARKER, TIMING};
 use mvedsua_common::syscalls::Ordering as Role;
 
 use super::super::own::{self, FIRST, Identity, Own};
+use super::real::{RealCall, What};
 use super::*;
 use crate::ptrace::{Pid, procfs, query};
 
@@ -141,7 +142,6 @@ pub(super) struct OwnCall {
     args: [u64; 6],
     /// It opens a file.
     opens: bool,
-    entered: bool,
 }
 
 impl Following {
@@ -163,9 +163,9 @@ impl Following {
     pub(super) fn try_to_switch(&mut self, process: &mut Process) -> Result<()> {
         let Some(Applying { how: How::Somebody(switch, why), .. }) = &mut self.applying else { return Ok(()) };
         let stands = |thread: &Thread| match &thread.state {
-            State::Running { local: None } => thread.is_held(),
+            State::Running { local: None } => thread.seat.is_held(),
             State::Running { local: Some(_) } | State::AtCall(_) | State::Entered(_) => true,
-            _ => false,
+            State::Real(_) | State::Faulted(_) | State::Parked(_) => false,
         };
         if self.ended || !self.threads.values().all(stands) {
             return Ok(());
@@ -186,9 +186,9 @@ impl Following {
     /// The new version is there, and follows.
     fn is_applied(&mut self) {
         self.applying = None;
-        self.moved = Instant::now();
+        self.waiting.moved = Instant::now();
         self.begin_rules();
-        self.notify(Notice::Applied);
+        self.notify(Message::Applied);
     }
 
     /// Looks at a call before anything else does; says whether it was dealt with.
@@ -204,10 +204,10 @@ impl Following {
             return Ok(false);
         }
         let treatment = syscalls::treatment(nr, &args, &process.memory);
-        let call = OwnCall { nr, args, opens: false, entered: false };
+        let call = OwnCall { nr, args, opens: false };
         match own::decide(nr, &args, &treatment) {
             // No thread takes turns here, and a wait ends as it was asked to, be that after the update.
-            Own::Local if turns::waits(nr, &args) => self.execute(tid, call, None)?,
+            Own::Local if calls::waits(nr, &args) => self.execute(tid, call, None)?,
             Own::Local => return Ok(false),
             Own::Real => self.execute(tid, call, None)?,
             Own::OnFile(arg) => self.execute(tid, call, Some(arg))?,
@@ -253,16 +253,15 @@ impl Following {
             _ => {}
         }
         sys::set_regs(tid, &regs)?;
-        self.go(tid, Resume::Syscall, State::Own(call))
+        self.go(tid, Resume::Syscall, State::real(What::Update(call)))
     }
 
     /// A real call has returned: the program sees the numbers that it knows.
     pub(super) fn finish_own(&mut self, tid: Tid) -> Result<()> {
-        let Some(Thread { state: State::Own(call), .. }) = self.threads.get_mut(&tid) else { return Ok(()) };
-        if !call.entered {
-            // The exit of the undone entry.
-            return sys::resume(tid, Resume::Syscall, 0);
-        }
+        let Some(Thread { state: State::Real(RealCall { what: What::Update(call), .. }), .. }) = self.threads.get(&tid)
+        else {
+            return Ok(());
+        };
         let mut regs = sys::get_regs(tid)?;
         (regs.rdi, regs.r8) = (call.args[0], call.args[4]);
         if call.opens && regs.rax as i64 >= 0 {
@@ -270,14 +269,6 @@ impl Following {
         }
         sys::set_regs(tid, &regs)?;
         self.go(tid, Resume::Sysemu, State::Running { local: None })
-    }
-
-    /// A real call begins.
-    pub(super) fn begin_own(&mut self, tid: Tid) -> Result<()> {
-        if let Some(Thread { state: State::Own(call), .. }) = self.threads.get_mut(&tid) {
-            call.entered = true;
-        }
-        sys::resume(tid, Resume::Syscall, 0)
     }
 
     fn refuse_own(&mut self, process: &Process, tid: Tid, nr: u32, args: [u64; 6], reason: &str) {
@@ -327,7 +318,7 @@ impl Following {
         if events | always != entry.events | always {
             return Ok(Err(format!("it waits for other events of descriptor {fd} than the leader")));
         }
-        self.registrations.set(epfd, fd, Pair { leader: entry.data, follower: data });
+        self.known.registrations.set(epfd, fd, Pair { leader: entry.data, follower: data });
         Ok(Ok(()))
     }
 
@@ -375,7 +366,7 @@ impl Following {
     fn not_applied(&mut self, reason: String, class: u64) {
         if !self.ended {
             self.ended = true;
-            self.notify(Notice::NotApplied { reason, may_help_to_retry: class == TIMING });
+            self.notify(Message::NotApplied { reason, may_help_to_retry: class == TIMING });
         }
     }
 
@@ -391,7 +382,7 @@ impl Following {
         let (phase, limit) = (applying.phase, applying.limit);
         if Instant::now() > applying.deadline {
             self.overdue(process, phase, limit);
-        } else if phase == Phase::Waiting && self.moved.elapsed() >= INTERRUPT_AFTER {
+        } else if phase == Phase::Waiting && self.waiting.moved.elapsed() >= INTERRUPT_AFTER {
             match applying.cooperating().map(|cooperating| cooperating.blocking) {
                 Some(blocking) => self.interrupt(process, blocking)?,
                 None => self.advance(process)?,
@@ -469,7 +460,7 @@ impl Following {
         };
         for tid in waiting {
             self.answer_own(tid, EINTR)?;
-            self.moved = Instant::now();
+            self.waiting.moved = Instant::now();
         }
         self.let_ordered_go(|following, slot| following.due.first_of(slot).is_none())?;
         self.advance(process)
@@ -486,7 +477,7 @@ impl Following {
         let answers: Vec<(Tid, i64)> = self.threads.iter().filter_map(answer).collect();
         for (tid, ret) in answers {
             self.answer_own(tid, ret)?;
-            self.moved = Instant::now();
+            self.waiting.moved = Instant::now();
         }
         Ok(())
     }

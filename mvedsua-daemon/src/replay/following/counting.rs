@@ -1,45 +1,12 @@
-//! Counting the processors, which either version may do alone, see [`super::super::elastic`].
+//! Counting the processors, which either version may do alone, see [`crate::matcher::elastic`].
 
 use super::*;
 
 impl Following {
-    fn counting(&mut self, tid: Tid, counting: Counting) {
+    pub(super) fn counting(&mut self, tid: Tid, counting: Counting) {
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.counting = counting;
         }
-    }
-
-    /// Passes over a record of the leader's counting, for which the follower makes another call. Says whether it was one.
-    pub(super) fn pass_over_counting(&mut self, tid: Tid, call: &Call, entry: &CallEntry, ret: Option<i64>) -> bool {
-        match self.threads.get(&tid).map(|thread| thread.counting) {
-            Some(Counting::Leader(fd)) if elastic::goes_on_counting(entry.nr, &entry.args, fd) => {
-                if i64::from(entry.nr) == libc::SYS_close {
-                    // An output, whose return may be a record of its own.
-                    self.counting(tid, if ret.is_some() { Counting::Neither } else { Counting::LeaderCloses });
-                }
-                true
-            }
-            Some(Counting::Neither)
-                if elastic::counts_processors(entry.nr, &entry.inputs)
-                    && !elastic::counts_processors(call.nr, &call.inputs) =>
-            {
-                if let Some(fd @ 0..) = ret {
-                    self.counting(tid, Counting::Leader(fd as i32));
-                }
-                self.relaxed();
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Passes over the return from the call by which the leader's counting ends. Says whether that was it.
-    pub(super) fn end_counting(&mut self, tid: Tid) -> bool {
-        let ends = self.threads.get(&tid).is_some_and(|thread| thread.counting == Counting::LeaderCloses);
-        if ends {
-            self.counting(tid, Counting::Neither);
-        }
-        ends
     }
 
     /// Answers a follower that begins to count although the leader does not. Says whether it does.

@@ -1,9 +1,11 @@
 //! Bringing the follower to where the leader is held, for a change of roles.
 
 use super::*;
+use crate::matcher::readiness::{self, Held, Nudge, Readiness, Stand};
+use crate::matcher::schedule;
 
 impl Following {
-    /// Asks to be told whether a thread comes upon a fault as its twin has: [`Notice::FaultShared`] or [`Notice::FaultAlone`].
+    /// Asks to be told whether a thread comes upon a fault as its twin has: [`Message::FaultShared`] or [`Message::FaultAlone`].
     pub(crate) fn watch(&mut self, process: &mut Process, slot: Slot) -> Result<()> {
         self.watched = Some(slot);
         self.advance(process)
@@ -13,14 +15,14 @@ impl Following {
         let Some(slot) = self.watched.filter(|_| !self.ended) else { return };
         let thread = process.tid(slot).and_then(|tid| self.threads.get(&tid));
         let nothing_due = self.due.first_of(slot).is_none() && self.reader.backlog() == 0;
-        let notice = match thread {
-            Some(thread) if thread.fault.is_some() || matches!(thread.state, State::Faulted(_)) => Notice::FaultShared,
-            Some(Thread { state: State::AtCall(_), .. }) if nothing_due => Notice::FaultAlone,
+        let message = match thread {
+            Some(thread) if thread.fault.is_some() || matches!(thread.state, State::Faulted(_)) => Message::FaultShared,
+            Some(Thread { state: State::AtCall(_), .. }) if nothing_due => Message::FaultAlone,
             Some(_) => return,
-            None => Notice::FaultShared,
+            None => Message::FaultShared,
         };
         self.watched = None;
-        self.notify(notice);
+        self.notify(message);
     }
 
     /// Asks to be told when the follower has lived through `target` records and every thread stands where its twin is held.
@@ -41,91 +43,46 @@ impl Following {
             return Ok(());
         }
         if drain.held.iter().any(|held| self.falls_like(process, held)) {
-            self.notify(Notice::Faulted);
+            self.notify(Message::Faulted);
             self.drain = Some(Drain { reported: true, ..drain });
             return Ok(());
         }
         // Whoever is on its way to a stop is looked at there, and all of them once instead of each time that one stops.
         let on_their_way = !drain.interrupted.is_empty() || self.threads.values().any(Thread::is_busy);
-        if on_their_way && self.moved.elapsed() < turns::LONG {
+        if on_their_way && self.waiting.moved.elapsed() < schedule::LONG {
             self.drain = Some(drain);
             return Ok(());
         }
         let mut ready = true;
-        let (mut asking, mut differing, mut disturbed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut nudged, mut differing) = (Vec::new(), Vec::new());
         for held in &drain.held {
-            let Some(tid) = process.tid(held.slot) else {
+            let found = process.tid(held.slot).and_then(|tid| Some((tid, self.threads.get(&tid)?)));
+            let Some((tid, thread)) = found else {
                 ready = false;
                 continue;
             };
-            let thread = self.threads.get(&tid);
-            if thread.is_some_and(|thread| thread.counting != Counting::Neither) {
-                ready = false;
-                continue;
-            }
-            match (thread.map(|thread| &thread.state), &held.call) {
-                // The leader crashed: the follower goes on from wherever it is.
-                (Some(State::AtCall(_) | State::Entered(_) | State::Parked(_)), None) => {}
-                // Where the leader waits for a lock the follower may have got it already: it is ahead by that, and may be.
-                (Some(State::AtCall(_)), Some(_)) if held.local => {}
-                (Some(State::AtCall(call)), Some(expected))
-                    if elastic::of_one_thread(call.nr) && elastic::same_question(call.nr, &call.args, expected) => {}
-                // The leader asks for the time once more than the follower does, and will be answered as its follower.
-                (Some(State::AtCall(_)), Some(expected)) if elastic::is_elastic(expected.nr, &expected.args) => {}
-                // The follower asks for the time once more than the leader did.
-                (Some(State::AtCall(call)), Some(_)) if elastic::is_elastic(call.nr, &call.args) => {
-                    asking.push((tid, call.clone()));
+            match self.readiness_of(thread, held) {
+                Readiness::Ready => {}
+                Readiness::Wait => ready = false,
+                Readiness::Nudge(nudge) => {
                     ready = false;
+                    nudged.push((tid, nudge));
                 }
-                (Some(State::AtCall(call)), Some(expected))
-                    if elastic::counts_processors(call.nr, &call.inputs)
-                        != elastic::counts_processors(expected.nr, &expected.inputs) =>
-                {
-                    asking.push((tid, call.clone()));
+                Readiness::Differs(kind) => {
                     ready = false;
+                    differing.push((tid, held.slot, kind));
                 }
-                (Some(State::AtCall(call)), Some(expected)) if self.is_ahead_of_lock(call, expected) => {}
-                (Some(State::AtCall(call)), Some(expected)) if self.is_behind_lock(call, expected) => {
-                    asking.push((tid, call.clone()));
-                    ready = false;
-                }
-                // What the leader would have done next does not count any more.
-                (Some(State::AtCall(_)), Some(_)) if self.parted.is_some() => {}
-                (Some(State::AtCall(call)), Some(expected)) => {
-                    if let Err(kind) = compare_call(call, expected) {
-                        differing.push((held.slot, kind, call.clone()));
-                    }
-                }
-                (Some(State::Entered(_)), Some(_)) if held.written => {}
-                (Some(State::Parked(_)), Some(_)) if held.local => {}
-                (Some(State::Running { local: Some(nr) }), expected)
-                    if expected.as_ref().is_none_or(|expected| held.local && *nr == expected.nr) =>
-                {
-                    if drain.interrupted.insert(tid) {
-                        sys::interrupt(tid)?;
-                        disturbed.push(tid);
-                    }
-                    ready = false;
-                }
-                _ => ready = false,
             }
         }
-        disturbed.into_iter().for_each(|tid| self.disturb(tid));
-        for (tid, call) in asking {
-            if self.begin_counting(tid, &call)? {
-                continue;
-            }
-            if elastic::is_elastic(call.nr, &call.args) {
-                self.improvise(process, tid, &call)?;
-            } else if self.is_one_by_one() && self.ordered(call.nr, &call.args).is_some() {
-                self.answer_alone(tid)?;
-            }
+        for (tid, nudge) in nudged {
+            self.nudge(process, tid, nudge, &mut drain.interrupted)?;
         }
         let mut diverged = None;
-        for (slot, kind, call) in differing {
-            ready = false;
+        for (tid, slot, kind) in differing {
             // A call of its own that a rule allows is answered first.
-            if !self.lets_in_at_rest(slot, &call) {
+            if let Some(call) = self.call_of(tid)
+                && !self.lets_in_at_rest(slot, &call)
+            {
                 diverged = Some((slot, kind, call));
             }
         }
@@ -134,16 +91,40 @@ impl Following {
             self.diverge(process, divergence);
         }
         if ready && !self.ended {
-            self.notify(Notice::Drained);
+            self.notify(Message::Drained);
         }
         self.drain = Some(Drain { reported: ready, ..drain });
         Ok(())
     }
 
+    fn readiness_of(&self, thread: &Thread, held: &HeldThread) -> Readiness {
+        let held = Held { call: held.call.as_ref(), local: held.local, written: held.written };
+        let stand = Stand { counting: thread.counting, parted: self.parted.is_some(), orders: self.orders() };
+        readiness::readiness(held, self.phase(thread), stand)
+    }
+
+    /// Does what a thread needs to come to where its twin is held.
+    fn nudge(&mut self, process: &Process, tid: Tid, nudge: Nudge, interrupted: &mut BTreeSet<Tid>) -> Result<()> {
+        let Some(call) = self.call_of(tid) else {
+            if nudge == Nudge::Interrupt && interrupted.insert(tid) {
+                sys::interrupt(tid)?;
+                self.disturb(tid);
+            }
+            return Ok(());
+        };
+        match nudge {
+            Nudge::Count => self.begin_counting(tid, &call).map(|_| ()),
+            Nudge::Time => self.improvise(process, tid, &call).map(|_| ()),
+            Nudge::Order => self.answer_alone(tid),
+            // It has come to a call.
+            Nudge::Interrupt => Ok(()),
+        }
+    }
+
     /// The follower stands still with all but the leader's last questions for the time behind it: the leader asked once more,
     /// or the follower was told before the leader was. No later record of their threads takes these away.
     pub(super) fn pass_over_times(&mut self, target: u64) {
-        let moves = |thread: &Thread| thread.is_busy() || thread.is_held();
+        let moves = |thread: &Thread| thread.is_busy() || thread.seat.is_held();
         if self.due.is_empty()
             || self.due.has_ordered()
             || self.behind() + (self.due.len() as u64) < target
@@ -155,9 +136,9 @@ impl Following {
         let slots: Vec<Slot> = self.threads.values().filter(|thread| !asks(thread)).map(|thread| thread.slot).collect();
         for slot in slots {
             while let Some(Record { event: Event::Call(entry, ret), .. }) = self.due.first_of(slot)
-                && elastic::is_elastic(entry.nr, &entry.args)
+                && calls::is_elastic(entry.nr, &entry.args)
             {
-                self.times.note(entry, ret);
+                self.known.times.note(entry, ret);
                 self.consume(slot);
                 self.relaxed();
             }

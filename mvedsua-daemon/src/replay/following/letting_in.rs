@@ -11,6 +11,7 @@
 //!
 //! Where several signals are delivered at once each handler interrupts the one before it at its first instruction.
 
+use super::real::{RealCall, What};
 use super::*;
 
 /// Where a thread is that lets a signal in for the time of one call.
@@ -43,7 +44,7 @@ impl Following {
         if let Some(thread) = self.threads.get_mut(&tid) {
             thread.incoming = thread.at_return.take();
         }
-        self.make(tid, call.nr, State::Local { nr: call.nr })
+        self.make(tid, call.nr, State::real(What::Own { nr: call.nr }))
     }
 
     /// The thread is about to make such a call. Not before now is it sent the signal: it need not be blocked, and its handler
@@ -66,7 +67,7 @@ impl Following {
         regs::undo_entry(&mut regs, libc::SYS_rt_sigsuspend as u32);
         [regs.rdi, regs.rsi] = [mask, 8];
         sys::set_regs(tid, &regs)?;
-        self.go(tid, Resume::Syscall, State::Suspending(Box::new(Suspending { regs: saved, ret })))?;
+        self.go(tid, Resume::Syscall, State::real(What::Suspension(Box::new(Suspending { regs: saved, ret }))))?;
         Ok(true)
     }
 
@@ -88,7 +89,7 @@ impl Following {
                 None => return Ok(false),
             },
         };
-        if let State::Suspending(at) = &thread.state {
+        if let State::Real(RealCall { what: What::Suspension(at), .. }) = &thread.state {
             let regs = sys::Regs { rax: at.ret as u64, ..at.regs };
             sys::set_regs(tid, &regs)?;
             thread.state = State::Running { local: None };
@@ -134,10 +135,5 @@ impl Following {
     /// Says whether nothing more is to come from the leader for now: it is held.
     fn is_drained_out(&self) -> bool {
         self.drain.as_ref().is_some_and(|drain| self.behind() >= drain.target)
-    }
-
-    /// Says whether a thread waits to be told what its twin's next record is.
-    pub(super) fn waits_to_be_told(&self, thread: &Thread) -> bool {
-        thread.signalled.is_some() && self.due.first_of(thread.slot).is_none()
     }
 }

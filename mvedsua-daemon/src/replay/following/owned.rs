@@ -14,15 +14,24 @@ const ROBUST_LIST_LIMIT: usize = 2048;
 /// Of how many deleted timers the values are kept.
 const DELETED_TIMERS: usize = 64;
 
-impl Following {
+/// What the follower wants to be told with the signals of its timers.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    /// By the timer's id.
+    values: BTreeMap<i32, u64>,
+    /// Those that were deleted last; a signal of theirs may still wait.
+    deleted: VecDeque<i32>,
+}
+
+impl Timers {
     /// Remembers the value that the follower gave to a timer; the leader's is another where their addresses differ.
-    pub(super) fn note_timer(&mut self, call: &Call, ret: &CallReturn) {
+    pub(super) fn note(&mut self, call: &Call, ret: &CallReturn) {
         if i64::from(call.nr) == libc::SYS_timer_delete && ret.ret == 0 {
-            self.deleted_timers.push_back(call.args[0] as i32);
-            if self.deleted_timers.len() > DELETED_TIMERS
-                && let Some(oldest) = self.deleted_timers.pop_front()
+            self.deleted.push_back(call.args[0] as i32);
+            if self.deleted.len() > DELETED_TIMERS
+                && let Some(oldest) = self.deleted.pop_front()
             {
-                self.timer_values.remove(&oldest);
+                self.values.remove(&oldest);
             }
             return;
         }
@@ -36,8 +45,8 @@ impl Following {
         {
             let id = i32::from_ne_bytes(id);
             // The kernel may give a number again.
-            self.deleted_timers.retain(|deleted| *deleted != id);
-            self.timer_values.insert(id, u64::from_ne_bytes(value));
+            self.deleted.retain(|deleted| *deleted != id);
+            self.values.insert(id, u64::from_ne_bytes(value));
         }
     }
 
@@ -48,19 +57,21 @@ impl Following {
         if number(8) != Some(SI_TIMER) {
             return;
         }
-        if let Some(value) = number(TIMER_ID).and_then(|id| self.timer_values.get(&id))
+        if let Some(value) = number(TIMER_ID).and_then(|id| self.values.get(&id))
             && let Some(place) = info.get_mut(VALUE..VALUE + 8)
         {
             place.copy_from_slice(&value.to_ne_bytes());
         }
     }
+}
 
+impl Following {
     /// Gives a thread the signal that it stopped for, with the leader's particulars.
     pub(super) fn deliver(&self, tid: Tid, signal: &SignalRecord) -> Result<()> {
         let mut info = [0; 128];
         let len = signal.siginfo.len().min(128);
         info[..len].copy_from_slice(&signal.siginfo[..len]);
-        self.own_value(&mut info);
+        self.known.timers.own_value(&mut info);
         sys::set_siginfo(tid, &info)?;
         sys::resume(tid, Resume::Sysemu, signal.signo)
     }
@@ -88,5 +99,43 @@ impl Following {
                 tracing::warn!(%tid, %error, "a lock of a thread that ends could not be given up");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matcher::Call;
+    use crate::record::{LeaderAddr, Nanos, PieceDir};
+
+    fn made(id: i32, value: u64) -> (Call, CallReturn) {
+        let piece = |arg, part, dir, bytes: &[u8]| {
+            let bytes = bytes::Bytes::copy_from_slice(bytes);
+            Piece { arg, part, dir, addr: LeaderAddr(0), bytes }
+        };
+        let inputs = vec![piece(1, 1, PieceDir::In, &value.to_ne_bytes())];
+        let nr = libc::SYS_timer_create as u32;
+        let call = Call { nr, args: [0; 6], row: None, inputs, since: Instant::now() };
+        (call, CallReturn { ret: 0, outputs: vec![piece(2, 0, PieceDir::Out, &id.to_ne_bytes())], at: Nanos(0) })
+    }
+
+    fn told(timers: &Timers, id: i32) -> u64 {
+        let mut info = [0; 128];
+        info[8..12].copy_from_slice(&SI_TIMER.to_ne_bytes());
+        info[TIMER_ID..TIMER_ID + 4].copy_from_slice(&id.to_ne_bytes());
+        timers.own_value(&mut info);
+        info[VALUE..VALUE + 8].try_into().map_or(0, u64::from_ne_bytes)
+    }
+
+    #[test]
+    fn a_signal_brings_the_value_that_the_follower_gave_its_timer() {
+        let mut timers = Timers::default();
+        let (call, ret) = made(3, 0x1234);
+        timers.note(&call, &ret);
+        assert_eq!((told(&timers, 3), told(&timers, 4)), (0x1234, 0));
+        let args = [3, 0, 0, 0, 0, 0];
+        let delete = Call { nr: libc::SYS_timer_delete as u32, args, inputs: Vec::new(), ..call };
+        timers.note(&delete, &CallReturn { outputs: Vec::new(), ..ret });
+        assert_eq!(told(&timers, 3), 0x1234, "a signal may still wait");
     }
 }

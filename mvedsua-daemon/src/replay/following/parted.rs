@@ -84,9 +84,14 @@ impl Parted {
         self.passed <= MOST_PASSED
     }
 
-    /// Says whether a return is that of a call that was passed over.
-    pub(super) fn passes_return(&mut self, slot: Slot) -> bool {
-        self.alone.remove(&slot)
+    /// Says whether the leader's thread is in a call that was passed over.
+    pub(super) fn is_alone(&self, slot: Slot) -> bool {
+        self.alone.contains(&slot)
+    }
+
+    /// The leader's thread has returned from a call that was passed over.
+    pub(super) fn passes_return(&mut self, slot: Slot) {
+        self.alone.remove(&slot);
     }
 
     /// Returns the result of an output as the follower is to see it.
@@ -123,7 +128,7 @@ impl Following {
     /// The follower has parted from the leader and is to lead again: from here on its own calls count.
     pub(crate) fn go_own_way(&mut self, process: &mut Process) -> Result<()> {
         self.ended = false;
-        self.moved = Instant::now();
+        self.waiting.moved = Instant::now();
         self.parted.get_or_insert_default();
         self.advance(process)
     }
@@ -197,7 +202,7 @@ impl Following {
             }
             _ => None,
         };
-        if self.moved.elapsed() < limit || !self.due.is_empty() || self.drain.is_some() {
+        if self.waiting.moved.elapsed() < limit || !self.due.is_empty() || self.drain.is_some() {
             return;
         }
         let stuck = self.threads.values().find_map(waits).or_else(|| computes.then(|| self.idle()).flatten());
@@ -215,11 +220,11 @@ impl Following {
     fn leader_computes(&mut self, limit: Duration) -> bool {
         let leader = self.settings.leaders.values().next().and_then(|leader| procfs::process_of(*leader));
         let Some(used) = leader.and_then(sys::cpu_time) else { return false };
-        match self.leader_used {
+        match self.waiting.leader_used {
             // On a busy machine it may not have been given all of the time.
-            Some((moved, before)) if moved == self.moved => used.saturating_sub(before) * 2 >= limit,
+            Some((moved, before)) if moved == self.waiting.moved => used.saturating_sub(before) * 2 >= limit,
             Some(_) | None => {
-                self.leader_used = Some((self.moved, used));
+                self.waiting.leader_used = Some((self.waiting.moved, used));
                 false
             }
         }

@@ -1,12 +1,9 @@
 //! What happens when nothing moves: the order is relaxed, and in the end the follower is given up.
 
 use super::super::objects::Touched;
-use super::turns::{Ending as Wait, Place, Turn};
+use super::carrier::Live;
 use super::*;
-
-/// How often threads whose waits run out may look again, once the leader has ended, before it is believed that they wait for
-/// what will not come. A program that tries a few times is done by then.
-const LOOKS: u32 = 100;
+use crate::matcher::schedule::{self, RELAX_AT_LAST, free};
 
 impl Following {
     /// Looks whether the follower still moves; called with every ring of the session's clock.
@@ -14,20 +11,22 @@ impl Following {
         if self.ended {
             return Ok(());
         }
-        self.share_turn(process)?;
+        if !self.is_one_by_one() {
+            free::share_turn(&mut Live { following: self, process })?;
+        }
         if self.check_applying(process)? {
             return Ok(());
         }
         self.check_leader(process);
         if self.due.front().is_none() {
-            if self.moved.elapsed() >= RELAX_AFTER && self.reader.backlog() == 0 {
+            if self.waiting.moved.elapsed() >= RELAX_AFTER && self.reader.backlog() == 0 {
                 self.pass_over_times(0);
             }
             return Ok(());
         }
-        let waited = if self.is_one_by_one() { self.due_since() } else { self.moved.elapsed() };
+        let waited = if self.is_one_by_one() { self.due_since() } else { self.waiting.moved.elapsed() };
         // Many threads that have their turns one after the other take long, and somebody moves all the time.
-        let still_since = self.moved.max(self.turn_given);
+        let still_since = self.waiting.moved.max(self.turns.turn_given);
         let stands = still_since.elapsed() >= RELAX_AT_LAST || self.computes_since(process, still_since) >= RELAX_AFTER;
         if self.waits_for_child() || stands && self.end_computing(process)? {
             return self.advance(process);
@@ -41,7 +40,7 @@ impl Following {
         } else if stands && self.relax(process)? {
             return self.advance(process);
         }
-        let for_good = self.stands_for_good(process);
+        let for_good = schedule::stands_for_good(&mut Live { following: self, process });
         if waited < self.settings.hang_timeout && !for_good {
             return Ok(());
         }
@@ -77,7 +76,7 @@ impl Following {
             return Ok(false);
         };
         let tid = *tid;
-        let computes = matches!(thread.state, State::Running { .. }) && matches!(thread.turn, Turn::Going);
+        let computes = matches!(thread.state, State::Running { .. }) && matches!(thread.seat.turn, Turn::Going);
         if !computes || thread.incoming.is_some() || procfs::state(process.pid, tid) != Some('R') {
             return Ok(false);
         }
@@ -96,79 +95,40 @@ impl Following {
         }
     }
 
-    /// Says whether nobody moves any more, ever: the leader has ended and all that it did is known, no thread of the follower
-    /// runs or can be let go on, and those that sleep in the kernel sleep without an end. Called where nothing could be
-    /// answered, nor the order relaxed.
-    fn stands_for_good(&mut self, process: &Process) -> bool {
-        while self.fetch() {}
-        if !self.reader.is_finished() || self.drain.is_some() {
-            return false;
-        }
-        let over = *self.over.get_or_insert_with(|| now().0);
-        let looks = self.looks < LOOKS;
-        let has_relatives = self.settings.pairing == Pairing::Processes;
-        let can_move = |thread: &Thread| match thread.turn {
-            Turn::Going => thread.is_busy() || self.is_giving_birth(thread),
-            Turn::Held { why: Why::Moved, .. } | Turn::Asleep { ending: Wait::Expires, .. } => true,
-            Turn::Held { why: Why::RanOut, .. } => looks,
-            Turn::Held { why: Why::NotTold, .. } => false,
-            // Another process of the program's may wake it, which has a stream of its own.
-            Turn::Asleep { place: Place::Unknown, .. } if has_relatives => true,
-            Turn::Asleep { limit, .. } => looks && limit.is_some_and(|limit| self.is_over(limit, thread.slot, over)),
-        };
-        // A call that may wait can return at once all the same: an address that is no place to wait at, say.
-        let awake = |(tid, thread): (&Tid, &Thread)| {
-            matches!(thread.turn, Turn::Asleep { .. }) && turns::wakes(process.pid, *tid)
-        };
-        !self.threads.values().any(can_move) && !self.threads.iter().any(awake)
-    }
-
     /// Returns about how much processor time the follower has used since something moved at that instant.
     fn computes_since(&mut self, process: &Process, moved: Instant) -> Duration {
         let Some(used) = sys::cpu_time(process.pid) else { return Duration::ZERO };
-        match self.used {
+        match self.waiting.used {
             Some((at, before)) if at == moved => used.saturating_sub(before),
             _ => {
-                self.used = Some((moved, used));
+                self.waiting.used = Some((moved, used));
                 Duration::ZERO
             }
         }
     }
 
-    /// Answers the first record of some other thread that can be answered and concerns no object of those it overtakes.
-    pub(super) fn relax(&mut self, process: &mut Process) -> Result<bool> {
-        while self.fetch() {}
-        let mut overtaken: Vec<(Slot, Touched)> = Vec::new();
-        let waiting: Vec<Slot> = self.due.waiting_slots().collect();
-        for slot in waiting {
-            if overtaken.iter().any(|(other, _)| *other == slot) {
-                continue;
-            }
-            let Some(record) = self.due.pop(slot) else { continue };
-            let touched = self.touched(&record);
-            let conflict = overtaken.iter().any(|(_, others)| touched.concerns(others));
-            if !conflict && !overtaken.is_empty() {
-                // Out of order a difference proves nothing; in order the record will be looked at again.
-                if let Applied::Done = self.apply(process, &record)? {
-                    self.passed();
-                    self.relaxed();
-                    return Ok(true);
-                }
-            }
-            if self.put_back(record) {
-                return Ok(true);
-            }
-            overtaken.push((slot, touched));
+    fn relax(&mut self, process: &mut Process) -> Result<bool> {
+        schedule::relax(&mut Live { following: self, process })
+    }
+
+    /// Answers a thread's next record out of order; says whether it was, or a call that a rule lets in before it.
+    pub(super) fn overtake(&mut self, process: &mut Process, slot: Slot) -> Result<bool> {
+        let Some(record) = self.due.pop(slot) else { return Ok(false) };
+        // Out of order a difference proves nothing; in order the record will be looked at again.
+        if let Applied::Done = self.apply(process, &record)? {
+            self.passed();
+            self.relaxed();
+            return Ok(true);
         }
-        if self.due.has_ordered() { self.improvise_for_waiting(process) } else { Ok(false) }
+        Ok(self.put_back(record))
     }
 
     /// Returns what a record that is its thread's next has to do with.
-    fn touched(&self, record: &Record) -> Touched {
+    pub(super) fn touched(&self, record: &Record) -> Touched {
         let state = self.threads.values().find(|thread| thread.slot == record.slot).map(|thread| &thread.state);
         match (&record.event, state) {
             (Event::Return(ret), Some(State::Entered(call))) => Objects::touched_by_return(call.nr, ret),
-            _ => self.objects.touched(record),
+            _ => self.known.objects.touched(record),
         }
     }
 
@@ -182,36 +142,7 @@ impl Following {
         !matches!(procfs::state(Pid(leader.0), *leader), Some('S') | None)
     }
 
-    /// Answers threads that ask for the time, or count the processors, although the leader has made no call for them for a
-    /// while: they may hold what the others wait for.
-    pub(super) fn improvise_for_waiting(&mut self, process: &Process) -> Result<bool> {
-        let at_last = self.moved.elapsed() >= RELAX_AT_LAST;
-        let asks = |(tid, thread): (&Tid, &Thread)| match &thread.state {
-            State::AtCall(call)
-                if self.due.first_of(thread.slot).is_none() && (at_last || !self.leader_comes(thread.slot)) =>
-            {
-                Some((*tid, call.clone()))
-            }
-            _ => None,
-        };
-        let waiting: Vec<(Tid, Box<Call>)> = self.threads.iter().filter_map(asks).collect();
-        if waiting.is_empty() {
-            return Ok(false);
-        }
-        // A leader's thread that was seen to sleep may have come there since the log was read, and told what it knows.
-        while self.fetch() {}
-        let mut answered = false;
-        for (tid, call) in waiting {
-            if self.threads.get(&tid).is_some_and(|thread| self.due.first_of(thread.slot).is_some()) {
-                answered = true;
-                continue;
-            }
-            answered |= if elastic::asks_duration(call.nr, &call.args) || elastic::lets_in(call.nr) {
-                self.improvise(process, tid, &call)?
-            } else {
-                self.begin_counting(tid, &call)?
-            };
-        }
-        Ok(answered)
+    fn improvise_for_waiting(&mut self, process: &mut Process) -> Result<bool> {
+        schedule::improvise_for_waiting(&mut Live { following: self, process })
     }
 }

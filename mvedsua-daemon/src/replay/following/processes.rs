@@ -8,13 +8,15 @@
 use std::sync::PoisonError;
 
 use super::copies::Copies;
+use super::real::{RealCall, What};
 use super::*;
-use crate::promote::swap;
+use crate::matcher::{Progress, step};
 use crate::ptrace::ring::{Area, Mode};
 use crate::record::{Executed, StreamId, Succession};
-use crate::side_by_side::program;
-use crate::update::process::Footprint;
-use crate::update::rings::Rings;
+use crate::tracee::cached_tid::replace_cached_tid;
+use crate::tracee::process::Footprint;
+use crate::tracee::program;
+use crate::tracee::rings::Rings;
 
 const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
 const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
@@ -45,8 +47,7 @@ impl ArgRegisters {
 pub(super) struct Forking {
     pub(super) call: Box<Call>,
     pub(super) born: Option<Tid>,
-    pub(super) returned: bool,
-    entered: bool,
+    pub(super) returned: Progress,
     /// Where the child's id is written in the child's memory, if anywhere.
     child_tid: Option<u64>,
 }
@@ -65,7 +66,6 @@ pub(super) struct Executing {
     random: [u8; 16],
     /// Set while it changes its directory: the call's own arguments, of which the first is the path.
     moving: Option<[u64; 3]>,
-    entered: bool,
     executed: bool,
 }
 
@@ -95,36 +95,36 @@ pub(crate) struct Inherited {
 impl Following {
     /// Takes the children that were made since it was asked last.
     pub(crate) fn take_births(&mut self) -> Vec<Birth> {
-        std::mem::take(&mut self.births)
+        std::mem::take(&mut self.kin.births)
     }
 
     /// Is told which of the leader's processes have twins that have not come to their ends, which changes all the time.
     pub(crate) fn know(&mut self, living: Living) {
-        self.living = Some(living);
+        self.kin.living = Some(living);
     }
 
     /// Takes over what the parent knew of its epoll sets and of its copies of mapped files.
     pub(crate) fn inherit(&mut self, inherited: Inherited) {
         let Inherited { registrations, copies } = inherited;
-        (self.registrations, self.copies) = (registrations, copies);
+        (self.known.registrations, self.known.copies) = (registrations, copies);
     }
 
     /// Returns how the process ended, if it has lived through its whole stream.
     pub(crate) fn finished(&self) -> Option<Ending> {
-        self.finished
+        self.kin.finished
     }
 
     /// Says whether the record that is due tells of the end of a child whose twin here has not come to its end yet. What the child
     /// has done to memory that it shares with this process is there when its end was waited for, and not before.
     pub(super) fn waits_for_child(&mut self) -> bool {
-        let Some(living) = &self.living else { return false };
+        let Some(living) = &self.kin.living else { return false };
         let due = self.due.front().and_then(|slot| self.due.first_of(slot));
         let Some(Event::Call(entry, ret)) = due.map(|record| &record.event) else { return false };
         let waits = ended_child(entry, ret)
             .is_some_and(|child| living.lock().unwrap_or_else(PoisonError::into_inner).contains(&child));
         if waits {
             // Whether that one moves is looked at where it is followed.
-            (self.moved, self.first_due) = (Instant::now(), None);
+            (self.waiting.moved, self.waiting.first_due) = (Instant::now(), None);
         }
         waits
     }
@@ -136,11 +136,11 @@ impl Following {
 
     /// Says whether the records ended before the process did.
     pub(crate) fn is_starved(&self) -> bool {
-        self.finished.is_none() && !self.ended && self.due.is_empty() && self.reader.is_finished()
+        self.kin.finished.is_none() && !self.ended && self.due.is_empty() && self.reader.is_finished()
     }
 
     pub(super) fn is_executing(&self) -> bool {
-        self.threads.values().any(|thread| matches!(thread.state, State::Executing(_)))
+        self.threads.values().any(|thread| matches!(self.phase(thread), Phase::Makes(Making::Program)))
     }
 
     /// Makes a process where the leader has made one.
@@ -181,8 +181,8 @@ impl Following {
             }
         }
         sys::set_regs(tid, &regs)?;
-        let forking = Forking { call, born: None, returned: false, entered: false, child_tid };
-        self.go(tid, Resume::Syscall, State::Forking(Box::new(forking)))
+        let forking = Forking { call, born: None, returned: Progress::UnderWay, child_tid };
+        self.go(tid, Resume::Syscall, State::real(What::Process(Box::new(forking))))
     }
 
     /// Returns memory that nothing uses while the thread is stopped, room for a path.
@@ -190,85 +190,58 @@ impl Following {
         process.block(process.slot(tid).unwrap_or(Slot(0))) - 2 * PATH_MAX as u64
     }
 
-    /// The second entry of a call that is made for real.
-    pub(super) fn enter_paired(&mut self, tid: Tid) -> Result<()> {
-        match self.threads.get_mut(&tid).map(|thread| &mut thread.state) {
-            Some(State::Forking(forking)) => forking.entered = true,
-            Some(State::Executing(executing)) => executing.entered = true,
-            Some(State::Alike { entered, .. }) => *entered = true,
-            _ => {}
+    /// A thread that executes another program has gone to the leader's directory, or has executed it, or could not.
+    pub(super) fn leave_program(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, ret: i64) -> Result<()> {
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
+        let slot = thread.slot;
+        let State::Real(real) = &mut thread.state else { return Ok(()) };
+        let What::Program(executing) = &mut real.what else { return Ok(()) };
+        if executing.executed {
+            let random = executing.random;
+            program::begin(inbox, process, tid, Mode::Answer)?;
+            program::share_secrets(process.pid, &process.memory, &random)?;
+            self.state(tid, State::Running { local: None });
+            self.hold(tid, 0, Why::Moved);
+            return self.advance(process);
+        }
+        // Where it cannot go there a path from the root is executed all the same.
+        if (ret == 0 || executing.path.starts_with('/'))
+            && let Some(args) = executing.moving.take()
+        {
+            let mut regs = sys::get_regs(tid)?;
+            regs::undo_entry(&mut regs, libc::SYS_execve as u32);
+            [regs.rdi, regs.rsi, regs.rdx] = args;
+            real.begin_again();
+            sys::set_regs(tid, &regs)?;
+            return sys::resume(tid, Resume::Syscall, 0);
+        }
+        if ret < 0 {
+            let Executing { path, directory, .. } = &**executing;
+            let what = if executing.moving.is_some() { "go to execute it to" } else { "be executed in" };
+            let reason = format!("the follower's {path} could not {what} {directory}: {}", error(ret));
+            self.fails(process, slot, reason);
+            return Ok(());
         }
         sys::resume(tid, Resume::Syscall, 0)
     }
 
-    /// The return from such a call; says whether it was one.
-    pub(super) fn leave_paired(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, ret: i64) -> Result<bool> {
-        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
-        let slot = thread.slot;
-        match &mut thread.state {
-            State::Forking(forking) if forking.born.is_some() => {
-                forking.returned = true;
-                self.advance(process)?;
-            }
-            State::Forking(forking) if forking.entered && ret < 0 && !regs::is_interrupted(ret) => {
-                self.fails(process, slot, format!("the follower could not make a process: {}", error(ret)));
-            }
-            State::Executing(executing) if executing.executed => {
-                let random = executing.random;
-                program::begin(inbox, process, tid, Mode::Answer)?;
-                program::share_secrets(process.pid, &process.memory, &random)?;
-                self.state(tid, State::Running { local: None });
-                self.hold(tid, 0, Why::Moved);
-                self.advance(process)?;
-            }
-            // Where it cannot go there a path from the root is executed all the same.
-            State::Executing(executing)
-                if executing.entered && executing.moving.is_some() && (ret == 0 || executing.path.starts_with('/')) =>
-            {
-                let mut regs = sys::get_regs(tid)?;
-                regs::undo_entry(&mut regs, libc::SYS_execve as u32);
-                if let Some(args) = executing.moving.take() {
-                    [regs.rdi, regs.rsi, regs.rdx] = args;
-                }
-                executing.entered = false;
-                sys::set_regs(tid, &regs)?;
-                sys::resume(tid, Resume::Syscall, 0)?;
-            }
-            State::Executing(executing) if executing.entered && ret < 0 => {
-                let Executing { path, directory, .. } = &**executing;
-                let what = if executing.moving.is_some() { "go to execute it to" } else { "be executed in" };
-                let reason = format!("the follower's {path} could not {what} {directory}: {}", error(ret));
-                self.fails(process, slot, reason);
-            }
-            State::Alike { call, ret, entered: true } => {
-                let (call, ret) = (call.clone(), ret.clone());
-                self.supply(process, tid, &call, &ret)?;
-                self.advance(process)?;
-            }
-            // The exit of the undone entry.
-            State::Forking(_) | State::Executing(_) | State::Alike { .. } => {
-                sys::resume(tid, Resume::Syscall, 0)?;
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn fails(&mut self, process: &Process, slot: Slot, reason: String) {
+    pub(super) fn fails(&mut self, process: &Process, slot: Slot, reason: String) {
         let divergence = self.describe(slot, DivergenceKind::Gap { reason }, self.due.first_of(slot), None);
         self.diverge(process, divergence);
     }
 
     /// Hands the child of a thread to whoever drives the processes.
     pub(super) fn bear(&mut self, process: &Process, tid: Tid, stream: StreamId, twin: i32) -> Result<Applied> {
-        let Some(Thread { state: State::Forking(forking), .. }) = self.threads.get(&tid) else {
+        let Some(Thread { state: State::Real(RealCall { what: What::Process(forking), .. }), .. }) =
+            self.threads.get(&tid)
+        else {
             return Ok(Applied::NotReady);
         };
         let Some(child) = forking.born else { return Ok(Applied::NotReady) };
-        if let Some(living) = &self.living {
+        if let Some(living) = &self.kin.living {
             living.lock().unwrap_or_else(PoisonError::into_inner).insert(twin);
         }
-        self.births.push(Birth {
+        self.kin.births.push(Birth {
             child,
             twin: Pid(twin),
             stream,
@@ -276,7 +249,7 @@ impl Following {
             rings: process.rings.as_ref().map(Rings::area),
             registers: forking.registers(),
             child_tid: forking.child_tid,
-            inherited: Inherited { registrations: self.registrations.clone(), copies: self.copies.clone() },
+            inherited: Inherited { registrations: self.known.registrations.clone(), copies: self.known.copies.clone() },
         });
         Ok(Applied::Done)
     }
@@ -308,8 +281,8 @@ impl Following {
         regs.rdi = below;
         sys::set_regs(tid, &regs)?;
         let random = executed.random;
-        let executing = Executing { path, directory, random, moving, entered: false, executed: false };
-        self.go(tid, Resume::Syscall, State::Executing(Box::new(executing)))?;
+        let executing = Executing { path, directory, random, moving, executed: false };
+        self.go(tid, Resume::Syscall, State::real(What::Program(Box::new(executing))))?;
         Ok(Applied::Done)
     }
 
@@ -320,25 +293,25 @@ impl Following {
         let Some(mut thread) = self.threads.remove(&former).or_else(|| self.threads.remove(&tid)) else {
             return sys::resume(tid, Resume::Sysemu, 0);
         };
-        if let State::Executing(executing) = &mut thread.state {
+        if let State::Real(RealCall { what: What::Program(executing), .. }) = &mut thread.state {
             executing.executed = true;
         }
         process.become_single(tid, thread.slot);
         self.threads = BTreeMap::from([(tid, thread)]);
-        self.orphans.clear();
-        self.own_files.clear();
-        self.copies.clear();
+        self.kin.orphans.clear();
+        self.known.own_files.clear();
+        self.known.copies.clear();
         sys::resume(tid, Resume::Syscall, 0)
     }
 
     /// Another leads from here on.
     pub(super) fn follow_another(&mut self, process: &Process, new: &Succession) {
-        self.registrations.succeed(&new.registrations);
+        self.known.registrations.succeed(&new.registrations);
         for (slot, old, new) in &new.threads {
             // What a running thread is called is not known; it is stopped before the name matters to anybody.
             let regs = process.tid(*slot).and_then(|tid| sys::get_regs(tid).ok());
             if let Some(regs) = regs {
-                swap::replace_cached_tid(&process.memory, regs.fs_base, Tid(*old), Tid(*new));
+                replace_cached_tid(&process.memory, regs.fs_base, Tid(*old), Tid(*new));
             }
         }
     }
@@ -350,8 +323,7 @@ impl Following {
             _ => None,
         });
         if let Some((faulted, kind)) = fault {
-            let same = matches!(kind, DivergenceKind::Crash { signo, .. } if ending == Ending::Killed(signo));
-            if !same {
+            if !step::is_same_end(&kind, ending) {
                 return Ok(Applied::Diverged(Box::new(self.describe(faulted, kind, Some(record), None))));
             }
         } else if let Ending::Killed(signo) = ending
@@ -361,7 +333,7 @@ impl Following {
             // It computes and comes upon the same fault, or upon something else.
             return Ok(Applied::NotReady);
         }
-        self.finished = Some(ending);
+        self.kin.finished = Some(ending);
         self.ended = true;
         match sys::kill(process.pid, libc::SIGKILL) {
             Err(error) if !error.is_gone() => Err(error),
@@ -373,7 +345,7 @@ impl Following {
 impl Thread {
     /// Says whether the thread will make a stop by itself.
     fn is_on_its_way(&self) -> bool {
-        matches!(self.state, State::Running { local: None }) && !self.is_held()
+        matches!(self.state, State::Running { local: None }) && !self.seat.is_held()
     }
 }
 
@@ -401,6 +373,6 @@ fn synchronous(signo: i32) -> bool {
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP].contains(&signo)
 }
 
-fn error(ret: i64) -> std::io::Error {
+pub(super) fn error(ret: i64) -> std::io::Error {
     std::io::Error::from_raw_os_error(-ret as i32)
 }

@@ -47,7 +47,7 @@ impl Reconcile {
             put(recording, &Frame::Direction(direction));
         }
         let (counts, open) = self.rules.take()?;
-        let mut stage = Stage::new(counts, direction, pace, elastic::is_internal, open);
+        let mut stage = Stage::new(counts, direction, pace, calls::is_internal, open);
         stage.begin_inside(std::mem::take(&mut self.inside));
         Some(Box::new(Rules { stage, fetched: 0, out: Vec::new(), extra: Vec::new() }))
     }
@@ -64,7 +64,7 @@ impl Following {
         if let Some(recording) = &self.settings.reconcile.recording {
             put(recording, &Frame::Record(record.clone()));
         }
-        self.objects.note(&record, self.due.agreed());
+        self.known.objects.note(&record, self.due.agreed());
         self.take_in(record);
     }
 
@@ -92,7 +92,7 @@ impl Following {
     /// Says how many records of the log are behind the follower, whether it lived through them or rules took them away.
     pub(super) fn behind(&self) -> u64 {
         match &self.rules {
-            None => self.applied,
+            None => self.turns.applied(),
             Some(rules) => rules.fetched.saturating_sub((self.due.len() + rules.stage.held()) as u64),
         }
     }

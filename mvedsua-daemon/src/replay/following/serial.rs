@@ -1,8 +1,6 @@
 //! The follower of a leader whose threads run one by one, see [`crate::record::interleaving`].
 //!
-//! A record that lets a thread go on is answered when nobody is in user code, and nothing else is answered before that thread
-//! has come to its next call. So the follower's threads do between their calls what the leader's did, in its order, and each of
-//! them alone. Nothing is guessed and nobody waits for a lock: `futex` has the leader's results.
+//! Whose turn it is says [`crate::matcher::schedule::one_by_one`].
 //!
 //! The leader does not wait for a thread that computes for long; nor does the follower where it is told so, or by its own
 //! processor time. The order of the two is relaxed then as in [`super::patience`]. What the versions do may differ, as it may where a new version takes a lock more often than the old one: a call by which
@@ -12,10 +10,11 @@
 use mvedsua_common::syscalls::Ordering as Role;
 
 use super::*;
+use crate::matcher::schedule;
+use crate::matcher::schedule::one_by_one;
 use crate::record::interleaving::{Interleaving, keeps_turn};
 
-/// How often a wait that the leader does not know ends at once, for no reason, and how long it lasts from then on.
-const MOST_WAKES: u32 = 100;
+/// How long a wait that the leader does not know lasts once it has ended often enough for no reason.
 const WAKES_AGAIN: Duration = Duration::from_millis(2);
 
 /// Where a thread stands when its process begins to follow.
@@ -41,8 +40,7 @@ impl Following {
 
     /// Returns the row of a call that is the leader's to make since the order of threads hangs on it, and what it is to others.
     pub(super) fn ordered(&self, nr: u32, args: &[u64; 6]) -> Option<(&'static Row, Role)> {
-        let Settings { interleaving, pairing, leaders, .. } = &self.settings;
-        interleaving.ordered(*pairing, nr, args, |tid| leaders.values().any(|leader| leader.0 == tid))
+        self.orders().of(nr, args)
     }
 
     /// Lets the first thread go that is in user code; the others of them wait until it is said that they go on.
@@ -61,77 +59,24 @@ impl Following {
         Ok(())
     }
 
-    /// Says whether no record may be answered since somebody is in user code; lets the one go that may.
-    pub(super) fn somebody_has_turn(&mut self, process: &Process) -> Result<bool> {
-        if !self.is_one_by_one() {
-            return Ok(false);
-        }
-        self.let_next_go(process)?;
-        let runs = |(tid, thread): (&Tid, &Thread)| match thread.state {
-            // They are not in user code before records say how their calls have returned.
-            State::Cloning { .. } | State::Forking(_) => false,
-            // The end of a main thread is told with that of its process.
-            State::Exiting if *tid == process.pid.main() => false,
-            _ => thread.is_busy() && !thread.overdue,
-        };
-        Ok(self.threads.iter().any(runs) && !self.is_somebody_overdue())
-    }
-
-    /// Called when no record can be answered and nobody is in user code. The thread that is due waits for something that it need
-    /// not have waited for (a new version takes a lock more often, or two threads ran beside each other): others go on whose
-    /// calls have nothing to do with its own. Says whether a record was answered.
-    pub(super) fn settle_standstill(&mut self, process: &mut Process) -> Result<bool> {
-        if !self.due.has_ordered() || self.threads.values().any(Thread::is_busy) {
-            return Ok(false);
-        }
-        if self.improvise_for_waiting(process)? {
-            return Ok(true);
-        }
-        let front = self.due.front();
-        // It waits for another process, and did so for too long.
-        if self.expire(|thread, _| Some(thread.slot) == front)? {
-            return Ok(false);
-        }
-        let waits_alone = |thread: &Thread| match &thread.state {
-            State::AtCall(call) => thread.woken >= MOST_WAKES && self.ordered(call.nr, &call.args).is_some(),
-            _ => false,
-        };
-        if !self.threads.values().any(|thread| Some(thread.slot) == front && waits_alone(thread)) {
-            return Ok(false);
-        }
-        self.note_race("one waits alone for what need not be waited for");
-        let relaxed = self.relax(process)?;
-        if relaxed && let Some(thread) = self.threads.values_mut().find(|thread| Some(thread.slot) == front) {
-            // It may look once more.
-            thread.woken = MOST_WAKES - 1;
-        }
-        Ok(relaxed)
-    }
-
     /// Returns how long the same record is due already, which others may have overtaken.
     pub(super) fn due_since(&mut self) -> Duration {
         let first = self.due.front().and_then(|slot| self.due.first_ordered_of(slot)).map(|record| record.seq);
-        match (first, self.first_due) {
+        match (first, self.waiting.first_due) {
             (Some(seq), Some((since, instant))) if seq == since => instant.elapsed(),
             (seq, _) => {
-                self.first_due = seq.map(|seq| (seq, Instant::now()));
+                self.waiting.first_due = seq.map(|seq| (seq, Instant::now()));
                 Duration::ZERO
             }
         }
-    }
-
-    /// Says whether the next record says that others go on beside a thread which computes.
-    fn is_somebody_overdue(&self) -> bool {
-        let first = self.due.front().and_then(|slot| self.due.first_of(slot));
-        first.is_some_and(|record| record.event == Event::Overdue)
     }
 
     /// Says whether the thread that is due computes beside others, and has not come to its call for a while: which of them is
     /// first is not known then.
     pub(super) fn is_unordered(&self) -> bool {
         let front = self.due.front();
-        self.moved.elapsed() >= turns::LONG
-            && self.threads.values().any(|thread| Some(thread.slot) == front && thread.overdue && thread.is_busy())
+        self.waiting.moved.elapsed() >= schedule::LONG
+            && self.threads.values().any(|thread| Some(thread.slot) == front && thread.seat.overdue && thread.is_busy())
     }
 
     /// Waits no longer for threads that compute while a record waits that is not theirs; called when nothing has moved for
@@ -139,9 +84,9 @@ impl Following {
     pub(super) fn let_compute(&mut self) -> bool {
         let front = self.due.front();
         let mut found = false;
-        for thread in self.threads.values_mut().filter(|thread| thread.is_busy() && !thread.overdue) {
+        for thread in self.threads.values_mut().filter(|thread| thread.is_busy() && !thread.seat.overdue) {
             if front.is_some_and(|front| front != thread.slot) {
-                (thread.overdue, found) = (true, true);
+                (thread.seat.overdue, found) = (true, true);
             }
         }
         if found {
@@ -149,23 +94,6 @@ impl Following {
             self.relaxed();
         }
         found
-    }
-
-    /// Says whether a thread may stay at a call for a change of roles although the leader's is held before another: that one
-    /// orders threads, and the follower has got what it waits for already, or needs not wake anybody, or waits as well.
-    pub(super) fn is_ahead_of_lock(&self, call: &Call, held: &CallEntry) -> bool {
-        let role = |nr, args| self.ordered(nr, args).map(|(_, role)| role);
-        self.is_one_by_one()
-            && role(held.nr, &held.args).is_some()
-            && matches!(role(call.nr, &call.args), None | Some(Role::Waits))
-    }
-
-    /// Says whether a thread makes a call that orders threads where the leader's is held before one that does not, or that waits.
-    pub(super) fn is_behind_lock(&self, call: &Call, held: &CallEntry) -> bool {
-        let role = |nr, args| self.ordered(nr, args).map(|(_, role)| role);
-        self.is_one_by_one()
-            && role(call.nr, &call.args).is_some()
-            && matches!(role(held.nr, &held.args), None | Some(Role::Waits))
     }
 
     /// Answers a call that orders threads and that the leader did not make.
@@ -176,51 +104,17 @@ impl Following {
         self.go(tid, Resume::Sysemu, State::Running { local: None })
     }
 
-    /// Decides about a record and a call of which one or both order threads and that are not the same call. Returns nothing
-    /// where they are to be compared like all others.
-    pub(super) fn reorder(&mut self, tid: Tid, call: &Call, entry: &CallEntry) -> Result<Option<Applied>> {
-        if !self.is_one_by_one() {
-            return Ok(None);
-        }
-        let role = |found: Option<(&'static Row, Role)>| found.map(|(_, role)| role);
-        let (recorded, asked) = (role(self.ordered(entry.nr, &entry.args)), role(self.ordered(call.nr, &call.args)));
-        let same_wait = || call.nr == entry.nr && call.args[1] as i32 == entry.args[1] as i32;
-        if recorded.is_none() && asked.is_none() || recorded == asked && (recorded != Some(Role::Waits) || same_wait())
-        {
-            return Ok(None);
-        }
-        self.note_race("one ordered itself differently from its twin");
-        match (recorded, asked) {
-            // It has woken others, or let them go first, or waited for a lock that the follower got at once.
-            (Some(_), None | Some(Role::Waits)) => {
-                self.relaxed();
-                self.state(tid, State::AtCall(Box::new(call.clone())));
-                Ok(Some(Applied::Done))
-            }
-            (_, Some(_)) => {
-                self.order_alone(tid, call)?;
-                Ok(Some(Applied::NotReady))
-            }
-            (None, None) => Ok(None),
-        }
-    }
-
     /// Lives through a call that orders threads and that the leader did not make before its thread's next record; says whether
     /// it is one.
     pub(super) fn order_alone(&mut self, tid: Tid, call: &Call) -> Result<bool> {
         let Some((_, role)) = self.ordered(call.nr, &call.args) else { return Ok(false) };
-        if role == Role::Waits {
-            // All that came before in the leader has been done: what it waits for is there, or else it waits again. One that
-            // waits for ever is found out as others are that come to no call.
-            let computes = |(other, thread): (&Tid, &Thread)| *other != tid && thread.is_busy();
-            // Nobody but a thread that computes can change what it looks at.
-            let may_change = call.since.elapsed() >= WAKES_AGAIN && self.threads.iter().any(computes);
-            let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
-            if thread.woken >= MOST_WAKES && !may_change {
-                self.state(tid, State::AtCall(Box::new(call.clone())));
-                return Ok(true);
-            }
-            thread.woken += 1;
+        // Nobody but a thread that computes can change what it looks at.
+        let computes = self.threads.iter().any(|(other, thread)| *other != tid && thread.is_busy());
+        let may_change = || call.since.elapsed() >= WAKES_AGAIN && computes;
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(false) };
+        if !one_by_one::answers_alone(&mut thread.seat, role, may_change) {
+            self.state(tid, State::AtCall(Box::new(call.clone())));
+            return Ok(true);
         }
         self.answer_alone(tid)?;
         Ok(true)

@@ -1,5 +1,6 @@
 //! What is done where a thread of the follower has stopped: at a call, at its end, before a signal, by request.
 
+use super::real::{RealCall, What};
 use super::*;
 
 impl Following {
@@ -9,7 +10,7 @@ impl Following {
         }
         if !self.threads.contains_key(&tid) {
             if !stop.is_end() {
-                self.orphans.push(tid);
+                self.kin.orphans.push(tid);
                 return self.advance(process);
             }
             return Ok(());
@@ -37,11 +38,10 @@ impl Following {
             Stop::Interrupted | Stop::Group(_) => self.on_interrupted(process, tid),
             Stop::Event(libc::PTRACE_EVENT_CLONE | libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK) => {
                 let child = Tid(sys::event_message(tid)? as i32);
-                if let Some(Thread { state: State::Forking(forking), .. }) = self.threads.get_mut(&tid) {
-                    forking.born = Some(child);
-                }
-                if let Some(Thread { state: State::Cloning { born, .. }, .. }) = self.threads.get_mut(&tid) {
-                    *born = Some(child);
+                match self.threads.get_mut(&tid).map(|thread| &mut thread.state) {
+                    Some(State::Real(RealCall { what: What::Process(forking), .. })) => forking.born = Some(child),
+                    Some(State::Real(RealCall { what: What::Thread(newborn), .. })) => newborn.born = Some(child),
+                    _ => {}
                 }
                 sys::resume(tid, Resume::Syscall, 0)?;
                 self.advance(process)
@@ -65,45 +65,9 @@ impl Following {
     pub(super) fn on_entry(&mut self, process: &mut Process, tid: Tid, nr: u32, args: [u64; 6]) -> Result<()> {
         self.turn(tid, Turn::Going);
         let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
-        thread.overdue = false;
-        let Some(thread) = self.threads.get(&tid) else { return Ok(()) };
-        match &thread.state {
-            // Second visit: from here the call is executed, and the next one is stopped before it is.
-            State::Local { nr: original } => {
-                let (original, state) = (*original, State::Running { local: Some(*original) });
-                if elastic::lets_in(original) {
-                    self.send_incoming(tid);
-                }
-                if !turns::waits(original, &args) {
-                    self.wake_by(process, original, &args);
-                    self.tell_ahead(process, tid);
-                    return self.go(tid, Resume::Sysemu, state);
-                }
-                self.state(tid, state);
-                // How much is left of the time that is given to `restart_syscall` is known to the kernel alone.
-                let limit = turns::limit(nr, &args, self.lived_until, &process.memory);
-                // Nor is it known what it waits at.
-                let pairing = self.settings.pairing;
-                let place = if nr == original { turns::place(nr, &args, pairing) } else { turns::Place::Unknown };
-                let seen = self.will_sleep(process, tid, nr, &args);
-                self.fall_asleep(tid, limit, place, seen)?;
-                return self.advance(process);
-            }
-            State::Cloning { .. } => return sys::resume(tid, Resume::Syscall, 0),
-            State::Forking(_) | State::Executing(_) | State::Alike { .. } => return self.enter_paired(tid),
-            State::Exiting => {
-                self.wake_by(process, nr, &args);
-                return sys::resume(tid, Resume::Cont, 0);
-            }
-            State::Mapping { .. } => {
-                if let Some(Thread { state: State::Mapping { entered, .. }, .. }) = self.threads.get_mut(&tid) {
-                    *entered = true;
-                }
-                return sys::resume(tid, Resume::Syscall, 0);
-            }
-            State::Own(_) => return self.begin_own(tid),
-            State::Suspending(_) => return self.on_suspended(tid),
-            State::Running { .. } | State::AtCall(_) | State::Entered(_) | State::Parked(_) | State::Faulted(_) => {}
+        thread.seat.overdue = false;
+        if let State::Real(_) = thread.state {
+            return self.enter_real(process, tid, nr, &args);
         }
         let counts = matches!(thread.counting, Counting::Follower(_));
         if self.on_own_entry(process, tid, nr, args)? || (counts && self.count_on(process, tid, nr, &args)?) {
@@ -123,7 +87,7 @@ impl Following {
                 if row.class == Class::Local
                     && (self.is_on_its_own() || !lets_in(self.settings.pairing, tid, nr, &args, &process.memory)?) =>
             {
-                return self.make(tid, nr, State::Local { nr });
+                return self.make(tid, nr, State::real(What::Own { nr }));
             }
             // A timed call of its own goes on, with what is left of its time.
             Treatment::Restart(_) => {
@@ -131,11 +95,11 @@ impl Following {
                     State::Running { local: Some(original) } => original,
                     _ => nr,
                 };
-                return self.make(tid, nr, State::Local { nr: original });
+                return self.make(tid, nr, State::real(What::Own { nr: original }));
             }
             _ => {}
         }
-        if self.own_files.is_read_by(nr, &args) {
+        if self.known.own_files.is_read_by(nr, &args) {
             return self.read_own(process, tid, nr, &args);
         }
         let row = treatment.row();
@@ -153,35 +117,15 @@ impl Following {
     }
 
     pub(super) fn on_exit(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, ret: i64) -> Result<()> {
-        if self.leave_paired(inbox, process, tid, ret)? {
+        if self.leave_real(inbox, process, tid, ret)? {
             return Ok(());
         }
-        if let Some(Thread { turn: Turn::Asleep { limit, ending, .. }, .. }) = self.threads.get(&tid) {
+        if let Some(Thread { seat: Seat { turn: Turn::Asleep { limit, ending, .. }, .. }, .. }) = self.threads.get(&tid)
+        {
             let wait = (*limit, *ending);
             return self.on_waited(process, tid, ret, wait);
         }
-        if let Some(Thread { state: State::Cloning { returned, born, .. }, .. }) = self.threads.get_mut(&tid) {
-            // The first exit is that of the undone entry; the real one comes after the birth.
-            if born.is_some() {
-                *returned = true;
-                return self.advance(process);
-            }
-            return sys::resume(tid, Resume::Syscall, 0);
-        }
-        if let Some(Thread { state: State::Mapping { entered: true, .. }, .. }) = self.threads.get(&tid) {
-            return self.fill_copy(process, tid);
-        }
-        if let Some(Thread { state: State::Own(_), .. }) = self.threads.get(&tid) {
-            return self.finish_own(tid);
-        }
-        let how = match self.threads.get(&tid).map(|thread| &thread.state) {
-            // The exit of the undone entry.
-            Some(State::Local { .. } | State::Exiting | State::Mapping { .. } | State::Suspending(_)) => {
-                Resume::Syscall
-            }
-            _ => Resume::Sysemu,
-        };
-        sys::resume(tid, how, 0)
+        sys::resume(tid, Resume::Sysemu, 0)
     }
 
     pub(super) fn on_signal(&mut self, process: &mut Process, tid: Tid, signo: i32) -> Result<()> {
@@ -200,11 +144,7 @@ impl Following {
         let info = sys::get_siginfo(tid)?;
         if !sys::is_fault(signo, &info) {
             // From outside, to a process that nobody knows: the leader got its own.
-            let own = matches!(
-                thread.state,
-                State::Own(_) | State::Suspending(_) | State::Forking(_) | State::Executing(_) | State::Alike { .. }
-            );
-            return sys::resume(tid, if own { Resume::Syscall } else { Resume::Sysemu }, 0);
+            return sys::resume(tid, thread.next_stop(), 0);
         }
         let mut address = [0; 8];
         address.copy_from_slice(&info[16..24]);
@@ -251,34 +191,24 @@ impl Following {
             thread.state = State::Parked(rewound);
             return self.advance(process);
         }
-        match thread.state {
-            State::Local { .. }
-            | State::Cloning { .. }
-            | State::Suspending(_)
-            | State::Forking(_)
-            | State::Executing(_)
-            | State::Alike { .. }
-            | State::Exiting
-            | State::Mapping { .. }
-            | State::Own(_) => sys::resume(tid, Resume::Syscall, 0),
-            _ => {
-                thread.turn = Turn::Going;
-                sys::resume(tid, Resume::Sysemu, 0)
-            }
+        let how = thread.next_stop();
+        if how == Resume::Sysemu {
+            thread.seat.turn = Turn::Going;
         }
+        sys::resume(tid, how, 0)
     }
 
     pub(super) fn on_end(&mut self, process: &mut Process, tid: Tid, stop: Stop) {
         let Some(thread) = self.threads.remove(&tid) else { return };
         process.forget(tid);
         if !thread.last_record_seen {
-            self.gone.insert(thread.slot);
+            self.kin.gone.insert(thread.slot);
         }
-        let expected = matches!(thread.state, State::Exiting) || self.leaving;
-        if expected || self.finished.is_some() || self.is_executing() {
+        let expected = matches!(thread.state, State::Real(RealCall { what: What::End, .. })) || self.kin.leaving;
+        if expected || self.kin.finished.is_some() || self.is_executing() {
             if thread.last_record_seen {
-                self.trail.forget(thread.slot);
-                self.situations.forget(thread.slot);
+                self.past.trail.forget(thread.slot);
+                self.past.situations.forget(thread.slot);
             }
             return;
         }

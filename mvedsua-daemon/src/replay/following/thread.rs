@@ -1,16 +1,7 @@
 //! What is known of one thread of the follower.
 
+use super::real::{RealCall, What};
 use super::*;
-
-#[derive(Clone, Debug)]
-pub(super) struct Call {
-    pub(super) nr: u32,
-    pub(super) args: [u64; 6],
-    pub(super) row: Option<&'static Row>,
-    pub(super) inputs: Vec<Piece>,
-    /// When the thread came to it.
-    pub(super) since: Instant,
-}
 
 #[derive(Debug)]
 pub(super) enum State {
@@ -18,44 +9,12 @@ pub(super) enum State {
     Running {
         local: Option<u32>,
     },
-    /// Was rewound to make a call of its own; its entry comes next.
-    Local {
-        nr: u32,
-    },
     AtCall(Box<Call>),
     Entered(Box<Call>),
-    /// Makes a thread.
-    Cloning {
-        call: Box<Call>,
-        born: Option<Tid>,
-        returned: bool,
-    },
-    Exiting,
-    /// Waits for a signal that it lets in for the time of one call.
-    Suspending(Box<letting_in::Suspending>),
-    /// Makes a process.
-    Forking(Box<processes::Forking>),
-    /// Executes another program.
-    Executing(Box<processes::Executing>),
-    /// Makes a call whose result is the leader's.
-    Alike {
-        call: Box<Call>,
-        ret: Box<CallReturn>,
-        entered: bool,
-    },
+    /// Makes a call for real.
+    Real(RealCall),
     /// Has come upon a fault that ends it, which may be what ends the leader too.
     Faulted(Box<DivergenceKind>),
-    /// Maps memory of its own where the leader mapped a file.
-    Mapping {
-        /// Where the leader's is, and how long.
-        leader: (u64, u64),
-        /// What stands where from its beginning on.
-        contents: Vec<(u64, bytes::Bytes)>,
-        restore: [u64; 3],
-        entered: bool,
-    },
-    /// Makes a call of the update's own.
-    Own(applying::OwnCall),
     /// Stopped inside a call of its own, rewound, for a promotion.
     Parked(Rewound),
 }
@@ -66,13 +25,7 @@ pub(super) struct Thread {
     pub(super) state: State,
     /// Where it stood at first.
     pub(super) standing: Standing,
-    pub(super) turn: Turn,
-    /// How often a wait of its own was ended since it lived through a record.
-    pub(super) woken: u32,
-    /// It computes, and others do not wait for it any more.
-    pub(super) overdue: bool,
-    /// How far the others were when the thread went on last after a wait that had run out.
-    pub(super) looked: Option<(u64, u64)>,
+    pub(super) seat: Seat,
     /// A signal that the leader's thread was given on the return from its present call.
     pub(super) at_return: Option<Box<SignalRecord>>,
     /// A signal that was sent to the thread; its delivery is still to come.
@@ -92,15 +45,22 @@ pub(super) struct Thread {
 }
 
 impl Thread {
+    /// How the thread goes on where nothing but a stop has come in between.
+    pub(super) fn next_stop(&self) -> Resume {
+        match self.state {
+            State::Real(_) => Resume::Syscall,
+            State::Running { .. } | State::AtCall(_) | State::Entered(_) | State::Faulted(_) | State::Parked(_) => {
+                Resume::Sysemu
+            }
+        }
+    }
+
     pub(super) fn running(slot: Slot) -> Thread {
         Thread {
             slot,
             state: State::Running { local: None },
             standing: Standing::AtCall,
-            turn: Turn::Going,
-            overdue: false,
-            woken: 0,
-            looked: None,
+            seat: Seat::default(),
             at_return: None,
             incoming: None,
             nested: Vec::new(),
@@ -117,20 +77,23 @@ impl Thread {
 pub(super) fn describe_state(tid: Tid, thread: &Thread) -> String {
     let name = |nr: u32| syscalls::name(nr).unwrap_or("an unknown call");
     let what = match &thread.state {
-        State::Running { .. } if thread.is_held() => "stands after its call until its turn comes".to_owned(),
+        State::Running { .. } if thread.seat.is_held() => "stands after its call until its turn comes".to_owned(),
         State::Running { local: None } => "computes".to_owned(),
-        State::Running { local: Some(nr) } | State::Local { nr } => format!("is in or after its own {}", name(*nr)),
+        State::Running { local: Some(nr) } => format!("is in or after its own {}", name(*nr)),
         State::AtCall(call) => format!("waits at {}({:#x}, …)", name(call.nr), call.args[0]),
         State::Entered(call) => format!("waits in {}({:#x}, …)", name(call.nr), call.args[0]),
-        State::Cloning { .. } => "makes a thread".to_owned(),
-        State::Exiting => "ends".to_owned(),
-        State::Suspending(_) => "waits for a signal".to_owned(),
-        State::Forking(_) => "makes a process".to_owned(),
-        State::Executing(_) => "executes another program".to_owned(),
-        State::Alike { call, .. } => format!("makes its {}", name(call.nr)),
+        State::Real(real) => match &real.what {
+            What::Own { nr } => format!("is in or after its own {}", name(*nr)),
+            What::Thread(_) => "makes a thread".to_owned(),
+            What::Process(_) => "makes a process".to_owned(),
+            What::Program(_) => "executes another program".to_owned(),
+            What::Alike { call, .. } => format!("makes its {}", name(call.nr)),
+            What::Mapping(_) => "maps memory".to_owned(),
+            What::Update(_) => "makes a call of the update's own".to_owned(),
+            What::Suspension(_) => "waits for a signal".to_owned(),
+            What::End => "ends".to_owned(),
+        },
         State::Faulted(kind) => format!("came upon a fault: {kind:?}"),
-        State::Mapping { .. } => "maps memory".to_owned(),
-        State::Own(_) => "makes a call of the update's own".to_owned(),
         State::Parked(call) => format!("is parked in {}", name(call.nr)),
     };
     format!("thread {} ({tid}) {what}", thread.slot.0)

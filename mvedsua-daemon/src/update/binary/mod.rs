@@ -15,7 +15,6 @@
 mod calls;
 mod hooks;
 mod load;
-pub(crate) mod loaded;
 mod names;
 mod place;
 mod scan;
@@ -29,7 +28,6 @@ use std::time::Duration;
 use mvedsua_binary::patch::{JUMP, Patch};
 
 use self::hooks::Ready;
-use self::loaded::Loaded;
 use self::stacks::Stacks;
 use super::method::{Application, Follower, Method};
 use super::process::Process;
@@ -39,7 +37,9 @@ use crate::ptrace::{Error, Pid, Result, Tid};
 use crate::replay::following::applying::{Again, Applying, Attempt, Switch};
 
 pub use self::hooks::Hooks;
-pub use self::loaded::{Version, versions};
+use crate::tracee::loaded;
+use crate::tracee::loaded::Loaded;
+pub use crate::tracee::loaded::{Version, versions};
 
 /// How long the threads may take to leave the functions that change. Functions that are ever left are left many times a second.
 const LEFT_WITHIN: Duration = Duration::from_secs(5);

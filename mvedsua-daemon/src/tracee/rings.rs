@@ -125,8 +125,8 @@ mod tests {
     use crate::ptrace::inject::wait_stop;
     use crate::ptrace::regs;
     use crate::ptrace::wait::{Inbox, Stop};
+    use crate::tracee::process::{Parked, park};
     use crate::update::birth;
-    use crate::update::process::{Parked, park};
 
     const LIMIT: Duration = Duration::from_secs(10);
     const QUESTIONS: u32 = 300;

@@ -7,21 +7,22 @@
 
 use bytes::Bytes;
 
-use super::*;
+use super::Call;
+use crate::record::{CallEntry, Piece};
 
 /// How many characters are chosen, mkstemp(3).
 const CHOSEN: usize = 6;
 
 /// A name that the leader has chosen.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Name {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
     /// Which argument it is.
-    pub(super) arg: u8,
-    pub(super) bytes: Bytes,
+    pub(crate) arg: u8,
+    pub(crate) bytes: Bytes,
 }
 
 /// Returns the leader's name where the two versions' calls differ in nothing but a random choice.
-pub(super) fn chosen(call: &Call, expected: &CallEntry) -> Option<Name> {
+pub(crate) fn chosen(call: &Call, expected: &CallEntry) -> Option<Name> {
     let arg = makes_new(call.nr, &call.args)?;
     if expected.nr != call.nr || makes_new(expected.nr, &expected.args) != Some(arg) {
         return None;
@@ -36,18 +37,18 @@ pub(super) fn chosen(call: &Call, expected: &CallEntry) -> Option<Name> {
 
 /// Says whether a call asks for random bytes for a name: a choice that would favour some names is made again, which depends on
 /// the first one and so on the address.
-pub(super) fn chooses(nr: u32, args: &[u64; 6]) -> bool {
+pub(crate) fn chooses(nr: u32, args: &[u64; 6]) -> bool {
     const GRND_NONBLOCK: u64 = 1;
     i64::from(nr) == libc::SYS_getrandom && args[1] == 8 && args[2] == GRND_NONBLOCK
 }
 
 /// Says whether the leader chooses once more than the follower, which makes its file already.
-pub(super) fn leader_chooses(call: &Call, expected: &CallEntry) -> bool {
+pub(crate) fn leader_chooses(call: &Call, expected: &CallEntry) -> bool {
     chooses(expected.nr, &expected.args) && makes_new(call.nr, &call.args).is_some()
 }
 
 /// Says whether the follower chooses once more than the leader, which makes its file already.
-pub(super) fn follower_chooses(call: &Call, expected: &CallEntry) -> bool {
+pub(crate) fn follower_chooses(call: &Call, expected: &CallEntry) -> bool {
     chooses(call.nr, &call.args) && makes_new(expected.nr, &expected.args).is_some()
 }
 

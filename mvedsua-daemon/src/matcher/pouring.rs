@@ -21,10 +21,10 @@ const MMSGHDR: u64 = 64;
 const MSG_LEN: u64 = 56;
 
 /// Bytes that are to be written to an address of the follower.
-pub(super) type Write = (u64, Bytes);
+pub(crate) type Write = (u64, Bytes);
 
 /// Returns what is to be written where. `places` is where the follower's kernel would have written.
-pub(super) fn writes(
+pub(crate) fn writes(
     row: &Row,
     args: &[u64; 6],
     ret: &CallReturn,
@@ -43,7 +43,9 @@ pub(super) fn writes(
             Arg::Mem(_, Extent::MMsgHdr { .. }) if !failed(ret.ret) => {
                 pouring.messages(&pieces, &places, args[index])?
             }
-            _ => pouring.each(&pieces, &places),
+            Arg::Int | Arg::Int32 | Arg::Flags | Arg::LongFlags | Arg::Fd | Arg::Addr | Arg::Mem(..) => {
+                pouring.each(&pieces, &places)
+            }
         }
     }
     Ok(pouring.writes)

@@ -15,77 +15,13 @@
 //! (`replay/following/letting_in.rs`). Either version may make more of these, and each makes its own.
 //!
 //! The time of day is not elastic: it ends up in what programs write. But whichever clock is asked, the answer concerns the
-//! thread that asks alone, so it is [`of_one_thread`] and waits for no other thread.
+//! thread that asks alone, so it is [`of_one_thread`](crate::calls::of_one_thread) and waits for no other thread. Which calls
+//! are meant says [`crate::calls`].
 
 use std::collections::HashMap;
 
-use mvedsua_common::syscalls::{in_order, instructions};
-
-use crate::ptrace::tsc;
+use crate::calls::{asks_time, sleeps};
 use crate::record::{CallEntry, CallReturn, Piece, PieceDir};
-
-/// Says whether a call only asks for the time.
-pub(crate) fn asks_time(nr: u32) -> bool {
-    reads_counter(nr)
-        || [libc::SYS_clock_gettime, libc::SYS_gettimeofday, libc::SYS_time, libc::SYS_getcpu].contains(&i64::from(nr))
-}
-
-/// Says whether it is the processor that is asked for the time.
-fn reads_counter(nr: u32) -> bool {
-    instructions::name(nr).is_some()
-}
-
-/// Says whether a call asks for a time that only durations are computed from, or for the processor.
-pub(crate) fn asks_duration(nr: u32, args: &[u64; 6]) -> bool {
-    const CLOCKS: [i32; 6] = [
-        libc::CLOCK_MONOTONIC,
-        libc::CLOCK_MONOTONIC_RAW,
-        libc::CLOCK_MONOTONIC_COARSE,
-        libc::CLOCK_BOOTTIME,
-        libc::CLOCK_THREAD_CPUTIME_ID,
-        libc::CLOCK_PROCESS_CPUTIME_ID,
-    ];
-    match i64::from(nr) {
-        libc::SYS_clock_gettime => CLOCKS.contains(&(args[0] as i32)),
-        libc::SYS_getcpu => true,
-        _ => reads_counter(nr),
-    }
-}
-
-/// Says whether a call only waits.
-pub(crate) fn sleeps(nr: u32) -> bool {
-    [libc::SYS_nanosleep, libc::SYS_clock_nanosleep].contains(&i64::from(nr))
-}
-
-/// Says whether a call asks what the process or the thread is called.
-pub(crate) fn asks_its_name(nr: u32) -> bool {
-    [libc::SYS_getpid, libc::SYS_gettid].contains(&i64::from(nr))
-}
-
-/// Says whether a recorded call may have let a signal in.
-pub(crate) fn lets_in(nr: u32) -> bool {
-    [libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_rt_sigaction].contains(&i64::from(nr))
-}
-
-/// Says whether a call is elastic.
-pub(crate) fn is_elastic(nr: u32, args: &[u64; 6]) -> bool {
-    asks_duration(nr, args) || sleeps(nr) || lets_in(nr)
-}
-
-/// Says whether a call concerns nobody but the thread that makes it.
-pub(crate) fn of_one_thread(nr: u32) -> bool {
-    asks_time(nr) || sleeps(nr) || lets_in(nr)
-}
-
-/// The same where threads run one by one: how long a thread sleeps decides when its turn comes.
-pub(crate) fn of_one_thread_in_order(nr: u32) -> bool {
-    asks_time(nr) || lets_in(nr)
-}
-
-/// Says whether a call means nothing to anybody but the threads of its process.
-pub(crate) fn is_internal(nr: u32) -> bool {
-    of_one_thread(nr) || in_order(nr, &[0; 6]).is_some()
-}
 
 /// Says whether two elastic calls ask the same question, so that the record of one answers the other.
 pub(crate) fn same_question(nr: u32, args: &[u64; 6], recorded: &CallEntry) -> bool {
@@ -152,18 +88,14 @@ impl LastTimes {
         if sleeps(nr) {
             return Some((0, &[]));
         }
-        match self.seen.get(&Self::key(nr, args)) {
-            Some((ret, outputs)) => Some((*ret, outputs.as_slice())),
-            // Another program, which reads the counter where the leader's does not.
-            None if reads_counter(nr) => Some((tsc::read().stamp as i64, &[])),
-            None => None,
-        }
+        self.seen.get(&Self::key(nr, args)).map(|(ret, outputs)| (*ret, outputs.as_slice()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calls::{is_elastic, of_one_thread};
     use crate::record::{LeaderAddr, Nanos};
 
     #[test]

@@ -1,7 +1,7 @@
 //! The records that were taken from the log and not yet answered.
 //!
 //! Each thread sees its own records in their order. Across threads only the *ordered* ones wait for each other; what is of
-//! one thread ([`super::elastic`]) is due to it alone, so that a thread which asks for the time while it holds a lock
+//! one thread ([`crate::calls`]) is due to it alone, so that a thread which asks for the time while it holds a lock
 //! does not wait for one that waits for the lock.
 
 use std::collections::{HashMap, VecDeque};
@@ -10,7 +10,7 @@ use crate::record::{Event, Record, Seq, Slot};
 
 /// Records by thread, and the order among those that have one.
 #[derive(Debug)]
-pub(super) struct Due {
+pub(crate) struct Due {
     /// Says which calls wait for nobody but their own thread.
     alone: fn(u32) -> bool,
     by_slot: HashMap<Slot, VecDeque<Record>>,
@@ -23,12 +23,12 @@ pub(super) struct Due {
 
 impl Due {
     /// `alone` says which calls wait for nobody but their own thread.
-    pub(super) fn new(alone: fn(u32) -> bool) -> Due {
+    pub(crate) fn new(alone: fn(u32) -> bool) -> Due {
         Due { alone, by_slot: HashMap::new(), order: VecDeque::new(), len: 0, bytes: 0, next: 0 }
     }
 
     /// Says whether a call waits for nobody but its own thread.
-    pub(super) fn is_alone(&self, nr: u32) -> bool {
+    pub(crate) fn is_alone(&self, nr: u32) -> bool {
         (self.alone)(nr)
     }
 
@@ -37,7 +37,7 @@ impl Due {
     }
 
     /// Adds a record; they come in the log's order.
-    pub(super) fn push(&mut self, record: Record) {
+    pub(crate) fn push(&mut self, record: Record) {
         if !self.concerns_one_thread(&record) {
             self.order.push_back((record.seq, record.slot));
         }
@@ -48,47 +48,47 @@ impl Due {
     }
 
     /// Every record below this number was added, or will never be.
-    pub(super) fn skip_to(&mut self, next: u64) {
+    pub(crate) fn skip_to(&mut self, next: u64) {
         self.next = self.next.max(next);
     }
 
     /// Returns the thread whose ordered record is due first.
-    pub(super) fn front(&self) -> Option<Slot> {
+    pub(crate) fn front(&self) -> Option<Slot> {
         self.order.front().map(|(_, slot)| *slot)
     }
 
     /// Returns how far the follower has agreed: every ordered record below this number was answered.
-    pub(super) fn agreed(&self) -> u64 {
+    pub(crate) fn agreed(&self) -> u64 {
         self.order.front().map_or(self.next, |(seq, _)| seq.0)
     }
 
     /// Returns the ordered records from the first on, by thread; each thread at its first.
-    pub(super) fn waiting_slots(&self) -> impl Iterator<Item = Slot> {
+    pub(crate) fn waiting_slots(&self) -> impl Iterator<Item = Slot> {
         self.order.iter().map(|(_, slot)| *slot)
     }
 
     /// Returns a thread's next record.
-    pub(super) fn first_of(&self, slot: Slot) -> Option<&Record> {
+    pub(crate) fn first_of(&self, slot: Slot) -> Option<&Record> {
         self.by_slot.get(&slot)?.front()
     }
 
     /// Returns a thread's records, the next one first.
-    pub(super) fn of(&self, slot: Slot) -> impl Iterator<Item = &Record> {
+    pub(crate) fn of(&self, slot: Slot) -> impl Iterator<Item = &Record> {
         self.by_slot.get(&slot).into_iter().flatten()
     }
 
     /// Returns the first of a thread's records that has a place in the order across threads.
-    pub(super) fn first_ordered_of(&self, slot: Slot) -> Option<&Record> {
+    pub(crate) fn first_ordered_of(&self, slot: Slot) -> Option<&Record> {
         self.by_slot.get(&slot)?.iter().find(|record| !self.concerns_one_thread(record))
     }
 
     /// Says whether a thread's next record waits for nobody else.
-    pub(super) fn is_of_one_thread(&self, slot: Slot) -> bool {
+    pub(crate) fn is_of_one_thread(&self, slot: Slot) -> bool {
         self.first_of(slot).is_some_and(|record| self.concerns_one_thread(record))
     }
 
     /// Takes a thread's next record.
-    pub(super) fn pop(&mut self, slot: Slot) -> Option<Record> {
+    pub(crate) fn pop(&mut self, slot: Slot) -> Option<Record> {
         let queue = self.by_slot.get_mut(&slot)?;
         let record = queue.pop_front()?;
         if queue.is_empty() {
@@ -105,7 +105,7 @@ impl Due {
     }
 
     /// Puts a record back that [`Due::pop`] has just returned.
-    pub(super) fn put_back(&mut self, record: Record) {
+    pub(crate) fn put_back(&mut self, record: Record) {
         if !self.concerns_one_thread(&record) {
             let at = self.order.partition_point(|(seq, _)| *seq < record.seq);
             self.order.insert(at, (record.seq, record.slot));
@@ -116,7 +116,7 @@ impl Due {
     }
 
     /// Takes all records, in the log's order.
-    pub(super) fn take_all(&mut self) -> Vec<Record> {
+    pub(crate) fn take_all(&mut self) -> Vec<Record> {
         let mut all: Vec<Record> = self.by_slot.drain().flat_map(|(_, records)| records).collect();
         all.sort_by_key(|record| record.seq);
         self.order.clear();
@@ -124,28 +124,28 @@ impl Due {
         all
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    pub(super) fn has_ordered(&self) -> bool {
+    pub(crate) fn has_ordered(&self) -> bool {
         !self.order.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Bytes that the records take.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::elastic;
     use super::*;
+    use crate::calls;
     use crate::record::{CallEntry, CallReturn, Nanos};
 
     fn call(seq: u64, slot: u32, nr: u32) -> Record {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_time_waits_for_nobody_but_its_thread() {
-        let mut due = Due::new(elastic::of_one_thread);
+        let mut due = Due::new(calls::of_one_thread);
         for record in [call(0, 1, 228), call(1, 0, 0), call(2, 1, 1)] {
             due.push(record);
         }

@@ -6,13 +6,12 @@
 use mvedsua_binary::patch::JUMP;
 use serde::{Deserialize, Serialize};
 
-use super::unfit;
 use crate::ptrace::memory::Memory;
 use crate::ptrace::procfs::{self, Mapping};
-use crate::ptrace::{Pid, Result};
+use crate::ptrace::{Error, Pid, Result};
 
 /// What the record begins with. Then: one word that says whether the jumps are written, one with the length of what follows.
-pub(super) const MAGIC: [u8; 16] = *b"mvedsua:loaded\0\x01";
+pub(crate) const MAGIC: [u8; 16] = *b"mvedsua:loaded\0\x01";
 const ACTIVE: u64 = 16;
 const LEN: u64 = 24;
 const TEXT: u64 = 32;
@@ -21,10 +20,10 @@ const LONGEST: u64 = 16 << 20;
 
 /// A jump that is or was written, and what stands there without it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Written {
-    pub(super) at: u64,
-    pub(super) before: [u8; JUMP],
-    pub(super) after: [u8; JUMP],
+pub(crate) struct Written {
+    pub(crate) at: u64,
+    pub(crate) before: [u8; JUMP],
+    pub(crate) after: [u8; JUMP],
 }
 
 /// A function that was loaded.
@@ -39,34 +38,34 @@ pub(crate) struct Function {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Loaded {
     /// Build-ids: of what is mapped, and of the version that this makes of it.
-    pub(super) from: String,
-    pub(super) to: String,
+    pub(crate) from: String,
+    pub(crate) to: String,
     /// The file's name, for people.
     pub(crate) name: String,
     /// What is added to addresses of the mapped file, and of the new one.
-    pub(super) base: u64,
+    pub(crate) base: u64,
     pub(crate) new_base: u64,
-    pub(super) jumps: Vec<Written>,
+    pub(crate) jumps: Vec<Written>,
     pub(crate) functions: Vec<Function>,
     /// Where the unwind information is, and its length.
     pub(crate) frames: Option<(u64, u64)>,
     /// Writable objects that only this version has.
-    pub(super) fresh: usize,
+    pub(crate) fresh: usize,
     /// Objects that a hook moved: the old ones are not looked at any more.
     #[serde(default)]
-    pub(super) moved: usize,
+    pub(crate) moved: usize,
     /// Where the record is; it does not tell itself.
     #[serde(skip)]
     pub(crate) at: u64,
     /// The jumps are written.
     #[serde(skip)]
-    pub(super) is_active: bool,
+    pub(crate) is_active: bool,
 }
 
 impl Loaded {
     /// Returns the record as it is kept.
-    pub(super) fn to_bytes(&self) -> Result<Vec<u8>> {
-        let text = serde_json::to_vec(self).map_err(unfit)?;
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
+        let text = serde_json::to_vec(self).map_err(|error| Error::Unsupported(error.to_string()))?;
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&u64::from(self.is_active).to_le_bytes());
         bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
@@ -75,7 +74,7 @@ impl Loaded {
     }
 
     /// Returns what is written where so that the record says whether the jumps are.
-    pub(super) fn activity(&self, is_active: bool) -> (u64, Vec<u8>) {
+    pub(crate) fn activity(&self, is_active: bool) -> (u64, Vec<u8>) {
         (self.at + ACTIVE, u64::from(is_active).to_le_bytes().to_vec())
     }
 
@@ -91,7 +90,7 @@ impl Loaded {
 }
 
 /// Finds what was loaded into a process.
-pub(super) fn find(memory: &Memory, maps: &[Mapping]) -> Result<Vec<Loaded>> {
+pub(crate) fn find(memory: &Memory, maps: &[Mapping]) -> Result<Vec<Loaded>> {
     let candidates = maps.iter().filter(|mapping| {
         mapping.inode == 0 && !mapping.shared && mapping.readable && !mapping.writable && !mapping.executable
     });

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::Slot;
 use crate::ptrace::Tid;
-use crate::record::Slot;
 
 /// The live threads of one process.
 #[derive(Clone, Debug, Default)]

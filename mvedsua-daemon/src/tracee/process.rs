@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::Slot;
 use super::rings::Rings;
 use super::slots::Slots;
 use crate::ptrace::agent::SteppedOut;
@@ -17,7 +18,6 @@ use crate::ptrace::tsc::{self, Reads, Trapped};
 use crate::ptrace::vdso::{Patch, Vdso, With};
 use crate::ptrace::wait::{Inbox, Stop, Wake};
 use crate::ptrace::{Error, Pid, Result, Tid};
-use crate::record::Slot;
 
 /// What the daemon changed in a process, in the order in which it is undone.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::Slot;
+use super::process::{Footprint, Half, Process, stack_block};
+use super::rings::Rings;
+use super::slots::Slots;
 use crate::ptrace::inject::{Arena, Remote};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::ring::Mode;
@@ -15,10 +19,6 @@ use crate::ptrace::tsc::{self, Reads, Trapped};
 use crate::ptrace::vdso::Vdso;
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Error, Pid, Result, Tid, procfs, sys};
-use crate::record::Slot;
-use crate::update::process::{Footprint, Half, Process, stack_block};
-use crate::update::rings::Rings;
-use crate::update::slots::Slots;
 
 /// `AT_RANDOM` of `include/uapi/linux/auxvec.h`: the address of 16 random bytes.
 const AT_RANDOM: u64 = 25;

@@ -1,0 +1,86 @@
+//! What calls mean to the threads of their own process: which of them only tell the time, let signals in, or wait.
+//!
+//! Recorder, matcher and replayer go by the same answers. Everything here looks at a call's number and arguments alone.
+
+use mvedsua_common::syscalls::{in_order, instructions};
+
+/// `futex_wait` of Linux 6.7.
+const FUTEX_WAIT: i64 = 455;
+
+/// Says whether a call only asks for the time.
+pub(crate) fn asks_time(nr: u32) -> bool {
+    reads_counter(nr)
+        || [libc::SYS_clock_gettime, libc::SYS_gettimeofday, libc::SYS_time, libc::SYS_getcpu].contains(&i64::from(nr))
+}
+
+/// Says whether it is the processor that is asked for the time.
+pub(crate) fn reads_counter(nr: u32) -> bool {
+    instructions::name(nr).is_some()
+}
+
+/// Says whether a call asks for a time that only durations are computed from, or for the processor.
+pub(crate) fn asks_duration(nr: u32, args: &[u64; 6]) -> bool {
+    const CLOCKS: [i32; 6] = [
+        libc::CLOCK_MONOTONIC,
+        libc::CLOCK_MONOTONIC_RAW,
+        libc::CLOCK_MONOTONIC_COARSE,
+        libc::CLOCK_BOOTTIME,
+        libc::CLOCK_THREAD_CPUTIME_ID,
+        libc::CLOCK_PROCESS_CPUTIME_ID,
+    ];
+    match i64::from(nr) {
+        libc::SYS_clock_gettime => CLOCKS.contains(&(args[0] as i32)),
+        libc::SYS_getcpu => true,
+        _ => reads_counter(nr),
+    }
+}
+
+/// Says whether a call only waits.
+pub(crate) fn sleeps(nr: u32) -> bool {
+    [libc::SYS_nanosleep, libc::SYS_clock_nanosleep].contains(&i64::from(nr))
+}
+
+/// Says whether a call asks what the process or the thread is called.
+pub(crate) fn asks_its_name(nr: u32) -> bool {
+    [libc::SYS_getpid, libc::SYS_gettid].contains(&i64::from(nr))
+}
+
+/// Says whether a recorded call may have let a signal in.
+pub(crate) fn lets_in(nr: u32) -> bool {
+    [libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_rt_sigaction].contains(&i64::from(nr))
+}
+
+/// Says whether a call is elastic.
+pub(crate) fn is_elastic(nr: u32, args: &[u64; 6]) -> bool {
+    asks_duration(nr, args) || sleeps(nr) || lets_in(nr)
+}
+
+/// Says whether a call concerns nobody but the thread that makes it.
+pub(crate) fn of_one_thread(nr: u32) -> bool {
+    asks_time(nr) || sleeps(nr) || lets_in(nr)
+}
+
+/// The same where threads run one by one: how long a thread sleeps decides when its turn comes.
+pub(crate) fn of_one_thread_in_order(nr: u32) -> bool {
+    asks_time(nr) || lets_in(nr)
+}
+
+/// Says whether a call means nothing to anybody but the threads of its process.
+pub(crate) fn is_internal(nr: u32) -> bool {
+    of_one_thread(nr) || in_order(nr, &[0; 6]).is_some()
+}
+
+/// Says whether a call of the thread's own may wait for another thread, or for a signal.
+pub(crate) fn waits(nr: u32, args: &[u64; 6]) -> bool {
+    const WAITS: [i32; 5] = [
+        libc::FUTEX_WAIT,
+        libc::FUTEX_WAIT_BITSET,
+        libc::FUTEX_WAIT_REQUEUE_PI,
+        libc::FUTEX_LOCK_PI,
+        libc::FUTEX_LOCK_PI2,
+    ];
+    match i64::from(nr) {
+        libc::SYS_futex => WAITS.contains(&(args[1] as i32 & libc::FUTEX_CMD_MASK)),
+        nr => [libc::SYS_futex_waitv, FUTEX_WAIT, libc::SYS_pause, libc::SYS_rt_sigsuspend].contains(&nr),
+    }
+}

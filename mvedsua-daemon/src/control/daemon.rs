@@ -320,15 +320,14 @@ fn clean_up_entry(shared: &Shared, entry: &JournalEntry) {
         code,
         verdict: outcome.to_string(),
     });
-    let subject = Subject {
-        update: Some(entry.update),
-        pid: Some(entry.target.pid),
-        target: Some(shared.names.of(entry.target.pid)),
-        owner: Some(owner_of(entry)),
-    };
+    // Another process may have its number by now.
+    let is_there = entry.target.is_alive() && !entry.is_of_an_earlier_boot();
+    let target = is_there.then(|| shared.names.of(entry.target.pid));
+    let (update, pid, owner) = (Some(entry.update), Some(entry.target.pid), Some(owner_of(entry)));
+    let subject = Subject { update, pid, target: target.clone(), owner };
     shared.events.publish(&subject, What::of_outcome(&outcome));
     let unsure = matches!(outcome, Outcome::Unsure { .. });
-    shared.history.add(past_of(entry, outcome, code));
+    shared.history.add(past_of(entry, target, outcome, code));
     if !unsure {
         // The journal tells why it could not be removed; the next daemon then finds nothing to undo.
         let _ = shared.journal.remove(entry.update);
@@ -380,7 +379,7 @@ fn owner_of(entry: &JournalEntry) -> u32 {
     }
 }
 
-fn past_of(entry: &JournalEntry, outcome: Outcome, code: Code) -> Past {
+fn past_of(entry: &JournalEntry, target: Option<String>, outcome: Outcome, code: Code) -> Past {
     let program = match &outcome {
         Outcome::RolledBack { leader, .. } | Outcome::Confirmed { leader } => process::program_of(*leader),
         Outcome::TookOver { .. } | Outcome::Kept { .. } | Outcome::TargetEnded { .. } | Outcome::Unsure { .. } => {
@@ -390,6 +389,7 @@ fn past_of(entry: &JournalEntry, outcome: Outcome, code: Code) -> Past {
     Past {
         update: entry.update,
         pid: entry.target.pid,
+        target,
         owner: owner_of(entry),
         program,
         to: entry.to.clone(),

@@ -16,7 +16,7 @@ const MOST_PAST: usize = 100;
 pub(super) fn list(daemon: &Daemon) -> Value {
     let mut all: Vec<(u64, Value)> = under_way(daemon, |_| true);
     let past = daemon.shared.history.find(|_| true, MOST_PAST);
-    all.extend(past.iter().map(|past| (past.update, of_past(daemon, past))));
+    all.extend(past.iter().map(|past| (past.update, of_past(past))));
     all.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
     let updates: Vec<Value> = all.into_iter().map(|(_, update)| update).collect();
     json!({"updates": updates})
@@ -28,7 +28,7 @@ pub(super) fn of(daemon: &Daemon, number: u64) -> Option<Value> {
         return Some(update);
     }
     let past = daemon.shared.history.find(|past| past.update == number, 1);
-    past.first().map(|past| of_past(daemon, past))
+    past.first().map(of_past)
 }
 
 fn under_way(daemon: &Daemon, wanted: impl Fn(&UpdateStatus) -> bool) -> Vec<(u64, Value)> {
@@ -66,11 +66,11 @@ fn of_status(daemon: &Daemon, target: &TargetStatus, update: &UpdateStatus) -> V
     })
 }
 
-fn of_past(daemon: &Daemon, past: &Past) -> Value {
+fn of_past(past: &Past) -> Value {
     let counters = &past.counters;
     json!({
         "update": past.update,
-        "target": daemon.shared.names.of(past.pid),
+        "target": past.target,
         "pid": past.pid,
         "to": past.to,
         "package": past.package.as_ref().map(|package| &package.name),

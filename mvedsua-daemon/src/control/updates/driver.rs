@@ -455,6 +455,7 @@ impl Driver {
         Past {
             update: self.asked.id,
             pid: self.asked.process.pid,
+            target: Some(self.shared.names.of(self.asked.process.pid)),
             owner: self.asked.owner,
             program: self.program.clone(),
             to: self.asked.to.clone(),

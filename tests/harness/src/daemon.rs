@@ -103,7 +103,9 @@ impl Daemon {
         Ok(daemon)
     }
 
-    fn config(&self) -> PathBuf {
+    /// The configuration of daemons that are started here; it may be missing.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
         self.dir.path().join("mvedsuad.toml")
     }
 

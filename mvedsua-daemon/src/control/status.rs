@@ -134,6 +134,9 @@ pub struct UpdateStatus {
     /// The gate that the update waits for, and what it has said last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<String>,
+    /// Why the leader stops at each call, where it does so for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why_stepped: Option<String>,
     /// What failed so far, in one line each.
     pub failures: Vec<String>,
     /// Something is wrong that nobody can undo.

@@ -227,6 +227,7 @@ fn name_of_failure(kind: &FailureKind) -> &'static str {
         FailureKind::Asked(_) => "asked",
         FailureKind::Engine(_) => "engine",
         FailureKind::Harmed(_) => "harmed",
+        FailureKind::Lost(_) => "lost",
     }
 }
 

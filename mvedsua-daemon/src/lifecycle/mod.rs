@@ -22,7 +22,7 @@
 //! when the failure was a matter of timing, the update is tried again after a pause; what it saw is kept ([`Suspicions`]). A promotion that is
 //! abandoned leaves everything as it was; it is tried again, and in the end given up, while the versions go on. When the *leader* crashes while
 //! two versions run, the follower takes over and goes straight to `updated-leader` without an old version. When the
-//! target ends by itself, everything ends. Where the policy names [gates](gates), they are asked before the promotion and before
+//! target ends by itself, everything ends. Where the policy names [gates], they are asked before the promotion and before
 //! the old version ends; what they do not allow is undone.
 //!
 //! [`step()`] knows no clock, no descriptor and no await: time arrives as [`Event::Timer`], what is to be done leaves as

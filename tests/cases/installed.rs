@@ -11,7 +11,8 @@ use harness::daemon::{Daemon, binary};
 use harness::load::lines::{LineClient, ask};
 use harness::load::{Load, Plan};
 use harness::process;
-use harness::server::{Server, under};
+use harness::prometheus::get;
+use harness::server::{Server, free_port, under};
 use harness::stand::{SINGLE, STEP_LIMIT, UPDATED, VALIDATING, code};
 use harness::stock::{Addresses, Versions};
 use harness::systemd::Systemd;
@@ -41,7 +42,9 @@ fn installed(watchdog: &str) -> (Systemd, Daemon) {
     let daemon = Daemon::prepare(binary()).unwrap();
     let systemd = Systemd::start().unwrap();
     let (run, state) = (daemon.runtime_dir().display().to_string(), daemon.state_dir().display().to_string());
-    let command = format!("{} --runtime-dir {run} --state-dir {state} daemon --log-format json", binary().display());
+    let config = daemon.config().display().to_string();
+    let places = format!("--runtime-dir {run} --state-dir {state} --config {config}");
+    let command = format!("{} {places} daemon --log-format json", binary().display());
     let service = replaced(&shipped("systemd/mvedsuad.service"), "/usr/bin/mvedsuad daemon", &command);
     let service = replaced(&service, "WatchdogSec=60\n", &format!("WatchdogSec={watchdog}\n"));
     let service = replaced(&service, "[Service]\n", &format!("[Service]\nStandardError=append:{state}/daemon.log\n"));
@@ -139,6 +142,32 @@ fn the_rights_that_the_unit_leaves_are_enough_for_an_update() {
     let lines: Vec<serde_json::Value> =
         log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
     assert!(lines.iter().any(|line| line["update"].as_u64().is_some() && line["message"] == "stage"), "{log}");
+}
+
+#[test]
+fn the_rights_that_the_unit_leaves_are_enough_to_be_watched_and_to_ask_gates() {
+    const DENIED: i32 = 15;
+    let versions = Versions::new(Addresses::Anywhere).unwrap();
+    let server = versions.start(&versions.service("1", &[]).unwrap()).unwrap();
+    let (pid, number) = (server.pid(), server.pid().to_string());
+    let (systemd, daemon) = installed("60");
+    let port = free_port().unwrap();
+    let command = r#"["/bin/sh", "-c", 'echo "deny: $(id -un)"']"#;
+    let config = format!("[http]\nlisten = \"127.0.0.1:{port}\"\n[[gate]]\nname = \"who\"\ncommand = {command}\n");
+    fs::write(daemon.config(), config).unwrap();
+    let clients = Load::start(Plan::busy(server.address, 4), |_| LineClient::default());
+    daemon.expect(&["update", &number, "--to", "self"], code::DONE);
+    daemon.wait_stage(pid, VALIDATING, STEP_LIMIT);
+    wait_for("compared outputs", STEP_LIMIT, || {
+        daemon.status(pid).ok().flatten().filter(|status| status.compared_outputs >= COMPARED)
+    });
+    let denied = daemon.expect(&["promote", &number], DENIED).stderr;
+    assert!(denied.contains("`who` denies it: nobody"), "{denied}");
+    daemon.wait_stage(pid, SINGLE, STEP_LIMIT);
+    let (status, told) = get(port, "/metrics").unwrap();
+    assert!(status == 200 && told.contains("gate=\"who\",answer=\"deny\"} 1"), "{status} {told}");
+    clients.stop().expect_clean();
+    assert!(systemd.main_pid(SERVICE) > 0);
 }
 
 #[test]

@@ -49,6 +49,8 @@ const TOOLS: &[Package] = &[
     package("dnsmasq-base", "a server with a number file and children under a supervisor"),
     package("mariadb-server-core", "a server that tells its supervisor when it is ready"),
     package("mariadb-client-core", "has what mariadb-server-core makes its first tables with"),
+    package("prometheus", "scrapes the daemon while a server is updated, and promtool checks what is shipped for it"),
+    package("curl", "asks Prometheus in the example of a gate"),
     package("strace", "the monitor's counts are compared with strace's"),
     package("linux-perf", "the benchmarks compare with perf trace"),
 ];
@@ -85,6 +87,7 @@ const SERVICES: &[(&str, &str)] = &[
     ("bind9", "named"),
     ("knot", "knot"),
     ("stunnel4", "stunnel4"),
+    ("prometheus", "prometheus"),
 ];
 
 const BPF_LINKER: &str = "0.13.0";

@@ -129,6 +129,8 @@ pub enum Verb {
     History(HistoryArgs),
     /// Show why an update was rolled back
     Report(ReportArgs),
+    /// Tell everything that happens: updates with their stages, failures and verdicts, and what the daemon itself does
+    Events(EventsArgs),
     /// Say what the kernel, or a process, lacks for an update, and what to do about it
     Doctor(DoctorArgs),
     /// Print the functions that updates have loaded into a process, in the form of perf's map files
@@ -196,6 +198,9 @@ pub struct AttachArgs {
     /// Which of the slow calls are shown.
     #[arg(long, default_value_t = SlowScope::Working, value_enum)]
     pub slow_scope: SlowScope,
+    /// What to call it in events and metrics [default: the name of its systemd service, or of its program]
+    #[arg(long, value_name = "NAME", value_parser = crate::control::names::check)]
+    pub name: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -490,6 +495,26 @@ pub struct ReportArgs {
     #[arg(long)]
     pub payloads: bool,
 }
+
+#[derive(Debug, Args)]
+#[command(after_long_help = EVENTS_HELP)]
+pub struct EventsArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Only what came after the event with this number; 0 is everything that is kept
+    #[arg(long, value_name = "SEQ")]
+    pub since: Option<u64>,
+    /// Go on with what happens from now on, until interrupted; without --since nothing older is told
+    #[arg(long)]
+    pub follow: bool,
+}
+
+const EVENTS_HELP: &str = "\
+With --json each event is one object on a line of its own. `seq` counts up by one, over all daemons of a state directory; whoever
+is interrupted goes on with `--since`. The last 4096 events are kept. Where some are not kept any more a line
+{\"missed\":{\"after\":A,\"next\":B}} says so: those after A and before B. Where B is not greater than A, the numbers have begun
+anew.
+";
 
 #[derive(Debug, Args)]
 pub struct DoctorArgs {

@@ -80,6 +80,8 @@ pub(super) fn mismatched(answer: &Answer) -> Problem {
         Answer::Status(_) => "status",
         Answer::History(_) => "history",
         Answer::Report(_) => "report",
+        Answer::Happened(_) => "happened",
+        Answer::Missed { .. } => "missed",
     };
     Problem::new(
         Code::Unreachable,

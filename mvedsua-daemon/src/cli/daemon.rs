@@ -10,7 +10,7 @@ use super::wiring::{BpfObserver, ForkEngine};
 use super::{logging, supervised};
 use crate::control::daemon::{Daemon, StartError};
 use crate::control::protocol::Problem;
-use crate::control::{Code, server};
+use crate::control::{Code, http, server};
 
 /// Runs the daemon until it is asked to end.
 pub(super) fn run(place: &Place, args: &DaemonArgs) -> Result<(), Problem> {
@@ -36,6 +36,9 @@ pub(super) fn run(place: &Place, args: &DaemonArgs) -> Result<(), Problem> {
     runtime.block_on(async {
         let socket = server::bind(&dirs, &daemon)
             .map_err(|e| failed(Code::Unreachable, format!("binding {}: {e}", dirs.socket().display())))?;
+        if let Some(listener) = http::bind(&daemon).map_err(|e| failed(Code::Usage, e.to_string()))? {
+            tokio::spawn(http::serve(Arc::clone(&daemon), listener));
+        }
         on_signals(&daemon).map_err(|e| failed(Code::Unreachable, format!("listening for signals: {e}")))?;
         tracing::info!(socket = %dirs.socket().display(), pid = std::process::id(), "ready");
         if args.detached {

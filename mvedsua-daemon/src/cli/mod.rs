@@ -9,6 +9,7 @@ mod client;
 mod compare;
 mod daemon;
 mod doctor;
+mod events;
 mod generate;
 mod log_writer;
 mod logging;
@@ -75,6 +76,7 @@ fn perform(cli: &Cli) -> Result<Code, Problem> {
         Verb::Status(args) => update::status(cli, args),
         Verb::History(args) => past::history(cli, args),
         Verb::Report(args) => past::report(cli, args),
+        Verb::Events(args) => events::events(cli, args),
         Verb::Doctor(args) => doctor::doctor(cli, args),
         Verb::Symbols(args) => symbols::symbols(cli, args),
         Verb::Package(args) => package::package(cli, args),

@@ -17,7 +17,7 @@ pub(super) fn attach(cli: &Cli, args: &AttachArgs) -> Result<Code, Problem> {
     let pid = find(&args.target, "attaching")?;
     let mut client = spawn::connect_or_start(&cli.place)?;
     let options = AttachOptions { mode: args.mode, slow_threshold: args.slow, slow_scope: args.slow_scope };
-    match client.ask(Request::Attach { pid, options })? {
+    match client.ask(Request::Attach { pid, options, name: args.name.clone() })? {
         Answer::Attached(target) if cli.json => out::json(&target),
         Answer::Attached(target) => out::text(&format!(
             "observing process {} ({}), mode {}; nothing in it has changed\n",

@@ -7,7 +7,7 @@ use crate::control::process::ProcessId;
 use crate::control::protocol::Problem;
 use crate::control::{Ability, Code, Engine, Observer, SessionHandle};
 use crate::lifecycle::{Recovery, Stage};
-use crate::monitor::{AttachOptions, Mode, Monitor, MonitorError, StatsSnapshot, TargetInfo};
+use crate::monitor::{AttachOptions, Mode, Monitor, MonitorError, StatsSnapshot, TargetInfo, Totals};
 use crate::ptrace::Pid;
 use crate::update::{self, FailureKind, Options, Recovered, Session, Which};
 
@@ -108,6 +108,10 @@ impl Observer for BpfObserver {
 
     fn export(&self, pid: i32) -> Result<String, Problem> {
         self.monitor.interval_log(pid).map_err(|e| problem(&format!("exporting the statistics of process {pid}"), &e))
+    }
+
+    fn totals(&self, pid: i32) -> Result<Totals, Problem> {
+        self.monitor.totals(pid).map_err(|e| problem(&format!("reading the counts of process {pid}"), &e))
     }
 
     fn targets(&self) -> Vec<TargetInfo> {

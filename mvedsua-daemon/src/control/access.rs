@@ -9,7 +9,8 @@
 //! update = ["alice"]
 //! ```
 //!
-//! Files of the directory `conf.d` beside it add to it. What `outdated --update` may do is in the same file, see [`OutdatedPolicy`].
+//! Files of the directory `conf.d` beside it add to it. What `outdated --update` may do is in the same file, see [`OutdatedPolicy`],
+//! and so are [metrics](HttpConfig), [gates](GatesConfig) and [webhooks](WebhookConfig).
 
 use std::fs;
 use std::io::ErrorKind;
@@ -18,9 +19,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::gates::GatesConfig;
+use super::http::HttpConfig;
 use super::process;
+use super::webhooks::WebhookConfig;
 use crate::lifecycle::{Confirmation, Promotion};
-use crate::package::Accept;
+use crate::package::{Accept, Gate};
 
 /// What a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,15 @@ pub struct Config {
     pub access: Access,
     #[serde(default)]
     pub outdated: OutdatedPolicy,
+    #[serde(default)]
+    pub http: HttpConfig,
+    #[serde(default)]
+    pub gates: GatesConfig,
+    /// Who is asked before any update goes on.
+    #[serde(default)]
+    pub gate: Vec<Gate>,
+    #[serde(default)]
+    pub webhook: Vec<WebhookConfig>,
 }
 
 /// What the configuration says of `outdated --update`.
@@ -98,6 +111,8 @@ pub enum ConfigError {
     Writable { path: String, uid: u32, mode: u32 },
     #[error("the configuration {path} is wrong: {source}")]
     Syntax { path: String, source: Box<toml::de::Error> },
+    #[error("the configuration is wrong: {0}")]
+    Meaning(String),
 }
 
 impl Config {
@@ -118,7 +133,9 @@ impl Config {
             join(&mut whole, toml::from_str(&text).map_err(wrong)?);
         }
         let wrong = |source| ConfigError::Syntax { path: path.display().to_string(), source: Box::new(source) };
-        whole.try_into().map_err(wrong)
+        let config: Config = whole.try_into().map_err(wrong)?;
+        config.gate.iter().try_for_each(|gate| config.gates.check(gate)).map_err(ConfigError::Meaning)?;
+        Ok(config)
     }
 }
 
@@ -277,6 +294,23 @@ mod tests {
         fs::write(&path, "[acess]\n").expect("it is writable");
         let why = Config::load(&path).expect_err("it is misspelt").to_string();
         assert!(why.contains("acess"), "{why}");
+    }
+
+    #[test]
+    fn the_configuration_that_is_shipped_is_right_where_its_comments_are_taken_away() {
+        let shipped = include_str!("../../../dist/etc/mvedsuad.toml");
+        assert_eq!(config(shipped), Config::default(), "it says nothing by itself");
+        // What is meant to be taken has no space behind its mark.
+        let taken: Vec<&str> =
+            shipped.lines().filter_map(|line| line.strip_prefix('#')).filter(|line| !line.starts_with(' ')).collect();
+        let config = config(&taken.join("\n"));
+        assert_eq!((config.gate.len(), config.webhook.len()), (1, 1));
+        let default = HttpConfig::default();
+        assert!(config.http.listen.is_some() && default.listen.is_none());
+        assert_eq!((config.http.socket_mode, config.http.max_series), (default.socket_mode, default.max_series));
+        assert_eq!(config.gates, GatesConfig::default());
+        let gate = Gate::new(&config.gate[0].name, config.gate[0].judge.clone());
+        assert_eq!(config.gate[0], gate, "the values that are shown are those that hold");
     }
 
     #[test]

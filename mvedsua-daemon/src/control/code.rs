@@ -18,6 +18,7 @@ pub enum Code {
     Inconclusive = 12,
     TimedOut = 13,
     Kept = 14,
+    Denied = 15,
     Refused = 20,
     Kernel = 21,
     TargetGone = 22,
@@ -29,7 +30,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the numbers.
-    pub const ALL: [Code; 14] = [
+    pub const ALL: [Code; 15] = [
         Code::Done,
         Code::Usage,
         Code::Diverged,
@@ -37,6 +38,7 @@ impl Code {
         Code::Inconclusive,
         Code::TimedOut,
         Code::Kept,
+        Code::Denied,
         Code::Refused,
         Code::Kernel,
         Code::TargetGone,
@@ -57,6 +59,7 @@ impl Code {
             Code::Inconclusive => "inconclusive: too little was compared, or the recording has a hole",
             Code::TimedOut => "undone because time, memory, or the room for the log, ran out",
             Code::Kept => "updated, but not as asked: the new version serves and there was no way back",
+            Code::Denied => "rolled back: a gate did not allow the update to go on",
             Code::Refused => "refused before anything was touched (preflight, package, permission, another update)",
             Code::Kernel => "the kernel lacks a feature or refuses a right; see `mvedsuad doctor`",
             Code::TargetGone => "the process is gone",
@@ -90,6 +93,7 @@ impl Code {
             Cause::Asked(_) | Cause::Unsupported(_) | Cause::Suspected(_) => Code::Diverged,
             Cause::NewDied { .. } | Cause::Exceeded(_) => Code::Crashed,
             Cause::Mismatch(_) => Code::BuildId,
+            Cause::Denied(_) => Code::Denied,
         }
     }
 

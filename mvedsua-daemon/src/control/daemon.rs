@@ -1,24 +1,28 @@
 //! The daemon: what it holds, how it starts and how it ends.
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::access::{Access, Config, ConfigError};
+use super::access::{Config, ConfigError};
 use super::audit::{Audit, Line};
 use super::dirs::{self, Dirs};
+use super::events::{Events, Subject, What};
 use super::history::{History, Past};
 use super::journal::{Journal, JournalEntry, Unreadable};
+use super::names::Names;
 use super::observer::Observer;
 use super::packages;
 use super::process::{self, Program};
 use super::protocol::Problem;
 use super::status::{DaemonInfo, Role, RunsAs, Status, TargetStatus, VersionStatus};
 use super::updates::{Asked, Driver, Handle, Shared};
+use super::webhooks::Webhook;
 use super::{Code, Engine, clock, panics};
 use crate::lifecycle::{Cause, Event, Outcome, Recovery, Stage};
 use crate::monitor::{ProcessState, TargetInfo};
@@ -28,6 +32,8 @@ use crate::update::{Counters, FailureKind, Which};
 const KEEP_SETTLED: usize = 32;
 /// How long the daemon waits at its end for updates to be undone.
 const UNDO_WITHIN: Duration = Duration::from_secs(20);
+/// How long it waits at its end until the file of events is written.
+const EVENTS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why the daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +49,10 @@ pub enum StartError {
 /// Everything that requests act on.
 pub struct Daemon {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) access: Access,
+    pub(crate) config: Config,
+    pub(crate) webhooks: Vec<Arc<Webhook>>,
+    /// The number of the event that told of this daemon's start.
+    pub(crate) first_event: u64,
     /// Asked to end.
     pub(crate) stop: Notify,
     handles: Mutex<Vec<Handle>>,
@@ -51,6 +60,8 @@ pub struct Daemon {
     started_ms: u64,
     /// What was wrong with the files that it read at its start.
     found: Vec<String>,
+    /// The beginnings of the troubles that the events have told.
+    told: Mutex<Vec<String>>,
     /// Held as long as the daemon lives, so that there is one for these directories only.
     _lock: File,
 }
@@ -69,18 +80,41 @@ impl Daemon {
         let journal = Journal::new(dirs.journal());
         let history = History::open(dirs.history());
         let audit = Audit::new(dirs.audit());
-        let shared = Shared { engine, observer, journal, history, audit, dirs: dirs.clone() };
+        let events = Events::open(&dirs.events());
+        let names = Names::default();
+        let shared = Shared {
+            engine,
+            observer,
+            journal,
+            history,
+            audit,
+            events,
+            names,
+            gates: OnceLock::new(),
+            dirs: dirs.clone(),
+        };
+        let started =
+            What::DaemonStarted { version: env!("CARGO_PKG_VERSION").to_owned(), daemon_pid: std::process::id() };
+        shared.events.publish(&Subject::default(), started);
+        let first_event = *shared.events.newest().borrow();
         let cleaned = clean_up(&shared);
         let config = Config::load(&dirs.config)?;
+        // What an earlier daemon left is undone before the configuration is read, and asks no gate.
+        let _ = shared.gates.set(config.gates.clone());
+        let open = |webhook| Webhook::open(webhook, &config.gates).map(Arc::new).map_err(ConfigError::Meaning);
+        let webhooks = config.webhook.iter().map(open).collect::<Result<_, _>>()?;
         let last_update = shared.history.last_update().max(cleaned.last_update);
         let daemon = Daemon {
             shared: Arc::new(shared),
-            access: config.access,
+            config,
+            webhooks,
+            first_event,
             stop: Notify::new(),
             handles: Mutex::new(vec![]),
             last_update: AtomicU64::new(last_update),
             started_ms: clock::now_ms(),
             found: cleaned.troubles,
+            told: Mutex::default(),
             _lock: lock,
         };
         packages::sweep(&dirs.packages());
@@ -96,6 +130,17 @@ impl Daemon {
         let handles = self.handles();
         let mine = || handles.iter().rev().filter(|handle| handle.view.borrow().status.concerns(pid));
         mine().find(|handle| !handle.view.borrow().state.is_settled()).or_else(|| mine().next()).cloned()
+    }
+
+    /// Returns the status of every update that is known.
+    pub(crate) fn updates(&self) -> Vec<TargetStatus> {
+        self.handles().iter().map(|handle| handle.view.borrow().status.clone()).collect()
+    }
+
+    /// Returns the processes that were followers, or leaders, of updates of a process.
+    pub(crate) fn followers_of(&self, pid: i32) -> BTreeSet<i32> {
+        let updates = self.updates().into_iter().filter_map(|target| target.update);
+        updates.filter(|update| update.asked_pid == pid).flat_map(|update| update.pids).collect()
     }
 
     /// Returns an update by its number.
@@ -125,12 +170,30 @@ impl Daemon {
     pub(crate) fn flush(&self) {
         self.shared.history.flush();
         self.shared.audit.flush();
+        self.tell_troubles();
+    }
+
+    /// Tells of what has gone wrong with what the daemon keeps since it was looked at last, and of what is well again.
+    fn tell_troubles(&self) {
+        // What follows says how many lines wait, and the like.
+        let beginning = |trouble: &String| trouble.split(": ").next().unwrap_or_default().to_owned();
+        let now = self.troubles();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = now.iter().filter(|trouble| !told.contains(&beginning(trouble)));
+        let over = told.iter().filter(|known| !now.iter().any(|trouble| beginning(trouble) == **known));
+        let begun = begun.map(|what| What::Trouble { what: what.clone() });
+        let over = over.map(|what| What::TroubleOver { what: what.clone() });
+        for what in begun.chain(over) {
+            self.shared.events.publish(&Subject::default(), what);
+        }
+        *told = now.iter().map(beginning).collect();
     }
 
     /// Says what is wrong with what the daemon keeps.
     fn troubles(&self) -> Vec<String> {
         let shared = &self.shared;
         let files = shared.history.troubles().into_iter().chain(shared.audit.trouble()).chain(shared.journal.trouble());
+        let files = files.chain(shared.events.troubles());
         self.found.iter().cloned().chain(files).collect()
     }
 
@@ -177,6 +240,7 @@ impl Daemon {
 
     /// Undoes the updates that are under way, before the daemon ends.
     pub async fn undo_all(&self) {
+        self.shared.events.publish(&Subject::default(), What::DaemonEnds {});
         let open: Vec<Handle> =
             self.handles().iter().filter(|handle| !handle.view.borrow().state.is_settled()).cloned().collect();
         for mut handle in open {
@@ -191,6 +255,11 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// Brings what has happened onto the disk, before the daemon ends.
+    pub fn keep_events(&self) {
+        self.shared.events.flush(EVENTS_WITHIN);
     }
 }
 
@@ -251,8 +320,14 @@ fn clean_up_entry(shared: &Shared, entry: &JournalEntry) {
         code,
         verdict: outcome.to_string(),
     });
+    // Another process may have its number by now.
+    let is_there = entry.target.is_alive() && !entry.is_of_an_earlier_boot();
+    let target = is_there.then(|| shared.names.of(entry.target.pid));
+    let (update, pid, owner) = (Some(entry.update), Some(entry.target.pid), Some(owner_of(entry)));
+    let subject = Subject { update, pid, target: target.clone(), owner };
+    shared.events.publish(&subject, What::of_outcome(&outcome));
     let unsure = matches!(outcome, Outcome::Unsure { .. });
-    shared.history.add(past_of(entry, outcome, code));
+    shared.history.add(past_of(entry, target, outcome, code));
     if !unsure {
         // The journal tells why it could not be removed; the next daemon then finds nothing to undo.
         let _ = shared.journal.remove(entry.update);
@@ -304,7 +379,7 @@ fn owner_of(entry: &JournalEntry) -> u32 {
     }
 }
 
-fn past_of(entry: &JournalEntry, outcome: Outcome, code: Code) -> Past {
+fn past_of(entry: &JournalEntry, target: Option<String>, outcome: Outcome, code: Code) -> Past {
     let program = match &outcome {
         Outcome::RolledBack { leader, .. } | Outcome::Confirmed { leader } => process::program_of(*leader),
         Outcome::TookOver { .. } | Outcome::Kept { .. } | Outcome::TargetEnded { .. } | Outcome::Unsure { .. } => {
@@ -314,6 +389,7 @@ fn past_of(entry: &JournalEntry, outcome: Outcome, code: Code) -> Past {
     Past {
         update: entry.update,
         pid: entry.target.pid,
+        target,
         owner: owner_of(entry),
         program,
         to: entry.to.clone(),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub struct Dirs {
     /// What lives as long as the daemon: socket and lock.
     pub runtime: PathBuf,
-    /// What outlives it: journal, history, audit log, spill files.
+    /// What outlives it: journal, history, audit log, events, spill files.
     pub state: PathBuf,
     /// Who may do what.
     pub config: PathBuf,
@@ -42,6 +42,11 @@ impl Dirs {
     #[must_use]
     pub fn audit(&self) -> PathBuf {
         self.state.join("audit.jsonl")
+    }
+
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.state.join("events.jsonl")
     }
 
     #[must_use]

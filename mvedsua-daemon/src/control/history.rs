@@ -28,6 +28,9 @@ pub struct Past {
     pub update: u64,
     /// The process that was asked to be updated.
     pub pid: i32,
+    /// What it was called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// Its owner; users see their own only.
     pub owner: u32,
     pub program: Program,
@@ -152,6 +155,7 @@ mod tests {
         Past {
             update,
             pid: 7,
+            target: None,
             owner: 0,
             program: Program::default(),
             to: "self".to_owned(),

@@ -79,6 +79,11 @@ impl Lines {
         self.waiting.is_empty()
     }
 
+    /// Returns how many lines wait for room on the disk.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.len() as u64
+    }
+
     /// Says what is wrong with the file, if anything is.
     pub(crate) fn trouble(&self) -> Option<String> {
         let error = self.error.as_ref()?;

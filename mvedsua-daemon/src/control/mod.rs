@@ -11,7 +11,8 @@
 //!
 //! tokio runs here and nowhere else, on one thread. The engine and the monitor are reached through two small traits,
 //! [`Engine`] and [`Observer`], so that a test can put a script in their place. What must survive the daemon is in the
-//! [`journal`]; what the operator may want to know later is in the [`history`]; who asked for what is in the [`audit`].
+//! [`journal`]; what the operator may want to know later is in the [`history`]; who asked for what is in the [`audit`]; everything
+//! that happens is told in the [`events`].
 
 pub mod access;
 pub mod audit;
@@ -20,9 +21,14 @@ mod code;
 pub mod daemon;
 pub mod dirs;
 mod engine;
+pub mod events;
+pub mod gates;
 pub mod history;
+pub mod http;
 pub mod journal;
 mod lines;
+mod metrics;
+pub mod names;
 pub mod next_version;
 pub(crate) mod observer;
 pub mod packages;
@@ -36,6 +42,7 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 mod updates;
+pub mod webhooks;
 
 pub use code::Code;
 pub use engine::{Ability, Engine, SessionHandle};

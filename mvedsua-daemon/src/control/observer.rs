@@ -1,7 +1,7 @@
 //! What the control plane needs of a monitor.
 
 use super::protocol::Problem;
-use crate::monitor::{AttachOptions, Mode, StatsSnapshot, TargetInfo};
+use crate::monitor::{AttachOptions, Mode, StatsSnapshot, TargetInfo, Totals};
 
 /// Observes processes. Calls are short; they may load programs into the kernel.
 pub trait Observer: Send + Sync {
@@ -39,6 +39,13 @@ pub trait Observer: Send + Sync {
     ///
     /// Where it is not observed.
     fn export(&self, pid: i32) -> Result<String, Problem>;
+
+    /// Returns everything that was counted of a process and its children since observing began.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not observed.
+    fn totals(&self, pid: i32) -> Result<Totals, Problem>;
 
     /// Returns what is observed.
     fn targets(&self) -> Vec<TargetInfo>;

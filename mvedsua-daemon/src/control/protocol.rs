@@ -1,7 +1,7 @@
 //! The language of the control socket: newline-delimited JSON.
 //!
 //! A client writes one [`Envelope`] a line, `{"v":1,"request":{"status":{}}}`, and reads lines back: any number of
-//! `{"v":1,"event":…}` (only for [`Request::Follow`], and for requests to promote, confirm and undo that take long), then one `{"v":1,"ok":…}` or `{"v":1,"error":…}`. The connection
+//! `{"v":1,"event":…}` (only for [`Request::Follow`] and [`Request::Events`], and for requests to promote, confirm and undo that take long), then one `{"v":1,"ok":…}` or `{"v":1,"error":…}`. The connection
 //! may be used again. What is malformed is answered by an error that says what and where; a line longer than
 //! [`MAX_REQUEST`] is answered and ends the connection.
 
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Code;
+use super::events::Event;
 use super::history::Past;
 use super::status::Status;
 use crate::lifecycle::Waiver;
@@ -36,7 +37,13 @@ pub enum Request {
     /// Who is there?
     Hello {},
     /// Observe a process.
-    Attach { pid: i32, options: AttachOptions },
+    Attach {
+        pid: i32,
+        options: AttachOptions,
+        /// What to call it where it is measured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
     /// Stop observing it.
     Detach { pid: i32 },
     /// Observe it in another way.
@@ -64,6 +71,16 @@ pub enum Request {
     History { pid: Option<i32>, limit: usize },
     /// What the last update of a process, or a certain update, showed.
     Report { pid: Option<i32>, update: Option<u64> },
+    /// Everything that has happened after an event with this number, as an event each, and with `follow` what happens from
+    /// now on.
+    Events {
+        #[serde(default)]
+        since: Option<u64>,
+        #[serde(default)]
+        follow: bool,
+        #[serde(default)]
+        pid: Option<i32>,
+    },
     /// End the daemon; updates that are under way are undone.
     Shutdown {},
 }
@@ -130,6 +147,14 @@ pub enum Answer {
     Status(Box<Status>),
     History(Vec<Past>),
     Report(Vec<Past>),
+    /// Something has happened.
+    Happened(Box<Event>),
+    /// Events after the first number and before the second are not kept any more; where the second is not greater, the numbers
+    /// have begun anew.
+    Missed {
+        after: u64,
+        next: u64,
+    },
 }
 
 /// A line from the daemon.
@@ -218,6 +243,7 @@ impl Request {
             Request::Follow { .. } => "follow",
             Request::History { .. } => "history",
             Request::Report { .. } => "report",
+            Request::Events { .. } => "events",
             Request::Shutdown { .. } => "shutdown",
         }
     }
@@ -236,7 +262,10 @@ impl Request {
             | Request::Confirm { pid }
             | Request::Rollback { pid, .. }
             | Request::Follow { pid } => Some(*pid),
-            Request::Status { pid } | Request::History { pid, .. } | Request::Report { pid, .. } => *pid,
+            Request::Status { pid }
+            | Request::History { pid, .. }
+            | Request::Report { pid, .. }
+            | Request::Events { pid, .. } => *pid,
             Request::Hello {} | Request::Shutdown {} => None,
         }
     }

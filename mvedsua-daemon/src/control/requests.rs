@@ -7,14 +7,16 @@ use super::Code;
 use super::access::Need;
 use super::audit::{Line, Peer};
 use super::daemon::Daemon;
+use super::events::{Subject, What};
 use super::history::Past;
+use super::names;
 use super::next_version::{self, Wanted};
 use super::packages;
 use super::process::{self, ProcessId};
 use super::protocol::{Answer, Ask, Problem, Request};
 use super::updates::{Asked, Handle, NotTaken, View, is_single, promotion_is_decided};
 use crate::lifecycle::{Event, Outcome, Refusal, State};
-use crate::package::{Accept, Method, Package, Trust};
+use crate::package::{Accept, Judge, Method, Package, Terms, Trust};
 use crate::rules::{self, RuleSet};
 use crate::update::binary::FileChange;
 use crate::update::preflight::{self, InspectError};
@@ -61,7 +63,8 @@ impl Daemon {
             | Request::Status { .. }
             | Request::Follow { .. }
             | Request::History { .. }
-            | Request::Report { .. } => Need::Observe,
+            | Request::Report { .. }
+            | Request::Events { .. } => Need::Observe,
             Request::Update { .. } | Request::Promote { .. } | Request::Confirm { .. } | Request::Rollback { .. } => {
                 Need::Update
             }
@@ -71,9 +74,9 @@ impl Daemon {
         let gone =
             request.pid().filter(|pid| self.handle(*pid).is_some_and(|handle| handle.view.borrow().owner == peer.uid));
         let pid = if gone.is_some() { None } else { request.pid() };
-        let history = matches!(request, Request::History { .. } | Request::Report { .. });
+        let history = matches!(request, Request::History { .. } | Request::Report { .. } | Request::Events { .. });
         let pid = if history { None } else { pid };
-        self.access.check(peer.uid, need, pid).map_err(|why| {
+        self.config.access.check(peer.uid, need, pid).map_err(|why| {
             Problem::new(Code::Refused, format!("`{}`", request.verb()), why, "run it as root, or as the user who may")
         })
     }
@@ -85,12 +88,26 @@ impl Daemon {
                 let version = env!("CARGO_PKG_VERSION").to_owned();
                 Ok(Answer::Hello { pid: std::process::id(), version })
             }
-            Request::Attach { pid, options } => {
+            Request::Attach { pid, options, name } => {
                 exists(pid, "attaching")?;
-                observer.attach(pid, options).map(Answer::Attached)
+                let name = name.map(|name| names::check(&name)).transpose().map_err(|why| {
+                    Problem::new(Code::Usage, format!("attaching process {pid}"), why, "choose another --name")
+                })?;
+                let attached = observer.attach(pid, options)?;
+                name.map(|name| self.shared.names.call(pid, &name));
+                self.tell(pid, What::Attached { mode: options.mode });
+                Ok(Answer::Attached(attached))
             }
-            Request::Detach { pid } => observer.detach(pid).map(|()| Answer::Done {}),
-            Request::Mode { pid, mode } => observer.set_mode(pid, mode).map(|()| Answer::Done {}),
+            Request::Detach { pid } => {
+                observer.detach(pid)?;
+                self.tell(pid, What::Detached {});
+                Ok(Answer::Done {})
+            }
+            Request::Mode { pid, mode } => {
+                observer.set_mode(pid, mode)?;
+                self.tell(pid, What::ModeChanged { mode });
+                Ok(Answer::Done {})
+            }
             Request::Stats { pid } => observer.stats(pid).map(|stats| Answer::Stats(Box::new(stats))),
             Request::Export { pid } => observer.export(pid).map(Answer::Export),
             Request::Update { pid, ask } => self.update(peer, pid, *ask).await,
@@ -103,7 +120,8 @@ impl Daemon {
                 self.operate(pid, "rolling back", Event::Rollback { reason }, is_single, rolled_back).await
             }
             Request::Status { pid } => {
-                let status = self.status(pid, |pid| self.access.check(peer.uid, Need::Observe, Some(pid)).is_ok());
+                let status =
+                    self.status(pid, |pid| self.config.access.check(peer.uid, Need::Observe, Some(pid)).is_ok());
                 match pid {
                     Some(pid) if status.targets.is_empty() => Err(Problem::new(
                         Code::TargetGone,
@@ -120,11 +138,20 @@ impl Daemon {
                 Ok(Answer::History(self.shared.history.find(wanted, limit.min(MOST_PAST))))
             }
             Request::Report { pid, update } => self.report(peer, pid, update),
+            // What is told is told line by line, see [`super::events::stream`].
+            Request::Events { .. } => Ok(Answer::Done {}),
             Request::Shutdown {} => {
                 self.end();
                 Ok(Answer::Done {})
             }
         }
+    }
+
+    /// Tells what has happened to a process that is observed.
+    fn tell(&self, pid: i32, what: What) {
+        let owner = process::uids_of(pid).ok().map(|[owner, ..]| owner);
+        let target = Some(self.shared.names.of(pid));
+        self.shared.events.publish(&Subject { update: None, pid: Some(pid), target, owner }, what);
     }
 
     fn may_see(&self, peer: Peer, past: &Past) -> bool {
@@ -160,6 +187,8 @@ impl Daemon {
         }
         let wished = package.as_ref().map(|package| package.wishes.clone()).unwrap_or_default();
         let terms = ask.wishes.over(wished).terms();
+        self.check_gates(peer, &terms, &tried)?;
+        let terms = terms.gated(self.config.gate.iter().cloned());
         packages::check_terms(&terms, package.as_ref(), self.shared.engine.abilities())?;
         let rules = rules_of(ask.rules, package.as_ref()).await?;
         check_recording(peer, ask.record.as_deref())?;
@@ -193,10 +222,28 @@ impl Daemon {
         Ok(Answer::Started { update: id })
     }
 
+    /// Sees that those may be asked whom the package, or who asks for the update, wants to be asked.
+    fn check_gates(&self, peer: Peer, terms: &Terms, tried: &str) -> Result<(), Problem> {
+        for gate in &terms.gates {
+            self.config.gates.check(gate).map_err(|why| {
+                Problem::new(Code::Refused, tried, why, "nothing was touched; an administrator can list the host there")
+            })?;
+            if peer.uid != 0 && matches!(gate.judge, Judge::Command(_)) {
+                let why = format!(
+                    "its gate `{}` is a command, which would run as user {}",
+                    gate.name, self.config.gates.user
+                );
+                let remedy = "nothing was touched; root may ask for it, and the configuration may name such gates";
+                return Err(Problem::new(Code::Refused, tried, why, remedy));
+            }
+        }
+        Ok(())
+    }
+
     /// Says who may have written what is loaded into a process.
     fn trust(&self, uids: [u32; 4]) -> Trust {
         let [owner, _, _, reader] = uids;
-        let may_update = self.access.check(owner, Need::Update, None).is_ok();
+        let may_update = self.config.access.check(owner, Need::Update, None).is_ok();
         Trust::new(may_update.then_some(owner), reader)
     }
 
@@ -337,7 +384,8 @@ fn changes_something(request: &Request) -> bool {
         | Request::Status { .. }
         | Request::Follow { .. }
         | Request::History { .. }
-        | Request::Report { .. } => false,
+        | Request::Report { .. }
+        | Request::Events { .. } => false,
     }
 }
 

@@ -14,9 +14,10 @@ use tokio::time::{Instant, timeout};
 use super::audit::Peer;
 use super::daemon::Daemon;
 use super::dirs::Dirs;
+use super::events::stream::{self, Wanted};
 use super::places::Places;
 use super::protocol::{self, Answer, Body, MAX_REQUEST, Problem, Reply, Request};
-use super::{Code, panics};
+use super::{Code, panics, webhooks};
 
 /// How long a client may be silent before its first request.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
@@ -65,7 +66,7 @@ pub fn bind(dirs: &Dirs, daemon: &Daemon) -> io::Result<Socket> {
     };
     listener.set_nonblocking(true)?;
     // Whoever connects is checked by their credentials; where only root may do anything nobody else gets that far.
-    let mode = if daemon.access.is_open() { 0o666 } else { 0o600 };
+    let mode = if daemon.config.access.is_open() { 0o666 } else { 0o600 };
     if let Some(path) = path {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
     }
@@ -89,6 +90,7 @@ fn given() -> io::Result<Option<std::os::unix::net::UnixListener>> {
 
 /// Serves clients until the daemon is asked to end, then undoes what is under way.
 pub async fn serve(daemon: Arc<Daemon>, listener: UnixListener) {
+    webhooks::start(&daemon);
     let places = Places::new(nix::unistd::geteuid().as_raw());
     let mut flush = tokio::time::interval(FLUSH_EVERY);
     loop {
@@ -111,6 +113,8 @@ pub async fn serve(daemon: Arc<Daemon>, listener: UnixListener) {
     }
     daemon.undo_all().await;
     daemon.flush();
+    webhooks::end(&daemon).await;
+    daemon.keep_events();
 }
 
 /// Serves a client that has a place, and sends others away at once: nobody waits for the clients of another user.
@@ -144,7 +148,7 @@ async fn client(daemon: &Daemon, peer: Peer, stream: UnixStream) {
     while let Some(line) = read_line(&mut reader, within).await {
         within = SILENT_FOR;
         let going_on = match line {
-            Ok(line) => respond(daemon, peer, &line, &mut writer).await,
+            Ok(line) => respond(daemon, peer, &line, &mut reader, &mut writer).await,
             Err(problem) => {
                 let _ = say(&mut writer, Body::Error(problem)).await;
                 let _ = timeout(LINGER, drain(&mut reader)).await;
@@ -197,13 +201,23 @@ fn unreadable(why: String) -> Problem {
     Problem::new(Code::Usage, "reading the request", why, remedy)
 }
 
-async fn respond(daemon: &Daemon, peer: Peer, line: &[u8], writer: &mut OwnedWriteHalf) -> io::Result<()> {
+async fn respond(
+    daemon: &Daemon,
+    peer: Peer,
+    line: &[u8],
+    reader: &mut BufReader<OwnedReadHalf>,
+    writer: &mut OwnedWriteHalf,
+) -> io::Result<()> {
     let request = match protocol::parse(line) {
         Ok(request) => request,
         Err(problem) => return say(writer, Body::Error(problem)).await,
     };
     let follow = match &request {
         Request::Follow { pid } => Some(*pid),
+        _ => None,
+    };
+    let happenings = match &request {
+        Request::Events { since, follow, pid } => Some(Wanted { since: *since, follow: *follow, pid: *pid }),
         _ => None,
     };
     let mut lasting = match &request {
@@ -232,9 +246,10 @@ async fn respond(daemon: &Daemon, peer: Peer, line: &[u8], writer: &mut OwnedWri
     });
     match answer {
         Err(problem) => say(writer, Body::Error(problem)).await,
-        Ok(answer) => match follow {
-            Some(pid) => narrate(daemon, pid, writer).await,
-            None => say(writer, Body::Ok(answer)).await,
+        Ok(answer) => match (follow, happenings) {
+            (Some(pid), _) => narrate(daemon, pid, writer).await,
+            (None, Some(wanted)) => stream::tell(daemon, peer, wanted, reader, writer).await,
+            (None, None) => say(writer, Body::Ok(answer)).await,
         },
     }
 }
@@ -269,7 +284,8 @@ fn line_of(body: Body) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-async fn say(writer: &mut OwnedWriteHalf, body: Body) -> io::Result<()> {
+/// Writes one line to a client, which must read it in time.
+pub(super) async fn say(writer: &mut OwnedWriteHalf, body: Body) -> io::Result<()> {
     let line = line_of(body)?;
     match timeout(SILENT_FOR, writer.write_all(&line)).await {
         Ok(written) => written,

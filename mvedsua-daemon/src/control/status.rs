@@ -131,6 +131,9 @@ pub struct UpdateStatus {
     /// What the engine waits for, where that takes long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+    /// The gate that the update waits for, and what it has said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<String>,
     /// Why the leader stops at each call, where it does so for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why_stepped: Option<String>,
@@ -148,6 +151,14 @@ pub struct ResultStatus {
     pub text: String,
     /// `None` while the update goes on: it is validated and waits for `promote`, or promoted and waits for `confirm`.
     pub outcome: Option<Outcome>,
+}
+
+impl UpdateStatus {
+    /// Returns whether the update is over.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.result.as_ref().is_some_and(|result| result.outcome.is_some())
+    }
 }
 
 impl TargetStatus {

@@ -2,7 +2,10 @@
 
 mod connections;
 mod damage;
+mod events;
 mod falls;
+mod gates;
+mod http;
 mod limits;
 mod packages;
 
@@ -23,6 +26,7 @@ use super::audit::Peer;
 use super::daemon::{Daemon, StartError};
 use super::dirs::Dirs;
 use super::engine::{Ability, Engine, SessionHandle};
+use super::events::What;
 use super::history::History;
 use super::journal::{FORMAT, Journal, JournalEntry, boot_id};
 use super::observer::Observer;
@@ -31,7 +35,7 @@ use super::protocol::{MAX_REQUEST, Problem, Request};
 use super::server;
 use crate::compare::{Divergence, DivergenceKind};
 use crate::lifecycle::{Outcome, Recovery, Stage};
-use crate::monitor::{AttachOptions, Mode, StatsSnapshot, TargetInfo};
+use crate::monitor::{AttachOptions, Mode, StatsSnapshot, TargetInfo, Totals};
 use crate::record::Slot;
 use crate::update::{Command, Counters, FailureKind, Options, SessionEvent, Which};
 
@@ -240,6 +244,12 @@ impl Observer for FakeObserver {
 
     fn export(&self, pid: i32) -> Result<String, Problem> {
         Err(not_observed(pid))
+    }
+
+    fn totals(&self, pid: i32) -> Result<Totals, Problem> {
+        let targets = self.targets();
+        let target = targets.iter().find(|target| target.pid == pid).ok_or_else(|| not_observed(pid))?;
+        Ok(self::http::totals(target.pid))
     }
 
     fn targets(&self) -> Vec<TargetInfo> {

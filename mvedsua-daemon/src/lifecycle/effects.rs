@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::gates::{GateAnswer, Moment};
 use super::policy::{Evidence, Policy};
 use super::state::{Outcome, Stage};
 use crate::update::{Command, FailureKind, SITUATIONS, SessionEvent, Which};
@@ -28,6 +29,8 @@ pub enum Timer {
     Retry,
     /// The pause before an abandoned promotion is tried again.
     PromoteAgain,
+    /// The pause before gates that said to wait are asked again.
+    AskAgain,
     /// The engine owes the answer to a command.
     Answer,
 }
@@ -73,6 +76,8 @@ pub enum Event {
     Recovered(Recovery),
     /// Answers [`Effect::Verify`].
     Verified(Verification),
+    /// Answers [`Effect::AskGate`].
+    Gate(Moment, GateAnswer),
     /// A timer ran out.
     Timer(Timer),
 }
@@ -105,6 +110,8 @@ pub enum Effect {
     Verify {
         leader: i32,
     },
+    /// Ask the gates whether the update may go on; answered by [`Event::Gate`]. An earlier question is forgotten.
+    AskGate(Moment),
     /// Find out which version serves and undo what is left; answered by [`Event::Recovered`].
     Recover,
     /// Keep this failure for the report.

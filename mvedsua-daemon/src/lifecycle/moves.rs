@@ -1,6 +1,7 @@
 //! Transitions that several states share.
 
 use super::effects::{Effect, Refusal, Timer};
+use super::gates::promote_or_ask;
 use super::policy::{Policy, Promotion, is_matter_of_timing};
 use super::state::{Cause, Ending, Outcome, Overdue, Plan, Run, Soak, Stage, State};
 use crate::update::{Command, Death, FailureKind, SessionEvent, Which};
@@ -18,6 +19,8 @@ pub(super) fn interrupted(plan: Plan, leader: i32, run: Option<Run>, stage: Stag
                 Effect::Keep(kind.clone()),
                 Effect::StopTimer(Timer::Soak),
                 Effect::StopTimer(Timer::PromoteAgain),
+                Effect::StopTimer(Timer::AskAgain),
+                Effect::StopTimer(Timer::AskAgain),
                 Effect::SetTimer(Timer::Answer, plan.policy.answer_within),
             ];
             let cause = match (kind, &run) {
@@ -71,7 +74,7 @@ pub(super) fn begin(plan: Plan, leader: i32, mut effects: Vec<Effect>) -> Next {
 pub(super) fn decide(plan: Plan, run: Run, soak: Soak) -> Next {
     let enough = plan.weigh(&run.counters).is_enough();
     match (plan.policy.promote, soak) {
-        (Promotion::Auto, Soak::Over) if enough => promote(plan, run, soak),
+        (Promotion::Auto, Soak::Over) if enough => promote_or_ask(plan, run, soak),
         (Promotion::Auto | Promotion::Manual, Soak::Over | Soak::Running) => {
             (State::Validating { plan, run, soak }, vec![])
         }
@@ -99,6 +102,7 @@ pub(super) fn undo(plan: Plan, leader: i32, run: Option<Run>, cause: Cause) -> N
     let effects = vec![
         Effect::StopTimer(Timer::Soak),
         Effect::StopTimer(Timer::PromoteAgain),
+        Effect::StopTimer(Timer::AskAgain),
         Effect::SetTimer(Timer::Answer, plan.policy.answer_within),
         Effect::Send(Command::Rollback { reason }),
     ];
@@ -106,7 +110,12 @@ pub(super) fn undo(plan: Plan, leader: i32, run: Option<Run>, cause: Cause) -> N
 }
 
 pub(super) fn lost(plan: Plan, leader: i32, run: Option<Run>) -> Next {
-    let effects = vec![Effect::StopTimer(Timer::Soak), Effect::StopTimer(Timer::PromoteAgain), Effect::Recover];
+    let effects = vec![
+        Effect::StopTimer(Timer::Soak),
+        Effect::StopTimer(Timer::PromoteAgain),
+        Effect::StopTimer(Timer::AskAgain),
+        Effect::Recover,
+    ];
     (State::RollingBack { plan, leader, run, cause: Cause::EngineLost, overdue: Overdue::No }, effects)
 }
 
@@ -115,6 +124,7 @@ pub(super) fn took_over(plan: Plan, run: Option<Run>, leader: i32, death: Death)
     let effects = vec![
         Effect::StopTimer(Timer::Overall),
         Effect::StopTimer(Timer::PromoteAgain),
+        Effect::StopTimer(Timer::AskAgain),
         Effect::StopTimer(Timer::Soak),
         // The engine ends the crashed version by itself.
         Effect::SetTimer(Timer::Answer, plan.policy.answer_within),
@@ -134,6 +144,7 @@ pub(super) fn after_rollback(plan: Plan, leader: i32, cause: Cause, mut effects:
         | Cause::Mismatch(_)
         | Cause::Unsupported(_)
         | Cause::Exceeded(_)
+        | Cause::Denied(_)
         | Cause::NewDied { .. }
         | Cause::EngineLost => false,
     };

@@ -38,6 +38,9 @@ pub fn next(state: &State) -> String {
                 (Promotion::Manual, false) => format!("`promote` decides; ready once {}{silent}", waits.join(" and ")),
             }
         }
+        State::AskingGate { said, .. } => {
+            format!("it is promoted once the gate allows it ({})", said.as_deref().unwrap_or("it has not answered yet"))
+        }
         State::PromotingAgain { plan, run, .. } => format!(
             "the promotion is tried again in {}; it was abandoned {} times, at last because {}",
             humantime::format_duration(plan.policy.retry_after),
@@ -49,6 +52,10 @@ pub fn next(state: &State) -> String {
         }
         State::UpdatedLeader { plan, ending, .. } => match (ending, plan.policy.confirm) {
             (Ending::Verifying, _) => "what the new version has mapped is compared with what it should have".to_owned(),
+            (Ending::Asking { said }, _) => format!(
+                "the old version ends once the gate allows it ({})",
+                said.as_deref().unwrap_or("it has not answered yet")
+            ),
             (Ending::Open, Confirmation::Manual) => {
                 "`confirm` ends the old version; `rollback` returns to it".to_owned()
             }
@@ -83,6 +90,7 @@ impl std::fmt::Display for Cause {
             Cause::Mismatch(what) => write!(f, "the new leader does not run what was announced: {what}"),
             Cause::Unsupported(calls) => write!(f, "a call cannot be replayed: {}", calls.join("; ")),
             Cause::Exceeded(what) => f.write_str(what),
+            Cause::Denied(why) => write!(f, "the gates did not allow it: {why}"),
             Cause::NewDied { death } => write!(f, "the new version {death} while it led"),
             Cause::EngineLost => f.write_str("the engine ended without a last word"),
         }

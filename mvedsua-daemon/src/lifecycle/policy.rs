@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::gates::Gates;
 use super::suspicion::{Suspected, Suspicions};
 use crate::compare::DivergenceKind;
 use crate::units::millis;
@@ -105,6 +106,9 @@ pub struct Policy {
     /// How long the engine may take to answer a command before that is an alarm; longer than its own bounds.
     #[serde(rename = "answer_within_ms", with = "millis")]
     pub answer_within: Duration,
+    /// Whether somebody else is asked before the promotion and before the old version ends.
+    #[serde(default)]
+    pub gates: Gates,
 }
 
 fn default_promotion_tries() -> u32 {
@@ -124,6 +128,7 @@ impl Default for Policy {
             promotion_tries: default_promotion_tries(),
             timeout: soak + Duration::from_mins(10),
             answer_within: Duration::from_secs(60),
+            gates: Gates::default(),
         }
     }
 }

@@ -63,6 +63,8 @@ pub enum Cause {
     Unsupported(Vec<String>),
     /// The new version took more than it was allowed.
     Exceeded(String),
+    /// A gate did not allow the update to go on.
+    Denied(String),
     /// The new version came to its end while it led, and the old one took over.
     NewDied { death: Death },
     /// The engine went away without a last word.
@@ -158,6 +160,8 @@ pub enum Ending {
     Verifying,
     /// It follows; the operator or the policy decides.
     Open,
+    /// It is to end, and the gates are asked; `said` is what they have said so far.
+    Asking { said: Option<String> },
     /// It has been told to end.
     Confirming,
     /// It came to its end and the new version took over.
@@ -182,6 +186,8 @@ pub enum State {
     CatchingUp { plan: Plan, run: Run },
     /// t3: every call is compared.
     Validating { plan: Plan, run: Run, soak: Soak },
+    /// As validating, while the gates are asked whether to promote; `said` is what they have said so far.
+    AskingGate { plan: Plan, run: Run, soak: Soak, said: Option<String> },
     /// As validating, while an abandoned promotion waits to be tried again.
     PromotingAgain { plan: Plan, run: Run, soak: Soak },
     /// t4: both versions are being stopped at the same call.
@@ -210,7 +216,7 @@ impl State {
             State::SingleLeader { .. } | State::Pausing { .. } => Stage::SingleLeader,
             State::Updating { .. } => Stage::Updating,
             State::CatchingUp { .. } => Stage::CatchingUp,
-            State::Validating { .. } | State::PromotingAgain { .. } => Stage::Validating,
+            State::Validating { .. } | State::AskingGate { .. } | State::PromotingAgain { .. } => Stage::Validating,
             State::Promoting { .. } => Stage::Promoting,
             State::UpdatedLeader { .. } => Stage::UpdatedLeader,
             State::RollingBack { .. } => Stage::RollingBack,
@@ -228,6 +234,7 @@ impl State {
             | State::Pausing { leader, .. } => Some(*leader),
             State::CatchingUp { run, .. }
             | State::Validating { run, .. }
+            | State::AskingGate { run, .. }
             | State::PromotingAgain { run, .. }
             | State::Promoting { run, .. }
             | State::UpdatedLeader { run, .. } => Some(run.leader),
@@ -241,6 +248,7 @@ impl State {
         match self {
             State::CatchingUp { run, .. }
             | State::Validating { run, .. }
+            | State::AskingGate { run, .. }
             | State::PromotingAgain { run, .. }
             | State::Promoting { run, .. }
             | State::UpdatedLeader { run, .. } => Some(run),
@@ -256,6 +264,7 @@ impl State {
             State::Updating { plan, .. }
             | State::CatchingUp { plan, .. }
             | State::Validating { plan, .. }
+            | State::AskingGate { plan, .. }
             | State::PromotingAgain { plan, .. }
             | State::Promoting { plan, .. }
             | State::UpdatedLeader { plan, .. }
@@ -274,12 +283,32 @@ impl State {
             State::Updating { .. }
             | State::CatchingUp { .. }
             | State::Validating { .. }
+            | State::AskingGate { .. }
             | State::PromotingAgain { .. }
             | State::Promoting { .. }
             | State::UpdatedLeader { .. }
             | State::RollingBack { .. }
             | State::Pausing { .. } => None,
         }
+    }
+
+    /// Returns what the gates have said last, while they are asked.
+    #[must_use]
+    pub fn gate(&self) -> Option<&str> {
+        let said = match self {
+            State::AskingGate { said, .. } | State::UpdatedLeader { ending: Ending::Asking { said }, .. } => said,
+            State::SingleLeader { .. }
+            | State::Updating { .. }
+            | State::CatchingUp { .. }
+            | State::Validating { .. }
+            | State::PromotingAgain { .. }
+            | State::Promoting { .. }
+            | State::UpdatedLeader { .. }
+            | State::RollingBack { .. }
+            | State::Pausing { .. }
+            | State::Ended { .. } => return None,
+        };
+        Some(said.as_deref().unwrap_or("it has not answered yet"))
     }
 
     /// Returns whether nothing is under way.

@@ -1,6 +1,7 @@
 //! The transitions, one function per state.
 
 use super::effects::{Effect, Event, Recovery, Refusal, Timer, Verification, Waiver};
+use super::gates::{self, GateAnswer, Gated, Moment, promote_or_ask};
 use super::moves::{
     Next, after_rollback, begin, confirm_effects, decide, finish, first_timers, interrupted, lost, overdue_alarm,
     promote, target_ended, took_over, undo, unexpected, wrong_stage,
@@ -17,6 +18,7 @@ pub fn step(state: State, event: Event) -> Next {
         State::Updating { plan, leader, run } => updating(plan, leader, run, event),
         State::CatchingUp { plan, run } => catching_up(plan, run, event),
         State::Validating { plan, run, soak } => validating(plan, run, soak, event),
+        State::AskingGate { plan, run, soak, said } => gates::asking(plan, run, soak, said, event),
         State::PromotingAgain { plan, run, soak } => promoting_again(plan, run, soak, event),
         State::Promoting { plan, run, soak, overdue } => promoting(plan, run, soak, overdue, event),
         State::UpdatedLeader { plan, run, moved, pause_us, soak, ending } => {
@@ -39,9 +41,12 @@ fn single_leader(leader: i32, last: Option<Outcome>, event: Event) -> Next {
             same(vec![wrong_stage(Stage::SingleLeader, "no update is under way; `mvedsuad update <pid>` starts one")])
         }
         Event::Session(event) => same(vec![unexpected(Stage::SingleLeader, &event)]),
-        Event::StartFailed(_) | Event::SessionLost | Event::Recovered(_) | Event::Verified(_) | Event::Timer(_) => {
-            same(vec![])
-        }
+        Event::StartFailed(_)
+        | Event::SessionLost
+        | Event::Recovered(_)
+        | Event::Verified(_)
+        | Event::Gate(..)
+        | Event::Timer(_) => same(vec![]),
     }
 }
 
@@ -73,8 +78,10 @@ fn updating(plan: Plan, leader: i32, run: Option<Run>, event: Event) -> Next {
         Event::Promote(_) | Event::Confirm => {
             same(vec![wrong_stage(Stage::Updating, "the new version is being applied")])
         }
-        Event::Recovered(_) | Event::Verified(_) => same(vec![]),
-        Event::Timer(Timer::Soak | Timer::Retry | Timer::PromoteAgain | Timer::Answer) => same(vec![]),
+        Event::Recovered(_) | Event::Verified(_) | Event::Gate(..) => same(vec![]),
+        Event::Timer(Timer::Soak | Timer::Retry | Timer::PromoteAgain | Timer::AskAgain | Timer::Answer) => {
+            same(vec![])
+        }
     }
 }
 
@@ -101,8 +108,10 @@ fn catching_up(plan: Plan, run: Run, event: Event) -> Next {
             let hint = format!("the follower is {} records behind; wait until it validates", run.counters.backlog);
             same(vec![wrong_stage(Stage::CatchingUp, &hint)])
         }
-        Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) => same(vec![]),
-        Event::Timer(Timer::Soak | Timer::Retry | Timer::PromoteAgain | Timer::Answer) => same(vec![]),
+        Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) | Event::Gate(..) => same(vec![]),
+        Event::Timer(Timer::Soak | Timer::Retry | Timer::PromoteAgain | Timer::AskAgain | Timer::Answer) => {
+            same(vec![])
+        }
     }
 }
 
@@ -118,7 +127,7 @@ fn validating(plan: Plan, run: Run, soak: Soak, event: Event) -> Next {
                 (Waiver::Evidence, Promotion::Auto) | (Waiver::None, _) => Waiver::None,
             };
             if evidence.is_enough() || waived == Waiver::Evidence {
-                promote(Plan { abandoned: 0, ..plan }, run, soak)
+                promote_or_ask(Plan { abandoned: 0, ..plan }, run, soak)
             } else {
                 same(vec![Effect::Refuse(Refusal::TooLittle(evidence))])
             }
@@ -143,8 +152,8 @@ fn validating(plan: Plan, run: Run, soak: Soak, event: Event) -> Next {
         Event::SessionLost => lost(plan, run.leader, Some(run)),
         Event::Ask(_) => same(vec![Effect::Refuse(Refusal::Busy { stage: Stage::Validating })]),
         Event::Confirm => same(vec![wrong_stage(Stage::Validating, "nothing is promoted yet; `promote` comes first")]),
-        Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) => same(vec![]),
-        Event::Timer(Timer::Retry | Timer::PromoteAgain | Timer::Answer) => same(vec![]),
+        Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) | Event::Gate(..) => same(vec![]),
+        Event::Timer(Timer::Retry | Timer::PromoteAgain | Timer::AskAgain | Timer::Answer) => same(vec![]),
     }
 }
 
@@ -167,8 +176,8 @@ fn promoting_again(plan: Plan, run: Run, soak: Soak, event: Event) -> Next {
         Event::Promote(_) | Event::Confirm => {
             same(run, vec![wrong_stage(Stage::Validating, "the promotion is being tried again")])
         }
-        Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) => same(run, vec![]),
-        Event::Timer(Timer::Retry | Timer::Answer) => same(run, vec![]),
+        Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) | Event::Gate(..) => same(run, vec![]),
+        Event::Timer(Timer::Retry | Timer::AskAgain | Timer::Answer) => same(run, vec![]),
     }
 }
 
@@ -217,8 +226,8 @@ fn promoting(plan: Plan, run: Run, soak: Soak, overdue: Overdue, event: Event) -
         Event::Promote(_) | Event::Confirm => {
             same(run, vec![wrong_stage(Stage::Promoting, "the promotion is under way")])
         }
-        Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) => same(run, vec![]),
-        Event::Timer(Timer::Retry | Timer::PromoteAgain) => same(run, vec![]),
+        Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) | Event::Gate(..) => same(run, vec![]),
+        Event::Timer(Timer::Retry | Timer::PromoteAgain | Timer::AskAgain) => same(run, vec![]),
     }
 }
 
@@ -238,14 +247,42 @@ impl Updated {
         (State::UpdatedLeader { plan, run, moved, pause_us, soak, ending }, effects)
     }
 
-    /// Ends the old version where the policy says so and everything is in place.
-    fn settle(mut self) -> Next {
-        match (self.plan.policy.confirm, self.soak, &self.ending) {
-            (Confirmation::Auto, Soak::Over, Ending::Open) => {
-                self.ending = Ending::Confirming;
-                let effects = confirm_effects(&self.plan);
-                self.with(effects)
+    /// Ends the old version, after the gates have allowed it where there are any.
+    fn confirm_or_ask(mut self) -> Next {
+        match self.plan.policy.gates.confirmation {
+            Gated::Open => self.confirm(),
+            Gated::Asked => {
+                self.ending = Ending::Asking { said: None };
+                self.with(vec![Effect::AskGate(Moment::Confirmation)])
             }
+        }
+    }
+
+    fn confirm(mut self) -> Next {
+        self.ending = Ending::Confirming;
+        let effects = confirm_effects(&self.plan);
+        self.with(effects)
+    }
+
+    /// What the gates say of the end of the old version counts while they are asked.
+    fn heed(mut self, answer: GateAnswer) -> Next {
+        if !matches!(self.ending, Ending::Asking { .. }) {
+            return self.with(vec![]);
+        }
+        match answer {
+            GateAnswer::Allow => self.confirm(),
+            GateAnswer::Deny { why } => undo(self.plan, self.run.leader, Some(self.run), Cause::Denied(why)),
+            GateAnswer::Wait { why, after } => {
+                self.ending = Ending::Asking { said: Some(why) };
+                self.with(vec![Effect::SetTimer(Timer::AskAgain, after)])
+            }
+        }
+    }
+
+    /// Ends the old version where the policy says so and everything is in place.
+    fn settle(self) -> Next {
+        match (self.plan.policy.confirm, self.soak, &self.ending) {
+            (Confirmation::Auto, Soak::Over, Ending::Open) => self.confirm_or_ask(),
             (Confirmation::Auto | Confirmation::Manual, Soak::Over | Soak::Running, _) => self.with(vec![]),
         }
     }
@@ -261,29 +298,37 @@ fn updated_leader(mut now: Updated, event: Event) -> Next {
         }
         Event::Verified(Verification::Mismatch { what }) => match now.ending {
             Ending::Verifying => undo(now.plan, now.run.leader, Some(now.run), Cause::Mismatch(what)),
-            Ending::Open | Ending::Confirming | Ending::Died { .. } => now.with(vec![]),
+            Ending::Open | Ending::Asking { .. } | Ending::Confirming | Ending::Died { .. } => now.with(vec![]),
+        },
+        Event::Gate(Moment::Confirmation, answer) => now.heed(answer),
+        Event::Gate(Moment::Promotion, _) => now.with(vec![]),
+        Event::Timer(Timer::AskAgain) => match now.ending {
+            Ending::Asking { .. } => now.with(vec![Effect::AskGate(Moment::Confirmation)]),
+            Ending::Verifying | Ending::Open | Ending::Confirming | Ending::Died { .. } => now.with(vec![]),
         },
         Event::Timer(Timer::Soak) => {
             now.soak = Soak::Over;
             now.settle()
         }
         Event::Confirm => match now.ending {
-            Ending::Open => {
-                now.ending = Ending::Confirming;
-                let effects = confirm_effects(&now.plan);
-                now.with(effects)
-            }
+            Ending::Open => now.confirm_or_ask(),
+            Ending::Asking { .. } => now
+                .with(vec![wrong_stage(Stage::UpdatedLeader, "the end of the old version waits for what a gate says")]),
             Ending::Verifying => now.with(vec![wrong_stage(Stage::UpdatedLeader, "the new version is being verified")]),
             Ending::Confirming | Ending::Died { .. } => {
                 now.with(vec![wrong_stage(Stage::UpdatedLeader, "the old version is ending already")])
             }
         },
         Event::Exceeded(what) => match now.ending {
-            Ending::Open | Ending::Verifying => undo(now.plan, now.run.leader, Some(now.run), Cause::Exceeded(what)),
+            Ending::Open | Ending::Asking { .. } | Ending::Verifying => {
+                undo(now.plan, now.run.leader, Some(now.run), Cause::Exceeded(what))
+            }
             Ending::Confirming | Ending::Died { .. } => now.with(vec![]),
         },
         Event::Rollback { reason } => match now.ending {
-            Ending::Open | Ending::Verifying => undo(now.plan, now.run.leader, Some(now.run), Cause::Asked(reason)),
+            Ending::Open | Ending::Asking { .. } | Ending::Verifying => {
+                undo(now.plan, now.run.leader, Some(now.run), Cause::Asked(reason))
+            }
             Ending::Confirming | Ending::Died { .. } => {
                 now.with(vec![wrong_stage(Stage::UpdatedLeader, "the old version is ending; there is no way back")])
             }
@@ -291,7 +336,9 @@ fn updated_leader(mut now: Updated, event: Event) -> Next {
         Event::Session(SessionEvent::Confirmed { leader }) => {
             let outcome = match now.ending {
                 Ending::Died { death } => Outcome::TookOver { leader, death },
-                Ending::Verifying | Ending::Open | Ending::Confirming => Outcome::Confirmed { leader },
+                Ending::Verifying | Ending::Open | Ending::Asking { .. } | Ending::Confirming => {
+                    Outcome::Confirmed { leader }
+                }
             };
             finish(leader, outcome)
         }
@@ -399,8 +446,10 @@ fn rolling_back(plan: Plan, leader: i32, run: Option<Run>, cause: Cause, overdue
         }
         // It is under way; whoever asks waits for it to end.
         Event::Rollback { .. } | Event::Exceeded(_) => same(vec![]),
-        Event::Verified(_) => same(vec![]),
-        Event::Timer(Timer::Overall | Timer::Soak | Timer::Retry | Timer::PromoteAgain) => same(vec![]),
+        Event::Verified(_) | Event::Gate(..) => same(vec![]),
+        Event::Timer(Timer::Overall | Timer::Soak | Timer::Retry | Timer::PromoteAgain | Timer::AskAgain) => {
+            same(vec![])
+        }
     }
 }
 
@@ -416,8 +465,10 @@ fn pausing(plan: Plan, leader: i32, cause: Cause, event: Event) -> Next {
             same(vec![wrong_stage(Stage::SingleLeader, "the update is about to be tried again")])
         }
         Event::Session(event) => same(vec![unexpected(Stage::SingleLeader, &event)]),
-        Event::StartFailed(_) | Event::SessionLost | Event::Recovered(_) | Event::Verified(_) => same(vec![]),
-        Event::Timer(Timer::Soak | Timer::PromoteAgain | Timer::Answer) => same(vec![]),
+        Event::StartFailed(_) | Event::SessionLost | Event::Recovered(_) | Event::Verified(_) | Event::Gate(..) => {
+            same(vec![])
+        }
+        Event::Timer(Timer::Soak | Timer::PromoteAgain | Timer::AskAgain | Timer::Answer) => same(vec![]),
     }
 }
 
@@ -429,8 +480,11 @@ fn ended(outcome: Outcome, event: Event) -> Next {
         }
         Event::Exceeded(_) => same(vec![]),
         Event::Session(event) => same(vec![unexpected(Stage::Ended, &event)]),
-        Event::StartFailed(_) | Event::SessionLost | Event::Recovered(_) | Event::Verified(_) | Event::Timer(_) => {
-            same(vec![])
-        }
+        Event::StartFailed(_)
+        | Event::SessionLost
+        | Event::Recovered(_)
+        | Event::Verified(_)
+        | Event::Gate(..)
+        | Event::Timer(_) => same(vec![]),
     }
 }

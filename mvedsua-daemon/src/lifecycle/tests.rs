@@ -47,6 +47,10 @@ struct World {
     recovering: bool,
     /// The engine failed and nothing was started since.
     failed: bool,
+    /// What the gates are asked about.
+    asking: Option<Moment>,
+    /// What they have allowed in this attempt.
+    allowed: HashSet<Moment>,
 }
 
 fn order_divergence(kind: DivergenceKind) -> FailureKind {
@@ -81,7 +85,13 @@ impl World {
             verifying: false,
             recovering: false,
             failed: false,
+            asking: None,
+            allowed: HashSet::new(),
         }
+    }
+
+    fn expect_allowed(&self, moment: Moment, gated: Gated) {
+        assert!(gated == Gated::Open || self.allowed.contains(&moment), "the {moment} was not allowed");
     }
 
     /// Feeds one event and performs the effects; panics where an effect would hurt the world.
@@ -104,14 +114,18 @@ impl World {
                 self.leads = Which::Old;
                 self.counters = Counters::default();
                 self.failed = false;
+                self.asking = None;
+                self.allowed.clear();
             }
             Effect::Send(Command::Promote) => {
                 assert_eq!(self.phase, Some(Phase::Paired), "promote while no pair runs");
                 let policy = self.state.plan().expect("a promotion has a plan").policy;
+                self.expect_allowed(Moment::Promotion, policy.gates.promotion);
                 if policy.promote == Promotion::Auto {
                     let evidence = Evidence::weigh(policy.thresholds, &Suspicions::default(), &self.counters);
                     assert!(evidence.is_enough(), "promoted by itself on {evidence}");
-                    let asked = matches!(event, Event::Promote(_) | Event::Timer(Timer::PromoteAgain));
+                    let asked =
+                        matches!(event, Event::Promote(_) | Event::Timer(Timer::PromoteAgain) | Event::Gate(..));
                     assert!(self.soaked || asked, "promoted by itself before the soak time was over");
                 }
                 self.phase = Some(Phase::Promoting);
@@ -121,6 +135,8 @@ impl World {
                     matches!(self.phase, Some(Phase::Promoted | Phase::TookOver)),
                     "the old version is ended while it serves: {before:?}"
                 );
+                let gates = self.state.plan().map(|plan| plan.policy.gates).unwrap_or_default();
+                self.expect_allowed(Moment::Confirmation, gates.confirmation);
                 if self.phase == Some(Phase::Promoted) {
                     self.phase = Some(Phase::Confirming);
                 }
@@ -146,6 +162,10 @@ impl World {
             Effect::Verify { leader } => {
                 assert_eq!(Some(leader), self.serving);
                 self.verifying = true;
+            }
+            Effect::AskGate(moment) => {
+                self.asking = Some(moment);
+                self.allowed.remove(&moment);
             }
             Effect::Recover => self.recovering = true,
             Effect::Finish(outcome) => {
@@ -175,6 +195,7 @@ impl World {
                 State::Updating { .. }
                 | State::CatchingUp { .. }
                 | State::Validating { .. }
+                | State::AskingGate { .. }
                 | State::PromotingAgain { .. }
                 | State::Promoting { .. }
                 | State::UpdatedLeader { .. } => false,
@@ -245,6 +266,11 @@ impl World {
                 None => Event::Recovered(Recovery::Gone { status: "killed".to_owned() }),
             });
         }
+        if let Some(moment) = self.asking {
+            let wait = GateAnswer::Wait { why: "busy".to_owned(), after: std::time::Duration::from_secs(1) };
+            let deny = GateAnswer::Deny { why: "errors".to_owned() };
+            events.extend([GateAnswer::Allow, wait, deny].map(|answer| Event::Gate(moment, answer)));
+        }
         let mut timers: Vec<_> = self.timers.iter().copied().collect();
         timers.sort_by_key(|timer| format!("{timer:?}"));
         events.extend(timers.into_iter().map(Event::Timer));
@@ -258,6 +284,12 @@ impl World {
             Event::SessionLost => self.phase = None,
             Event::Verified(_) => self.verifying = false,
             Event::Recovered(_) => self.recovering = false,
+            Event::Gate(moment, answer) => {
+                self.asking = None;
+                if *answer == GateAnswer::Allow {
+                    self.allowed.insert(*moment);
+                }
+            }
             Event::Timer(timer) => {
                 self.timers.remove(timer);
                 self.soaked |= *timer == Timer::Soak;
@@ -316,7 +348,7 @@ impl World {
                         | SessionEvent::TargetEnded { .. }
                         | SessionEvent::TookOver { .. }
                 ),
-                Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) => true,
+                Event::StartFailed(_) | Event::Recovered(_) | Event::Verified(_) | Event::Gate(..) => true,
                 Event::Timer(timer) => *timer != Timer::Answer,
                 Event::SessionLost
                 | Event::Ask(_)
@@ -339,7 +371,13 @@ impl World {
 }
 
 fn operator() -> impl Strategy<Value = Event> {
-    let policy = (any::<bool>(), any::<bool>(), 0..3u32).prop_map(|(promote, confirm, retries)| Policy {
+    let gated = |asked| if asked { Gated::Asked } else { Gated::Open };
+    let gates = any::<[bool; 2]>().prop_map(move |[promotion, confirmation]| Gates {
+        promotion: gated(promotion),
+        confirmation: gated(confirmation),
+    });
+    let policy = (any::<bool>(), any::<bool>(), 0..3u32, gates).prop_map(|(promote, confirm, retries, gates)| Policy {
+        gates,
         promote: if promote { Promotion::Auto } else { Promotion::Manual },
         confirm: if confirm { Confirmation::Auto } else { Confirmation::Manual },
         retries,
@@ -418,6 +456,7 @@ fn nonsense() -> impl Strategy<Value = Event> {
         Just(Timer::Soak),
         Just(Timer::Retry),
         Just(Timer::PromoteAgain),
+        Just(Timer::AskAgain),
         Just(Timer::Answer)
     ];
     prop_oneof![
@@ -427,6 +466,8 @@ fn nonsense() -> impl Strategy<Value = Event> {
         1 => Just(Event::SessionLost),
         1 => Just(Event::Recovered(Recovery::Serving { leader: OLD, version: Which::Old })),
         1 => Just(Event::Verified(Verification::Same)),
+        1 => Just(Event::Gate(Moment::Promotion, GateAnswer::Allow)),
+        1 => Just(Event::Gate(Moment::Confirmation, GateAnswer::Deny { why: "x".to_owned() })),
         1 => Just(Event::StartFailed(FailureKind::Refused(vec![]))),
     ]
 }
@@ -620,4 +661,73 @@ fn a_promotion_by_hand_is_given_up_after_a_while_and_nothing_is_lost() {
         assert!(matches!(world.state, State::Validating { .. }), "{:?}", world.state);
     }
     assert_eq!(world.finished, []);
+}
+
+fn gated(promotion: Gated, confirmation: Gated) -> Policy {
+    Policy { gates: Gates { promotion, confirmation }, ..Policy::default() }
+}
+
+fn says(moment: Moment, answer: GateAnswer) -> Event {
+    Event::Gate(moment, answer)
+}
+
+#[test]
+fn nothing_is_promoted_before_the_gate_allows_it() {
+    let mut world = run_to_validating(gated(Gated::Asked, Gated::Open));
+    world.happen(Event::Promote(Waiver::Evidence));
+    assert_eq!((world.state.stage(), world.asking), (Stage::Validating, Some(Moment::Promotion)));
+    assert_eq!(world.state.gate(), Some("it has not answered yet"));
+    let after = std::time::Duration::from_secs(30);
+    world.happen(says(Moment::Promotion, GateAnswer::Wait { why: "`judge` says to wait".to_owned(), after }));
+    assert!(world.timers.contains(&Timer::AskAgain));
+    assert!(next(&world.state).contains("`judge` says to wait"), "{}", next(&world.state));
+    world.happen(Event::Timer(Timer::AskAgain));
+    assert_eq!(world.asking, Some(Moment::Promotion));
+    world.happen(says(Moment::Promotion, GateAnswer::Allow));
+    assert_eq!(world.state.stage(), Stage::Promoting);
+    // One that was abandoned is tried again without another question.
+    world.happen(Event::Session(SessionEvent::PromotionAbandoned { reason: "it is behind".to_owned() }));
+    world.happen(Event::Timer(Timer::PromoteAgain));
+    assert_eq!(world.state.stage(), Stage::Promoting);
+}
+
+#[test]
+fn what_the_gate_denies_is_undone_for_that_reason() {
+    let mut world = run_to_validating(gated(Gated::Asked, Gated::Open));
+    world.happen(Event::Promote(Waiver::Evidence));
+    world.happen(says(Moment::Promotion, GateAnswer::Deny { why: "errors".to_owned() }));
+    world.happen(Event::Session(SessionEvent::RolledBack { leader: OLD }));
+    let cause = Cause::Denied("errors".to_owned());
+    assert_eq!(world.finished, [Outcome::RolledBack { leader: OLD, cause }]);
+
+    // After the promotion the old version leads again.
+    let mut world = run_to_validating(gated(Gated::Open, Gated::Asked));
+    world.happen(Event::Promote(Waiver::Evidence));
+    world.happen(Event::Session(SessionEvent::Promoted { leader: OLD, follower: 102, moved: 3, pause_us: 1 }));
+    world.happen(Event::Verified(Verification::Same));
+    world.happen(Event::Confirm);
+    assert_eq!(world.asking, Some(Moment::Confirmation));
+    world.happen(says(Moment::Confirmation, GateAnswer::Deny { why: "errors".to_owned() }));
+    assert_eq!(world.state.stage(), Stage::RollingBack);
+}
+
+#[test]
+fn time_that_runs_out_at_a_gate_names_what_it_said() {
+    let mut world = run_to_validating(gated(Gated::Asked, Gated::Open));
+    world.happen(Event::Promote(Waiver::Evidence));
+    let after = std::time::Duration::from_secs(30);
+    world.happen(says(Moment::Promotion, GateAnswer::Wait { why: "`judge` says to wait".to_owned(), after }));
+    world.happen(Event::Timer(Timer::Overall));
+    world.happen(Event::Session(SessionEvent::RolledBack { leader: OLD }));
+    assert!(world.finished[0].to_string().contains("`judge` says to wait"), "{}", world.finished[0]);
+}
+
+#[test]
+fn a_difference_while_the_gate_is_asked_counts_as_ever() {
+    let mut world = run_to_validating(gated(Gated::Asked, Gated::Open));
+    world.happen(Event::Promote(Waiver::Evidence));
+    world.happen(Event::Session(SessionEvent::Failed(order_divergence(DivergenceKind::Call))));
+    assert_eq!(world.state.stage(), Stage::RollingBack);
+    world.happen(says(Moment::Promotion, GateAnswer::Allow));
+    assert_eq!(world.state.stage(), Stage::RollingBack, "it comes too late");
 }

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, bounded, unbounded};
 
 use super::MonitorError;
+use super::totals::Totals;
 use super::types::{AttachOptions, Mode, StatsSnapshot, TargetInfo};
 use super::worker::{Reply, Request, Worker};
 
@@ -86,6 +87,11 @@ impl Monitor {
     /// each interval, process and call, with the tag `name-pid.call`. What sampled mode says in it is what was seen.
     pub fn interval_log(&self, pid: i32) -> Result<String, MonitorError> {
         self.ask(|reply| Request::IntervalLog { pid, reply })
+    }
+
+    /// Returns everything that was counted of a target since its statistics began.
+    pub fn totals(&self, pid: i32) -> Result<Totals, MonitorError> {
+        self.ask(|reply| Request::Totals { pid, reply })
     }
 
     fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, MonitorError> {

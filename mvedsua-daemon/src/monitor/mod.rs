@@ -47,11 +47,13 @@ mod snapshot;
 mod table;
 mod tally;
 mod target;
+pub mod totals;
 mod types;
 mod worker;
 
 pub use error::MonitorError;
 pub use handle::Monitor;
+pub use totals::Totals;
 pub use types::{
     AttachOptions, Bound, CallStats, ErrorCount, Interval, Latency, Lost, Mode, ProcessState, ProcessStats, Quantile,
     SlowCall, SlowCalls, SlowScope, StatsSnapshot, TargetInfo,

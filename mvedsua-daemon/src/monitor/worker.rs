@@ -10,8 +10,9 @@ use rand::Rng;
 
 use super::kernel::Kernel;
 use super::table::Table;
+use super::totals::Totals;
 use super::types::{AttachOptions, Mode, StatsSnapshot, TargetInfo};
-use super::{MonitorError, clock, export, snapshot};
+use super::{MonitorError, clock, export, snapshot, totals};
 
 /// In sampled mode there is one window in each period.
 const PERIOD: Duration = Duration::from_millis(400);
@@ -36,6 +37,7 @@ pub(super) enum Request {
     Targets { reply: Reply<Vec<TargetInfo>> },
     Snapshot { pid: i32, reply: Reply<StatsSnapshot> },
     IntervalLog { pid: i32, reply: Reply<String> },
+    Totals { pid: i32, reply: Reply<Totals> },
 }
 
 /// Whether the hooks for calls stay attached.
@@ -196,6 +198,7 @@ impl Worker {
             Request::Targets { reply } => drop(reply.send(Ok(self.table.targets().map(|t| t.info()).collect()))),
             Request::Snapshot { pid, reply } => drop(reply.send(self.snapshot(pid))),
             Request::IntervalLog { pid, reply } => drop(reply.send(self.interval_log(pid))),
+            Request::Totals { pid, reply } => drop(reply.send(self.totals(pid))),
         }
     }
 
@@ -261,6 +264,13 @@ impl Worker {
         let lost = kernel.lost()?;
         let skipped = kernel.skipped();
         Ok(snapshot::of(self.table.target(pid)?, self.table.processes_of(pid), &lost, skipped))
+    }
+
+    fn totals(&mut self, pid: i32) -> Result<Totals, MonitorError> {
+        self.look_after()?;
+        let Some(kernel) = &self.kernel else { return Err(MonitorError::NotAttached { pid }) };
+        let (lost, skipped) = (kernel.lost()?, kernel.skipped());
+        Ok(totals::of(self.table.target(pid)?, self.table.processes_of(pid), &lost, skipped))
     }
 
     fn interval_log(&mut self, pid: i32) -> Result<String, MonitorError> {

@@ -23,9 +23,11 @@ use toml::de::DeTable;
 
 use super::build_id::BuildId;
 use super::faults::{Fault, Kind, Place, list, meant};
+use super::gate::{Gate, Judge, OnFailure};
 use super::hooks::{self, Hooks};
 use super::reader::{self, At, Reader, Unfit};
 use super::terms::{Lockstep, Wishes};
+use crate::lifecycle::Moment;
 
 /// The name of the file.
 pub(super) const FILE: &str = "update.toml";
@@ -51,6 +53,11 @@ pub(super) const POLICY_KEYS: &[&str] = &[
     "memory-limit",
     "latency-budget",
     "accept",
+    "gate",
+    "gate-before",
+    "gate-timeout",
+    "gate-again-after",
+    "gate-on-failure",
 ];
 const METHODS: &[&str] = &["in-place", "binary", "self"];
 /// Methods that are designed and not built.
@@ -316,6 +323,7 @@ fn policy<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Wishes {
         memory_limit: reader.get(policy, "memory-limit", SIZE, reader::size).map(value_of),
         latency_budget_percent: latency_budget(reader, policy),
         accept: reader.get(policy, "accept", "`proved` or `inferred`", reader::choice).map(value_of),
+        gate: gate(reader, policy),
     };
     if let Err(contradiction) = wishes.terms().check() {
         let place = reader.place(value.span());
@@ -333,6 +341,61 @@ fn latency_budget<'t>(reader: &mut Reader<'t>, policy: &DeTable<'t>) -> Option<u
         reader.fault(&budget.place, what, PERCENT);
     }
     Some(budget.value)
+}
+
+/// Reads who is asked whether the update may go on.
+fn gate<'t>(reader: &mut Reader<'t>, policy: &DeTable<'t>) -> Option<Gate> {
+    const DURATION: &str = "a duration such as \"10s\"";
+    const JUDGE: &str = "an address such as \"http://127.0.0.1:8080/judge\", or a list: a program and its arguments";
+    const MOMENTS: &str = "a list of `promotion` and `confirmation`";
+    let key = ["gate", "gate-before", "gate-timeout", "gate-again-after", "gate-on-failure"]
+        .into_iter()
+        .find(|key| policy.contains_key(*key))?;
+    let place = reader.place(policy.get(key).map_or(0..0, toml::Spanned::span));
+    let is_list = policy.get("gate").is_some_and(|gate| gate.get_ref().as_array().is_some());
+    let (url, command) = if is_list {
+        let words = reader.texts(policy, "gate", JUDGE);
+        (None, Some(words.into_iter().map(value_of).collect()))
+    } else {
+        (reader.get(policy, "gate", JUDGE, reader::text), None)
+    };
+    let before = reader.texts(policy, "gate-before", MOMENTS);
+    let timeout = reader.get(policy, "gate-timeout", DURATION, reader::duration).map(value_of);
+    let again_after = reader.get(policy, "gate-again-after", DURATION, reader::duration).map(value_of);
+    let on_failure = reader.get(policy, "gate-on-failure", "`deny` or `wait`", on_failure).map(value_of);
+    let mut moments = vec![];
+    for At { value, place } in before {
+        match value.as_str() {
+            "promotion" => moments.push(Moment::Promotion),
+            "confirmation" => moments.push(Moment::Confirmation),
+            other => {
+                reader.fault(&place, format!("there is no `{other}` before which a gate could be"), MOMENTS);
+            }
+        }
+    }
+    let made = Judge::new(url.as_ref().map(|url| url.value.as_str()), command).and_then(|judge| {
+        let gate = Gate::new("package", judge);
+        let before = if policy.contains_key("gate-before") { moments } else { gate.before.clone() };
+        let timeout = timeout.unwrap_or(gate.timeout);
+        let again_after = again_after.unwrap_or(gate.again_after);
+        Gate { before, timeout, again_after, on_failure: on_failure.unwrap_or_default(), ..gate }.checked()
+    });
+    match made {
+        Ok(gate) => Some(gate),
+        Err(why) => {
+            reader.fault(&place, why, "a gate that can be asked");
+            None
+        }
+    }
+}
+
+fn on_failure(value: &toml::de::DeValue<'_>) -> Result<OnFailure, Unfit> {
+    match value.as_str().ok_or(Unfit::Type)? {
+        "deny" => Ok(OnFailure::Deny),
+        "wait" => Ok(OnFailure::Wait),
+        "allow" => Err(Unfit::Content("a gate that cannot be asked is never taken to allow".to_owned())),
+        other => Err(Unfit::Content(format!("there is no `{other}`"))),
+    }
 }
 
 fn value_of<T>(at: At<T>) -> T {

@@ -14,8 +14,10 @@
 mod archive;
 mod build;
 pub mod build_id;
+mod endpoint;
 pub mod faults;
 mod files;
+mod gate;
 mod hooks;
 mod manifest;
 mod object_file;
@@ -35,8 +37,10 @@ use tempfile::TempDir;
 
 pub use self::build::{BuildError, Contents, default_name};
 pub use self::build_id::BuildId;
+pub use self::endpoint::Endpoint;
 pub use self::faults::{Fault, Faults, Kind};
 pub use self::files::Trust;
+pub use self::gate::{Gate, Judge, OnFailure};
 pub use self::manifest::{Method, Way, parse_name};
 pub use self::terms::{Accept, Lockstep, Terms, Wishes};
 

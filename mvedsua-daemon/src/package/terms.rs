@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::gate::{self, Gate};
 use crate::lifecycle::{Confirmation, Policy, Promotion, Thresholds};
 use crate::record::interleaving::Interleaving;
 use crate::units::millis;
@@ -65,6 +66,8 @@ pub struct Wishes {
     /// How long the new version may take for a request, in per cent of the old one's time.
     pub latency_budget_percent: Option<u32>,
     pub accept: Option<Accept>,
+    /// Who is asked before the promotion and before the old version ends; those of the configuration are asked too.
+    pub gate: Option<Gate>,
 }
 
 impl Wishes {
@@ -90,6 +93,7 @@ impl Wishes {
             memory_limit: self.memory_limit.or(others.memory_limit),
             latency_budget_percent: self.latency_budget_percent.or(others.latency_budget_percent),
             accept: self.accept.or(others.accept),
+            gate: self.gate.or(others.gate),
         }
     }
 
@@ -123,7 +127,9 @@ impl Wishes {
             memory_limit: self.memory_limit,
             latency_budget_percent: self.latency_budget_percent,
             accept: self.accept.unwrap_or_default(),
+            gates: vec![],
         }
+        .gated(self.gate.clone())
     }
 }
 
@@ -150,6 +156,9 @@ pub struct Terms {
     /// How sure it must be that the functions of another file fit.
     #[serde(default)]
     pub accept: Accept,
+    /// Who is asked whether the update may go on, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<Gate>,
 }
 
 /// Why terms can never end well, and what to do about it.
@@ -160,6 +169,14 @@ pub struct Contradiction {
 }
 
 impl Terms {
+    /// Puts gates before those that there are.
+    #[must_use]
+    pub fn gated(mut self, first: impl IntoIterator<Item = Gate>) -> Terms {
+        self.gates.splice(0..0, first);
+        self.policy.gates = gate::asked(&self.gates);
+        self
+    }
+
     /// Says where the terms contradict each other.
     ///
     /// # Errors
@@ -201,6 +218,7 @@ impl std::fmt::Display for Terms {
             memory_limit,
             latency_budget_percent,
             accept,
+            gates,
             ..
         } = self;
         let time = |duration: Duration| humantime::format_duration(duration).to_string();
@@ -241,6 +259,10 @@ impl std::fmt::Display for Terms {
         }
         if *accept == Accept::Inferred {
             write!(f, ", accepted where it is inferred")?;
+        }
+        if !gates.is_empty() {
+            let names: Vec<_> = gates.iter().map(|gate| format!("`{}`", gate.name)).collect();
+            write!(f, ", asked: {}", names.join(" and "))?;
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ fn without_a_daemon_every_client_says_so_and_what_to_do() {
     let place = Place::new();
     let server = Server::sleep();
     let pid = server.pid();
-    let verbs: [&[&str]; 8] = [
+    let verbs: [&[&str]; 9] = [
         &["status"],
         &["detach", &pid],
         &["mode", "exact", &pid],
@@ -36,6 +36,7 @@ fn without_a_daemon_every_client_says_so_and_what_to_do() {
         &["confirm", &pid],
         &["rollback", &pid],
         &["history"],
+        &["events", "--follow"],
     ];
     for args in verbs {
         let said = place.expect(args, 30);

@@ -95,6 +95,20 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// Makes the folders and starts the daemon of this build with a configuration.
+    pub fn configured(config: &str) -> Result<Daemon> {
+        let mut daemon = Daemon::prepare(binary())?;
+        fs::write(daemon.config(), config)?;
+        daemon.start_again()?;
+        Ok(daemon)
+    }
+
+    /// The configuration of daemons that are started here; it may be missing.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("mvedsuad.toml")
+    }
+
     /// Starts the daemon in its folders, after it was ended or killed.
     pub fn start_again(&mut self) -> Result<()> {
         self.program = None;
@@ -115,7 +129,11 @@ impl Daemon {
 
     fn folders(&self) -> Vec<String> {
         let path = |name: &str| self.dir.path().join(name).display().to_string();
-        vec!["--runtime-dir".into(), path("run"), "--state-dir".into(), path("state")]
+        let mut folders = vec!["--runtime-dir".into(), path("run"), "--state-dir".into(), path("state")];
+        if self.config().exists() {
+            folders.extend(["--config".into(), self.config().display().to_string()]);
+        }
+        folders
     }
 
     fn log(&self, start: u32) -> PathBuf {

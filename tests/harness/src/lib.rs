@@ -11,6 +11,7 @@
 //! - [`side_by_side`]: programs under `mvedsuad run`.
 //! - [`snapshot`]: what a process looks like from outside, before and after.
 //! - [`systemd`]: a real systemd that starts, watches and ends services.
+//! - [`prometheus`]: a real Prometheus that scrapes the daemon, and is asked.
 //! - [`restore`]: damaged values for Redis.
 //! - [`process`]: processes by pid, with deadlines; nothing that was started survives its owner.
 
@@ -23,6 +24,7 @@ pub mod guests;
 pub mod kvstore;
 pub mod load;
 pub mod process;
+pub mod prometheus;
 pub mod restore;
 pub mod server;
 pub mod side_by_side;

@@ -1,6 +1,8 @@
 //! Drives the lifecycle of one update: performs its effects and feeds back what comes of them.
 
+mod asking;
 mod falls;
+mod happenings;
 mod telling;
 
 use std::any::Any;
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use self::asking::Asking;
 use self::telling::failure_line;
 use super::growth::Growth;
 use super::limits::Limits;
@@ -104,6 +107,8 @@ pub(crate) struct Driver {
     is_past: bool,
     /// What a panic said of which nothing has come yet.
     fallen: Option<String>,
+    /// What the gates are being asked.
+    asking: Asking,
 }
 
 /// What the status and the history tell of the last run.
@@ -160,6 +165,7 @@ impl Driver {
             journalled: None,
             is_past: false,
             fallen: None,
+            asking: Asking::default(),
         };
         (driver, Handle { id, operations: sender, view: watcher })
     }
@@ -173,6 +179,7 @@ impl Driver {
         let entry = self.entry(Stage::Updating);
         self.shared.journal.write(&entry)?;
         self.journalled = Some(entry);
+        self.tell_asked();
         self.fallen = panics::catch(|| self.feed(Event::Ask(self.asked.terms.policy))).err();
         Ok(())
     }
@@ -191,6 +198,7 @@ impl Driver {
                 }
                 Some(finished) = self.tasks.join_next(), if !self.tasks.is_empty() => self.finished(finished),
                 event = next_event(&mut self.session) => self.hear(event),
+                answer = self.asking.next() => self.answered(answer),
                 timer = fire(next_timer) => {
                     self.timers.remove(&timer);
                     self.feed(Event::Timer(timer));
@@ -276,6 +284,7 @@ impl Driver {
             self.feed(Event::SessionLost);
             return;
         };
+        self.tell_session(&event);
         match &event {
             SessionEvent::Progress(counters) => {
                 // Whatever the stage makes of it: an attempt may end before the first one.
@@ -310,11 +319,13 @@ impl Driver {
             if self.state.stage() != before {
                 self.entered = Instant::now();
                 tracing::info!(update = self.asked.id, from = %before, to = %self.state.stage(), "stage");
+                self.tell_stage(before);
             }
             self.remember();
             // What is about to be done must be known to a daemon that comes after a crash.
             self.journal();
             for effect in effects {
+                self.tell_effect(&effect);
                 if let Effect::Refuse(refusal) = effect {
                     refused = Some(refusal);
                 } else {
@@ -337,6 +348,7 @@ impl Driver {
                 self.timers.remove(&timer);
             }
             Effect::Verify { leader } => self.verify(leader),
+            Effect::AskGate(moment) => self.ask_gates(moment),
             Effect::Recover => self.recover(),
             Effect::Keep(kind) => self.failures.push(kind),
             Effect::Refuse(_) => {}
@@ -452,6 +464,7 @@ impl Driver {
         Past {
             update: self.asked.id,
             pid: self.asked.process.pid,
+            target: Some(self.shared.names.of(self.asked.process.pid)),
             owner: self.asked.owner,
             program: self.program.clone(),
             to: self.asked.to.clone(),

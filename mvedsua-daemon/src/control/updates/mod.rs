@@ -6,7 +6,7 @@ mod limits;
 mod verify;
 mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -16,8 +16,11 @@ pub(crate) use view::{View, is_single, promotion_is_decided};
 use super::Engine;
 use super::audit::Audit;
 use super::dirs::Dirs;
+use super::events::Events;
+use super::gates::GatesConfig;
 use super::history::History;
 use super::journal::Journal;
+use super::names::Names;
 use super::observer::Observer;
 use crate::lifecycle::{Event, Refusal};
 
@@ -28,6 +31,10 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     pub(crate) history: History,
     pub(crate) audit: Audit,
+    pub(crate) events: Events,
+    pub(crate) names: Names,
+    /// How gates are asked.
+    pub(crate) gates: OnceLock<GatesConfig>,
     pub(crate) dirs: Dirs,
 }
 

@@ -43,6 +43,7 @@ pub(super) fn result_of(state: &State, alarm: Option<&String>) -> Option<ResultS
         | State::Updating { .. }
         | State::CatchingUp { .. }
         | State::Validating { .. }
+        | State::AskingGate { .. }
         | State::PromotingAgain { .. }
         | State::Promoting { .. }
         | State::UpdatedLeader { .. }
@@ -86,6 +87,7 @@ pub(crate) fn promotion_is_decided(state: &State) -> bool {
         State::SingleLeader { .. } | State::Pausing { .. } | State::Ended { .. } => true,
         State::Updating { .. }
         | State::CatchingUp { .. }
+        | State::AskingGate { .. }
         | State::PromotingAgain { .. }
         | State::Promoting { .. }
         | State::RollingBack { .. } => false,

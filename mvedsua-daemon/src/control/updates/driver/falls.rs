@@ -8,6 +8,7 @@
 use std::panic::AssertUnwindSafe;
 
 use super::{Driver, Finished};
+use crate::control::events::What;
 use crate::control::panics;
 use crate::control::updates::view::View;
 use crate::lifecycle::{Cause, Event, Outcome, State, next};
@@ -80,6 +81,7 @@ impl Driver {
         // What it is made of may be what panics, so there is no more in it than is known already.
         let past = self.past(&outcome, None, vec![]);
         let _ = panics::catch(AssertUnwindSafe(|| self.shared.history.add(past)));
+        let _ = panics::catch(AssertUnwindSafe(|| self.happened(What::of_outcome(&outcome))));
         if !is_unsure {
             let _ = panics::catch(AssertUnwindSafe(|| self.shared.journal.remove(self.asked.id)));
         }

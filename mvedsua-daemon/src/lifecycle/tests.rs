@@ -61,6 +61,7 @@ fn order_divergence(kind: DivergenceKind) -> FailureKind {
         raced: false,
         unrecorded_clock: false,
         situation: None,
+        remark: None,
         nearest_rule: None,
     }))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::access::{Access, Config, ConfigError};
+use super::access::{Access, Config, ConfigError, UpdatePolicy};
 use super::audit::{Audit, Line};
 use super::dirs::{self, Dirs};
 use super::history::{History, Past};
@@ -44,6 +44,8 @@ pub enum StartError {
 pub struct Daemon {
     pub(crate) shared: Arc<Shared>,
     pub(crate) access: Access,
+    /// What holds where neither who asks nor a package says otherwise.
+    pub(crate) defaults: UpdatePolicy,
     /// Asked to end.
     pub(crate) stop: Notify,
     handles: Mutex<Vec<Handle>>,
@@ -76,6 +78,7 @@ impl Daemon {
         let daemon = Daemon {
             shared: Arc::new(shared),
             access: config.access,
+            defaults: config.update,
             stop: Notify::new(),
             handles: Mutex::new(vec![]),
             last_update: AtomicU64::new(last_update),
@@ -325,6 +328,7 @@ fn past_of(entry: &JournalEntry, outcome: Outcome, code: Code) -> Past {
         fork_pause_us: None,
         promotion_pause_us: None,
         counters: Counters::default(),
+        slowdown: None,
         rules: vec![],
         failures: vec![FailureKind::Engine(format!("the daemon died in stage {}", entry.stage))],
         outcome,

@@ -15,6 +15,7 @@
 
 pub mod access;
 pub mod audit;
+mod before;
 pub(crate) mod clock;
 mod code;
 pub mod daemon;
@@ -32,6 +33,7 @@ pub mod process;
 pub mod protocol;
 mod requests;
 pub mod server;
+pub mod slowdown;
 pub mod status;
 #[cfg(test)]
 mod tests;

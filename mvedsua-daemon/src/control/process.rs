@@ -67,6 +67,12 @@ pub fn user_time(pid: i32) -> Option<Duration> {
     Some(Duration::from_millis(ticks * 1000 / u64::try_from(per_second).ok()?.max(1)))
 }
 
+/// Returns how long a process has computed, in user space and in the kernel, all its threads together.
+#[must_use]
+pub fn processor_time(pid: i32) -> Option<Duration> {
+    crate::ptrace::sys::cpu_time(crate::ptrace::Pid(pid))
+}
+
 /// The four user ids of a process (real, effective, saved, file system).
 ///
 /// # Errors

@@ -134,6 +134,7 @@ pub(super) fn after_rollback(plan: Plan, leader: i32, cause: Cause, mut effects:
         | Cause::Mismatch(_)
         | Cause::Unsupported(_)
         | Cause::Exceeded(_)
+        | Cause::Slowed(_)
         | Cause::NewDied { .. }
         | Cause::EngineLost => false,
     };

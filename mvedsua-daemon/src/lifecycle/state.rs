@@ -63,6 +63,8 @@ pub enum Cause {
     Unsupported(Vec<String>),
     /// The new version took more than it was allowed.
     Exceeded(String),
+    /// Being recorded cost the service more than was allowed.
+    Slowed(String),
     /// The new version came to its end while it led, and the old one took over.
     NewDied { death: Death },
     /// The engine went away without a last word.

@@ -298,7 +298,12 @@ impl World {
                     self.phase = None;
                 }
             },
-            Event::Ask(_) | Event::Promote(_) | Event::Confirm | Event::Rollback { .. } | Event::Exceeded(_) => {}
+            Event::Ask(_)
+            | Event::Promote(_)
+            | Event::Confirm
+            | Event::Rollback { .. }
+            | Event::Exceeded(_)
+            | Event::Slowed(_) => {}
         }
         self.feed(event);
     }
@@ -324,7 +329,8 @@ impl World {
                 | Event::Promote(_)
                 | Event::Confirm
                 | Event::Rollback { .. }
-                | Event::Exceeded(_) => false,
+                | Event::Exceeded(_)
+                | Event::Slowed(_) => false,
             });
             // Catching up again and again is no progress for the lifecycle.
             match answer {
@@ -353,6 +359,7 @@ fn operator() -> impl Strategy<Value = Event> {
         2 => Just(Event::Confirm),
         1 => Just(Event::Rollback { reason: "on second thought".to_owned() }),
         1 => Just(Event::Exceeded("too much".to_owned())),
+        1 => Just(Event::Slowed("too slow".to_owned())),
     ]
 }
 

@@ -13,6 +13,7 @@ pub mod interleaving;
 pub(crate) mod leading;
 pub(crate) mod pace;
 pub(crate) mod stream;
+pub mod toll;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

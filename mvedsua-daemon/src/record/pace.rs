@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::toll::Meter;
+
 /// The shortest delay; a sleep of less takes as long.
 const LEAST: Duration = Duration::from_micros(50);
 
@@ -15,6 +17,8 @@ const LEAST: Duration = Duration::from_micros(50);
 pub(crate) struct Pace {
     per_record_us: AtomicU64,
     total_us: AtomicU64,
+    /// What being recorded costs it.
+    pub(crate) toll: Meter,
 }
 
 impl Pace {

@@ -11,6 +11,7 @@ use super::inplace::InPlace;
 use super::method::{Itself, Method};
 use crate::compare::Divergence;
 use crate::record::interleaving::Interleaving;
+use crate::record::toll::Toll;
 use crate::rules::Counts;
 
 /// What happens when the log's memory and disk budgets are both used up.
@@ -216,6 +217,9 @@ pub struct Counters {
     /// How often each of [`super::Options::situations`] was met without a difference.
     #[serde(default)]
     pub met_again: [u32; SITUATIONS],
+    /// What being recorded costs the leader.
+    #[serde(default)]
+    pub toll: Toll,
 }
 
 /// How many situations of earlier attempts one looks for.

@@ -2,6 +2,7 @@
 //! its end.
 
 use super::*;
+use crate::record::toll::moves;
 
 /// Says what a descriptor of a process is.
 fn descriptor(pid: Pid, fd: i32) -> String {
@@ -17,13 +18,16 @@ impl Leading {
         if self.settings.pairing == Pairing::Processes && stop == Stop::Event(libc::PTRACE_EVENT_EXEC) {
             return self.on_exec(process, tid);
         }
+        self.note_stop();
         if !self.threads.contains_key(&tid) {
             return self.on_stranger(process, tid, stop);
         }
         if !self.has_to_wait(process, tid, stop)? {
             self.handle(inbox, process, tid, stop)?;
         }
-        self.pass_turn(inbox, process, Some(tid))
+        self.pass_turn(inbox, process, Some(tid))?;
+        self.note_place_of_all();
+        Ok(())
     }
 
     /// Deals with the stop of a thread that may go on.
@@ -302,6 +306,9 @@ impl Leading {
             return self.fail(Notice::Refused { call: name, reason: TOO_MUCH.to_owned() }, TOO_MUCH);
         }
         let ret = CallReturn { ret, outputs: capture.pieces, at: now() };
+        if ret.ret >= 0 && moves(call.entry.nr) {
+            self.settings.pace.toll.moved();
+        }
         match order {
             Order::ByEntry => self.stream.leave(slot, ret),
             Order::ByExit => self.stream.emit(slot, Event::Call(call.entry.clone(), ret)),

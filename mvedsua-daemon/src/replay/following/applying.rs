@@ -527,7 +527,9 @@ impl Following {
     pub(super) fn is_led_astray(&mut self, divergence: &Divergence) -> bool {
         let why = self.led_astray(divergence);
         let astray = why.is_some();
-        why.into_iter().for_each(|why| self.not_applied(why, LASTING));
+        // In another order of the threads it may not be.
+        let class = if self.has_raced() { TIMING } else { LASTING };
+        why.into_iter().for_each(|why| self.not_applied(why, class));
         astray
     }
 

@@ -7,8 +7,8 @@
 //! must hold, over a window of at least [`WINDOW`], before anything is concluded:
 //!
 //! - **It is held up by us** for at least half of the window: a thread of it is kept from going on, or it stands in stops. That
-//!   is what is left of the window without the time in which all its threads were in calls, and without what it computed while
-//!   none was kept. A program that has nothing to do is in calls; one that computes by itself computes. Where threads keep the turn
+//!   is what is left of the window without the time in which all its threads were in calls or nothing stopped it, and without
+//!   what it computed while none was kept. A program that has nothing to do is in calls; one that computes by itself computes. Where threads keep the turn
 //!   for too long again and again ([`SPINS`]), they wait for each other in loops, and the time in which they run beside each other
 //!   is none in which the program gets on by itself.
 //! - **It moves less than it is known to be able to**: what it moved in a second before, by more than the factor that is allowed.
@@ -74,12 +74,13 @@ fn measure(from: &Toll, to: &Toll) -> Option<Measured> {
     let between = |from: u64, to: u64| to.saturating_sub(from).min(window);
     let kept = between(from.kept_us, to.kept_us);
     let waited = between(from.waited_us, to.waited_us);
+    let free = between(from.free_us, to.free_us);
     let overdue = to.overdue.saturating_sub(from.overdue);
     let seconds = window as f64 / 1e6;
     let spins = overdue as f64 / seconds >= SPINS;
     let beside = if spins { between(from.beside_us, to.beside_us) } else { 0 };
     // It may have computed while a thread was kept, too; so the stops are at least this.
-    let stood = window.saturating_sub(kept + beside + waited + between(from.computed_us, to.computed_us));
+    let stood = window.saturating_sub(kept + beside + waited + free + between(from.computed_us, to.computed_us));
     let share = |us: u64| us as f64 / window as f64;
     Some(Measured {
         seconds,
@@ -214,6 +215,7 @@ mod tests {
         computed: u64,
         beside: u64,
         overdue: u64,
+        free: u64,
     }
 
     /// What is said of a process that moved `before` in a second, after ten seconds of each way, in per mille of the time.
@@ -232,6 +234,7 @@ mod tests {
                 toll.computed_us += way.computed * 1000;
                 toll.beside_us += way.beside * 1000;
                 toll.overdue += way.overdue;
+                toll.free_us += way.free * 1000;
             }
         }
         watch.take(toll, Stage::Validating)
@@ -275,6 +278,14 @@ mod tests {
         // Another thread waited for the turn, once.
         let watched = Way { kept: 20, beside: 980, overdue: 1, ..script };
         assert_eq!(judged(100_000.0, DEFAULT, &[watched]), None);
+    }
+
+    #[test]
+    fn one_that_runs_without_stops_is_not_held_up_whatever_it_does() {
+        let free = Way { moved: 0, free: 1000, ..Way::default() };
+        assert_eq!(judged(100_000.0, DEFAULT, &[free]), None);
+        let held = Way { free: 300, kept: 600, ..free };
+        assert!(judged(100_000.0, DEFAULT, &[held]).is_some(), "most of the time it is held back");
     }
 
     #[test]

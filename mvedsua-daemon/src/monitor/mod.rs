@@ -33,7 +33,7 @@
 //! ```
 
 mod batch;
-mod btf;
+pub(crate) mod btf;
 mod clock;
 mod errno;
 mod error;

@@ -1,6 +1,6 @@
 //! What being recorded costs a program, counted where it is recorded.
 //!
-//! A program that is recorded is at each instant in one of four places, of which three can be told from here:
+//! A program that is recorded is at each instant in one of five places, of which four can be told from here:
 //!
 //! - It is *kept*: one of its threads stands where we hold it. It waits for its turn, for room in the log, for the other
 //!   version's agreement, or for an exchange of the versions.
@@ -8,6 +8,7 @@
 //!   takes until we notice that a call has returned at once.
 //! - It runs *beside itself*: a thread that had the turn for as long as it may computes on, others go on beside it, and nobody is
 //!   kept.
+//! - It is *free*: it runs without stops, and whether it computes or waits is its own business.
 //! - Else it computes, or it stands in a stop. The kernel knows how long it computed; the rest are stops.
 //!
 //! What it gets done is counted in calls that *move* something: read, write, send, receive, accept. Calls that only look, or
@@ -61,6 +62,9 @@ pub struct Toll {
     /// How long a thread was kept from going on, and how long all were waiting, microseconds.
     pub kept_us: u64,
     pub waited_us: u64,
+    /// How long it ran without stops, microseconds.
+    #[serde(default)]
+    pub free_us: u64,
     /// How long a thread computed on that is not waited for any more, while nobody was kept, microseconds.
     pub beside_us: u64,
     /// The process's processor time, microseconds; it does not begin at 0.
@@ -77,6 +81,7 @@ pub(crate) enum Place {
     Going,
     Kept,
     Beside,
+    Free,
     Waiting,
 }
 
@@ -92,6 +97,7 @@ struct Counted {
     moved: u64,
     kept: Duration,
     beside: Duration,
+    free: Duration,
     waited: Duration,
     overdue: u64,
 }
@@ -106,6 +112,7 @@ impl Counted {
         match self.place {
             Place::Kept => self.kept += lasted,
             Place::Beside => self.beside += lasted,
+            Place::Free => self.free += lasted,
             Place::Waiting if lasted >= LEAST_WAIT => self.waited += lasted,
             Place::Waiting | Place::Going => {}
         }
@@ -146,6 +153,7 @@ impl Meter {
             kept_us: micros(counted.kept),
             waited_us: micros(counted.waited),
             beside_us: micros(counted.beside),
+            free_us: micros(counted.free),
             computed_us: micros(computed),
             overdue: counted.overdue,
         }
@@ -176,6 +184,9 @@ mod tests {
         assert_eq!(meter.read(Duration::ZERO, at(9000)).kept_us, 100, "reading changes nothing");
         meter.comes_to(Place::Beside, at(9000));
         assert_eq!(meter.read(Duration::ZERO, at(9500)).beside_us, 500);
+        meter.comes_to(Place::Free, at(10_000));
+        let toll = meter.read(Duration::ZERO, at(10_050));
+        assert_eq!((toll.free_us, toll.beside_us), (50, 1000));
     }
 
     #[test]

@@ -92,8 +92,20 @@ pub struct Options {
     pub record: Option<PathBuf>,
     /// Where the session says what it waits for.
     pub waits: Waits,
+    /// Where the leader stops to be recorded.
+    pub stops: Stops,
     /// Situations in which earlier attempts of the same update have seen differences; what is met of them is counted.
     pub situations: [Option<u64>; SITUATIONS],
+}
+
+/// Where the leader stops to be recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stops {
+    /// Where what it does cannot be seen without (`record/leading/bulk.rs`).
+    #[default]
+    WhereNeeded,
+    /// At each call.
+    AtEachCall,
 }
 
 /// What a session waits for at the moment, for those who look on.
@@ -144,6 +156,7 @@ impl Default for Options {
             rules: None,
             record: None,
             waits: Waits::default(),
+            stops: Stops::default(),
             situations: Default::default(),
         }
     }
@@ -244,6 +257,8 @@ pub enum FailureKind {
     NotApplied(String),
     /// The operator or the policy asked for it.
     Asked(String),
+    /// Something that the leader did was lost before it was recorded; the text says what.
+    Lost(String),
     /// A fault of the engine or the kernel refused an operation.
     Engine(String),
     /// The other version's image was put in place, and not all of it went as it should: the service may be harmed.

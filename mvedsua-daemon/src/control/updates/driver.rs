@@ -30,7 +30,7 @@ use crate::package::{Lockstep, Package, PackageInfo, Terms};
 use crate::record::interleaving::Interleaving;
 use crate::rules::{Counts, RuleCount, RuleSet};
 use crate::update::binary::FileChange;
-use crate::update::{Change, Command, Counters, FailureKind, Options, SITUATIONS, SessionEvent, Waits};
+use crate::update::{Change, Command, Counters, FailureKind, Options, SITUATIONS, SessionEvent, Stops, Waits};
 
 /// How often the status is brought up to date while nothing happens.
 const TICK: Duration = Duration::from_millis(500);
@@ -392,6 +392,10 @@ impl Driver {
             } else {
                 Interleaving::OneByOne
             }),
+            stops: match self.failures.iter().any(|failure| matches!(failure, FailureKind::Lost(_))) {
+                true => Stops::AtEachCall,
+                false => Stops::WhereNeeded,
+            },
             lockstep: terms.lockstep == Lockstep::On,
             change: self.change(),
             hang_timeout: terms.hang_timeout.unwrap_or(default.hang_timeout),

@@ -21,11 +21,14 @@ impl Leading {
             return Place::Going;
         }
         let held = self.holding.is_some() || !self.blocked.is_empty() || !self.awaiting.is_empty();
-        if held || self.serial.somebody_waits() {
+        if held || self.serial.has_waiting() {
             return Place::Kept;
         }
         if self.serial.somebody_is_overdue() {
             return Place::Beside;
+        }
+        if self.bulk.is_in_use() {
+            return Place::Free;
         }
         let all_wait = match self.settings.interleaving {
             // Who has the turn is known without looking at each.

@@ -47,6 +47,10 @@ fn reads(entry: &CallEntry) -> Option<(i32, Reads)> {
 }
 
 impl Unread {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Forgets what a call closes.
     fn note(&mut self, entry: &CallEntry) {
         let [first, second, ..] = entry.args;

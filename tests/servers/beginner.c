@@ -23,6 +23,9 @@
 #define IS_SECOND 0
 #endif
 
+/* Whatever the mistake, the two are not the same. */
+const int version = 1 + IS_SECOND;
+
 static int listener = -1;
 MVEDSUA_REGISTER(listener);
 

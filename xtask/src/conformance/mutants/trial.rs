@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use harness::daemon::{Daemon, Output};
 use harness::kvstore::Store;
-use harness::stand::{SINGLE, UPDATED, code};
+use harness::stand::{SINGLE, code};
 use harness::wait::try_wait_for;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -148,21 +148,25 @@ fn after_validation(daemon: &Daemon, pid: i32, talk: &mut Talk, outcome: &mut Ou
     (outcome.code, outcome.why) = (promoted.code, cycle::words(&promoted));
     if promoted.code != code::DONE {
         // It was found meanwhile, or is given up.
-        let ended = ended(daemon, pid)?;
-        (outcome.code, outcome.why) = ended.context("neither promoted nor undone")?;
+        (outcome.code, outcome.why) = undone(daemon, pid, LIMIT)?.context("neither promoted nor undone")?;
         return Ok(());
     }
     talk.speak(Speech::New);
     talk.pieces = Pieces::Some;
     let answers = reach_all(talk);
     talk.pieces = Pieces::Whole;
-    if let Some((code, why)) = ended(daemon, pid)? {
-        (outcome.code, outcome.why, outcome.became) = (code, why, Became::FoundAfter);
-        return Ok(());
-    }
-    if let Err(Wrong(what)) = answers {
-        (outcome.became, outcome.why) = (Became::Missed, format!("while the old version followed: {what}"));
-        return Ok(());
+    // Where a client was harmed there is a moment left in which the old version may object.
+    let limit = if answers.is_ok() { Duration::ZERO } else { LIMIT };
+    match (undone(daemon, pid, limit)?, answers) {
+        (Some((code, why)), _) => {
+            (outcome.code, outcome.why, outcome.became) = (code, why, Became::FoundAfter);
+            return Ok(());
+        }
+        (None, Err(Wrong(what))) => {
+            (outcome.became, outcome.why) = (Became::Missed, format!("while the old version followed: {what}"));
+            return Ok(());
+        }
+        (None, Ok(())) => {}
     }
     let confirmed = daemon.run_for(&["confirm", &text], LIMIT)?;
     (outcome.code, outcome.why) = (confirmed.code, cycle::words(&confirmed));
@@ -177,19 +181,13 @@ fn after_validation(daemon: &Daemon, pid: i32, talk: &mut Talk, outcome: &mut Ou
     Ok(())
 }
 
-/// Says how an update was undone, if it was: the follower may be a few records behind.
-fn ended(daemon: &Daemon, pid: i32) -> Result<Option<(i32, String)>> {
-    let settled = try_wait_for(LIMIT, || {
+/// Says how an update was undone, if it is within a limit.
+fn undone(daemon: &Daemon, pid: i32, limit: Duration) -> Result<Option<(i32, String)>> {
+    let settled = try_wait_for(limit, || {
         let status = daemon.status(pid).ok().flatten()?;
-        let is_over = status.stage == SINGLE && status.result.is_some();
-        (is_over || (status.stage == UPDATED && status.backlog == 0)).then_some(status)
+        status.result.filter(|_| status.stage == SINGLE)
     });
-    let status = settled.with_context(|| format!("process {pid} does not come to rest: {}", daemon.output()))?;
-    if status.stage == UPDATED {
-        return Ok(None);
-    }
-    let (code, text) = status.result.unwrap_or_default();
-    Ok(Some((i32::try_from(code)?, text)))
+    settled.map(|(code, text)| Ok((i32::try_from(code)?, text))).transpose()
 }
 
 /// Lets a process go to the mutant by itself; says what the same load finds wrong.

@@ -315,7 +315,7 @@ update.toml:3:1: unknown key `metod` in the package
      | ^^^^^^^^^
   expected: one of `promote`, `confirm`, `soak`, `min-calls`, `min-outputs`, `retries`, `retry-after`, `timeout`, \
 `hang-timeout`, `log-memory`, `log-disk`, `on-full`, `threads`, `on-parting`, `lockstep`, `memory-limit`, \
-`latency-budget`, `accept`
+`latency-budget`, `max-slowdown`, `accept`
   hint: did you mean `min-calls`?",
         ),
         (

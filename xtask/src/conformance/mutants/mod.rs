@@ -184,7 +184,7 @@ fn itself(count: usize, parallel: usize, binary: &Path) -> Result<()> {
                     return Ok(());
                 }
                 *left -= 1;
-                if *left % 50 == 0 {
+                if left.is_multiple_of(50) {
                     println!("{left} left after {:.0} s", begun.elapsed().as_secs_f64());
                 }
             }

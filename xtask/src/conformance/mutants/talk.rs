@@ -176,7 +176,7 @@ impl Talk {
         let connection = &mut self.connections[at];
         let failed = |error: std::io::Error| Wrong(format!("{}: {error}", short(request)));
         let bytes = request.as_bytes();
-        let middle = if self.pieces == Pieces::Some && self.asked % 29 == 0 { bytes.len() / 2 } else { 0 };
+        let middle = if self.pieces == Pieces::Some && self.asked.is_multiple_of(29) { bytes.len() / 2 } else { 0 };
         for piece in [&bytes[..middle], &bytes[middle..]] {
             connection.get_mut().write_all(piece).map_err(failed)?;
         }

@@ -137,7 +137,7 @@ pub struct Header {
     pub nr: u32,
     pub args: [u64; 6],
     pub ret: i64,
-    /// When the call returned, `CLOCK_MONOTONIC`, nanoseconds.
+    /// When the call returned, `CLOCK_MONOTONIC`, nanoseconds; when it was entered, of one that was interrupted.
     pub at_ns: u64,
     /// How many times the thread had noted by then (the head of its ring).
     pub times: u64,

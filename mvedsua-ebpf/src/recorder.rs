@@ -115,6 +115,7 @@ pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
         (*header).ret = 0;
         (*header).flags = 0;
         (*header).blocked = blocked();
+        (*header).at_ns = bpf_ktime_get_ns();
         (*scratch).used = HEADER;
     }
     let used = take_all(u32::from(AT_ENTRY), u32::from(AT_ENTRY_PERHAPS));
@@ -161,6 +162,8 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: as above.
     let mut flags = unsafe { (*header).flags };
     if !interrupted {
+        // SAFETY: as above.
+        unsafe { (*header).at_ns = bpf_ktime_get_ns() };
         if kind == KIND_NEVER {
             flags |= UNKNOWN;
         }
@@ -187,7 +190,6 @@ fn send(watched: &Watched) {
             return;
         }
         (*header).times = noted;
-        (*header).at_ns = bpf_ktime_get_ns();
         let used = (*scratch).used;
         if used < HEADER || used > LAST_PIECE + PIECE + LONGEST_PIECE {
             return;

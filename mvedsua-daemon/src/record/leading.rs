@@ -44,7 +44,7 @@ use bytes::Bytes;
 use crossbeam_channel::Sender;
 use mvedsua_common::syscalls::{self, Class, Order, Pairing, Row, Treatment, regions};
 
-pub(crate) use self::bulk::Bulk;
+pub(crate) use self::bulk::{Bulk, CALM};
 pub(crate) use self::holding::{HeldAt, HeldThread, Hold};
 pub(crate) use self::letting_in::lets_in;
 use self::thread::{Call, Fault, State, Thread};
@@ -326,7 +326,7 @@ impl Leading {
             },
             serial: serial::Serial::new(settings.interleaving),
             unread: unread::Unread::default(),
-            bulk: bulk::Bulk::none("it was not asked for"),
+            bulk: bulk::Bulk::none(),
             settings,
             may_end: false,
             failed: false,
@@ -430,7 +430,7 @@ impl Leading {
     /// Stops recording for good; whatever waits goes on. The threads can be parked and released afterwards.
     pub(crate) fn stop(&mut self, process: &mut Process, reason: &str) -> Result<()> {
         self.record_no_more(reason);
-        self.bulk.end();
+        self.end_bulk();
         for (_, tid) in std::mem::take(&mut self.awaiting) {
             sys::resume(tid, Resume::Syscall, 0)?;
         }

@@ -13,6 +13,7 @@ pub(crate) mod bulk;
 pub mod interleaving;
 pub(crate) mod leading;
 pub(crate) mod pace;
+pub mod sight;
 pub(crate) mod stream;
 pub mod toll;
 

@@ -24,10 +24,11 @@ use super::stops::Returned;
 use super::*;
 use crate::ptrace::breakpoint::Breakpoint;
 use crate::record::bulk::{Hooks, Memories, Observation};
+use crate::record::sight::Sight;
 use crate::symbols;
 
 /// How many calls in a row a thread must have made to which nothing odd has happened.
-const CALM: u32 = 64;
+pub(crate) const CALM: u32 = 64;
 /// Signals that a program ignores by default, and that may stop it.
 const MARKS: [i32; 2] = [libc::SIGURG, libc::SIGWINCH];
 /// How long the leader waits for a follower that does not move.
@@ -36,21 +37,21 @@ const LONGEST_WAIT: Duration = Duration::from_millis(20);
 /// What is known of the thread that is in bulk, and of those that could be.
 #[derive(Debug)]
 pub(crate) struct Bulk {
+    /// `None` where no thread ever is.
     hooks: Option<Hooks>,
-    /// Why no thread can be.
-    why_not: String,
+    sight: Sight,
     thread: Option<Tid>,
     mark: i32,
     /// Its last call, which is not finished.
     last: Option<Last>,
     /// It is to be called back.
     wanted: bool,
+    /// How many calls in a row nothing odd has happened to, and how many there must be.
     calm: u32,
+    needed: u32,
     /// Where a thread stops before it ends the process.
     exits: Option<(Tid, Vec<Breakpoint>)>,
     lag: Lag,
-    /// Calls that were recorded without a stop.
-    pub(super) recorded: u64,
 }
 
 /// The last call of the thread.
@@ -73,30 +74,38 @@ struct Lag {
 
 impl Bulk {
     /// No thread is ever in bulk.
-    pub(crate) fn none(why: impl Into<String>) -> Bulk {
+    pub(crate) fn none() -> Bulk {
+        Bulk::with(None, Sight::default())
+    }
+
+    fn with(hooks: Option<Hooks>, sight: Sight) -> Bulk {
         Bulk {
-            hooks: None,
-            why_not: why.into(),
+            hooks,
+            sight,
             thread: None,
             mark: 0,
             last: None,
             wanted: false,
             calm: 0,
+            needed: CALM,
             exits: None,
             lag: Lag::default(),
-            recorded: 0,
         }
     }
 
     /// Loads what it takes; where that cannot be had all threads are stepped.
-    pub(crate) fn load() -> Bulk {
+    pub(crate) fn load(sight: Sight, needed: u32) -> Bulk {
         match Hooks::load() {
-            Ok(hooks) => Bulk { hooks: Some(hooks), ..Bulk::none("") },
-            Err(error) => {
-                tracing::info!(%error, "the leader is recorded with stops at each call");
-                Bulk::none(error.to_string())
-            }
+            Ok(hooks) => Bulk { needed, ..Bulk::with(Some(hooks), sight) },
+            Err(error) => Bulk::stepped(sight, &error.to_string()),
         }
+    }
+
+    /// All threads are stepped, for this reason.
+    pub(crate) fn stepped(sight: Sight, why: &str) -> Bulk {
+        tracing::info!(why, "the leader stops at each call");
+        sight.is_stepped(why);
+        Bulk::with(None, sight)
     }
 
     pub(super) fn has(&self, tid: Tid) -> bool {
@@ -112,7 +121,7 @@ impl Bulk {
     pub(super) fn note_plain(&mut self, nr: u32) {
         self.calm += 1;
         if self.hooks.is_some() && crate::record::bulk::kind(nr) == KIND_NEVER {
-            self.give_up(format!("it calls {}, which changes what it is asked", syscalls::name(nr).unwrap_or("?")));
+            self.give_up(&format!("it calls {}, which changes what it is asked", syscalls::name(nr).unwrap_or("?")));
         }
     }
 
@@ -121,10 +130,9 @@ impl Bulk {
         self.calm = 0;
     }
 
-    fn give_up(&mut self, why: String) {
-        tracing::info!(why, "the leader is recorded with stops at each call");
+    fn give_up(&mut self, why: &str) {
         self.end();
-        (self.hooks, self.why_not) = (None, why);
+        *self = Bulk::stepped(self.sight.clone(), why);
     }
 
     /// Nobody is watched any more.
@@ -160,15 +168,23 @@ impl Leading {
         self.bulk = bulk;
     }
 
+    /// Ends all of that. Taking the programs away takes the kernel some time, in which nobody waits.
+    pub(super) fn end_bulk(&mut self) {
+        let bulk = self.take_bulk();
+        if bulk.hooks.is_some() {
+            std::thread::spawn(move || drop(bulk));
+        }
+    }
+
     /// Hands them on to another recorder of the process.
     pub(crate) fn take_bulk(&mut self) -> Bulk {
         self.bulk.end();
-        std::mem::replace(&mut self.bulk, Bulk::none("another has it"))
+        std::mem::replace(&mut self.bulk, Bulk::none())
     }
 
     /// Says whether a thread that returns from a call may go on without stops.
     pub(super) fn may_run_in_bulk(&mut self, process: &Process, tid: Tid) -> bool {
-        if self.bulk.hooks.is_none() || self.bulk.calm < CALM || self.failed || self.holding.is_some() {
+        if self.bulk.hooks.is_none() || self.bulk.calm < self.bulk.needed || self.failed || self.holding.is_some() {
             return false;
         }
         let alone = self.threads.iter().all(|(of, thread)| {
@@ -201,8 +217,8 @@ impl Leading {
             let set = exits(process.pid).into_iter().map(|addr| Breakpoint::at(tid, addr));
             match set.collect::<std::io::Result<Vec<_>>>() {
                 Ok(set) if !set.is_empty() => self.bulk.exits = Some((tid, set)),
-                Ok(_) => self.bulk.give_up("where it ends is not known: it has no C library of its own file".into()),
-                Err(error) => self.bulk.give_up(format!("it cannot be stopped before it ends: {error}")),
+                Ok(_) => self.bulk.give_up("where it would end is not known: it has no C library in a file of its own"),
+                Err(error) => self.bulk.give_up(&format!("it cannot be stopped before it ends: {error}")),
             }
         }
         let signals = procfs::signals(process.pid, tid)?;
@@ -218,7 +234,7 @@ impl Leading {
     fn enter_bulk(&mut self, process: &Process, tid: Tid) -> Result<()> {
         let Some(hooks) = &mut self.bulk.hooks else { return self.go(tid, 0) };
         if let Err(error) = hooks.watch(tid, self.bulk.mark, process.ring_place(tid)) {
-            self.bulk.give_up(error.to_string());
+            self.bulk.give_up(&error.to_string());
             return self.go(tid, 0);
         }
         self.bulk.thread = Some(tid);
@@ -244,6 +260,10 @@ impl Leading {
     /// Records what the thread that is in bulk has done up to now.
     pub(super) fn take_observed(&mut self, process: &Process) -> Result<()> {
         let Some(tid) = self.bulk.thread else { return Ok(()) };
+        if self.failed {
+            self.bulk.end();
+            return Ok(());
+        }
         self.observe_all(process, tid)?;
         self.call_back()
     }
@@ -330,7 +350,7 @@ impl Leading {
             let call = syscalls::format::Refused { nr: call.nr, args: &call.args }.to_string();
             self.lose(format!("not all of the memory of {call} was recorded with it"));
         } else if let (Some(returned), Some(slot), Some(_)) = (returned, process.slot(tid), made.order()) {
-            self.bulk.recorded += 1;
+            self.bulk.sight.count();
             self.stream.emit(slot, Event::Call(made.entry, CallReturn { at: call.at, ..returned }));
         }
         Ok(())
@@ -380,7 +400,7 @@ impl Leading {
             }
             Stop::Interrupted | Stop::Group(_) => {
                 self.bulk.note_odd();
-                self.bulk.calm = CALM / 2;
+                self.bulk.calm = self.bulk.needed / 2;
                 match last {
                     Some(Last::Interrupted(call)) => {
                         let ret = call.ret;

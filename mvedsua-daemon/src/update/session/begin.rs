@@ -45,9 +45,9 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     let pace = Arc::new(Pace::default());
     let settings = recorder_settings(options, &pace, agreed);
     let bulk = match options.stops {
-        Stops::WhereNeeded if !options.lockstep => Bulk::load(),
-        Stops::WhereNeeded => Bulk::none("outputs wait for the follower"),
-        Stops::AtEachCall => Bulk::none("something was lost without stops"),
+        Stops::WhereNeeded { calm } if !options.lockstep => Bulk::load(options.sight.clone(), calm),
+        Stops::WhereNeeded { .. } => Bulk::stepped(options.sight.clone(), "its outputs wait for the follower"),
+        Stops::AtEachCall => Bulk::stepped(options.sight.clone(), "it is asked to"),
     };
     let (birth, application) = lead.ask(move |core| {
         if recover::undo_leftovers(&core.inbox, pid, limit)? != recover::Recovered::Nothing {

@@ -11,6 +11,7 @@
 //!   path, request, flag  ──────►    every thread stops at an update point
 //!                        ◄──────  prctl(MARKER, BEGIN)        its calls are its own from here on
 //!                                   loads, transforms, runs the new version's entry to the same update point
+//!                        ◄──────  prctl(MARKER, DOING, text, length)       or REMARK, for the report
 //!                        ◄──────  prctl(MARKER, DONE)         it follows again
 //!                        ◄──────  prctl(MARKER, FAILED, reason, length, class)
 //! ```
@@ -48,6 +49,12 @@ pub const BEGIN: u64 = 1;
 pub const DONE: u64 = 2;
 /// Marker: the update cannot be applied. The arguments are the address and the length of the reason, and its class.
 pub const FAILED: u64 = 3;
+
+/// Marker: what the program does now, as it applies the new version; the daemon tells it where that goes wrong. The arguments are
+/// the address and the length of the text.
+pub const DOING: u64 = 4;
+/// Marker: something about the new version that may explain a difference later on. The arguments are as with [`DOING`].
+pub const REMARK: u64 = 5;
 
 /// Class of a failure that may not come again: a lock was held, a thread did not come in time.
 pub const TIMING: u64 = 1;

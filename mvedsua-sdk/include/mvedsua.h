@@ -101,6 +101,10 @@ struct mvedsua_transform {
  * thread function `f` have the name "f()". */
 #define MVEDSUA_TRANSFORM_FROM(name, old_name, function) \
     MVEDSUA_ENTRY_(mvedsua_transform, mvedsua_transforms) = {name, old_name, function}
+/* At file scope, in the new version: a variable of the old version (by name, in quotes) is not needed any more. Without this, a
+ * registered variable that the new version neither registers nor makes something of is remarked upon where the versions differ
+ * later on; and where another one of its size is new, which could be the same under another name, the update is refused. */
+#define MVEDSUA_DROPPED(old_name) MVEDSUA_ENTRY_(mvedsua_transform, mvedsua_transforms) = {NULL, old_name, NULL}
 /* A function that runs once after all variables were made; both arguments are NULL. */
 #define MVEDSUA_TRANSFORM_LAST(function) MVEDSUA_ENTRY_(mvedsua_transform, mvedsua_transforms) = {NULL, NULL, function}
 

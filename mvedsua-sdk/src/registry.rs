@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::ffi::{CString, c_void};
+use std::sync::{Mutex, PoisonError};
 
 use crate::object::{Transform, Version};
+use crate::update;
 
 /// A registered local variable of a thread.
 #[derive(Clone, Debug)]
@@ -21,6 +23,9 @@ thread_local! {
     /// What a transformer says about itself.
     static REASON: RefCell<String> = const { RefCell::new(String::new()) };
 }
+
+/// What the new version has asked for of the old one's variables, by their names.
+static ASKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 pub(crate) fn set_reason(reason: String) {
     REASON.with_borrow_mut(|kept| *kept = reason);
@@ -68,7 +73,9 @@ pub(crate) fn note_local(name: String, address: usize, size: usize, to: Option<&
 
 /// Makes every registered global of the new version.
 pub(crate) fn make_globals(old: &Version, new: &Version) -> Result<(), String> {
+    ASKED.lock().unwrap_or_else(PoisonError::into_inner).clear();
     check_transforms(new)?;
+    check_registered(old, new)?;
     let known = |name: &str| find(old, name);
     for variable in new.variables() {
         make(variable.name(), variable.address as usize, variable.size, new.transforms(), known)?;
@@ -95,6 +102,55 @@ fn check_transforms(new: &Version) -> Result<(), String> {
             names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
         )),
     }
+}
+
+/// A variable that the old version has and does not register is not taken over: the new version's would begin anew, unnoticed. Of
+/// those that the old version exports it is known.
+fn check_registered(old: &Version, new: &Version) -> Result<(), String> {
+    let is_made = |name: &str| new.transforms().iter().any(|transform| transform.name() == Some(name));
+    let is_there = |name: &str| CString::new(name).is_ok_and(|name| old.contains(old.symbol(&name)));
+    let names = new.variables().iter().map(|variable| variable.name());
+    match names.filter(|name| find(old, name).is_none() && !is_made(name)).find(|name| is_there(name)) {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "the new version registers `{name}`, and the running one has it without registering it, so its value would be \
+             lost: add MVEDSUA_TRANSFORM(\"{name}\", …), in which mvedsua_old(\"{name}\") leads to it"
+        )),
+    }
+}
+
+/// Looks for registered variables of the old version that go nowhere: they are not registered again, nothing is made of them, the
+/// new version has not asked for them, and does not say that it drops them. Where another one comes from nowhere that could be the
+/// same under another name, the value would be lost by a slip; else this is said of them, and may explain a difference later on.
+pub(crate) fn check_left(old: &Version, new: &Version) -> Result<Option<String>, String> {
+    let asked = ASKED.lock().unwrap_or_else(PoisonError::into_inner);
+    let goes_on = |name: &str| {
+        find(new, name).is_some()
+            || new.transforms().iter().any(|transform| transform.old_name() == name)
+            || asked.iter().any(|asked| asked == name)
+    };
+    let comes_from_nowhere = |name: &str| {
+        find(old, name).is_none() && !new.transforms().iter().any(|transform| transform.name() == Some(name))
+    };
+    let left: Vec<_> = old.variables().iter().filter(|variable| !goes_on(variable.name())).collect();
+    for variable in &left {
+        let alike = new.variables().iter().filter(|fresh| fresh.size == variable.size);
+        if let Some(fresh) = alike.map(|fresh| fresh.name()).find(|name| comes_from_nowhere(name)) {
+            let name = variable.name();
+            return Err(format!(
+                "`{name}` of the running version would be lost, and `{fresh}` of the new one begins anew: if that is its new \
+                 name, add MVEDSUA_TRANSFORM_FROM(\"{fresh}\", \"{name}\", NULL), else MVEDSUA_DROPPED(\"{name}\")"
+            ));
+        }
+    }
+    let names: Vec<String> = left.iter().map(|variable| format!("`{}`", variable.name())).collect();
+    Ok((!names.is_empty()).then(|| {
+        format!(
+            "the new version does not register {}, which the running one registers: its value is lost (MVEDSUA_REGISTER keeps \
+             it, MVEDSUA_DROPPED says that it is not needed)",
+            names.join(", ")
+        )
+    }))
 }
 
 /// Returns address and size of a registered global.
@@ -135,6 +191,7 @@ fn make(
 fn run(transform: &Transform, what: &str, old: usize, new: usize) -> Result<(), String> {
     let Some(function) = transform.run else { return Ok(()) };
     set_reason(String::new());
+    update::doing(&format!("{what} ran"));
     // SAFETY: the new version's function, with the arguments that the header promises it.
     let code = unsafe { function(old as *const c_void, new as *mut c_void) };
     match (code, REASON.take()) {
@@ -156,6 +213,7 @@ pub(crate) fn make_argument(function: &str, argument: usize, new: &Version) -> R
 
 /// Returns the address of a variable of the old version: a local of this thread, a registered global, an exported symbol.
 pub(crate) fn old_address(old: &Version, name: &str) -> usize {
+    ASKED.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
     let local =
         OLD_LOCALS.with_borrow(|locals| locals.iter().rfind(|local| local.name == name).map(|local| local.address));
     let known = local.or_else(|| find(old, name).map(|(address, _)| address));

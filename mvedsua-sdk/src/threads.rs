@@ -103,6 +103,11 @@ pub(crate) fn updating_from() -> *const core::ffi::c_char {
     FROM.with_borrow(|from| from.as_ref().map_or(core::ptr::null(), |from| from.as_ptr()))
 }
 
+/// Returns the name of the update point that this thread is on its way to.
+pub(crate) fn wanted() -> String {
+    FROM.with_borrow(|from| from.as_ref().map(|from| from.to_string_lossy().into_owned()).unwrap_or_default())
+}
+
 pub(crate) fn set_updating(from: Option<CString>) {
     FROM.set(from);
 }

@@ -5,7 +5,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mvedsua_common::cooperation::{BEGIN, DAEMON, DIRECT, DONE, FAILED, LASTING, LEADER, MARKER, NONE, TIMING};
+use mvedsua_common::cooperation::{
+    BEGIN, DAEMON, DIRECT, DOING, DONE, FAILED, LASTING, LEADER, MARKER, NONE, REMARK, TIMING,
+};
 
 use crate::escape;
 use crate::exports::mvedsua_control as CONTROL;
@@ -57,6 +59,8 @@ pub(crate) struct Runtime {
     coming: Option<Version>,
     /// What went wrong in the new version before it was there.
     spoilt: Option<String>,
+    /// Update points that the new version's entry has passed on its way to the one that it is to come to.
+    passed: Vec<String>,
     arguments: (c_int, usize),
     on_abort: Option<Callback>,
     last_error: Option<CString>,
@@ -69,6 +73,7 @@ pub(crate) static RUNTIME: Monitor<Runtime> = Monitor::new(Runtime {
     running: None,
     coming: None,
     spoilt: None,
+    passed: Vec::new(),
     arguments: (0, 0),
     on_abort: None,
     last_error: None,
@@ -167,12 +172,48 @@ fn tell(marker: u64, reason: &str, class: u64) -> bool {
     unsafe { libc::prctl(MARKER as c_int, marker, address, len, class) == 0 }
 }
 
+/// Tells the daemon what is done now.
+pub(crate) fn doing(what: &str) {
+    tell(DOING, what, 0);
+}
+
+/// How many update points are named that were passed.
+const MOST_PASSED: usize = 8;
+
+/// The new version's entry has come to an update point of another name.
+fn pass(point: &CStr) {
+    let name = point.to_string_lossy().into_owned();
+    let mut runtime = RUNTIME.lock();
+    if runtime.passed.contains(&name) || runtime.passed.len() >= MOST_PASSED {
+        return;
+    }
+    runtime.passed.push(name);
+    let passed = runtime.passed.clone();
+    drop(runtime);
+    doing(&on_its_way(&passed));
+}
+
+/// Says where the new version's entry is going.
+fn on_its_way(passed: &[String]) -> String {
+    let to = threads::wanted();
+    match passed {
+        [] => format!("the new version's entry was on its way to the update point `{to}` and had come to none"),
+        passed => format!(
+            "the new version's entry was on its way to the update point `{to}` and had come to {} only; an update point must \
+             keep its name",
+            passed.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        ),
+    }
+}
+
 /// An update point that looks closer: an update is asked for, or under way.
 pub(crate) fn at_point(point: &CStr) {
     let Some(me) = threads::me() else { return };
     if threads::is_updating() {
         if threads::is_updating_from(point) {
             arrive(me);
+        } else if me == MAIN {
+            pass(point);
         }
         return;
     }
@@ -350,6 +391,8 @@ fn migrate(point: &CStr) -> Result<(), Failure> {
         return Err(failure);
     }
     threads::set_updating(Some(point.to_owned()));
+    RUNTIME.lock().passed.clear();
+    doing(&on_its_way(&[]));
     let Some(entry) = new.entry() else {
         let failure = undo(Failure::lasting("the new version has no entry".to_owned()));
         new.unload();
@@ -361,15 +404,21 @@ fn migrate(point: &CStr) -> Result<(), Failure> {
         // It was there long ago, and now the program ends.
         std::process::exit(code);
     }
-    let reason = RUNTIME.lock().spoilt.take().unwrap_or_else(|| {
-        format!(
-            "the new version's entry returned {code} before it came to the update point `{}`",
-            point.to_string_lossy()
-        )
-    });
+    let reason = RUNTIME.lock().spoilt.take();
+    let reason = reason.unwrap_or_else(|| returned(code, point, &RUNTIME.lock().passed));
     let failure = undo(Failure::lasting(reason));
     new.unload();
     Err(failure)
+}
+
+/// Says that the new version's entry has returned where it must not.
+fn returned(code: c_int, point: &CStr, passed: &[String]) -> String {
+    let passed = match passed {
+        [] => String::new(),
+        passed => format!("; it had come to `{}`, and an update point must keep its name", passed.join("`, `")),
+    };
+    let point = point.to_string_lossy();
+    format!("the new version's entry returned {code} before it came to the update point `{point}`{passed}")
 }
 
 /// Looks whether every thread can go over.
@@ -482,6 +531,9 @@ fn launch() -> Result<(), String> {
         return Err(reason);
     }
     let Some((old, new)) = runtime.versions() else { return Err("no new version was loaded".to_owned()) };
+    if let Some(remark) = registry::check_left(&old, &new)? {
+        tell(REMARK, &remark, 0);
+    }
     if let Some(signo) = handled_by(&old) {
         return Err(format!("signal {signo} still goes to a function of the old version"));
     }

@@ -13,7 +13,7 @@ use crate::control::dirs::Dirs;
 use crate::control::process::Wanted;
 use crate::lifecycle::{Confirmation, Promotion};
 use crate::monitor::{Mode, SlowScope};
-use crate::package::{self, Accept};
+use crate::package::{self, Accept, MaxSlowdown};
 use crate::record::interleaving::Interleaving;
 use crate::rules::Direction;
 use crate::side_by_side::{OnDivergence, Quorum};
@@ -299,6 +299,10 @@ pub struct UpdateArgs {
     /// [default: no limit]
     #[arg(long, value_parser = crate::units::parse_percent, value_name = "PERCENT")]
     pub latency_budget: Option<u32>,
+    /// How many times less the service may get done while two versions run, held up by that, than it did before; `off` for no
+    /// limit [default: 25]
+    #[arg(long, value_name = "FACTOR")]
+    pub max_slowdown: Option<MaxSlowdown>,
     /// How sure it must be that the process can go on with the functions of another file: its types are known to agree, or
     /// the two files alone speak for it [default: proved]
     #[arg(long, value_enum)]

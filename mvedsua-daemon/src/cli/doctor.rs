@@ -18,7 +18,11 @@ pub(super) fn doctor(cli: &Cli, args: &DoctorArgs) -> Result<Code, Problem> {
         target if target.wanted().is_some() => Some(target::find(&target, "looking at a process")?),
         _ => None,
     };
-    let preflight = pid.map(preflight::inspect).transpose().map_err(|e| problem_of(&e))?;
+    let mut preflight = pid.map(preflight::inspect).transpose().map_err(|e| problem_of(&e))?;
+    if let Some(preflight) = &mut preflight {
+        // An update does not wait for this: it sees what it costs.
+        preflight.findings.extend(preflight::spinning(preflight.pid));
+    }
     let lacks = checks.iter().any(|check| check.verdict == Verdict::Missing);
     let refused = preflight.as_ref().is_some_and(|preflight| !preflight.refusals().is_empty());
     let code = match (lacks, refused) {

@@ -149,6 +149,9 @@ fn to_text(past: &Past) -> String {
         bytes(counters.compared_bytes)
     );
     field("compared", &compared);
+    if let Some(slowdown) = &past.slowdown {
+        field("cost", &slowdown.to_string());
+    }
     for rule in &past.rules {
         field("rule", &rule.to_string());
     }
@@ -188,7 +191,7 @@ fn to_json(past: &Past, payloads: Payloads) -> serde_json::Value {
         "package": past.package,
         "asked_by": past.asked_by, "asked_ms": past.asked_ms, "ended_ms": past.ended_ms, "attempts": past.attempts,
         "fork_pause_us": past.fork_pause_us, "promotion_pause_us": past.promotion_pause_us,
-        "counters": past.counters, "rules": past.rules, "code": past.code, "outcome": past.outcome.to_string(),
+        "counters": past.counters, "slowdown": past.slowdown, "rules": past.rules, "code": past.code, "outcome": past.outcome.to_string(),
         "failures": other_failures(past).collect::<Vec<_>>(), "divergences": groups,
     })
 }

@@ -91,6 +91,9 @@ fn write_update(out: &mut String, update: &UpdateStatus) {
             );
             field(out, "held back", &text);
         }
+        if let Some(slowdown) = &update.slowdown {
+            field(out, "cost", &slowdown.to_string());
+        }
         field(out, "log", &log(&update.log));
         write_times(out, update);
     }

@@ -57,6 +57,7 @@ fn ask_of(args: &UpdateArgs) -> Result<Ask, Problem> {
         threads: args.threads,
         memory_limit: args.memory_limit,
         latency_budget_percent: args.latency_budget,
+        max_slowdown: args.max_slowdown,
         accept: args.accept,
         lockstep: args.lockstep.then_some(Lockstep::On),
         ..Wishes::default()

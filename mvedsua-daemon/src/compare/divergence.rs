@@ -102,6 +102,9 @@ pub struct Divergence {
     /// the same there. `None` where no record was due.
     #[serde(default)]
     pub situation: Option<u64>,
+    /// What a program that applies its new version itself has said of that, and what may explain it.
+    #[serde(default)]
+    pub remark: Option<String>,
     /// The rule that came nearest, where rules were given.
     pub nearest_rule: Option<String>,
 }

@@ -187,6 +187,7 @@ pub fn describe(
         raced: false,
         unrecorded_clock: false,
         situation: None,
+        remark: None,
         nearest_rule: None,
         kind,
     }

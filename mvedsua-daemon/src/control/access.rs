@@ -24,7 +24,7 @@ use super::http::HttpConfig;
 use super::process;
 use super::webhooks::WebhookConfig;
 use crate::lifecycle::{Confirmation, Promotion};
-use crate::package::{Accept, Gate};
+use crate::package::{Accept, Gate, MaxSlowdown, Wishes};
 
 /// What a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,28 @@ pub struct Config {
     pub gate: Vec<Gate>,
     #[serde(default)]
     pub webhook: Vec<WebhookConfig>,
+    #[serde(default)]
+    pub update: UpdatePolicy,
+}
+
+/// What the configuration says of all updates; who asks for one, and its package, say otherwise.
+///
+/// ```toml
+/// [update]
+/// max-slowdown = 25          # or "off"
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct UpdatePolicy {
+    pub max_slowdown: Option<MaxSlowdown>,
+}
+
+impl UpdatePolicy {
+    /// Returns it as what somebody asks for.
+    #[must_use]
+    pub fn wishes(&self) -> Wishes {
+        Wishes { max_slowdown: self.max_slowdown, ..Wishes::default() }
+    }
 }
 
 /// What the configuration says of `outdated --update`.

@@ -57,7 +57,9 @@ impl Code {
             Code::Diverged => "rolled back: the versions differed, or somebody asked for it",
             Code::Crashed => "rolled back: the new version crashed, hung, was killed or took more than its limits",
             Code::Inconclusive => "inconclusive: too little was compared, or the recording has a hole",
-            Code::TimedOut => "undone because time, memory, or the room for the log, ran out",
+            Code::TimedOut => {
+                "undone because time, memory, the room for the log, or what it may cost the service, ran out"
+            }
             Code::Kept => "updated, but not as asked: the new version serves and there was no way back",
             Code::Denied => "rolled back: a gate did not allow the update to go on",
             Code::Refused => "refused before anything was touched (preflight, package, permission, another update)",
@@ -89,7 +91,7 @@ impl Code {
         match cause {
             Cause::Failed(kind) => Code::of_failure(kind),
             Cause::Inconclusive(_) | Cause::EngineLost => Code::Inconclusive,
-            Cause::TimedOut(_) => Code::TimedOut,
+            Cause::TimedOut(_) | Cause::Slowed(_) => Code::TimedOut,
             Cause::Asked(_) | Cause::Unsupported(_) | Cause::Suspected(_) => Code::Diverged,
             Cause::NewDied { .. } | Cause::Exceeded(_) => Code::Crashed,
             Cause::Mismatch(_) => Code::BuildId,

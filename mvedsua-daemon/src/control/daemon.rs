@@ -401,6 +401,7 @@ fn past_of(entry: &JournalEntry, target: Option<String>, outcome: Outcome, code:
         fork_pause_us: None,
         promotion_pause_us: None,
         counters: Counters::default(),
+        slowdown: None,
         rules: vec![],
         failures: vec![FailureKind::Engine(format!("the daemon died in stage {}", entry.stage))],
         outcome,

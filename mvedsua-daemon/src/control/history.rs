@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Code;
 use super::lines::{self, Lines};
 use super::process::Program;
+use super::slowdown::Slowdown;
 use crate::lifecycle::Outcome;
 use crate::package::PackageInfo;
 use crate::rules::RuleCount;
@@ -23,7 +24,7 @@ const KEEP: usize = 200;
 const ROTATE_AT: usize = KEEP;
 
 /// An update that is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Past {
     pub update: u64,
     /// The process that was asked to be updated.
@@ -45,6 +46,9 @@ pub struct Past {
     pub fork_pause_us: Option<u64>,
     pub promotion_pause_us: Option<u64>,
     pub counters: Counters,
+    /// What it cost the service, at last.
+    #[serde(default)]
+    pub slowdown: Option<Slowdown>,
     /// What each rule did in the last attempt.
     #[serde(default)]
     pub rules: Vec<RuleCount>,
@@ -167,6 +171,7 @@ mod tests {
             fork_pause_us: None,
             promotion_pause_us: None,
             counters: Counters::default(),
+            slowdown: None,
             rules: vec![],
             failures: vec![],
             outcome: Outcome::Confirmed { leader: 8 },

@@ -16,6 +16,7 @@
 
 pub mod access;
 pub mod audit;
+mod before;
 pub(crate) mod clock;
 mod code;
 pub mod daemon;
@@ -38,6 +39,7 @@ pub mod process;
 pub mod protocol;
 mod requests;
 pub mod server;
+pub mod slowdown;
 pub mod status;
 #[cfg(test)]
 mod tests;

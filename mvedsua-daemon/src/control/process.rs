@@ -67,15 +67,10 @@ pub fn user_time(pid: i32) -> Option<Duration> {
     Some(Duration::from_millis(ticks * 1000 / u64::try_from(per_second).ok()?.max(1)))
 }
 
-/// Returns how long a process has computed, all its threads together, in user space and in the kernel.
+/// Returns how long a process has computed, in user space and in the kernel, all its threads together.
 #[must_use]
-pub fn cpu_time(pid: i32) -> Option<Duration> {
-    let stat = procfs::text(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = after_name(&stat)?.split_whitespace().skip(14 - 3);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let kernel: u64 = fields.next()?.parse().ok()?;
-    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
-    Some(Duration::from_millis((user + kernel) * 1000 / u64::try_from(per_second).ok()?.max(1)))
+pub fn processor_time(pid: i32) -> Option<Duration> {
+    crate::ptrace::sys::cpu_time(crate::ptrace::Pid(pid))
 }
 
 /// The four user ids of a process (real, effective, saved, file system).

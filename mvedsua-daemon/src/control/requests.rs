@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Code;
 use super::access::Need;
 use super::audit::{Line, Peer};
+use super::before;
 use super::daemon::Daemon;
 use super::events::{Subject, What};
 use super::history::Past;
@@ -14,9 +15,10 @@ use super::next_version::{self, Wanted};
 use super::packages;
 use super::process::{self, ProcessId};
 use super::protocol::{Answer, Ask, Problem, Request};
+use super::slowdown::Before;
 use super::updates::{Asked, Handle, NotTaken, View, is_single, promotion_is_decided};
 use crate::lifecycle::{Event, Outcome, Refusal, State};
-use crate::package::{Accept, Judge, Method, Package, Terms, Trust};
+use crate::package::{Accept, Judge, MaxSlowdown, Method, Package, Terms, Trust};
 use crate::rules::{self, RuleSet};
 use crate::update::binary::FileChange;
 use crate::update::preflight::{self, InspectError};
@@ -186,7 +188,7 @@ impl Daemon {
             wanted = Some(Wanted::Packaged { file: new.object.clone(), from: from.clone(), hooks: new.hooks.clone() });
         }
         let wished = package.as_ref().map(|package| package.wishes.clone()).unwrap_or_default();
-        let terms = ask.wishes.over(wished).terms();
+        let terms = ask.wishes.over(wished).over(self.config.update.wishes()).terms();
         self.check_gates(peer, &terms, &tried)?;
         let terms = terms.gated(self.config.gate.iter().cloned());
         packages::check_terms(&terms, package.as_ref(), self.shared.engine.abilities())?;
@@ -200,6 +202,7 @@ impl Daemon {
             Some(wanted) => self.files(pid, uids, wanted, ask.library, terms.accept).await?,
             None => vec![],
         };
+        let before = self.before(pid, terms.max_slowdown).await;
         // From here on nothing waits: of two that ask at once the second sees the first.
         self.is_free(pid, &tried)?;
         let id = self.next_update();
@@ -213,6 +216,7 @@ impl Daemon {
             package,
             files,
             rules,
+            before,
             record: ask.record,
         };
         self.begin(asked).map_err(|e| {
@@ -238,6 +242,16 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+
+    /// Looks at what a process gets done by itself, if somebody wants to know.
+    async fn before(&self, pid: i32, max: MaxSlowdown) -> Before {
+        if max == MaxSlowdown::Off {
+            return Before::NotKnown { because: "nobody looked".to_owned() };
+        }
+        let observer = Arc::clone(&self.shared.observer);
+        let looked = tokio::task::spawn_blocking(move || before::look(&*observer, pid)).await;
+        looked.unwrap_or_else(|e| Before::NotKnown { because: e.to_string() })
     }
 
     /// Says who may have written what is loaded into a process.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Code;
 use super::process::Program;
+use super::slowdown::Slowdown;
 use crate::lifecycle::{Evidence, Outcome, Plan, Stage};
 use crate::monitor::TargetInfo;
 use crate::package::{PackageInfo, Terms};
@@ -115,6 +116,9 @@ pub struct UpdateStatus {
     /// Policy and attempt, while it is under way.
     pub plan: Option<Plan>,
     pub counters: Counters,
+    /// What it costs the service.
+    #[serde(default)]
+    pub slowdown: Option<Slowdown>,
     /// What each rule did in this attempt.
     #[serde(default)]
     pub rules: Vec<RuleCount>,

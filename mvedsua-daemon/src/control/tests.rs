@@ -207,6 +207,7 @@ fn divergence() -> Divergence {
         raced: false,
         unrecorded_clock: false,
         situation: None,
+        remark: None,
         nearest_rule: None,
     }
 }

@@ -66,6 +66,8 @@ pub enum Event {
     Rollback { reason: String },
     /// The new version takes more than it was allowed.
     Exceeded(String),
+    /// Being recorded costs the service more than was allowed.
+    Slowed(String),
     /// The engine could not start at all; nothing was touched.
     StartFailed(FailureKind),
     /// The engine reports.

@@ -91,6 +91,7 @@ pub(super) fn asking(plan: Plan, run: Run, soak: Soak, said: Option<String>, eve
         }
         Event::Rollback { reason } => undo(plan, run.leader, Some(run), Cause::Asked(reason)),
         Event::Exceeded(what) => undo(plan, run.leader, Some(run), Cause::Exceeded(what)),
+        Event::Slowed(what) => undo(plan, run.leader, Some(run), Cause::Slowed(what)),
         Event::Timer(Timer::Soak) => (State::AskingGate { plan, run, soak: Soak::Over, said }, vec![]),
         Event::Session(SessionEvent::CaughtUp) => same(run, vec![]),
         Event::Session(

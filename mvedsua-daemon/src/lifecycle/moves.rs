@@ -145,6 +145,7 @@ pub(super) fn after_rollback(plan: Plan, leader: i32, cause: Cause, mut effects:
         | Cause::Unsupported(_)
         | Cause::Exceeded(_)
         | Cause::Denied(_)
+        | Cause::Slowed(_)
         | Cause::NewDied { .. }
         | Cause::EngineLost => false,
     };

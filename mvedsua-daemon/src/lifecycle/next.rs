@@ -89,7 +89,7 @@ impl std::fmt::Display for Cause {
             Cause::Asked(reason) => write!(f, "asked: {reason}"),
             Cause::Mismatch(what) => write!(f, "the new leader does not run what was announced: {what}"),
             Cause::Unsupported(calls) => write!(f, "a call cannot be replayed: {}", calls.join("; ")),
-            Cause::Exceeded(what) => f.write_str(what),
+            Cause::Exceeded(what) | Cause::Slowed(what) => f.write_str(what),
             Cause::Denied(why) => write!(f, "the gates did not allow it: {why}"),
             Cause::NewDied { death } => write!(f, "the new version {death} while it led"),
             Cause::EngineLost => f.write_str("the engine ended without a last word"),

@@ -65,6 +65,8 @@ pub enum Cause {
     Exceeded(String),
     /// A gate did not allow the update to go on.
     Denied(String),
+    /// Being recorded cost the service more than was allowed.
+    Slowed(String),
     /// The new version came to its end while it led, and the old one took over.
     NewDied { death: Death },
     /// The engine went away without a last word.

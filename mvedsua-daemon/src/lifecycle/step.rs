@@ -36,7 +36,7 @@ fn single_leader(leader: i32, last: Option<Outcome>, event: Event) -> Next {
     let same = |effects| (State::SingleLeader { leader, last: last.clone() }, effects);
     match event {
         Event::Ask(policy) => begin(Plan::new(policy), leader, first_timers(&policy)),
-        Event::Exceeded(_) => same(vec![]),
+        Event::Exceeded(_) | Event::Slowed(_) => same(vec![]),
         Event::Promote(_) | Event::Confirm | Event::Rollback { .. } => {
             same(vec![wrong_stage(Stage::SingleLeader, "no update is under way; `mvedsuad update <pid>` starts one")])
         }
@@ -69,6 +69,7 @@ fn updating(plan: Plan, leader: i32, run: Option<Run>, event: Event) -> Next {
         Event::Timer(Timer::Overall) => undo(plan, leader, run, Cause::TimedOut(Stage::Updating)),
         Event::Rollback { reason } => undo(plan, leader, run, Cause::Asked(reason)),
         Event::Exceeded(what) => undo(plan, leader, run, Cause::Exceeded(what)),
+        Event::Slowed(what) => undo(plan, leader, run, Cause::Slowed(what)),
         Event::Session(event @ (SessionEvent::CaughtUp | SessionEvent::PromotionAbandoned { .. })) => {
             same(vec![unexpected(Stage::Updating, &event)])
         }
@@ -98,6 +99,7 @@ fn catching_up(plan: Plan, run: Run, event: Event) -> Next {
         Event::Timer(Timer::Overall) => undo(plan, run.leader, Some(run), Cause::TimedOut(Stage::CatchingUp)),
         Event::Rollback { reason } => undo(plan, run.leader, Some(run), Cause::Asked(reason)),
         Event::Exceeded(what) => undo(plan, run.leader, Some(run), Cause::Exceeded(what)),
+        Event::Slowed(what) => undo(plan, run.leader, Some(run), Cause::Slowed(what)),
         Event::Session(
             event @ (SessionEvent::Forked { .. } | SessionEvent::Applied | SessionEvent::PromotionAbandoned { .. }),
         ) => same(vec![unexpected(Stage::CatchingUp, &event)]),
@@ -143,6 +145,7 @@ fn validating(plan: Plan, run: Run, soak: Soak, event: Event) -> Next {
         }
         Event::Rollback { reason } => undo(plan, run.leader, Some(run), Cause::Asked(reason)),
         Event::Exceeded(what) => undo(plan, run.leader, Some(run), Cause::Exceeded(what)),
+        Event::Slowed(what) => undo(plan, run.leader, Some(run), Cause::Slowed(what)),
         // An engine may fall behind and catch up again under load; that is what the backlog says.
         Event::Session(SessionEvent::CaughtUp) => same(vec![]),
         Event::Session(
@@ -165,6 +168,7 @@ fn promoting_again(plan: Plan, run: Run, soak: Soak, event: Event) -> Next {
         Event::Timer(Timer::Overall) => undo(plan, run.leader, Some(run), Cause::TimedOut(Stage::Promoting)),
         Event::Rollback { reason } => undo(plan, run.leader, Some(run), Cause::Asked(reason)),
         Event::Exceeded(what) => undo(plan, run.leader, Some(run), Cause::Exceeded(what)),
+        Event::Slowed(what) => undo(plan, run.leader, Some(run), Cause::Slowed(what)),
         Event::Timer(Timer::Soak) => (State::PromotingAgain { plan, run, soak: Soak::Over }, vec![]),
         Event::Session(SessionEvent::CaughtUp) => same(run, vec![]),
         Event::Session(
@@ -217,6 +221,7 @@ fn promoting(plan: Plan, run: Run, soak: Soak, overdue: Overdue, event: Event) -
         }
         Event::Rollback { reason } => undo(plan, run.leader, Some(run), Cause::Asked(reason)),
         Event::Exceeded(what) => undo(plan, run.leader, Some(run), Cause::Exceeded(what)),
+        Event::Slowed(what) => undo(plan, run.leader, Some(run), Cause::Slowed(what)),
         Event::Session(event @ (SessionEvent::Forked { .. } | SessionEvent::Applied)) => {
             same(run, vec![unexpected(Stage::Promoting, &event)])
         }
@@ -319,6 +324,8 @@ fn updated_leader(mut now: Updated, event: Event) -> Next {
                 now.with(vec![wrong_stage(Stage::UpdatedLeader, "the old version is ending already")])
             }
         },
+        // What it costs is known by then, and a good update would be lost.
+        Event::Slowed(_) => now.with(vec![]),
         Event::Exceeded(what) => match now.ending {
             Ending::Open | Ending::Asking { .. } | Ending::Verifying => {
                 undo(now.plan, now.run.leader, Some(now.run), Cause::Exceeded(what))
@@ -445,7 +452,7 @@ fn rolling_back(plan: Plan, leader: i32, run: Option<Run>, cause: Cause, overdue
             same(vec![wrong_stage(Stage::RollingBack, &format!("the update is being undone: {cause}"))])
         }
         // It is under way; whoever asks waits for it to end.
-        Event::Rollback { .. } | Event::Exceeded(_) => same(vec![]),
+        Event::Rollback { .. } | Event::Exceeded(_) | Event::Slowed(_) => same(vec![]),
         Event::Verified(_) | Event::Gate(..) => same(vec![]),
         Event::Timer(Timer::Overall | Timer::Soak | Timer::Retry | Timer::PromoteAgain | Timer::AskAgain) => {
             same(vec![])
@@ -458,7 +465,7 @@ fn pausing(plan: Plan, leader: i32, cause: Cause, event: Event) -> Next {
     match event {
         Event::Timer(Timer::Retry) => begin(Plan { attempt: plan.attempt + 1, abandoned: 0, ..plan }, leader, vec![]),
         Event::Rollback { reason } => finish(leader, Outcome::RolledBack { leader, cause: Cause::Asked(reason) }),
-        Event::Exceeded(_) => same(vec![]),
+        Event::Exceeded(_) | Event::Slowed(_) => same(vec![]),
         Event::Timer(Timer::Overall) => finish(leader, Outcome::RolledBack { leader, cause: cause.clone() }),
         Event::Ask(_) => same(vec![Effect::Refuse(Refusal::Busy { stage: Stage::SingleLeader })]),
         Event::Promote(_) | Event::Confirm => {
@@ -478,7 +485,7 @@ fn ended(outcome: Outcome, event: Event) -> Next {
         Event::Ask(_) | Event::Promote(_) | Event::Confirm | Event::Rollback { .. } => {
             same(vec![wrong_stage(Stage::Ended, "the process has ended")])
         }
-        Event::Exceeded(_) => same(vec![]),
+        Event::Exceeded(_) | Event::Slowed(_) => same(vec![]),
         Event::Session(event) => same(vec![unexpected(Stage::Ended, &event)]),
         Event::StartFailed(_)
         | Event::SessionLost

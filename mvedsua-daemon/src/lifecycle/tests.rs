@@ -65,6 +65,7 @@ fn order_divergence(kind: DivergenceKind) -> FailureKind {
         raced: false,
         unrecorded_clock: false,
         situation: None,
+        remark: None,
         nearest_rule: None,
     }))
 }
@@ -329,7 +330,12 @@ impl World {
                     self.phase = None;
                 }
             },
-            Event::Ask(_) | Event::Promote(_) | Event::Confirm | Event::Rollback { .. } | Event::Exceeded(_) => {}
+            Event::Ask(_)
+            | Event::Promote(_)
+            | Event::Confirm
+            | Event::Rollback { .. }
+            | Event::Exceeded(_)
+            | Event::Slowed(_) => {}
         }
         self.feed(event);
     }
@@ -355,7 +361,8 @@ impl World {
                 | Event::Promote(_)
                 | Event::Confirm
                 | Event::Rollback { .. }
-                | Event::Exceeded(_) => false,
+                | Event::Exceeded(_)
+                | Event::Slowed(_) => false,
             });
             // Catching up again and again is no progress for the lifecycle.
             match answer {
@@ -390,6 +397,7 @@ fn operator() -> impl Strategy<Value = Event> {
         2 => Just(Event::Confirm),
         1 => Just(Event::Rollback { reason: "on second thought".to_owned() }),
         1 => Just(Event::Exceeded("too much".to_owned())),
+        1 => Just(Event::Slowed("too slow".to_owned())),
     ]
 }
 

@@ -52,6 +52,7 @@ pub(super) const POLICY_KEYS: &[&str] = &[
     "lockstep",
     "memory-limit",
     "latency-budget",
+    "max-slowdown",
     "accept",
     "gate",
     "gate-before",
@@ -294,6 +295,7 @@ fn policy<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Wishes {
     const DURATION: &str = "a duration such as \"90s\" or \"5m\"";
     const SIZE: &str = "a size such as \"512M\", or a number of bytes";
     const COUNT: &str = "a whole number from 0";
+    const SLOWDOWN: &str = "a whole number from 2, or \"off\"";
     const BY_WHOM: &str = "`manual` or `auto`";
     let Some(value) = table.get("policy") else { return Wishes::default() };
     let Some(policy) = value.get_ref().as_table() else {
@@ -322,6 +324,7 @@ fn policy<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Wishes {
             .map(|at| if at.value { Lockstep::On } else { Lockstep::Off }),
         memory_limit: reader.get(policy, "memory-limit", SIZE, reader::size).map(value_of),
         latency_budget_percent: latency_budget(reader, policy),
+        max_slowdown: reader.get(policy, "max-slowdown", SLOWDOWN, reader::slowdown).map(value_of),
         accept: reader.get(policy, "accept", "`proved` or `inferred`", reader::choice).map(value_of),
         gate: gate(reader, policy),
     };

@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::faults::{Fault, Kind, Place, list, meant};
+use super::terms::MaxSlowdown;
 use crate::units;
 
 /// A value and where it is written.
@@ -197,6 +198,14 @@ pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Unfit> {
 pub(super) fn choice<T: clap::ValueEnum>(value: &DeValue<'_>) -> Result<T, Unfit> {
     let word = value.as_str().ok_or(Unfit::Type)?;
     T::from_str(word, false).map_err(|_| Unfit::Content(format!("`{word}` is not one of the words for it")))
+}
+
+/// Reads how many times slower something may be: a whole number, or `"off"`.
+pub(super) fn slowdown(value: &DeValue<'_>) -> Result<MaxSlowdown, Unfit> {
+    match value.as_str() {
+        Some(text) => text.parse().map_err(Unfit::Content),
+        None => small_count(value)?.to_string().parse().map_err(Unfit::Content),
+    }
 }
 
 /// Reads a percentage such as `"300%"`.

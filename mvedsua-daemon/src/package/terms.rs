@@ -36,6 +36,72 @@ pub enum Accept {
     Inferred,
 }
 
+/// How many times less a service may get done while two versions run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "WrittenSlowdown", into = "WrittenSlowdown")]
+pub enum MaxSlowdown {
+    /// There is no limit.
+    Off,
+    Times(u32),
+}
+
+impl Default for MaxSlowdown {
+    /// A busy server keeps a fifth to a quarter of its throughput; one whose threads wait for each other in loops a hundredth.
+    fn default() -> Self {
+        MaxSlowdown::Times(25)
+    }
+}
+
+/// The same in JSON and TOML: a number, or `off`.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenSlowdown {
+    Times(u32),
+    Word(String),
+}
+
+impl TryFrom<WrittenSlowdown> for MaxSlowdown {
+    type Error = String;
+
+    fn try_from(written: WrittenSlowdown) -> Result<Self, String> {
+        match written {
+            WrittenSlowdown::Times(times) => times.to_string().parse(),
+            WrittenSlowdown::Word(word) => word.parse(),
+        }
+    }
+}
+
+impl From<MaxSlowdown> for WrittenSlowdown {
+    fn from(max: MaxSlowdown) -> Self {
+        match max {
+            MaxSlowdown::Off => WrittenSlowdown::Word("off".to_owned()),
+            MaxSlowdown::Times(times) => WrittenSlowdown::Times(times),
+        }
+    }
+}
+
+impl std::str::FromStr for MaxSlowdown {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("off", _) => Ok(MaxSlowdown::Off),
+            (_, Ok(times)) if times >= 2 => Ok(MaxSlowdown::Times(times)),
+            (_, Ok(_)) => Err(format!("`{text}` leaves a rehearsal nothing; write a number from 2, or `off`")),
+            (_, Err(_)) => Err(format!("`{text}` is no factor; write a number from 2, or `off`")),
+        }
+    }
+}
+
+impl std::fmt::Display for MaxSlowdown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MaxSlowdown::Off => f.write_str("any slowdown"),
+            MaxSlowdown::Times(times) => write!(f, "at most {times} times slower"),
+        }
+    }
+}
+
 /// What somebody asks for; what is left out is somebody else's to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -65,6 +131,8 @@ pub struct Wishes {
     pub memory_limit: Option<u64>,
     /// How long the new version may take for a request, in per cent of the old one's time.
     pub latency_budget_percent: Option<u32>,
+    /// What the rehearsal may cost the service.
+    pub max_slowdown: Option<MaxSlowdown>,
     pub accept: Option<Accept>,
     /// Who is asked before the promotion and before the old version ends; those of the configuration are asked too.
     pub gate: Option<Gate>,
@@ -92,6 +160,7 @@ impl Wishes {
             lockstep: self.lockstep.or(others.lockstep),
             memory_limit: self.memory_limit.or(others.memory_limit),
             latency_budget_percent: self.latency_budget_percent.or(others.latency_budget_percent),
+            max_slowdown: self.max_slowdown.or(others.max_slowdown),
             accept: self.accept.or(others.accept),
             gate: self.gate.or(others.gate),
         }
@@ -126,6 +195,7 @@ impl Wishes {
             lockstep: self.lockstep.unwrap_or_default(),
             memory_limit: self.memory_limit,
             latency_budget_percent: self.latency_budget_percent,
+            max_slowdown: self.max_slowdown.unwrap_or_default(),
             accept: self.accept.unwrap_or_default(),
             gates: vec![],
         }
@@ -153,6 +223,9 @@ pub struct Terms {
     pub memory_limit: Option<u64>,
     /// How long the new version may take for a request, in per cent of the old one's time; `None` is no limit.
     pub latency_budget_percent: Option<u32>,
+    /// What the rehearsal may cost the service.
+    #[serde(default)]
+    pub max_slowdown: MaxSlowdown,
     /// How sure it must be that the functions of another file fit.
     #[serde(default)]
     pub accept: Accept,
@@ -217,6 +290,7 @@ impl std::fmt::Display for Terms {
             lockstep,
             memory_limit,
             latency_budget_percent,
+            max_slowdown,
             accept,
             gates,
             ..
@@ -257,6 +331,7 @@ impl std::fmt::Display for Terms {
         if let Some(percent) = latency_budget_percent {
             write!(f, ", {percent} % of the time")?;
         }
+        write!(f, ", {max_slowdown}")?;
         if *accept == Accept::Inferred {
             write!(f, ", accepted where it is inferred")?;
         }
@@ -306,6 +381,22 @@ mod tests {
         earlier.as_object_mut().expect("an object").remove("accept");
         let terms: Terms = serde_json::from_value(earlier).expect("what an earlier daemon wrote reads");
         assert_eq!(terms.accept, Accept::Proved);
+    }
+
+    #[test]
+    fn a_slowdown_is_a_number_or_off() {
+        assert_eq!("25".parse(), Ok(MaxSlowdown::Times(25)));
+        assert_eq!("off".parse(), Ok(MaxSlowdown::Off));
+        for text in ["0", "1", "-3", "2.5", "", "much"] {
+            assert!(text.parse::<MaxSlowdown>().is_err(), "{text:?}");
+        }
+        let read = |json: &str| serde_json::from_str::<MaxSlowdown>(json).map_err(drop);
+        assert_eq!((read("7"), read("\"off\"")), (Ok(MaxSlowdown::Times(7)), Ok(MaxSlowdown::Off)));
+        assert_eq!((read("1"), read("\"on\""), read("null")), (Err(()), Err(()), Err(())));
+        for max in [MaxSlowdown::Off, MaxSlowdown::Times(9)] {
+            assert_eq!(read(&serde_json::to_string(&max).expect("it serialises")), Ok(max));
+        }
+        assert_eq!(Wishes::default().terms().max_slowdown, MaxSlowdown::Times(25), "there is a limit by default");
     }
 
     #[test]

@@ -315,7 +315,8 @@ update.toml:3:1: unknown key `metod` in the package
      | ^^^^^^^^^
   expected: one of `promote`, `confirm`, `soak`, `min-calls`, `min-outputs`, `retries`, `retry-after`, `timeout`, \
 `hang-timeout`, `log-memory`, `log-disk`, `on-full`, `threads`, `on-parting`, `lockstep`, `memory-limit`, \
-`latency-budget`, `accept`, `gate`, `gate-before`, `gate-timeout`, `gate-again-after`, `gate-on-failure`
+`latency-budget`, `max-slowdown`, `accept`, `gate`, `gate-before`, `gate-timeout`, `gate-again-after`, \
+`gate-on-failure`
   hint: did you mean `min-calls`?",
         ),
         (

@@ -32,6 +32,7 @@ pub(crate) mod processes;
 mod serial;
 mod stops;
 mod thread;
+mod toll;
 mod unread;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -387,7 +388,9 @@ impl Leading {
         self.take_observed(process)?;
         self.look_again(process)?;
         self.end_overdue_calls()?;
-        self.look_for_overdue(inbox, process)
+        self.look_for_overdue(inbox, process)?;
+        self.note_place_of_all();
+        Ok(())
     }
 
     /// Lets those go on who have waited for something that may be there now.

@@ -15,6 +15,7 @@ pub(crate) mod leading;
 pub(crate) mod pace;
 pub mod sight;
 pub(crate) mod stream;
+pub mod toll;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -7,6 +7,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::toll::Meter;
+
 /// The shortest delay; a sleep of less takes as long.
 const LEAST: Duration = Duration::from_micros(50);
 
@@ -16,6 +18,8 @@ pub(crate) struct Pace {
     per_record_us: AtomicU64,
     total_us: AtomicU64,
     most_behind: AtomicU64,
+    /// What being recorded costs it.
+    pub(crate) toll: Meter,
 }
 
 impl Pace {

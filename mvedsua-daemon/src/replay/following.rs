@@ -179,6 +179,8 @@ pub(crate) struct Following {
     kin: Kin,
     /// The new version that is being applied.
     applying: Option<applying::Applying>,
+    /// What a program that has applied its new version itself has said of it.
+    lasting_remark: Option<String>,
     /// A thread whose twin handles a fault: it is to be told whether this one has had one.
     watched: Option<Slot>,
     ended: bool,
@@ -225,6 +227,7 @@ impl Following {
             drain: None,
             kin: Kin::default(),
             applying: None,
+            lasting_remark: None,
             watched: None,
             ended: false,
             parted: None,
@@ -248,7 +251,11 @@ impl Following {
         if self.ended {
             return;
         }
+        if self.is_led_astray(&divergence) {
+            return;
+        }
         self.ended = true;
+        divergence.remark = self.remark();
         divergence.raced = self.has_raced();
         divergence.unrecorded_clock = self.settings.unrecorded_clock;
         let expected = divergence.expected.as_ref();

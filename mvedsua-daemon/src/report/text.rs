@@ -10,6 +10,14 @@ use crate::update::FailureKind;
 /// Returns the divergence in one line.
 #[must_use]
 pub fn headline(divergence: &Divergence) -> String {
+    let what = what_differs(divergence);
+    match &divergence.remark {
+        Some(remark) => format!("{what}; {remark}"),
+        None => what,
+    }
+}
+
+fn what_differs(divergence: &Divergence) -> String {
     let name = |call: &Option<CallView>| call.as_ref().map_or("nothing".into(), |call| call_name(call.nr));
     let (expected, actual) = (name(&divergence.expected), name(&divergence.actual));
     match &divergence.kind {
@@ -222,6 +230,7 @@ pub(super) mod tests {
             raced: false,
             unrecorded_clock: false,
             situation: None,
+            remark: None,
             nearest_rule: None,
         }
     }

@@ -162,6 +162,7 @@ mod tests {
             raced: false,
             unrecorded_clock: false,
             situation: None,
+            remark: None,
             nearest_rule: None,
         }
     }

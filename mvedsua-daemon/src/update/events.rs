@@ -13,6 +13,7 @@ use crate::compare::Divergence;
 use crate::record::interleaving::Interleaving;
 use crate::record::leading::CALM;
 use crate::record::sight::Sight;
+use crate::record::toll::Toll;
 use crate::replay::situations::SITUATIONS;
 use crate::rules::Counts;
 
@@ -244,6 +245,9 @@ pub struct Counters {
     /// How often each of [`super::Options::situations`] was met without a difference.
     #[serde(default)]
     pub met_again: [u32; SITUATIONS],
+    /// What being recorded costs the leader.
+    #[serde(default)]
+    pub toll: Toll,
 }
 
 /// Why an update ended without success.

@@ -5,6 +5,7 @@
 //! update when it appears.
 
 mod room;
+mod spinning;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ptrace::procfs;
 use crate::ptrace::tsc;
+
+pub use self::spinning::spinning;
 
 /// Says how much a finding weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -308,6 +308,7 @@ impl Running<'_> {
             relaxed: self.tally.relaxed.load(Ordering::Relaxed),
             held_back_us: self.pace.delay().as_micros() as u64,
             held_back_total_us: self.pace.total().as_micros() as u64,
+            toll: self.pace.toll.read(sys::cpu_time(self.leader).unwrap_or_default(), Instant::now()),
             without_stops: self.options.sight.without_stops(),
             met_again: self.tally.met_again.each_ref().map(|met| met.load(Ordering::Relaxed)),
         }

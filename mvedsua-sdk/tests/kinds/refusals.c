@@ -3,7 +3,18 @@
 
 int number = 1;
 int aborted;
+#if VERSION == 2 && defined REFUSE_RENAMED
+int amount;
+MVEDSUA_REGISTER(amount);
+#else
 MVEDSUA_REGISTER(number);
+#endif
+#ifdef REFUSE_FORGOTTEN
+int other = 7;
+#if VERSION == 2
+MVEDSUA_REGISTER(other);
+#endif
+#endif
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 

@@ -170,6 +170,13 @@ fn a_transformer_of_nothing_is_named_with_what_there_is() {
 }
 
 #[test]
+fn a_variable_that_would_be_lost_is_named() {
+    let renamed = "`number` of the running version would be lost, and `amount` of the new one begins anew";
+    refused("-DREFUSE_RENAMED", renamed);
+    refused("-DREFUSE_FORGOTTEN", "registers `other`, and the running one has it without registering it");
+}
+
+#[test]
 fn a_missing_symbol_is_named() {
     refused("-DREFUSE_SYMBOL", "nobody_has_this");
 }

@@ -105,7 +105,12 @@ impl Store {
 
     /// Makes a package of version 2 with the rules by which each version follows the other.
     pub fn typed_package(&self, name: &str, policy: &str) -> Result<PathBuf> {
-        let folder = self.package(name, &[], policy)?;
+        self.typed_package_of("tests/servers/kvstore/v2.c", name, &[], policy)
+    }
+
+    /// Makes such a package of another source, compiled with `defines`.
+    pub fn typed_package_of(&self, source: &str, name: &str, defines: &[&str], policy: &str) -> Result<PathBuf> {
+        let folder = self.package_of(source, name, defines, policy)?;
         let rules = folder.join("v1-v2.rules");
         fs::copy(project().join("tests/servers/kvstore/v1-v2.rules"), &rules)?;
         fs::set_permissions(&rules, fs::Permissions::from_mode(0o644))?;

@@ -1,6 +1,7 @@
 //! `cargo xtask conformance …`: the engine on programs that nobody here wrote.
 
 mod cycle;
+mod mutants;
 mod pairs;
 mod programs;
 mod redis_suite;
@@ -39,6 +40,9 @@ enum What {
     Rounds(rounds::Args),
     /// Wrong next versions of Debian's Redis and HAProxy: does the comparison of traffic find them in time? Needs root
     Wrong(wrong::Args),
+    /// Next versions with one small mistake each, of the key-value store and of stock programs: is any missed? With `--self`: is there
+    /// a false alarm? Needs root
+    Mutants(mutants::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -57,5 +61,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::RedisSuite(args) => redis_suite::run(args),
         What::Rounds(args) => rounds::run(args),
         What::Wrong(args) => wrong::run(args),
+        What::Mutants(args) => mutants::run(args),
     }
 }

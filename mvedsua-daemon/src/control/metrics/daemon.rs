@@ -72,7 +72,7 @@ fn costs() -> Vec<Family> {
         }
     };
     let pid = std::process::id().cast_signed();
-    let cpu = process::cpu_time(pid).map(|time| time.as_secs_f64());
+    let cpu = process::processor_time(pid).map(|time| time.as_secs_f64());
     add("process_cpu_seconds", "Total user and system CPU time spent in seconds.", Kind::Counter, cpu);
     let memory = own("/proc/self/statm").and_then(|statm| {
         let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
@@ -55,6 +56,8 @@ fn a_promotion_is_one_to_the_build_that_the_package_promised() {
     let (leader, loader) = Sleeper::loader();
     site.leader = leader;
     let (package, object) = write_package(&site);
+    // The program ends where nobody can tell it anything any more, and the session's end is not that of the service.
+    let _still_there = loader.input.as_fd().try_clone_to_owned().expect("it is open");
     site.brings = Mutex::new(Some((loader, object)));
     site.run(Script::Applies, |_| async {
         let answer = promoted(&site, &package).await;

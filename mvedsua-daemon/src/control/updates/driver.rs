@@ -25,6 +25,7 @@ use crate::control::audit::Peer;
 use crate::control::history::Past;
 use crate::control::journal::JournalEntry;
 use crate::control::process::{self, ProcessId, Program};
+use crate::control::slowdown::{self, Before, Slowdown};
 use crate::control::status::{RunsAs, TargetStatus};
 use crate::control::{Code, SessionHandle, clock, panics};
 use crate::lifecycle::{self, Effect, Event, Outcome, Recovery, Refusal, Stage, State, Timer, Verification};
@@ -56,6 +57,8 @@ pub(crate) struct Asked {
     /// Files of the process that go over to their next versions.
     pub(crate) files: Vec<Arc<FileChange>>,
     pub(crate) rules: Option<Arc<RuleSet>>,
+    /// How much it got done before anything was done to it.
+    pub(crate) before: Before,
     /// Where to keep what the leader does.
     pub(crate) record: Option<PathBuf>,
 }
@@ -93,6 +96,7 @@ pub(crate) struct Driver {
     programs: HashMap<i32, Program>,
     growth: Growth,
     limits: Limits,
+    slowdown: slowdown::Watch,
     /// What the rules do in the present attempt.
     counts: Option<Arc<Counts>>,
     /// What the session of the present attempt waits for.
@@ -141,6 +145,7 @@ impl Driver {
         let asked_pid = asked.process.pid;
         let driver = Driver {
             shared,
+            slowdown: slowdown::Watch::new(Slowdown::new(asked.before.clone(), asked.terms.max_slowdown)),
             asked,
             asked_ms: clock::now_ms(),
             program,
@@ -291,6 +296,9 @@ impl Driver {
                 self.last.counters = *counters;
                 self.growth.add(Instant::now(), counters.log_memory + counters.log_disk);
                 tracing::trace!(update = self.asked.id, ?counters);
+                if let Some(what) = self.slowdown.take(counters.toll, self.state.stage()) {
+                    self.feed(Event::Slowed(what));
+                }
             }
             SessionEvent::RolledBack { .. } | SessionEvent::Confirmed { .. } | SessionEvent::TargetEnded { .. } => {
                 tracing::info!(update = self.asked.id, ?event, "the session is over");
@@ -476,6 +484,7 @@ impl Driver {
             fork_pause_us: self.last.fork_pause_us,
             promotion_pause_us: self.last.promotion_pause_us,
             counters: self.last.counters,
+            slowdown: Some(self.slowdown.known.clone()),
             rules,
             failures: self.failures.clone(),
             outcome: outcome.clone(),

@@ -112,6 +112,11 @@ impl Bulk {
         self.thread == Some(tid)
     }
 
+    /// Says whether a thread is in bulk.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.thread.is_some()
+    }
+
     /// A call of a stepped thread has returned, and nothing came with it.
     pub(super) fn note_plain(&mut self) {
         self.calm += 1;

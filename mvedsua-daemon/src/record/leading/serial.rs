@@ -104,6 +104,16 @@ impl Serial {
         self.interleaving == Interleaving::OneByOne
     }
 
+    /// Says whether a thread computes on that is not waited for.
+    pub(super) fn somebody_is_overdue(&self) -> bool {
+        !self.overdue.is_empty()
+    }
+
+    /// Says whether no thread has the turn.
+    pub(super) fn nobody_runs(&self) -> bool {
+        self.running.is_empty()
+    }
+
     fn is_in_user_code(&self, tid: Tid) -> bool {
         self.running.contains(&tid) || self.overdue.contains(&tid)
     }
@@ -320,6 +330,7 @@ impl Leading {
             if let Some(slot) = process.slot(tid).filter(|_| !self.failed) {
                 self.stream.emit(slot, Event::Overdue);
             }
+            self.settings.pace.toll.overdue();
             self.serial.note_overdue(tid, Instant::now());
         }
     }

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::ptrace::breakpoint;
+use crate::record::toll::moves;
 
 /// Says what a descriptor of a process is.
 fn descriptor(pid: Pid, fd: i32) -> String {
@@ -29,6 +30,7 @@ impl Leading {
         if self.settings.pairing == Pairing::Processes && stop == Stop::Event(libc::PTRACE_EVENT_EXEC) {
             return self.on_exec(process, tid);
         }
+        self.note_stop();
         if !self.threads.contains_key(&tid) {
             return self.on_stranger(process, tid, stop);
         }
@@ -44,7 +46,9 @@ impl Leading {
             self.handle(inbox, process, tid, stop)?;
         }
         self.pass_turn(inbox, process, Some(tid))?;
-        self.call_back()
+        self.call_back()?;
+        self.note_place_of_all();
+        Ok(())
     }
 
     /// Deals with the stop of a thread that may go on.
@@ -350,6 +354,9 @@ impl Leading {
             let name = syscalls::name(call.entry.nr).unwrap_or("a call").to_owned();
             self.fail(Notice::Refused { call: name, reason: TOO_MUCH.to_owned() }, TOO_MUCH);
             return None;
+        }
+        if ret >= 0 && moves(call.entry.nr) {
+            self.settings.pace.toll.moved();
         }
         Some(CallReturn { ret, outputs: capture.pieces, at: Nanos(0) })
     }

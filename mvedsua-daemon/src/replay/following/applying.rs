@@ -17,7 +17,7 @@
 //! Where the program knows nothing, somebody else does it, between two calls of the program ([`Switch`]): the follower follows
 //! as the old version until it stands where that is possible.
 
-use mvedsua_common::cooperation::{BEGIN, DONE, FAILED, LASTING, MARKER, TIMING};
+use mvedsua_common::cooperation::{BEGIN, DOING, DONE, FAILED, LASTING, MARKER, REMARK, TIMING};
 use mvedsua_common::syscalls::Ordering as Role;
 
 use super::super::own::{self, FIRST, Identity, Own};
@@ -90,6 +90,10 @@ struct Cooperating {
     /// The leader's threads, which the follower is to take its own for.
     tids: BTreeMap<Slot, Tid>,
     blocking: Blocking,
+    /// Threads that were sent on to their update points, and out of which calls.
+    interrupted: BTreeMap<Slot, u32>,
+    /// What it does now, as it says itself.
+    doing: Option<String>,
 }
 
 /// What becomes of a call that the leader has not returned from while no update point was reached.
@@ -109,7 +113,10 @@ impl Applying {
         limit: Duration,
         blocking: Blocking,
     ) -> Applying {
-        Applying::new(How::Itself(Cooperating { leader, tids, blocking }), limit)
+        Applying::new(
+            How::Itself(Cooperating { leader, tids, blocking, interrupted: BTreeMap::new(), doing: None }),
+            limit,
+        )
     }
 
     /// It is to be tried at every call of the program.
@@ -353,6 +360,15 @@ impl Following {
                 self.answer_own(tid, 0)?;
                 self.advance(process)
             }
+            said @ (DOING | REMARK) => {
+                let bytes = process.memory.read_vec(args[2], args[3].min(MOST_REASON) as usize)?;
+                let text = Some(String::from_utf8_lossy(&bytes).into_owned());
+                match &mut applying.how {
+                    How::Itself(cooperating) if said == DOING => cooperating.doing = text,
+                    _ => self.lasting_remark = text,
+                }
+                self.answer_own(tid, 0)
+            }
             FAILED => {
                 let bytes = process.memory.read_vec(args[2], args[3].min(MOST_REASON) as usize)?;
                 self.not_applied(String::from_utf8_lossy(&bytes).into_owned(), args[4]);
@@ -402,7 +418,10 @@ impl Following {
                     Some(How::Somebody(_, why)) if !why.is_empty() => format!("within {seconds:.1} s {why}"),
                     Some(How::Somebody(..)) => format!("within {seconds:.1} s not all threads stood still: {places}"),
                     Some(How::Itself(_) | How::Nobody(..)) | None => {
-                        format!("no update point was reached within {seconds:.1} s: {places}")
+                        format!(
+                            "no update point was reached within {seconds:.1} s: {places}; is there an mvedsua_update in the loop of \
+                             each thread?"
+                        )
                     }
                 };
                 self.not_applied(what, TIMING);
@@ -459,11 +478,56 @@ impl Following {
             Blocking::Waits => Vec::new(),
         };
         for tid in waiting {
+            self.note_interrupted(tid);
             self.answer_own(tid, EINTR)?;
             self.waiting.moved = Instant::now();
         }
         self.let_ordered_go(|following, slot| following.due.first_of(slot).is_none())?;
         self.advance(process)
+    }
+
+    fn note_interrupted(&mut self, tid: Tid) {
+        let Some(Thread { state: State::AtCall(call), slot, .. }) = self.threads.get(&tid) else { return };
+        let (slot, nr) = (*slot, call.nr);
+        if let Some(Applying { how: How::Itself(cooperating), .. }) = &mut self.applying {
+            cooperating.interrupted.insert(slot, nr);
+        }
+    }
+
+    /// Says why a thread of the old version, which follows itself, does something else than its twin: it was sent on to its update
+    /// point, and has gone elsewhere.
+    fn led_astray(&self, divergence: &Divergence) -> Option<String> {
+        let applying = self.applying.as_ref().filter(|applying| applying.phase == Phase::Waiting)?;
+        let interrupted = applying.cooperating()?.interrupted.get(&divergence.slot)?;
+        if !divergence.kind.leaves_the_follower_sound() {
+            return None;
+        }
+        let name = |nr: u32| syscalls::name(nr).unwrap_or("a call").to_owned();
+        let instead = divergence
+            .actual
+            .as_ref()
+            .map_or_else(|| "did something else".to_owned(), |call| format!("called {}", name(call.nr)));
+        Some(format!(
+            "{} was interrupted (EINTR), so that the thread comes to an update point, and the thread {instead} and came to none; is \
+             there an mvedsua_update in its loop, and does the loop begin anew after EINTR?",
+            name(*interrupted)
+        ))
+    }
+
+    /// Says so if that is why it does something else; it is no difference between versions then.
+    pub(super) fn is_led_astray(&mut self, divergence: &Divergence) -> bool {
+        let why = self.led_astray(divergence);
+        let astray = why.is_some();
+        // In another order of the threads it may not be.
+        let class = if self.has_raced() { TIMING } else { LASTING };
+        why.into_iter().for_each(|why| self.not_applied(why, class));
+        astray
+    }
+
+    /// Returns what a program has said that applies its new version itself, or has applied it.
+    pub(super) fn remark(&self) -> Option<String> {
+        let Some(applying) = &self.applying else { return self.lasting_remark.clone() };
+        applying.cooperating().filter(|_| applying.phase != Phase::Waiting)?.doing.clone()
     }
 
     /// Answers the calls that order threads ([`super::serial`]), of those threads that `whom` is true for.

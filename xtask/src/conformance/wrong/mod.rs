@@ -100,6 +100,12 @@ struct Report<'a> {
     rows: &'a [Row],
 }
 
+/// Does so with as many wrong versions, and everything else as it is by default.
+pub(super) fn run_count(count: usize, profile: build::Profile) -> Result<()> {
+    let soak = "5s".to_owned();
+    run(&Args { count, seed: 1, only: vec![], soak, trial: None, keep: None, json: false, profile })
+}
+
 /// Makes wrong versions and tries them; fails where one is missed, or somebody was harmed.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let meant = |subject: &&Subject| args.only.is_empty() || args.only.iter().any(|name| name == subject.name);

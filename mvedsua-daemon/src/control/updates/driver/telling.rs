@@ -139,6 +139,7 @@ impl Driver {
             pids,
             plan: self.state.plan().copied(),
             counters: self.last.counters,
+            slowdown: Some(self.slowdown.known.clone()),
             rules: self.rule_counts(),
             evidence: Evidence::weigh(self.asked.terms.policy.thresholds, &suspicions, &self.last.counters),
             log: self.log_status(),

@@ -327,6 +327,8 @@ fn past_of(entry: &JournalEntry, outcome: Outcome, code: Code) -> Past {
         counters: Counters::default(),
         rules: vec![],
         failures: vec![FailureKind::Engine(format!("the daemon died in stage {}", entry.stage))],
+        stages: vec![],
+        led: vec![],
         outcome,
         code,
     }

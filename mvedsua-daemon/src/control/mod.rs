@@ -22,6 +22,7 @@ pub mod dirs;
 mod engine;
 pub mod history;
 pub mod journal;
+pub mod led;
 mod lines;
 pub mod next_version;
 pub(crate) mod observer;

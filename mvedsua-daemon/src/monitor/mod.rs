@@ -33,6 +33,7 @@
 //! ```
 
 mod batch;
+mod bins;
 mod btf;
 mod clock;
 mod errno;
@@ -41,6 +42,7 @@ mod estimate;
 mod export;
 mod handle;
 mod kernel;
+mod led;
 mod proc;
 pub mod render;
 mod snapshot;
@@ -50,8 +52,10 @@ mod target;
 mod types;
 mod worker;
 
+pub use bins::Bins;
 pub use error::MonitorError;
 pub use handle::Monitor;
+pub use led::{Led, LedCall, Period};
 pub use types::{
     AttachOptions, Bound, CallStats, ErrorCount, Interval, Latency, Lost, Mode, ProcessState, ProcessStats, Quantile,
     SlowCall, SlowCalls, SlowScope, StatsSnapshot, TargetInfo,

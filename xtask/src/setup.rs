@@ -49,6 +49,7 @@ const TOOLS: &[Package] = &[
     package("dnsmasq-base", "a server with a number file and children under a supervisor"),
     package("mariadb-server-core", "a server that tells its supervisor when it is ready"),
     package("mariadb-client-core", "has what mariadb-server-core makes its first tables with"),
+    package("tmux", "a real terminal, in which the display of `top` is looked at"),
     package("strace", "the monitor's counts are compared with strace's"),
     package("linux-perf", "the benchmarks compare with perf trace"),
 ];

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::args::{Cli, DoctorArgs};
+use super::progress::Progress;
 use super::{out, target};
 use crate::control::Code;
 use crate::control::protocol::Problem;
@@ -13,12 +14,14 @@ use crate::report::wrap;
 use crate::update::preflight::{self, InspectError, Preflight, Severity};
 
 pub(super) fn doctor(cli: &Cli, args: &DoctorArgs) -> Result<Code, Problem> {
+    let progress = Progress::begin(cli, "trying what an update needs of this machine");
     let checks = doctor::check();
     let pid = match args.target() {
         target if target.wanted().is_some() => Some(target::find(&target, "looking at a process")?),
         _ => None,
     };
     let preflight = pid.map(preflight::inspect).transpose().map_err(|e| problem_of(&e))?;
+    drop(progress);
     let lacks = checks.iter().any(|check| check.verdict == Verdict::Missing);
     let refused = preflight.as_ref().is_some_and(|preflight| !preflight.refusals().is_empty());
     let code = match (lacks, refused) {

@@ -130,7 +130,7 @@ pub enum Verb {
     Status(TargetArgs),
     /// List past updates
     History(HistoryArgs),
-    /// Show why an update was rolled back
+    /// Show what an update came to: why it was rolled back, what was compared, and how long it took
     Report(ReportArgs),
     /// Say what the kernel, or a process, lacks for an update, and what to do about it
     Doctor(DoctorArgs),
@@ -492,9 +492,12 @@ pub struct ReportArgs {
     /// The number of the update, as `history` lists it; the last one otherwise.
     #[arg(long, value_name = "N")]
     pub update: Option<u64>,
-    /// With --json: include the payloads, which may hold secrets.
+    /// With --json or --html: include the payloads, which may hold secrets.
     #[arg(long)]
     pub payloads: bool,
+    /// Write the report as one page for browsers, which needs nothing else; `-` is standard output.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub html: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -16,6 +16,7 @@ mod observe;
 mod out;
 mod outdated;
 mod package;
+mod page;
 mod past;
 mod progress;
 mod replay;

@@ -23,7 +23,7 @@ fn main() {
         println!("cargo:rerun-if-changed={}", root.join(watched).display());
     }
     // The rest of the common crate is compiled along, but nothing of it is used.
-    for watched in ["lib.rs", "histogram.rs", "monitor.rs"] {
+    for watched in ["lib.rs", "bulk.rs", "histogram.rs", "monitor.rs"] {
         println!("cargo:rerun-if-changed={}", root.join("mvedsua-common/src").join(watched).display());
     }
     println!("cargo:rerun-if-changed=build.rs");
@@ -58,10 +58,12 @@ fn main() {
         }
         Err(error) => fail(&format!("cannot run {}: {error}", build.get_program().to_string_lossy())),
     }
-    let object = ebpf.join("target").join(TARGET).join("release/monitor");
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("monitor.bpf.o");
-    if let Err(error) = std::fs::copy(&object, &out) {
-        fail(&format!("cannot copy {}: {error}", object.display()));
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+    for programs in ["monitor", "recorder"] {
+        let object = ebpf.join("target").join(TARGET).join("release").join(programs);
+        if let Err(error) = std::fs::copy(&object, out.join(format!("{programs}.bpf.o"))) {
+            fail(&format!("cannot copy {}: {error}", object.display()));
+        }
     }
 }
 

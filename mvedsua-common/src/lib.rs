@@ -6,6 +6,7 @@
 //! - [`syscalls`]: the declarative table of system calls, from which recording, replaying, comparing and printing derive.
 //! - [`histogram`]: the bucket arithmetic of latency histograms that the kernel side fills and the daemon reads.
 //! - [`monitor`]: the layout of the monitor's maps.
+//! - [`bulk`]: what the recorder's eBPF programs and the daemon tell each other.
 //! - [`cooperation`]: how the daemon and a program that is built with the SDK speak with each other.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod bulk;
 // BPF has no atomics of these sizes, and nothing to say to a program.
 #[cfg(not(target_arch = "bpf"))]
 pub mod cooperation;

@@ -16,21 +16,21 @@ struct Pair {
     // Dropped first, so that no tracer is left when the guest is ended.
     session: Option<Rehearsal>,
     guest: Guest,
-    /// How its threads run while they are recorded.
-    threads: &'static str,
+    /// How its threads run while they are recorded, and where they stop.
+    how: [&'static str; 2],
     round: u32,
     _spill: tempfile::TempDir,
 }
 
 impl Pair {
-    fn start(name: &str) -> Pair {
-        Pair::start_with(name, if TIMED_BY_MEMORY.contains(&name) { "free" } else { "one-by-one" })
+    fn start(name: &str, stops: &'static str) -> Pair {
+        Pair::start_with(name, [if TIMED_BY_MEMORY.contains(&name) { "free" } else { "one-by-one" }, stops])
     }
 
-    fn start_with(name: &str, threads: &'static str) -> Pair {
+    fn start_with(name: &str, how: [&'static str; 2]) -> Pair {
         let guest = Guest::start(name).unwrap();
         let spill = tempfile::tempdir().unwrap();
-        let mut pair = Pair { session: None, guest, threads, round: 0, _spill: spill };
+        let mut pair = Pair { session: None, guest, how, round: 0, _spill: spill };
         pair.rounds(2, "by itself");
         pair.fork();
         pair
@@ -38,7 +38,7 @@ impl Pair {
 
     fn fork(&mut self) {
         let program = env!("CARGO_BIN_EXE_rehearse");
-        let session = Rehearsal::start_with(program, self.guest.pid(), self._spill.path(), self.threads);
+        let session = Rehearsal::start_with(program, self.guest.pid(), self._spill.path(), self.how);
         self.session = Some(session.unwrap());
         self.wait("the fork", |event| matches!(event, SessionEvent::Forked { .. }));
         self.wait("the follower to catch up", |event| matches!(event, SessionEvent::CaughtUp));
@@ -106,7 +106,7 @@ impl Pair {
 }
 
 fn promoted(name: &str) {
-    let mut pair = Pair::start(name);
+    let mut pair = Pair::start(name, "each-call");
     let old = pair.guest.pid();
     pair.compared_rounds("validating");
     let new = pair.promote();
@@ -121,7 +121,7 @@ fn promoted(name: &str) {
 #[test]
 fn threads_that_run_freely_are_followed_too() {
     for name in ["threads", "contended", "crowd", "waiting"] {
-        let mut pair = Pair::start_with(name, "free");
+        let mut pair = Pair::start_with(name, ["free", "eager"]);
         pair.compared_rounds("validating");
         pair.promote();
         pair.compared_rounds("updated");
@@ -132,7 +132,7 @@ fn threads_that_run_freely_are_followed_too() {
 }
 
 fn rolled_back(name: &str) {
-    let mut pair = Pair::start(name);
+    let mut pair = Pair::start(name, "each-call");
     pair.compared_rounds("validating");
     pair.roll_back();
     pair.session.take().unwrap().finish().unwrap();
@@ -145,7 +145,7 @@ fn rolled_back(name: &str) {
 }
 
 fn rolled_back_after_promotion(name: &str) {
-    let mut pair = Pair::start(name);
+    let mut pair = Pair::start(name, "eager");
     pair.compared_rounds("validating");
     pair.promote();
     pair.compared_rounds("updated");
@@ -233,7 +233,7 @@ fn prepared(name: &str, word: &str) -> Pair {
     let mut guest = Guest::start(name).unwrap();
     guest.round(1, word).unwrap();
     let spill = tempfile::tempdir().unwrap();
-    let mut pair = Pair { session: None, guest, threads: "one-by-one", round: 1, _spill: spill };
+    let mut pair = Pair { session: None, guest, how: ["one-by-one", "eager"], round: 1, _spill: spill };
     pair.rounds(2, "by itself");
     pair.fork();
     pair
@@ -312,7 +312,7 @@ fn the_death_of_a_mutex_s_owner_is_told_in_each_stage() {
 
 /// One promotion after another: half of them confirmed, and the others taken back.
 fn promoted_again_and_again(name: &str) {
-    let mut pair = Pair::start(name);
+    let mut pair = Pair::start(name, "eager");
     for promotion in 1..=20 {
         pair.rounds(1, "validating");
         pair.promote();

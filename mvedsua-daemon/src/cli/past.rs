@@ -142,6 +142,7 @@ pub(super) fn divergences(past: &Past) -> impl Iterator<Item = &Divergence> {
         | FailureKind::LogFull(_)
         | FailureKind::MemoryShort(_)
         | FailureKind::TimedOut(_)
+        | FailureKind::Lost(_)
         | FailureKind::TargetGone(_)
         | FailureKind::NotApplied(_)
         | FailureKind::Asked(_)

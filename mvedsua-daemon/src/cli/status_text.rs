@@ -82,6 +82,7 @@ fn write_update(out: &mut String, update: &UpdateStatus) {
     }
     if update.plan.is_some() {
         field(out, "behind", &format!("{} of {} records", count(counters.backlog), count(counters.recorded)));
+        field(out, "recorded", &recorded(update));
         if counters.held_back_us > 0 {
             let text = format!(
                 "{} a record, so that the follower comes close; {} in all",
@@ -167,6 +168,16 @@ fn describe(version: &VersionStatus, which: Option<Which>) -> String {
         version.runs.iter().map(|runs| format!("{} runs as {}", runs.file, short(&runs.build_id))).collect();
     let runs = if runs.is_empty() { String::new() } else { format!("; {}", runs.join(", ")) };
     format!("{}{which}  {exe}  {id}{runs}", version.pid)
+}
+
+/// Says how much of what the leader does is recorded without stopping it.
+fn recorded(update: &UpdateStatus) -> String {
+    let counters = &update.counters;
+    let share = counters.without_stops * 100 / counters.recorded.max(1);
+    match &update.why_stepped {
+        None => format!("{share} % of the records without a stop of the leader"),
+        Some(why) => format!("with stops at each call: {why}"),
+    }
 }
 
 fn field(out: &mut String, name: &str, text: &str) {

@@ -114,7 +114,7 @@ impl Code {
             FailureKind::LogFull(_) | FailureKind::MemoryShort(_) | FailureKind::TimedOut(_) => Code::TimedOut,
             FailureKind::TargetGone(_) => Code::TargetGone,
             FailureKind::NotApplied(_) | FailureKind::Asked(_) => Code::Diverged,
-            FailureKind::Engine(_) => Code::Inconclusive,
+            FailureKind::Lost(_) | FailureKind::Engine(_) => Code::Inconclusive,
             FailureKind::Harmed(_) => Code::Harmed,
         }
     }

@@ -134,6 +134,9 @@ pub struct UpdateStatus {
     /// What the engine waits for, where that takes long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+    /// Why the leader stops at each call, where it does so for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why_stepped: Option<String>,
     /// What failed so far, in one line each.
     pub failures: Vec<String>,
     /// Something is wrong that nobody can undo.

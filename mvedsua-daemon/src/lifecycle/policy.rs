@@ -139,7 +139,8 @@ const RACED: u32 = SITUATIONS as u32;
 #[must_use]
 pub(super) fn is_matter_of_timing(failure: &FailureKind, attempts: u32) -> bool {
     match failure {
-        FailureKind::TimedOut(_) => true,
+        // What was lost is not lost again: the next attempt records with stops at each call.
+        FailureKind::TimedOut(_) | FailureKind::Lost(_) => true,
         FailureKind::Diverged(divergence) => match divergence.kind {
             DivergenceKind::Order { .. } => true,
             DivergenceKind::Call

@@ -42,6 +42,13 @@ pub(super) fn kernel_facts() -> Result<KernelFacts, MonitorError> {
     facts(&bytes).ok_or(MonitorError::StrangeTypeInformation)
 }
 
+/// Returns the offset of a member of the running kernel's `task_struct`, bytes.
+pub(crate) fn task_offset(member: &str) -> Result<u32, MonitorError> {
+    let bytes = std::fs::read(Path::new(KERNEL)).map_err(|source| MonitorError::NoTypeInformation { source })?;
+    let found = Btf::parse(&bytes).and_then(|btf| btf.offset(btf.find(KIND_STRUCT, "task_struct")?, member));
+    found.ok_or(MonitorError::StrangeTypeInformation)
+}
+
 fn facts(bytes: &[u8]) -> Option<KernelFacts> {
     let btf = Btf::parse(bytes)?;
     let task = btf.find(KIND_STRUCT, "task_struct")?;

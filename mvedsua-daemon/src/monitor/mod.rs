@@ -34,7 +34,7 @@
 
 mod batch;
 mod bins;
-mod btf;
+pub(crate) mod btf;
 mod clock;
 mod errno;
 mod error;

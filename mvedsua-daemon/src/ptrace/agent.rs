@@ -29,7 +29,7 @@ use iced_x86::{BlockEncoder, BlockEncoderOptions, Code, Decoder, DecoderOptions,
 use iced_x86::{InstructionBlock, OpKind};
 
 use super::memory::Memory;
-use super::ring::{Area, Ring};
+use super::ring::{ANSWERS, Area, Ring};
 use super::sys::Regs;
 use super::{Error, Result};
 
@@ -69,7 +69,7 @@ std::arch::global_asm!(
     "mov rcx, [rax + 24]",
     "cmp rcx, [rax + 16]",
     "je mvedsua_agent_\\name\\()_call",
-    "and ecx, 63",
+    "and ecx, {mask}",
     "shl ecx, 5",
     "lea rdx, [rax + rcx + 128]",
     "cmp [rdx], r8",
@@ -89,7 +89,7 @@ std::arch::global_asm!(
     "jne mvedsua_agent_\\name\\()_call",
     "mov rdx, [rax + 16]",
     "sub rdx, [rax + 24]",
-    "cmp rdx, 64",
+    "cmp rdx, {answers}",
     "jae mvedsua_agent_\\name\\()_call",
     "mov [rax + 32], rsp",
     "mov [rax + 40], rbx",
@@ -108,7 +108,7 @@ std::arch::global_asm!(
     "add rsp, 8",
     "rdgsbase rcx",
     "mov rdx, [rcx + 16]",
-    "and edx, 63",
+    "and edx, {mask}",
     "shl edx, 5",
     "lea rdx, [rcx + rdx + 128]",
     "mov r8, [rcx + 104]",
@@ -162,6 +162,8 @@ std::arch::global_asm!(
     "mvedsua_time day, 96, rdi",
     "mvedsua_agent_end:",
     ".popsection",
+    answers = const ANSWERS,
+    mask = const ANSWERS - 1,
 );
 
 /// Room for a function's relocated first instructions.

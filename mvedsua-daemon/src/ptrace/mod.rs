@@ -33,6 +33,7 @@
 //!    what it inherited, sleeps, and ends if nobody comes for it.
 
 pub mod agent;
+pub(crate) mod breakpoint;
 pub(crate) mod extents;
 pub mod inject;
 pub mod launch;

@@ -1,8 +1,8 @@
 //! Asking for the time without a stop: the memory.
 //!
 //! One mapping of a process, shared with the daemon and with nobody else (`MADV_DONTFORK`: no child inherits it). It has a
-//! page that says what it is and a page for each thread that has a *ring*: a few words that the [agent](super::agent) and
-//! the daemon agree on, and 64 answers.
+//! page that says what it is and some for each thread that has a *ring*: a few words that the [agent](super::agent) and
+//! the daemon agree on, and 512 answers. Pages that nobody writes take no memory.
 //!
 //! ```text
 //!   0 asking      1 between the first and the last step of noting an answer
@@ -14,8 +14,9 @@
 //! 128 answers     question, result, two words
 //! ```
 //!
-//! Only one side runs at a time: the daemon touches a ring while its thread is stopped. A process that follows may write
-//! anything here; so nothing that is read is used as an address or a length.
+//! Only one side runs at a time: the daemon touches a ring while its thread is stopped. Only what a thread has noted that runs
+//! without stops is taken meanwhile: the daemon alone moves the tail, and what lies before the head does not change. A process
+//! that follows may write anything here; so nothing that is read is used as an address or a length.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,8 +27,12 @@ use super::window::Window;
 use super::{Pid, Result};
 
 const PAGE: u64 = 4096;
-/// Answers in a ring; the agent's code knows the number.
-pub const ANSWERS: u64 = 64;
+/// Answers in a ring; a power of two. A thread that runs without stops notes what it was told in some milliseconds.
+pub const ANSWERS: u64 = 512;
+/// Bytes from one ring to the next: whole pages with its words and its answers.
+const RING: u64 = (16 * 8 + ANSWERS * 32).next_multiple_of(PAGE);
+/// Answers that a follower is given at once.
+const GIVEN: usize = 64;
 /// `question` of a `gettimeofday`; that of a `clock_gettime` is its clock.
 const DAY: u64 = 0x100;
 
@@ -41,7 +46,7 @@ impl Area {
     /// Rings in an area. Threads beyond that make real calls.
     pub const RINGS: u32 = 1023;
     /// Bytes of an area.
-    pub const LEN: u64 = PAGE * (Self::RINGS as u64 + 1);
+    pub const LEN: u64 = PAGE + RING * Self::RINGS as u64;
     /// What its first page begins with.
     pub const MAGIC: u64 = u64::from_le_bytes(*b"mvedsuat");
 
@@ -67,13 +72,13 @@ impl Area {
     /// Returns the address of a ring.
     #[must_use]
     pub fn ring(self, index: u32) -> u64 {
-        self.first_ring() + u64::from(index % Self::RINGS) * PAGE
+        self.first_ring() + u64::from(index % Self::RINGS) * RING
     }
 
     /// Returns which ring lies at an address of this area.
     #[must_use]
     pub fn index(self, addr: u64) -> u32 {
-        ((addr - self.first_ring()) / PAGE) as u32
+        ((addr - self.first_ring()) / RING) as u32
     }
 
     /// Says whether an address is that of a ring.
@@ -145,9 +150,15 @@ impl Shared {
     /// Returns the ring whose address in the process this is.
     #[must_use]
     pub fn ring_at(&self, addr: u64) -> Option<Ring<'_>> {
-        let whole = self.area.contains(addr) && (addr - self.area.base).is_multiple_of(PAGE);
+        let whole = self.area.contains(addr) && (addr - self.area.first_ring()).is_multiple_of(RING);
         whole.then(|| Ring { shared: self, first: ((addr - self.area.base) / 8) as usize })
     }
+}
+
+/// Returns how many answers wait. A ring never holds more; whoever wrote another number gets nothing.
+fn noted(head: u64, tail: u64) -> u64 {
+    let count = head.wrapping_sub(tail);
+    if count <= ANSWERS { count } else { 0 }
 }
 
 /// One thread's ring.
@@ -217,10 +228,16 @@ impl Ring<'_> {
     /// Takes what the agent has noted, oldest first.
     pub fn take_noted(&self) -> impl Iterator<Item = Answer> {
         let (head, tail) = (self.get(2), self.get(3));
-        // A ring never holds more; whoever wrote another number gets nothing.
-        let count = if head.wrapping_sub(tail) <= ANSWERS { head.wrapping_sub(tail) } else { 0 };
+        let count = noted(head, tail);
         self.set(3, head);
         (0..count).map(move |number| self.answer(tail.wrapping_add(number)))
+    }
+
+    /// Takes what the agent has noted before answer number `head`, oldest first. The thread may run meanwhile.
+    pub fn take_noted_before(&self, head: u64, mut each: impl FnMut(Answer)) {
+        let tail = self.get(3);
+        (0..noted(head, tail)).for_each(|number| each(self.answer(tail.wrapping_add(number))));
+        self.set(3, head);
     }
 
     /// Gives the agent answers for the follower, in place of all that were left. Returns how many found room.
@@ -228,7 +245,7 @@ impl Ring<'_> {
         self.set(2, 0);
         self.set(3, 0);
         let mut count = 0;
-        for answer in answers.take(ANSWERS as usize) {
+        for answer in answers.take(GIVEN) {
             let word = 16 + count as usize * 4;
             self.set(word, answer.question);
             self.set(word + 1, answer.ret as u64);

@@ -21,6 +21,7 @@
 //! *Holding* stops each thread at the entry of its next ordered call, or rewound out of one that blocks, so that the
 //! version can be changed there.
 
+mod bulk;
 mod counter;
 mod holding;
 mod letting_in;
@@ -42,6 +43,7 @@ use bytes::Bytes;
 use crossbeam_channel::Sender;
 use mvedsua_common::syscalls::{self, Class, Order, Pairing, Row, Treatment, regions};
 
+pub(crate) use self::bulk::{Bulk, CALM};
 pub(crate) use self::holding::{HeldAt, HeldThread, Hold};
 pub(crate) use self::letting_in::lets_in;
 use self::thread::{Call, Fault, State, Thread};
@@ -109,6 +111,7 @@ pub(crate) struct Leading {
     mapped: mapped::MappedFiles,
     serial: serial::Serial,
     unread: unread::Unread,
+    bulk: bulk::Bulk,
     /// The process may end: the follower does the same, or nobody is there to go on in its place.
     may_end: bool,
     failed: bool,
@@ -128,8 +131,8 @@ const CAPTURED_AT_ONCE: usize = 1 << 20;
 const TOO_MUCH: &str = "it moves more memory at once than can be recorded (2 GiB)";
 
 /// The memory of one call, read piece by piece.
-struct Capture<'a> {
-    memory: &'a Memory,
+struct Capture<'a, M: ?Sized = Memory> {
+    memory: &'a M,
     dir: PieceDir,
     pieces: Vec<Piece>,
     /// Bytes that may still be read.
@@ -138,8 +141,8 @@ struct Capture<'a> {
     cut: bool,
 }
 
-impl<'a> Capture<'a> {
-    fn new(memory: &'a Memory, dir: PieceDir) -> Capture<'a> {
+impl<'a, M: regions::Memory + ?Sized> Capture<'a, M> {
+    fn new(memory: &'a M, dir: PieceDir) -> Capture<'a, M> {
         Capture { memory, dir, pieces: Vec::new(), left: MOST_CAPTURED, cut: false }
     }
 
@@ -198,7 +201,7 @@ impl<'a> Capture<'a> {
         let wanted = usize::try_from(len).unwrap_or(usize::MAX);
         let most = wanted.min(self.left.saturating_add(1));
         let mut bytes = vec![0; most.min(CAPTURED_AT_ONCE)];
-        let mut got = self.memory.read_some(addr, &mut bytes);
+        let mut got = self.memory.read(addr, &mut bytes);
         while got == bytes.len() && got < most {
             let more = CAPTURED_AT_ONCE.min(most - got);
             if bytes.try_reserve(more).is_err() {
@@ -206,7 +209,7 @@ impl<'a> Capture<'a> {
                 break;
             }
             bytes.resize(got + more, 0);
-            got += self.memory.read_some(addr.wrapping_add(got as u64), &mut bytes[got..]);
+            got += self.memory.read(addr.wrapping_add(got as u64), &mut bytes[got..]);
         }
         bytes.truncate(got);
         if got > CAPTURED_AT_ONCE {
@@ -218,7 +221,10 @@ impl<'a> Capture<'a> {
     }
 }
 
-fn captured_inputs<'a>(row: &Row, args: &[u64; 6], memory: &'a Memory) -> Capture<'a> {
+fn captured_inputs<'a, M>(row: &Row, args: &[u64; 6], memory: &'a M) -> Capture<'a, M>
+where
+    M: regions::Memory + ?Sized,
+{
     let mut capture = Capture::new(memory, PieceDir::In);
     regions::inputs(row, args, memory, &mut |region| capture.piece(region));
     capture
@@ -319,6 +325,7 @@ impl Leading {
             },
             serial: serial::Serial::new(settings.interleaving),
             unread: unread::Unread::default(),
+            bulk: bulk::Bulk::none(),
             settings,
             may_end: false,
             failed: false,
@@ -351,8 +358,12 @@ impl Leading {
         }
     }
 
-    /// Lets a thread go on, unless the log has no room.
+    /// Lets a thread go on, unless the log has no room or the follower is far behind.
     fn go(&mut self, tid: Tid, signo: i32) -> Result<()> {
+        if self.waits_for_follower() {
+            self.blocked.push((tid, signo));
+            return Ok(());
+        }
         if self.stream.is_stuck() {
             match self.settings.on_full {
                 // A record that is larger than the log would be waited for for ever.
@@ -373,6 +384,7 @@ impl Leading {
     }
 
     pub(crate) fn on_bell(&mut self, inbox: &Inbox, process: &mut Process) -> Result<()> {
+        self.take_observed(process)?;
         self.look_again(process)?;
         self.end_overdue_calls()?;
         self.look_for_overdue(inbox, process)
@@ -383,7 +395,7 @@ impl Leading {
         self.send_postponed(process);
         if !self.blocked.is_empty() {
             self.stream.retry();
-            if !self.stream.is_stuck() || self.stream.is_hopeless() {
+            if (!self.stream.is_stuck() || self.stream.is_hopeless()) && !self.waits_for_follower() {
                 for (tid, signo) in std::mem::take(&mut self.blocked) {
                     self.go(tid, signo)?;
                 }
@@ -415,6 +427,7 @@ impl Leading {
     /// Stops recording for good; whatever waits goes on. The threads can be parked and released afterwards.
     pub(crate) fn stop(&mut self, process: &mut Process, reason: &str) -> Result<()> {
         self.record_no_more(reason);
+        self.end_bulk();
         for (_, tid) in std::mem::take(&mut self.awaiting) {
             sys::resume(tid, Resume::Syscall, 0)?;
         }
@@ -426,7 +439,7 @@ impl Leading {
         self.release_hold(process)
     }
 
-    fn begin(&self, nr: u32, args: [u64; 6], memory: &Memory) -> Call {
+    fn begin<M: regions::Memory + ?Sized>(&self, nr: u32, args: [u64; 6], memory: &M) -> Call {
         begin(&self.settings, nr, args, memory, |tid| self.threads.contains_key(&Tid(tid)))
     }
 }
@@ -437,7 +450,10 @@ fn thread_state(threads: &mut BTreeMap<Tid, Thread>, tid: Tid, state: State) {
     }
 }
 
-fn begin(settings: &Settings, nr: u32, args: [u64; 6], memory: &Memory, is_thread: impl Fn(i32) -> bool) -> Call {
+fn begin<M>(settings: &Settings, nr: u32, args: [u64; 6], memory: &M, is_thread: impl Fn(i32) -> bool) -> Call
+where
+    M: regions::Memory + ?Sized,
+{
     let treatment = match settings.interleaving.ordered(settings.pairing, nr, &args, is_thread) {
         Some((row, _)) => Treatment::Row(row),
         None => syscalls::treatment_of(settings.pairing, nr, &args, memory),

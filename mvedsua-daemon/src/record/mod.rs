@@ -9,9 +9,11 @@
 //! [`Event::Enter`] and later [`Event::Return`]; in the common case both collapse into one [`Event::Call`].
 
 pub(crate) mod agreement;
+pub(crate) mod bulk;
 pub mod interleaving;
 pub(crate) mod leading;
 pub(crate) mod pace;
+pub mod sight;
 pub(crate) mod stream;
 
 use bytes::Bytes;

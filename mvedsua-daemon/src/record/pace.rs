@@ -15,6 +15,7 @@ const LEAST: Duration = Duration::from_micros(50);
 pub(crate) struct Pace {
     per_record_us: AtomicU64,
     total_us: AtomicU64,
+    most_behind: AtomicU64,
 }
 
 impl Pace {
@@ -26,6 +27,16 @@ impl Pace {
     /// Returns how long the leader was held back in all.
     pub(crate) fn total(&self) -> Duration {
         Duration::from_micros(self.total_us.load(Ordering::Relaxed))
+    }
+
+    /// Returns how many records the follower may be behind before the leader waits for it; 0 where it never does.
+    pub(crate) fn most_behind(&self) -> u64 {
+        self.most_behind.load(Ordering::Relaxed)
+    }
+
+    /// Lets the leader wait where the follower is further behind.
+    pub(crate) fn wait_beyond(&self, records: u64) {
+        self.most_behind.store(records, Ordering::Relaxed);
     }
 
     /// Holds the leader back twice as much as before, up to a limit.

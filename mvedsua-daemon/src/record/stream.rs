@@ -169,6 +169,13 @@ impl Stream {
         }
     }
 
+    /// Returns how many records wait for the slowest reader, and how many it has taken.
+    pub(crate) fn behind(&self) -> (u64, u64) {
+        let reading = |branch: &Branch| branch.log.gauge().read();
+        let readings = self.branches.iter().filter(|branch| !branch.abandoned).map(reading);
+        readings.map(|reading| (reading.records(), reading.consumed)).max().unwrap_or_default()
+    }
+
     /// Says whether the stream has closed itself since nobody reads it any more.
     pub(crate) fn is_deserted(&self) -> bool {
         self.deserted

@@ -65,6 +65,7 @@ pub fn write_failure(f: &mut fmt::Formatter<'_>, kind: &FailureKind) -> fmt::Res
         FailureKind::NotApplied(why) => write!(f, "the new version could not be applied: {why}"),
         FailureKind::Asked(why) => write!(f, "asked: {why}"),
         FailureKind::Harmed(what) => write!(f, "the service may be harmed: {what}"),
+        FailureKind::Lost(what) => write!(f, "something was lost: {what}"),
         FailureKind::Engine(what) => write!(f, "the engine could not go on: {what}"),
     }
 }

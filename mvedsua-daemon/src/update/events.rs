@@ -11,6 +11,8 @@ use super::inplace::InPlace;
 use super::method::{Itself, Method};
 use crate::compare::Divergence;
 use crate::record::interleaving::Interleaving;
+use crate::record::leading::CALM;
+use crate::record::sight::Sight;
 use crate::rules::Counts;
 
 /// What happens when the log's memory and disk budgets are both used up.
@@ -91,8 +93,28 @@ pub struct Options {
     pub record: Option<PathBuf>,
     /// Where the session says what it waits for.
     pub waits: Waits,
+    /// Where the leader stops to be recorded.
+    pub stops: Stops,
+    /// How much is recorded without stops.
+    pub sight: Sight,
     /// Situations in which earlier attempts of the same update have seen differences; what is met of them is counted.
     pub situations: [Option<u64>; SITUATIONS],
+}
+
+/// Where the leader stops to be recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stops {
+    /// Where what it does cannot be seen without (`record/leading/bulk.rs`). A thread goes on without stops after as many calls
+    /// in a row to which nothing odd has happened.
+    WhereNeeded { calm: u32 },
+    /// At each call.
+    AtEachCall,
+}
+
+impl Default for Stops {
+    fn default() -> Self {
+        Stops::WhereNeeded { calm: CALM }
+    }
 }
 
 /// What a session waits for at the moment, for those who look on.
@@ -143,6 +165,8 @@ impl Default for Options {
             rules: None,
             record: None,
             waits: Waits::default(),
+            stops: Stops::default(),
+            sight: Sight::default(),
             situations: Default::default(),
         }
     }
@@ -213,6 +237,9 @@ pub struct Counters {
     /// How long it was held back in all, microseconds.
     #[serde(default)]
     pub held_back_total_us: u64,
+    /// Calls that were recorded without a stop.
+    #[serde(default)]
+    pub without_stops: u64,
     /// How often each of [`super::Options::situations`] was met without a difference.
     #[serde(default)]
     pub met_again: [u32; SITUATIONS],
@@ -240,6 +267,8 @@ pub enum FailureKind {
     NotApplied(String),
     /// The operator or the policy asked for it.
     Asked(String),
+    /// Something that the leader did was lost before it was recorded; the text says what.
+    Lost(String),
     /// A fault of the engine or the kernel refused an operation.
     Engine(String),
     /// The other version's image was put in place, and not all of it went as it should: the service may be harmed.

@@ -23,7 +23,8 @@ pub(crate) mod tracer;
 mod uncopied;
 
 pub use events::{
-    Change, Command, Counters, Death, FailureKind, OnFull, OnParting, Options, SITUATIONS, SessionEvent, Waits, Which,
+    Change, Command, Counters, Death, FailureKind, OnFull, OnParting, Options, SITUATIONS, SessionEvent, Stops, Waits,
+    Which,
 };
 pub use inplace::check as check_cooperation;
 pub use recover::{Recovered, recover};

@@ -138,6 +138,11 @@ impl Process {
         self.rings.as_ref()?.of(tid)
     }
 
+    /// Returns where the ring of a thread lies in its memory, 0 where it has none.
+    pub(crate) fn ring_place(&self, tid: Tid) -> u64 {
+        self.rings.as_ref().map_or(0, |rings| rings.place(tid))
+    }
+
     /// Gives a stopped thread a ring, if there are any.
     pub(crate) fn give_ring(&mut self, tid: Tid) -> Result<()> {
         self.rings.as_mut().map_or(Ok(()), |rings| rings.give(tid))

@@ -86,6 +86,11 @@ impl Rings {
         self.shared.ring_at(*self.given.get(&tid)?)
     }
 
+    /// Returns the address of a thread's ring, 0 where it has none.
+    pub(crate) fn place(&self, tid: Tid) -> u64 {
+        self.given.get(&tid).copied().unwrap_or(0)
+    }
+
     /// Returns the ring that a thread with these registers finds.
     pub(crate) fn found_by(&self, regs: &Regs) -> Option<Ring<'_>> {
         self.shared.ring_at(regs.gs_base)

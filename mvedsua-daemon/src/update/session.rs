@@ -30,7 +30,7 @@ use super::memory_limit;
 use super::process::{Process, Zombies, park_all};
 use super::recover;
 use super::tracer::{Core, Role, Tracer};
-use super::{Command, Counters, Death, FailureKind, OnParting, Options, SessionEvent};
+use super::{Command, Counters, Death, FailureKind, OnParting, Options, SessionEvent, Stops};
 use crate::allocator;
 use crate::compare::{Divergence, DivergenceKind};
 use crate::log::{self, Gauge};
@@ -38,7 +38,7 @@ use crate::promote::swap;
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Error, Pid, Result, Tid, procfs, query, regs, sys};
 use crate::record::Slot;
-use crate::record::leading::{self, Hold, Leading, OnCrash};
+use crate::record::leading::{self, Bulk, Hold, Leading, OnCrash};
 use crate::record::pace::Pace;
 use crate::record::stream::Stream;
 use crate::replay::epoll::Pair;
@@ -72,7 +72,9 @@ const TAKE_OVER_LIMIT: Duration = Duration::from_secs(120);
 const MAX_BACKLOG: u64 = 500;
 /// The same after attempts in which it could not work them off in time.
 const MIN_BACKLOG: u64 = 8;
-/// How many records a follower that was close may fall behind before the leader is held back, if it falls further.
+/// How many records a follower that was close may fall behind before the leader waits for it.
+const MOST_BEHIND: u64 = 4_000;
+/// The same before the leader is held back for each record, if it falls further.
 const FAR_BEHIND: u64 = 5_000;
 const VERY_FAR_BEHIND: u64 = 20_000;
 /// How much the leader may be held back for each record while the versions are to be exchanged.
@@ -306,6 +308,7 @@ impl Running<'_> {
             relaxed: self.tally.relaxed.load(Ordering::Relaxed),
             held_back_us: self.pace.delay().as_micros() as u64,
             held_back_total_us: self.pace.total().as_micros() as u64,
+            without_stops: self.options.sight.without_stops(),
             met_again: self.tally.met_again.each_ref().map(|met| met.load(Ordering::Relaxed)),
         }
     }
@@ -482,6 +485,10 @@ impl Running<'_> {
             }
             Notice::Refused { call, reason } => {
                 self.tell(SessionEvent::Failed(FailureKind::Refused(vec![format!("{call}: {reason}")])));
+                Some(self.fall_back_without_follower())
+            }
+            Notice::Lost(what) => {
+                self.tell(SessionEvent::Failed(FailureKind::Lost(what)));
                 Some(self.fall_back_without_follower())
             }
             Notice::Broken { tid, error } => {

@@ -28,9 +28,10 @@ use crate::control::{Code, SessionHandle, clock, panics};
 use crate::lifecycle::{self, Effect, Event, Outcome, Recovery, Refusal, Stage, State, Timer, Verification};
 use crate::package::{Lockstep, Package, PackageInfo, Terms};
 use crate::record::interleaving::Interleaving;
+use crate::record::sight::Sight;
 use crate::rules::{Counts, RuleCount, RuleSet};
 use crate::update::binary::FileChange;
-use crate::update::{Change, Command, Counters, FailureKind, Options, SITUATIONS, SessionEvent, Waits};
+use crate::update::{Change, Command, Counters, FailureKind, Options, SITUATIONS, SessionEvent, Stops, Waits};
 
 /// How often the status is brought up to date while nothing happens.
 const TICK: Duration = Duration::from_millis(500);
@@ -95,6 +96,7 @@ pub(crate) struct Driver {
     counts: Option<Arc<Counts>>,
     /// What the session of the present attempt waits for.
     waits: Waits,
+    sight: Sight,
     /// What is left of the last run when there is none any more.
     last: Last,
     failures: Vec<FailureKind>,
@@ -158,6 +160,7 @@ impl Driver {
             limits: Limits::default(),
             counts: None,
             waits: Waits::default(),
+            sight: Sight::default(),
             last: Last::default(),
             failures: vec![],
             stages: vec![],
@@ -363,6 +366,7 @@ impl Driver {
         let engine = Arc::clone(&self.shared.engine);
         self.counts = self.asked.rules.as_ref().map(|rules| Arc::new(Counts::new(Arc::clone(rules))));
         self.waits = Waits::default();
+        self.sight = Sight::default();
         self.last.counters = Counters::default();
         let options = Options { situations, ..self.options() };
         // A second attempt keeps the recording of the first.
@@ -395,12 +399,17 @@ impl Driver {
             } else {
                 Interleaving::OneByOne
             }),
+            stops: match self.failures.iter().any(|failure| matches!(failure, FailureKind::Lost(_))) {
+                true => Stops::AtEachCall,
+                false => default.stops,
+            },
             lockstep: terms.lockstep == Lockstep::On,
             change: self.change(),
             hang_timeout: terms.hang_timeout.unwrap_or(default.hang_timeout),
             rules: self.counts.clone(),
             record: self.asked.record.clone(),
             waits: self.waits.clone(),
+            sight: self.sight.clone(),
             ..default
         }
     }

@@ -52,6 +52,7 @@ impl Leading {
             }
         }
         self.interrupt_calls()?;
+        self.call_back()?;
         self.report_held(process);
         Ok(())
     }

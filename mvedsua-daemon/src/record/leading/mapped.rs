@@ -32,7 +32,13 @@ impl MappedFiles {
     }
 
     /// Records what a call has changed where its file is mapped.
-    pub(super) fn capture(&self, process: &Process, entry: &CallEntry, ret: i64, capture: &mut Capture<'_>) {
+    pub(super) fn capture<M: regions::Memory + ?Sized>(
+        &self,
+        process: &Process,
+        entry: &CallEntry,
+        ret: i64,
+        capture: &mut Capture<'_, M>,
+    ) {
         let Some((fd, at)) = written(entry).filter(|_| ret > 0 && !self.0.is_empty()) else { return };
         let Some(inode) = inode(process.pid, fd).filter(|inode| self.0.contains(inode)) else { return };
         let Some(end) = at.map_or_else(|| position(process.pid, fd), |at| at.checked_add(ret as u64)) else { return };

@@ -137,6 +137,17 @@ impl Serial {
         self.running.iter().find(|tid| self.longest(**tid, now).is_zero()).copied()
     }
 
+    /// Says whether a thread is the only one that is in user code or wants to be.
+    pub(super) fn is_alone(&self, tid: Tid) -> bool {
+        let others = self.running.iter().chain(&self.overdue).any(|running| *running != tid);
+        !others && self.waiting.is_empty() && self.spinning.is_empty()
+    }
+
+    /// Says whether threads wait for their turn.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// A thread has ended.
     pub(super) fn forget(&mut self, tid: Tid) {
         self.spinning.remove(&tid);
@@ -150,7 +161,7 @@ impl Serial {
 
 impl Call {
     /// Says whether a thread gives up its turn at the entry of this call.
-    fn gives_way(&self, main: bool) -> bool {
+    pub(super) fn gives_way(&self, main: bool) -> bool {
         let (nr, args) = (self.entry.nr, &self.entry.args);
         match self.treatment {
             // The parent goes on before its child.

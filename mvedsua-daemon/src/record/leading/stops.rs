@@ -2,6 +2,7 @@
 //! its end.
 
 use super::*;
+use crate::ptrace::breakpoint;
 
 /// Says what a descriptor of a process is.
 fn descriptor(pid: Pid, fd: i32) -> String {
@@ -12,6 +13,17 @@ fn descriptor(pid: Pid, fd: i32) -> String {
     )
 }
 
+/// What came of a call that has returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Returned {
+    /// It is recorded, and the thread goes on.
+    Plainly,
+    /// The thread goes on: perhaps to make the call again, or to be given a signal first.
+    Otherwise,
+    /// The thread is held.
+    Held,
+}
+
 impl Leading {
     pub(crate) fn on_stop(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, stop: Stop) -> Result<()> {
         if self.settings.pairing == Pairing::Processes && stop == Stop::Event(libc::PTRACE_EVENT_EXEC) {
@@ -20,10 +32,19 @@ impl Leading {
         if !self.threads.contains_key(&tid) {
             return self.on_stranger(process, tid, stop);
         }
-        if !self.has_to_wait(process, tid, stop)? {
+        let stop = if self.bulk.has(tid) {
+            self.leave_bulk(inbox, process, tid, stop)?
+        } else {
+            self.take_observed(process)?;
+            Some(stop)
+        };
+        if let Some(stop) = stop
+            && !self.has_to_wait(process, tid, stop)?
+        {
             self.handle(inbox, process, tid, stop)?;
         }
-        self.pass_turn(inbox, process, Some(tid))
+        self.pass_turn(inbox, process, Some(tid))?;
+        self.call_back()
     }
 
     /// Deals with the stop of a thread that may go on.
@@ -50,6 +71,7 @@ impl Leading {
                     self.go(tid, 0)
                 }
             },
+            Stop::Signal(libc::SIGTRAP) if breakpoint::is_hit(tid)? => self.go(tid, 0),
             Stop::Signal(signo) => self.on_signal(process, tid, signo),
             Stop::Group(_) => sys::resume(tid, Resume::Listen, 0),
             // The thread is new, a group stop ended, or it had left its call before it was interrupted.
@@ -223,12 +245,21 @@ impl Leading {
     }
 
     pub(super) fn on_exit(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, ret: i64) -> Result<()> {
+        match self.on_return(inbox, process, tid, ret)? {
+            Returned::Plainly if self.may_run_in_bulk(process, tid) => self.run_in_bulk(process, tid),
+            Returned::Plainly | Returned::Otherwise => self.go(tid, 0),
+            Returned::Held => Ok(()),
+        }
+    }
+
+    /// Deals with the return of the call that a thread is in.
+    pub(super) fn on_return(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, ret: i64) -> Result<Returned> {
         self.hand_over_blocked(tid)?;
         let signals = match self.threads.get(&tid).map(|thread| &thread.state) {
             Some(State::InCall(call)) => self.looks_for_signals(tid, call)?,
             _ => false,
         };
-        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(()) };
+        let Some(thread) = self.threads.get_mut(&tid) else { return Ok(Returned::Held) };
         let slot = thread.slot;
         match std::mem::replace(&mut thread.state, State::Running) {
             State::InCall(mut call) if call.given.is_some() => {
@@ -256,7 +287,7 @@ impl Leading {
                         self.restart(tid, slot, call);
                         if self.holding.is_some() {
                             self.hold_rewound(process, tid, rewound);
-                            return Ok(());
+                            return Ok(Returned::Held);
                         }
                     }
                     Rewinding::SignalComes | Rewinding::NotInCall => {
@@ -271,23 +302,40 @@ impl Leading {
             State::InCall(call) => {
                 self.stop_at_reads(process, &call, ret)?;
                 self.finish(process, tid, &call, ret);
+                self.bulk.note_plain(call.entry.nr);
+                return Ok(Returned::Plainly);
             }
             State::Executed => self.begin_program(inbox, process, tid),
             // The exit of an entry that was undone.
             other => thread.state = other,
         }
-        self.go(tid, 0)
+        self.bulk.note_odd();
+        Ok(Returned::Otherwise)
     }
 
-    /// Records the end of a call.
+    /// Records the end of a call, of a thread that stands still.
     pub(super) fn finish(&mut self, process: &Process, tid: Tid, call: &Call, ret: i64) {
-        let (Some(row), Some(order), Some(slot)) = (call.row(), call.order(), process.slot(tid)) else { return };
-        if self.failed {
-            return;
+        let (Some(order), Some(slot)) = (call.order(), process.slot(tid)) else { return };
+        let Some(ret) = self.returned(process, call, ret, &process.memory) else { return };
+        let ret = CallReturn { at: now(), ..ret };
+        match order {
+            Order::ByEntry => self.stream.leave(slot, ret),
+            Order::ByExit => self.stream.emit(slot, Event::Call(call.entry.clone(), ret)),
         }
-        let mut capture = Capture::new(&process.memory, PieceDir::Out);
+        if self.holding.is_none() {
+            self.settings.pace.keep();
+        }
+    }
+
+    /// Returns what a call that is recorded has returned; `memory` is that of the program after it.
+    pub(super) fn returned<M>(&mut self, process: &Process, call: &Call, ret: i64, memory: &M) -> Option<CallReturn>
+    where
+        M: regions::Memory + ?Sized,
+    {
+        let row = call.row().filter(|_| !self.failed)?;
+        let mut capture = Capture::new(memory, PieceDir::Out);
         let after = regions::After::Executed(&call.notes);
-        regions::outputs(row, &call.entry.args, ret, after, &process.memory, &mut |region| capture.piece(region));
+        regions::outputs(row, &call.entry.args, ret, after, memory, &mut |region| capture.piece(region));
         if let Treatment::MmapFile(_) = call.treatment
             && ret > 0
         {
@@ -299,16 +347,10 @@ impl Leading {
         self.mapped.capture(process, &call.entry, ret, &mut capture);
         if capture.cut {
             let name = syscalls::name(call.entry.nr).unwrap_or("a call").to_owned();
-            return self.fail(Notice::Refused { call: name, reason: TOO_MUCH.to_owned() }, TOO_MUCH);
+            self.fail(Notice::Refused { call: name, reason: TOO_MUCH.to_owned() }, TOO_MUCH);
+            return None;
         }
-        let ret = CallReturn { ret, outputs: capture.pieces, at: now() };
-        match order {
-            Order::ByEntry => self.stream.leave(slot, ret),
-            Order::ByExit => self.stream.emit(slot, Event::Call(call.entry.clone(), ret)),
-        }
-        if self.holding.is_none() {
-            self.settings.pace.keep();
-        }
+        Some(CallReturn { ret, outputs: capture.pieces, at: Nanos(0) })
     }
 
     pub(super) fn on_signal(&mut self, process: &mut Process, tid: Tid, signo: i32) -> Result<()> {

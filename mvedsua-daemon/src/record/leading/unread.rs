@@ -47,6 +47,10 @@ fn reads(entry: &CallEntry) -> Option<(i32, Reads)> {
 }
 
 impl Unread {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Forgets what a call closes.
     fn note(&mut self, entry: &CallEntry) {
         let [first, second, ..] = entry.args;
@@ -67,7 +71,15 @@ impl Leading {
 
     /// Returns the descriptors of which the version that leads has not read all that the service has.
     pub(crate) fn unread(&self) -> Vec<i32> {
-        if self.threads.is_empty() { Vec::new() } else { self.unread.0.keys().copied().collect() }
+        if self.threads.is_empty() {
+            return Vec::new();
+        }
+        // What a call gives is not there before it has returned.
+        let on_the_way = self.threads.values().filter_map(|thread| match &thread.state {
+            State::InCall(call) if call.given.is_some() => Some(call.entry.args[0] as i32),
+            _ => None,
+        });
+        self.unread.0.keys().copied().chain(on_the_way).collect()
     }
 
     /// A thread is about to make a call. Returns what that gives of what was not read.

@@ -44,6 +44,11 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
     reader.set_waker(Arc::new(move || follow_bell.ring()));
     let pace = Arc::new(Pace::default());
     let settings = recorder_settings(options, &pace, agreed);
+    let bulk = match options.stops {
+        Stops::WhereNeeded { calm } if !options.lockstep => Bulk::load(options.sight.clone(), calm),
+        Stops::WhereNeeded { .. } => Bulk::stepped(options.sight.clone(), "its outputs wait for the follower"),
+        Stops::AtEachCall => Bulk::stepped(options.sight.clone(), "it is asked to"),
+    };
     let (birth, application) = lead.ask(move |core| {
         if recover::undo_leftovers(&core.inbox, pid, limit)? != recover::Recovered::Nothing {
             tracing::warn!(%pid, "cleaned up what an earlier daemon had left in the process");
@@ -62,6 +67,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         }
         let threads = birth.threads.iter().map(|thread| (thread.tid, thread.slot, thread.parked.rewound()));
         let mut leading = Leading::new(threads, &process.memory, Stream::new(writer), settings, core.notices.clone());
+        leading.use_bulk(bulk);
         if let Err(error) = leading.start() {
             let _ = sys::kill(birth.child, libc::SIGKILL);
             return Err(undo_fork(&core.inbox, process, Zombies::These(vec![birth.child]), error, limit));

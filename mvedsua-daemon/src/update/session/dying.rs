@@ -51,6 +51,7 @@ impl Running<'_> {
                     notice @ (Notice::NotApplied { .. }
                     | Notice::LogFull
                     | Notice::Refused { .. }
+                    | Notice::Lost(_)
                     | Notice::Broken { .. }),
                 ) => return self.on_notice(notice),
                 Err(_) => return self.let_end(),
@@ -92,6 +93,7 @@ impl Running<'_> {
                     | Notice::NotApplied { .. }
                     | Notice::LogFull
                     | Notice::Refused { .. }
+                    | Notice::Lost(_)
                     | Notice::Broken { .. }),
                 ) => return self.let_handle().or_else(|| self.on_notice(notice)),
             }
@@ -148,6 +150,7 @@ impl Running<'_> {
                     | Notice::Diverged(_)
                     | Notice::LogFull
                     | Notice::Refused { .. }
+                    | Notice::Lost(_)
                     | Notice::Broken { .. },
                 )
                 | Err(_) => return None,

@@ -152,6 +152,7 @@ impl Running<'_> {
         if !self.caught_up {
             self.caught_up = true;
             self.pace.release();
+            self.pace.wait_beyond(MOST_BEHIND);
         }
         self.tell(SessionEvent::CaughtUp);
     }

@@ -30,6 +30,8 @@ pub(crate) enum Notice {
         call: String,
         reason: String,
     },
+    /// Something that the leader has done is not known.
+    Lost(String),
     /// A thread of the leader is held before a signal that would end it.
     LeaderCrashed {
         signo: i32,

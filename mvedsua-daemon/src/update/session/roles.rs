@@ -251,12 +251,14 @@ impl Running<'_> {
                 }
             };
             leading.send_all_postponed();
+            let bulk = leading.take_bulk();
             process.restarted.clear();
             process.change_rings(Mode::Note);
             match recorder {
                 Some((writer, settings)) => {
                     let stream = Stream::new(writer);
                     let mut leading = Leading::new(threads, &process.memory, stream, settings, notices);
+                    leading.use_bulk(bulk);
                     leading.has_not_read(unread);
                     if !has_follower {
                         leading.record_no_more("nobody follows");

@@ -36,15 +36,15 @@ pub struct Rehearsal {
 impl Rehearsal {
     /// Starts `program` (the harness's `rehearse`) on a process.
     pub fn start(program: &str, pid: i32, spill_dir: &Path) -> Result<Rehearsal> {
-        Rehearsal::start_with(program, pid, spill_dir, "one-by-one")
+        Rehearsal::start_with(program, pid, spill_dir, ["one-by-one", "eager"])
     }
 
-    /// Starts it with threads that run `one-by-one` or `free`.
-    pub fn start_with(program: &str, pid: i32, spill_dir: &Path, threads: &str) -> Result<Rehearsal> {
+    /// Starts it with threads that run `one-by-one` or `free`, and that stop at `each-call` or are `eager` to go on without.
+    pub fn start_with(program: &str, pid: i32, spill_dir: &Path, how: [&str; 2]) -> Result<Rehearsal> {
         let mut child = Command::new(program)
             .arg(pid.to_string())
             .arg(spill_dir)
-            .arg(threads)
+            .args(how)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -171,6 +171,7 @@ impl Driver {
             soak_left_ms: left(Timer::Soak),
             timeout_left_ms: left(Timer::Overall),
             waits_for: self.session.as_ref().and_then(|_| self.waits.read()),
+            why_stepped: self.session.as_ref().and_then(|_| self.sight.why_stepped()),
             failures: self.failures.iter().map(failure_line).collect(),
             alarm: self.alarm.clone(),
             result: result_of(&self.state, self.alarm.as_ref()),

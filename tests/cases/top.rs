@@ -57,7 +57,7 @@ fn an_update_is_watched_and_led_to_its_end_by_keys() {
     stand.update(&["--soak", "1s"]);
     terminal.wait(&["update 1 of process", "▶ validating", "the old version leads", "enough", "pauses", "fork"]);
     terminal.resize(50, 16).unwrap();
-    terminal.wait(&["▶ valid", "compared"]);
+    terminal.wait(&["▶ vali", "compared"]);
     terminal.resize(120, 40).unwrap();
     terminal.wait(&["▶ validating", "next", "confirm"]);
     terminal.resize(80, 24).unwrap();

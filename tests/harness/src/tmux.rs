@@ -66,7 +66,8 @@ impl Terminal {
     /// Returns what the terminal shows, with its colours as escape sequences.
     pub fn coloured(&self) -> Result<String> {
         let mut command = self.tmux();
-        command.args(["capture-pane", "-p", "-e", "-t", "test"]);
+        // With the spaces at the ends of lines, which may be coloured too.
+        command.args(["capture-pane", "-p", "-e", "-N", "-t", "test"]);
         Ok(String::from_utf8_lossy(&self.done(command)?.stdout).into_owned())
     }
 

@@ -9,6 +9,8 @@ use crate::monitor::render::duration;
 const WIDTH: f64 = 420.0;
 /// The height of one histogram.
 const HALF: f64 = 70.0;
+/// The widest bar.
+const WIDEST: f64 = 48.0;
 /// The room for the axis between the two.
 const AXIS: f64 = 18.0;
 /// The room for the names at the top and at the bottom.
@@ -28,7 +30,7 @@ pub(super) fn mirrored(id: &str, title: &str, above: &Side<'_>, below: &Side<'_>
     let all = || up.iter().chain(&down).map(|(octave, _)| *octave);
     let (Some(first), Some(last)) = (all().min(), all().max()) else { return html! {} };
     let bars = f64::from(last - first + 1);
-    let width = WIDTH / bars;
+    let width = (WIDTH / bars).min(WIDEST);
     let height = 2.0 * (HALF + NAME) + AXIS;
     let middle = NAME + HALF;
     let text = format!("{}; {}. The table has the numbers.", told(above), told(below));

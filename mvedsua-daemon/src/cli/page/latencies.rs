@@ -10,6 +10,8 @@ use crate::monitor::render::duration;
 
 /// How many calls have a picture of their own.
 const MOST_PICTURES: usize = 6;
+/// A call that neither version made so often has numbers enough in the table.
+const FEW: u64 = 20;
 
 pub(super) fn latencies(led: &[Led]) -> Markup {
     if led.iter().all(|led| led.calls.is_empty()) {
@@ -32,7 +34,7 @@ pub(super) fn latencies(led: &[Led]) -> Markup {
             "recording costs, so those before the update are no measure for the others."
         }
         div.charts {
-            @for (index, name) in names.iter().take(MOST_PICTURES).enumerate() {
+            @for (index, name) in pictured(&names, [above.1, below.1]).enumerate() {
                 figure {
                     figcaption { code { (name) } }
                     (mirrored(
@@ -57,6 +59,13 @@ fn names(led: &[Led]) -> Vec<&str> {
         }
     }
     names
+}
+
+/// Returns the calls that have a picture.
+fn pictured<'a>(names: &'a [&'a str], sides: [Option<&'a Led>; 2]) -> impl Iterator<Item = &'a str> {
+    let many =
+        move |name: &&str| sides.into_iter().flatten().filter_map(|led| call(led, name)).any(|call| call.count >= FEW);
+    names.iter().copied().filter(many).take(MOST_PICTURES)
 }
 
 fn call<'a>(led: &'a Led, name: &str) -> Option<&'a LedCall> {

@@ -94,6 +94,7 @@ pub(super) fn validating(backlog: u64) -> TargetStatus {
         soak_left_ms: Some(1_600),
         timeout_left_ms: Some(590_000),
         waits_for: None,
+        why_stepped: None,
         failures: vec![],
         alarm: None,
         result: None,

@@ -46,7 +46,15 @@ pub(super) fn page(captured: &str) -> String {
     write_text(&mut body, style, pieces.next().unwrap_or_default());
     for piece in pieces {
         let (codes, text) = piece.split_once('m').unwrap_or(("", piece));
-        codes.split(';').for_each(|code| style.take(code.parse().unwrap_or(0)));
+        let codes: Vec<u32> = codes.split(';').map(|code| code.parse().unwrap_or(0)).collect();
+        match codes.as_slice() {
+            // One of the eight colours by its number.
+            [rest @ .., 38, 5, colour @ 0..=7] => {
+                rest.iter().for_each(|code| style.take(*code));
+                style.take(30 + colour);
+            }
+            codes => codes.iter().for_each(|code| style.take(*code)),
+        }
         write_text(&mut body, style, text);
     }
     format!(

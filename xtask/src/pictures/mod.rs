@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// Where the pictures go
     #[arg(long, value_name = "DIR", default_value = "docs")]
     to: PathBuf,
-    /// Which build of the daemon to show
+    /// Which build of the daemon to show, unless MVEDSUAD names one
     #[arg(long, value_enum, default_value_t = build::Profile::Release)]
     profile: build::Profile,
 }
@@ -48,7 +48,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "an update traces a process: run it as root");
     setup::install([CHROMIUM, "fonts-dejavu-core", "tmux", "redis-server"].into_iter(), "takes the pictures")?;
-    let binary = build::run(&build::Args { profile: args.profile })?;
+    // As in the tests.
+    let binary = match std::env::var_os("MVEDSUAD") {
+        Some(binary) => PathBuf::from(binary),
+        None => build::run(&build::Args { profile: args.profile })?,
+    };
     let studio = Studio { pages: TempDir::with_prefix("mvedsua-pictures-")?, to: sh::root().join(&args.to) };
     let server = server::redis(&[])?;
     let load = Load::start(Plan::busy(server.address, 8), |index| RedisClient::new(&format!("c{index}")));
@@ -58,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let terminal = open_top(&daemon)?;
     studio.update(&daemon, &server, &terminal)?;
     load.wait_requests(200, LIMIT);
-    load.stop();
+    load.stop().expect_clean();
     studio.roll_back(&daemon)?;
     Ok(())
 }
@@ -69,6 +73,16 @@ fn open_top(daemon: &Daemon) -> Result<Terminal> {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
     Terminal::open(&format!("exec {}", words.join(" ")), (80, 24), &[])
+}
+
+/// How a picture is taken.
+struct Shot {
+    /// Chromium's switches.
+    look: &'static [&'static str],
+    /// Columns and rows of pixels.
+    size: (u32, u32),
+    /// Where on the page, as a link says it.
+    place: &'static str,
 }
 
 /// Where pages become pictures.
@@ -94,7 +108,7 @@ impl Studio {
         daemon.wait_stage(server.pid(), UPDATED, LIMIT);
         std::thread::sleep(Duration::from_secs(5));
         daemon.expect(&["confirm", &pid], code::DONE);
-        self.report("report-updated", daemon, &[], LIGHT, 1500)
+        self.report("report-updated", daemon, &[], &Shot { look: LIGHT, size: (1000, 1500), place: "" })
     }
 
     /// An update of the project's store to a version that answers one byte wrong now and then.
@@ -110,36 +124,39 @@ impl Studio {
         let faulty = store.package("faulty", &["-DBAD_BYTE_EVERY=10000"], "")?.display().to_string();
         daemon.expect(&["update", &pid, "--to", &faulty, "--wait"], code::DIVERGED);
         // These bytes are nobody's secrets.
-        self.report("report", daemon, &[&pid, "--payloads"], LIGHT, 2600)?;
-        self.report("report-dark", daemon, &[&pid, "--payloads"], DARK, 2600)?;
-        load.stop();
+        let shown = [pid.as_str(), "--payloads"];
+        self.report("report", daemon, &shown, &Shot { look: LIGHT, size: (1000, 1250), place: "" })?;
+        let differences = Shot { look: DARK, size: (1000, 1250), place: "#differences" };
+        self.report("report-differences", daemon, &shown, &differences)?;
+        load.stop().expect_clean();
         Ok(())
     }
 
     fn terminal(&self, name: &str, terminal: &Terminal) -> Result<()> {
         let page = self.pages.path().join(format!("{name}.html"));
         std::fs::write(&page, ansi::page(&terminal.coloured()?))?;
-        self.picture(name, &page, LIGHT, (760, 500))
+        self.picture(name, &page, &Shot { look: LIGHT, size: (760, 500), place: "" })
     }
 
-    fn report(&self, name: &str, daemon: &Daemon, extra: &[&str], look: &[&str], height: u32) -> Result<()> {
+    fn report(&self, name: &str, daemon: &Daemon, extra: &[&str], shot: &Shot) -> Result<()> {
         let page = self.pages.path().join(format!("{name}.html"));
         let path = page.display().to_string();
         let mut args = vec!["report", "--html", &path];
         args.extend(extra);
         daemon.expect(&args, code::DONE);
-        self.picture(name, &page, look, (1000, height))
+        self.picture(name, &page, shot)
     }
 
-    fn picture(&self, name: &str, page: &Path, look: &[&str], (width, height): (u32, u32)) -> Result<()> {
+    fn picture(&self, name: &str, page: &Path, shot: &Shot) -> Result<()> {
         let file = self.to.join(format!("{name}.png"));
+        let (width, height) = shot.size;
         sh::run(
             Command::new(CHROMIUM)
                 .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
-                .args(look)
+                .args(shot.look)
                 .arg(format!("--window-size={width},{height}"))
                 .arg(format!("--screenshot={}", file.display()))
-                .arg(format!("file://{}", page.display()))
+                .arg(format!("file://{}{}", page.display(), shot.place))
                 .env("HOME", self.pages.path()),
         )?;
         let length = std::fs::metadata(&file).with_context(|| format!("no picture {}", file.display()))?.len();

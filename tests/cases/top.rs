@@ -84,7 +84,10 @@ fn an_update_is_watched_and_led_to_its_end_by_keys() {
     terminal.wait(&["Confirm update 1 of process"]);
     terminal.press(&["y"]).unwrap();
     terminal.wait(&["confirmation done"]);
-    terminal.press(&["Enter", "v"]).unwrap();
+    terminal.press(&["Enter"]).unwrap();
+    // Nothing is under way any more, so the calls come back by themselves.
+    terminal.wait(&["single-leader", "calls of redis-server"]);
+    terminal.press(&["v"]).unwrap();
     terminal.wait(&["✓ confirmed", "result", "updated: process"]);
     terminal.press(&["q"]).unwrap();
     expect_given_back(&terminal, "END 0");

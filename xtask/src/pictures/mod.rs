@@ -81,8 +81,6 @@ struct Shot {
     look: &'static [&'static str],
     /// Columns and rows of pixels.
     size: (u32, u32),
-    /// Where on the page, as a link says it.
-    place: &'static str,
 }
 
 /// Where pages become pictures.
@@ -108,7 +106,7 @@ impl Studio {
         daemon.wait_stage(server.pid(), UPDATED, LIMIT);
         std::thread::sleep(Duration::from_secs(5));
         daemon.expect(&["confirm", &pid], code::DONE);
-        self.report("report-updated", daemon, &[], &Shot { look: LIGHT, size: (1000, 1500), place: "" })
+        self.report("report-updated", daemon, &[], &Shot { look: LIGHT, size: (1000, 1500) })
     }
 
     /// An update of the project's store to a version that answers one byte wrong now and then.
@@ -125,9 +123,8 @@ impl Studio {
         daemon.expect(&["update", &pid, "--to", &faulty, "--wait"], code::DIVERGED);
         // These bytes are nobody's secrets.
         let shown = [pid.as_str(), "--payloads"];
-        self.report("report", daemon, &shown, &Shot { look: LIGHT, size: (1000, 1250), place: "" })?;
-        let differences = Shot { look: DARK, size: (1000, 1250), place: "#differences" };
-        self.report("report-differences", daemon, &shown, &differences)?;
+        self.report("report", daemon, &shown, &Shot { look: LIGHT, size: (1000, 1250) })?;
+        self.report("report-dark", daemon, &shown, &Shot { look: DARK, size: (1000, 1250) })?;
         load.stop().expect_clean();
         Ok(())
     }
@@ -135,7 +132,7 @@ impl Studio {
     fn terminal(&self, name: &str, terminal: &Terminal) -> Result<()> {
         let page = self.pages.path().join(format!("{name}.html"));
         std::fs::write(&page, ansi::page(&terminal.coloured()?))?;
-        self.picture(name, &page, &Shot { look: LIGHT, size: (760, 500), place: "" })
+        self.picture(name, &page, &Shot { look: LIGHT, size: (760, 500) })
     }
 
     fn report(&self, name: &str, daemon: &Daemon, extra: &[&str], shot: &Shot) -> Result<()> {
@@ -156,7 +153,7 @@ impl Studio {
                 .args(shot.look)
                 .arg(format!("--window-size={width},{height}"))
                 .arg(format!("--screenshot={}", file.display()))
-                .arg(format!("file://{}{}", page.display(), shot.place))
+                .arg(format!("file://{}", page.display()))
                 .env("HOME", self.pages.path()),
         )?;
         let length = std::fs::metadata(&file).with_context(|| format!("no picture {}", file.display()))?.len();

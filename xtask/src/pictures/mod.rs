@@ -119,7 +119,7 @@ impl Studio {
         let pid = server.pid().to_string();
         daemon.expect(&["attach", &pid, "--mode", "exact"], code::DONE);
         load.wait_requests(20_000, LIMIT);
-        let faulty = store.package("faulty", &["-DBAD_BYTE_EVERY=10000"], "")?.display().to_string();
+        let faulty = store.package("faulty", &["-DBAD_BYTE_EVERY=1000"], "")?.display().to_string();
         daemon.expect(&["update", &pid, "--to", &faulty, "--wait"], code::DIVERGED);
         // These bytes are nobody's secrets.
         let shown = [pid.as_str(), "--payloads"];

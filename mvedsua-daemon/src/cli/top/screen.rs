@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ratatui::DefaultTerminal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -20,6 +21,8 @@ impl Screen {
         for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
             signal_hook::flag::register_usize(signal, Arc::clone(&ended_by), usize::try_from(signal).unwrap_or(0))?;
         }
+        let watched = Arc::clone(&ended_by);
+        std::thread::Builder::new().name("top-ends".to_owned()).spawn(move || end_anyhow(&watched))?;
         Ok(Screen { terminal: ratatui::try_init()?, ended_by })
     }
 
@@ -40,6 +43,23 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         ratatui::restore();
+    }
+}
+
+/// Ends this process after a signal that the main loop does not come to: a terminal that is gone may hold it for ever.
+fn end_anyhow(ended_by: &AtomicUsize) {
+    const LOOK_EVERY: Duration = Duration::from_millis(200);
+    const LEAVE_WITHIN: Duration = Duration::from_secs(1);
+    loop {
+        std::thread::sleep(LOOK_EVERY);
+        let signal = ended_by.load(Ordering::Relaxed);
+        if signal != 0 {
+            std::thread::sleep(LEAVE_WITHIN);
+            // Writing to a terminal that is gone fails at once.
+            ratatui::restore();
+            let _ = i32::try_from(signal).map(end_by);
+            std::process::exit(1);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod deb;
 mod demo;
 mod fuzz;
 mod layers;
+mod pictures;
 mod setup;
 mod sh;
 mod test;
@@ -42,6 +43,8 @@ enum Command {
     Demo(demo::Args),
     /// Feeds the rules' reader and matcher with inputs that nobody thought of, for a while
     Fuzz(fuzz::Args),
+    /// Takes the pictures under docs/; needs root, and installs a headless Chromium
+    Pictures(pictures::Args),
     /// Sets up, builds and runs all tests; needs root
     Test(test::Args),
 }
@@ -57,6 +60,7 @@ fn main() -> anyhow::Result<()> {
         Command::Deb(args) => deb::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Pictures(args) => pictures::run(&args),
         Command::Test(args) => test::run(&args),
     }
 }

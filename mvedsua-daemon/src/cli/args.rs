@@ -28,6 +28,9 @@ pub struct Cli {
     /// Print JSON for programs instead of text for people.
     #[arg(long, global = true)]
     pub json: bool,
+    /// Say nothing but results that were asked for and errors: no progress, and no word that something is done.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
     #[command(subcommand)]
     pub verb: Verb,
 }
@@ -113,7 +116,7 @@ pub enum Verb {
     Mode(ModeArgs),
     /// Show what was observed: counts, errors and latencies of each call
     Stats(StatsArgs),
-    /// Show what is observed, again and again, in a terminal
+    /// Watch what is observed and updated, live in a terminal
     Top(TopArgs),
     /// Fork a process, apply the new version to the fork, and compare the two under the real load
     Update(Box<UpdateArgs>),
@@ -127,7 +130,7 @@ pub enum Verb {
     Status(TargetArgs),
     /// List past updates
     History(HistoryArgs),
-    /// Show why an update was rolled back
+    /// Show what an update came to: why it was rolled back, what was compared, and how long it took
     Report(ReportArgs),
     /// Tell everything that happens: updates with their stages, failures and verdicts, and what the daemon itself does
     Events(EventsArgs),
@@ -238,6 +241,9 @@ pub struct TopArgs {
     /// How often to look.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "1s", value_name = "DURATION")]
     pub interval: Duration,
+    /// Print the calls once, as `stats` does, and end; so it is where standard output is no terminal, and with --json.
+    #[arg(long)]
+    pub once: bool,
 }
 
 /// What is left out here is the package's to say; the defaults hold where it says nothing either.
@@ -495,9 +501,12 @@ pub struct ReportArgs {
     /// The number of the update, as `history` lists it; the last one otherwise.
     #[arg(long, value_name = "N")]
     pub update: Option<u64>,
-    /// With --json: include the payloads, which may hold secrets.
+    /// With --json or --html: include the payloads, which may hold secrets.
     #[arg(long)]
     pub payloads: bool,
+    /// Write the report as one page for browsers, which needs nothing else; `-` is standard output.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub html: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -7,14 +7,18 @@ use mvedsua_binary::verdict::Verdict;
 use mvedsua_binary::{Comparison, Report, listing};
 
 use super::args::{Cli, CompareArgs};
+use super::progress::Progress;
 use super::{out, versions};
 use crate::control::Code;
 use crate::control::protocol::Problem;
 
 pub(super) fn compare(cli: &Cli, args: &CompareArgs) -> Result<Code, Problem> {
+    let progress = Progress::begin(cli, "reading the two versions");
     let (old, new) = versions::read_both(&args.old, &args.new, args.file.as_deref())?;
+    progress.tell("comparing the two versions");
     let comparison = versions::compare(&old, &new)?;
     let report = Report::of(&comparison);
+    drop(progress);
     if cli.json {
         out::json(&report);
     } else {

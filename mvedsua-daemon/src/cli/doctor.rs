@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::args::{Cli, DoctorArgs};
+use super::progress::Progress;
 use super::{out, target};
 use crate::control::Code;
 use crate::control::protocol::Problem;
@@ -13,6 +14,7 @@ use crate::report::wrap;
 use crate::update::preflight::{self, InspectError, Preflight, Severity};
 
 pub(super) fn doctor(cli: &Cli, args: &DoctorArgs) -> Result<Code, Problem> {
+    let progress = Progress::begin(cli, "trying what an update needs of this machine");
     let checks = doctor::check();
     let pid = match args.target() {
         target if target.wanted().is_some() => Some(target::find(&target, "looking at a process")?),
@@ -23,6 +25,7 @@ pub(super) fn doctor(cli: &Cli, args: &DoctorArgs) -> Result<Code, Problem> {
         // An update does not wait for this: it sees what it costs.
         preflight.findings.extend(preflight::spinning(preflight.pid));
     }
+    drop(progress);
     let lacks = checks.iter().any(|check| check.verdict == Verdict::Missing);
     let refused = preflight.as_ref().is_some_and(|preflight| !preflight.refusals().is_empty());
     let code = match (lacks, refused) {

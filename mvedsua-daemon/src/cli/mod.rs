@@ -17,7 +17,9 @@ mod observe;
 mod out;
 mod outdated;
 mod package;
+mod page;
 mod past;
+mod progress;
 mod replay;
 mod rules;
 mod run;
@@ -28,6 +30,7 @@ mod supervised;
 mod symbols;
 mod table;
 mod target;
+mod top;
 mod transforms;
 mod update;
 mod versions;
@@ -68,7 +71,7 @@ fn perform(cli: &Cli) -> Result<Code, Problem> {
         Verb::Detach(args) => observe::detach(cli, args),
         Verb::Mode(args) => observe::mode(cli, args),
         Verb::Stats(args) => observe::stats(cli, args),
-        Verb::Top(args) => observe::top(cli, args),
+        Verb::Top(args) => top::top(cli, args),
         Verb::Update(args) => update::update(cli, args),
         Verb::Promote(args) => update::promote(cli, args),
         Verb::Confirm(args) => update::confirm(cli, args),

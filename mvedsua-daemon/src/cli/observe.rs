@@ -1,28 +1,34 @@
-//! `attach`, `detach`, `mode`, `stats` and `top`.
+//! `attach`, `detach`, `mode` and `stats`.
 
 use std::fs;
-use std::io::{self, IsTerminal as _};
-use std::time::Duration;
 
-use super::args::{AttachArgs, Cli, ModeArgs, StatsArgs, TargetArgs, TopArgs};
+use super::args::{AttachArgs, Cli, ModeArgs, StatsArgs, TargetArgs};
 use super::client::{Client, mismatched};
+use super::progress::Progress;
 use super::target::{Among, find, find_among};
 use super::{out, spawn};
 use crate::control::Code;
 use crate::control::protocol::{Answer, Problem, Request};
-use crate::monitor::render::{self, Extent, Paint};
+use crate::monitor::render::{self, Extent};
 use crate::monitor::{AttachOptions, StatsSnapshot};
 
 pub(super) fn attach(cli: &Cli, args: &AttachArgs) -> Result<Code, Problem> {
     let pid = find(&args.target, "attaching")?;
+    let progress = Progress::begin(cli, "starting the daemon");
     let mut client = spawn::connect_or_start(&cli.place)?;
+    progress.tell("loading what observes into the kernel");
     let options = AttachOptions { mode: args.mode, slow_threshold: args.slow, slow_scope: args.slow_scope };
-    match client.ask(Request::Attach { pid, options, name: args.name.clone() })? {
+    let answer = client.ask(Request::Attach { pid, options, name: args.name.clone() })?;
+    drop(progress);
+    match answer {
         Answer::Attached(target) if cli.json => out::json(&target),
-        Answer::Attached(target) => out::text(&format!(
-            "observing process {} ({}), mode {}; nothing in it has changed\n",
-            target.pid, target.name, target.options.mode
-        )),
+        Answer::Attached(target) => out::said(
+            cli,
+            &format!(
+                "observing process {} ({}), mode {}; nothing in it has changed\n",
+                target.pid, target.name, target.options.mode
+            ),
+        ),
         other => return Err(mismatched(&other)),
     }
     Ok(Code::Done)
@@ -45,7 +51,7 @@ pub(super) fn mode(cli: &Cli, args: &ModeArgs) -> Result<Code, Problem> {
 pub(super) fn done(cli: &Cli, answer: &Answer, text: &str) -> Result<Code, Problem> {
     match answer {
         Answer::Done {} if cli.json => out::json(&serde_json::json!({"done": text.trim_end()})),
-        Answer::Done {} => out::text(text),
+        Answer::Done {} => out::said(cli, text),
         other => return Err(mismatched(other)),
     }
     Ok(Code::Done)
@@ -66,12 +72,7 @@ pub(super) fn stats(cli: &Cli, args: &StatsArgs) -> Result<Code, Problem> {
         return done(cli, &Answer::Done {}, &format!("the interval log is in {}\n", path.display()));
     }
     loop {
-        let snapshot = snapshot(&mut client, pid)?;
-        if cli.json {
-            out::json(&snapshot);
-        } else {
-            out::text(&render::table(&snapshot, Extent::Everything, paint()));
-        }
+        print(cli, &snapshot(&mut client, pid)?);
         match args.watch {
             Some(interval) => std::thread::sleep(interval),
             None => return Ok(Code::Done),
@@ -86,24 +87,18 @@ fn snapshot(client: &mut Client, pid: i32) -> Result<StatsSnapshot, Problem> {
     }
 }
 
-pub(super) fn top(cli: &Cli, args: &TopArgs) -> Result<Code, Problem> {
-    if !io::stdout().is_terminal() || cli.json {
-        let remedy = "`mvedsuad stats --watch` prints the same anywhere, with --json too";
-        return Err(Problem::new(Code::Usage, "showing `top`", "standard output is not a terminal", remedy));
-    }
+/// Prints once what was observed.
+pub(super) fn once(cli: &Cli, target: &TargetArgs) -> Result<Code, Problem> {
     let mut client = Client::connect(&cli.place.dirs())?;
-    let pid = find_among(&mut client, &args.target, "reading statistics", Among::Observed)?;
-    let interval = args.interval.max(Duration::from_millis(100));
-    let mut out = io::stdout().lock();
-    render::top(&mut out, interval, terminal_rows, paint(), || snapshot(&mut client, pid).map(Some))?;
+    let pid = find_among(&mut client, target, "reading statistics", Among::Observed)?;
+    print(cli, &snapshot(&mut client, pid)?);
     Ok(Code::Done)
 }
 
-fn paint() -> Paint {
-    if io::stdout().is_terminal() { Paint::Coloured } else { Paint::Plain }
-}
-
-/// Returns how many lines the terminal has.
-fn terminal_rows() -> usize {
-    rustix::termios::tcgetwinsize(io::stdout()).map_or(24, |size| usize::from(size.ws_row).max(5))
+fn print(cli: &Cli, snapshot: &StatsSnapshot) {
+    if cli.json {
+        out::json(snapshot);
+    } else {
+        out::text(&render::table(snapshot, Extent::Everything, out::paint()));
+    }
 }

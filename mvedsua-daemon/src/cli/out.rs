@@ -1,18 +1,33 @@
 //! Printing.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 use serde_json::json;
 
+use super::args::Cli;
 use crate::control::Code;
 use crate::control::protocol::Problem;
+use crate::monitor::render::Paint;
 
 /// Prints text as it is. A reader that has gone away ends the program quietly, as it does for other tools.
 pub(super) fn text(text: &str) {
     let mut out = io::stdout().lock();
     if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
         std::process::exit(0);
+    }
+}
+
+/// Says whether standard output takes colours: it is a terminal, and NO_COLOR does not say otherwise.
+pub(super) fn paint() -> Paint {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if io::stdout().is_terminal() && !refused { Paint::Coloured } else { Paint::Plain }
+}
+
+/// Prints that something is done or goes on, unless nobody wants to know.
+pub(super) fn said(cli: &Cli, words: &str) {
+    if !cli.quiet {
+        text(words);
     }
 }
 

@@ -9,6 +9,7 @@ use clap::{Parser as _, ValueEnum as _};
 use serde_json::{Value, json};
 
 use super::args::{Cli, OutdatedArgs, UpdateArgs, Verb};
+use super::progress::Progress;
 use super::table::{Lean, Table};
 use super::{out, target, update};
 use crate::control::Code;
@@ -35,10 +36,14 @@ pub(super) fn outdated(cli: &Cli, args: &OutdatedArgs) -> Result<Code, Problem> 
         return Ok(brief(pid));
     }
     let policy = if args.update { Some(accepted(cli)?) } else { None };
+    let progress = Progress::begin(cli, "looking at the processes");
     let mut survey = take(pid)?;
+    progress.tell("looking for the packages of what is outdated");
     survey.find_packages();
+    drop(progress);
     if !args.no_compare {
-        survey.compare();
+        let progress = Progress::of(cli, "comparing", survey.files.len());
+        survey.compare(|path| progress.step(&format!("comparing {}", path.display())));
     }
     let code = if survey.processes.is_empty() { Code::Done } else { Code::Outdated };
     if cli.json {
@@ -74,7 +79,7 @@ fn brief(pid: Option<i32>) -> Code {
             Err(problem) => return drop(sender.send(format!("mvedsuad: {}", problem.why))),
         };
         drop(sender.send(brief_line(survey.processes.len(), None)));
-        survey.compare();
+        survey.compare(|_| {});
         drop(sender.send(brief_line(survey.processes.len(), Some(survey.updatable()))));
     });
     let mut line = "mvedsuad: the processes could not be looked at in time: mvedsuad outdated".to_owned();

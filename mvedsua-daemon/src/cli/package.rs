@@ -11,6 +11,7 @@ use mvedsua_binary::verdict::{Certainty, Verdict};
 use serde_json::json;
 
 use super::args::{BuildArgs, CheckArgs, Cli, PackageArgs, PackageVerb};
+use super::progress::Progress;
 use super::versions::{self, Chosen};
 use super::wiring::ForkEngine;
 use super::{compare, out, rules, transforms};
@@ -57,7 +58,10 @@ fn check(cli: &Cli, args: &CheckArgs) -> Result<Code, Problem> {
     }
     let mapped = args.target.and_then(|pid| mapped_version(&package, pid));
     let report = match args.old.as_deref().or(mapped.as_ref().map(|path| path.as_os_str())) {
-        Some(old) => Some(compare_again(&package, old, args.file.as_deref())?),
+        Some(old) => {
+            let _progress = Progress::begin(cli, "comparing the versions again");
+            Some(compare_again(&package, old, args.file.as_deref())?)
+        }
         None => None,
     };
     let code = report.as_ref().map_or(Code::Done, |report| compare::code_of(&report.verdict));
@@ -170,6 +174,7 @@ fn build_id(version: &Chosen, facts: &FileFacts) -> Result<BuildId, Problem> {
 /// Makes a package of what changed between two versions.
 fn build(cli: &Cli, args: &BuildArgs) -> Result<Code, Problem> {
     let rules = args.rules.iter().map(|file| rules_of(file)).collect::<Result<Vec<_>, _>>()?;
+    let progress = Progress::begin(cli, "comparing the two versions");
     let (old, new) = versions::read_both(&args.old, &args.new, args.file.as_deref())?;
     let mut comparison = versions::compare(&old, &new)?;
     let hooks = args.hooks.as_deref().map(hooks_of).transpose()?;
@@ -207,6 +212,7 @@ fn build(cli: &Cli, args: &BuildArgs) -> Result<Code, Problem> {
         report_text: report.text(),
         report_json: format!("{}\n", json!(report)),
     };
+    drop(progress);
     let info = contents.write(&dir).map_err(|e| {
         let remedy = match &e {
             BuildError::Exists(_) => "remove it, or name another directory with --output",

@@ -1,6 +1,10 @@
 //! `history` and `report`.
 
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -8,10 +12,10 @@ use super::args::{Cli, HistoryArgs, ReportArgs};
 use super::client::{Client, mismatched};
 use super::size::{bytes, count};
 use super::table::{Lean, Table};
-use super::{out, target};
+use super::{out, page, target};
 use crate::compare::Divergence;
 use crate::control::Code;
-use crate::control::clock::show_ms;
+use crate::control::clock::{now_ms, show_ms};
 use crate::control::history::Past;
 use crate::control::process::Wanted;
 use crate::control::protocol::{Answer, Problem, Request};
@@ -95,6 +99,10 @@ pub(super) fn report(cli: &Cli, args: &ReportArgs) -> Result<Code, Problem> {
         other => return Err(mismatched(&other)),
     };
     let payloads = if args.payloads { Payloads::Shown } else { Payloads::Redacted };
+    if let Some(file) = &args.html {
+        let Some(past) = past.first() else { return Err(mismatched(&Answer::Report(past))) };
+        return write_page(file, &page::page(past, payloads, now_ms()), payloads, past.update);
+    }
     for past in &past {
         if cli.json {
             out::json(&to_json(past, payloads));
@@ -105,7 +113,29 @@ pub(super) fn report(cli: &Cli, args: &ReportArgs) -> Result<Code, Problem> {
     Ok(Code::Done)
 }
 
-fn divergences(past: &Past) -> impl Iterator<Item = &Divergence> {
+/// Writes the page to a file, or to standard output where that is `-`.
+fn write_page(file: &Path, page: &str, payloads: Payloads, update: u64) -> Result<Code, Problem> {
+    if file == Path::new("-") {
+        out::text(page);
+        return Ok(Code::Done);
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    if payloads == Payloads::Shown {
+        // They are the service's secrets.
+        options.mode(0o600);
+    }
+    let written = options.open(file).and_then(|mut opened| opened.write_all(page.as_bytes()));
+    written.map_err(|e| {
+        let tried = format!("writing the report to {}", file.display());
+        Problem::new(Code::Usage, tried, e.to_string(), "choose a file that may be written, or `-`")
+    })?;
+    out::text(&format!("the report of update {update} is in {}; any browser shows it\n", file.display()));
+    Ok(Code::Done)
+}
+
+/// Returns the divergences of an update, attempt by attempt.
+pub(super) fn divergences(past: &Past) -> impl Iterator<Item = &Divergence> {
     past.failures.iter().filter_map(|failure| match failure {
         FailureKind::Diverged(divergence) => Some(&**divergence),
         FailureKind::Refused(_)
@@ -121,7 +151,8 @@ fn divergences(past: &Past) -> impl Iterator<Item = &Divergence> {
     })
 }
 
-fn other_failures(past: &Past) -> impl Iterator<Item = String> {
+/// Returns what else failed, attempt by attempt.
+pub(super) fn other_failures(past: &Past) -> impl Iterator<Item = String> {
     let others = past.failures.iter().filter(|failure| !matches!(failure, FailureKind::Diverged(_)));
     others.map(|failure| Cause::Failed(failure.clone()).to_string())
 }

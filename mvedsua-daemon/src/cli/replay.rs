@@ -3,7 +3,8 @@
 use std::io::Write as _;
 
 use super::args::{Cli, ReplayArgs};
-use super::run::{PARTED, USAGE, code_of, complain, read_rules};
+use super::progress::Progress;
+use super::run::{FIND_IT, IN_A_TRACE, NotRun, PARTED, USAGE, code_of, complain, read_rules};
 use crate::compare::DivergenceKind;
 use crate::ptrace::launch::{Layout, Program};
 use crate::report::Payloads;
@@ -13,7 +14,10 @@ use crate::side_by_side::{self, FollowerEnd, NotReplayed, Offline, Replayed, Ver
 const INCONCLUSIVE: u8 = 12;
 
 pub(super) fn replay(cli: &Cli, args: &ReplayArgs) -> u8 {
-    match replayed(args) {
+    let progress = Progress::begin(cli, "the version lives through the recording");
+    let replayed = replayed(args);
+    drop(progress);
+    match replayed {
         Ok(replayed) => {
             let payloads = if args.payloads { Payloads::Shown } else { Payloads::Redacted };
             let text = if cli.json { format!("{}\n", replayed.to_json(payloads)) } else { replayed.text() };
@@ -27,18 +31,22 @@ pub(super) fn replay(cli: &Cli, args: &ReplayArgs) -> u8 {
                 _ => INCONCLUSIVE,
             }
         }
-        Err((why, code)) => {
-            complain(&why);
+        Err(NotRun { why, code, remedy }) => {
+            complain(&format!("{why}\n  {remedy}"));
             code
         }
     }
 }
 
-fn replayed(args: &ReplayArgs) -> Result<Replayed, (String, u8)> {
-    let program = Program::find(&args.command).map_err(|error| (error.to_string(), error.code))?;
+fn replayed(args: &ReplayArgs) -> Result<Replayed, NotRun> {
+    let program = Program::find(&args.command).map_err(|error| NotRun {
+        why: error.to_string(),
+        code: error.code,
+        remedy: FIND_IT,
+    })?;
     let name = args.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let rules = match &args.rules {
-        Some(file) => read_rules(file).map_err(|why| (why, USAGE))?,
+        Some(file) => read_rules(file).map_err(|why| NotRun { why, code: USAGE, remedy: "nothing was started" })?,
         None => None,
     };
     let plan = Offline {
@@ -49,10 +57,12 @@ fn replayed(args: &ReplayArgs) -> Result<Replayed, (String, u8)> {
         hang_timeout: args.hang_timeout,
     };
     side_by_side::replay(plan).map_err(|error| {
-        let code = match &error {
-            NotReplayed::Open { .. } | NotReplayed::Recording { .. } | NotReplayed::FromTheMiddle(_) => USAGE,
-            NotReplayed::Engine(error) => code_of(error),
+        let (code, remedy) = match &error {
+            NotReplayed::Open { .. } | NotReplayed::Recording { .. } | NotReplayed::FromTheMiddle(_) => {
+                (USAGE, "name a file that `mvedsuad run --record FILE` has written")
+            }
+            NotReplayed::Engine(error) => (code_of(error), IN_A_TRACE),
         };
-        (error.to_string(), code)
+        NotRun { why: error.to_string(), code, remedy }
     })
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::args::{Cli, RulesArgs, RulesCheckArgs, RulesTestArgs, RulesVerb};
 use super::out;
+use super::progress::Progress;
 use super::table::{Lean, Table};
 use crate::calls;
 use crate::control::Code;
@@ -100,7 +101,9 @@ fn test(cli: &Cli, args: &RulesTestArgs) -> Result<Code, Problem> {
     })?;
     let mut reader = Reader::open(BufReader::new(file))
         .map_err(|e| Problem::new(Code::Refused, tried(), e.to_string(), "check the path"))?;
+    let progress = Progress::begin(cli, "reading the recording");
     let run = rules::dry_run(Arc::new(rules), &mut reader, args.direction, calls::is_internal);
+    drop(progress);
     if cli.json {
         out::json(&run);
     } else {

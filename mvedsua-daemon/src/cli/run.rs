@@ -31,10 +31,16 @@ pub(super) const PARTED: u8 = 10;
 const BY_SIGNAL: u8 = 128;
 
 /// Why nothing was run.
-struct NotRun {
-    why: String,
-    code: u8,
+pub(super) struct NotRun {
+    pub(super) why: String,
+    pub(super) code: u8,
+    pub(super) remedy: &'static str,
 }
+
+/// What to do where a program could not be started.
+pub(super) const FIND_IT: &str = "name a program that is in PATH, or its path; nothing was started";
+pub(super) const IN_A_TRACE: &str =
+    "`mvedsuad doctor` says what this machine lacks; nothing else may trace the program";
 
 pub(super) fn run(cli: &Cli, args: &RunArgs) -> u8 {
     // Silent unless asked: what is on standard error is the program's.
@@ -47,12 +53,16 @@ pub(super) fn run(cli: &Cli, args: &RunArgs) -> u8 {
     }
     let done = plan(args).and_then(|plan| {
         let report = side_by_side::run(plan);
-        report.map_err(|error| NotRun { why: format!("running side by side: {error}"), code: code_of(&error) })
+        report.map_err(|error| NotRun {
+            why: format!("running side by side: {error}"),
+            code: code_of(&error),
+            remedy: IN_A_TRACE,
+        })
     });
     match done {
         Ok(report) => tell(cli, args, &report),
-        Err(NotRun { why, code }) => {
-            complain(&why);
+        Err(NotRun { why, code, remedy }) => {
+            complain(&format!("{why}\n  {remedy}"));
             code
         }
     }
@@ -69,7 +79,8 @@ pub(super) fn code_of(error: &crate::ptrace::Error) -> u8 {
 }
 
 fn plan(args: &RunArgs) -> Result<Plan, NotRun> {
-    let not_started = |error: crate::ptrace::launch::NotStarted| NotRun { code: error.code, why: error.to_string() };
+    let not_started =
+        |error: crate::ptrace::launch::NotStarted| NotRun { code: error.code, why: error.to_string(), remedy: FIND_IT };
     let leader = Program::find(&args.command).map_err(not_started)?;
     let name = args.command.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let copy = || Version { name: name.clone(), program: leader.clone(), rules: None };
@@ -78,7 +89,8 @@ fn plan(args: &RunArgs) -> Result<Plan, NotRun> {
         followers.push(version(one)?);
     }
     if followers.len() > MOST_FOLLOWERS {
-        return Err(NotRun { why: format!("at most {MOST_FOLLOWERS} versions can follow"), code: USAGE });
+        let why = format!("at most {MOST_FOLLOWERS} versions can follow");
+        return Err(NotRun { why, code: USAGE, remedy: "leave out --self or a --follower" });
     }
     let on_full = match args.on_full {
         OnFullLog::Wait => OnFull::Block,
@@ -106,17 +118,20 @@ fn plan(args: &RunArgs) -> Result<Plan, NotRun> {
 
 /// Reads `CMD ARGS[,rules=FILE]`.
 fn version(text: &str) -> Result<Version, NotRun> {
-    let usage = |why: String| NotRun { why, code: USAGE };
+    let usage = |why: String, remedy| NotRun { why, code: USAGE, remedy };
     let (command, file) = match text.rsplit_once(",rules=") {
         Some((command, file)) => (command, Some(file)),
         None => (text, None),
     };
     let Some(words) = words::split(command) else {
-        return Err(usage(format!("a quote is not closed in {command}")));
+        return Err(usage(
+            format!("a quote is not closed in {command}"),
+            "close it; a backslash before a quote makes it a letter",
+        ));
     };
-    let program = Program::find(&words).map_err(|error| usage(format!("the follower {command}: {error}")))?;
+    let program = Program::find(&words).map_err(|error| usage(format!("the follower {command}: {error}"), FIND_IT))?;
     let rules = match file {
-        Some(file) => read_rules(Path::new(file)).map_err(usage)?,
+        Some(file) => read_rules(Path::new(file)).map_err(|why| usage(why, "nothing was started"))?,
         None => None,
     };
     Ok(Version { name: command.to_owned(), program, rules })
@@ -133,7 +148,7 @@ fn tell(cli: &Cli, args: &RunArgs, report: &Report) -> u8 {
     if let Some(path) = &args.report
         && let Err(error) = write(path, &report.to_json(payloads), payloads)
     {
-        complain(&format!("writing the report {}: {error}", path.display()));
+        complain(&format!("writing the report {}: {error}\n  name a file that may be written", path.display()));
     }
     if let Some(why) = &report.not_recorded {
         complain(why);

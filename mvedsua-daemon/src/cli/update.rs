@@ -1,11 +1,12 @@
 //! `update`, `promote`, `confirm`, `rollback` and `status`.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use super::args::{Cli, PromoteArgs, RollbackArgs, TargetArgs, UpdateArgs};
 use super::client::{Client, mismatched};
 use super::observe::done;
+use super::progress::Progress;
 use super::target::{self, Among, find_among};
 use super::{out, rules, spawn, status_text};
 use crate::control::protocol::{Answer, Ask, Insist, Problem, Request};
@@ -23,8 +24,12 @@ pub(super) fn update(cli: &Cli, args: &UpdateArgs) -> Result<Code, Problem> {
         packages::check_terms(&ask.wishes.terms(), None, &[])?;
     }
     let pid = target::find(&args.target, "updating")?;
+    let progress = Progress::begin(cli, "starting the daemon");
     let mut client = spawn::connect_or_start(&cli.place)?;
-    let update = match client.ask(Request::Update { pid, ask: Box::new(ask) })? {
+    progress.tell("looking at the process and the next version");
+    let answer = client.ask(Request::Update { pid, ask: Box::new(ask) })?;
+    drop(progress);
+    let update = match answer {
         Answer::Started { update } => update,
         other => return Err(mismatched(&other)),
     };
@@ -34,9 +39,10 @@ pub(super) fn update(cli: &Cli, args: &UpdateArgs) -> Result<Code, Problem> {
     if cli.json {
         out::json(&serde_json::json!({"update": update, "pid": pid}));
     } else {
-        out::text(&format!(
-            "update {update} of process {pid} has begun; `mvedsuad status {pid}` shows how far it is\n"
-        ));
+        out::said(
+            cli,
+            &format!("update {update} of process {pid} has begun; `mvedsuad status {pid}` shows how far it is\n"),
+        );
     }
     Ok(Code::Done)
 }
@@ -93,7 +99,7 @@ fn wait(cli: &Cli, client: &mut Client, pid: i32) -> Result<Code, Problem> {
             teller.tell(&status);
         }
     });
-    teller.end();
+    drop(teller);
     let status = match last? {
         Answer::Status(status) => status,
         other => return Err(mismatched(&other)),
@@ -106,7 +112,11 @@ fn wait(cli: &Cli, client: &mut Client, pid: i32) -> Result<Code, Problem> {
     if cli.json {
         out::json(&*status);
     } else {
-        out::text(&format!("{}\n", result.text));
+        if result.code == Code::Done {
+            out::said(cli, &format!("{}\n", result.text));
+        } else {
+            out::text(&format!("{}\n", result.text));
+        }
         if result.code != Code::Done {
             out::text(&format!("`mvedsuad report {pid}` shows what was found\n"));
         }
@@ -122,13 +132,13 @@ fn target_of(status: &Status, pid: i32) -> Option<&TargetStatus> {
 struct Teller<'a> {
     cli: &'a Cli,
     pid: i32,
-    terminal: bool,
+    progress: Progress,
     told: Option<(String, Instant)>,
 }
 
 impl<'a> Teller<'a> {
     fn new(cli: &'a Cli, pid: i32) -> Self {
-        Teller { cli, pid, terminal: io::stdout().is_terminal(), told: None }
+        Teller { cli, pid, progress: Progress::begin(cli, "the update begins"), told: None }
     }
 
     fn tell(&mut self, status: &Status) {
@@ -138,11 +148,8 @@ impl<'a> Teller<'a> {
         }
         let Some(target) = target_of(status, self.pid) else { return };
         let line = status_text::progress(target);
-        if self.terminal {
-            let width = rustix::termios::tcgetwinsize(io::stdout()).map_or(80, |size| usize::from(size.ws_col).max(20));
-            let cut: String = line.chars().take(width - 1).collect();
-            out::text(&format!("\r{cut}\x1b[K"));
-            self.told = Some((line, Instant::now()));
+        self.progress.tell(&line);
+        if self.progress.is_drawn() || self.cli.quiet {
             return;
         }
         let stage = target.stage.to_string();
@@ -152,22 +159,21 @@ impl<'a> Teller<'a> {
             self.told = Some((stage, Instant::now()));
         }
     }
-
-    fn end(&self) {
-        if self.terminal && self.told.is_some() {
-            out::text("\n");
-        }
-    }
 }
 
 /// Asks for something that may take long; what it waits for is told meanwhile, on standard error.
 fn ask_and_tell(cli: &Cli, client: &mut Client, pid: i32, request: Request) -> Result<Answer, Problem> {
+    let progress = Progress::begin(cli, "asked for; the daemon is at it");
     client.follow(request, |answer| {
         if let Answer::Status(status) = answer
-            && let Some(target) = target_of(&status, pid).filter(|_| !cli.json)
+            && let Some(target) = target_of(&status, pid)
         {
-            // Where even that cannot be written there is nobody to tell.
-            drop(writeln!(io::stderr(), "{}", status_text::progress(target)));
+            let line = status_text::progress(target);
+            progress.tell(&line);
+            if !progress.is_drawn() && !cli.json && !cli.quiet {
+                // Where even that cannot be written there is nobody to tell.
+                drop(writeln!(io::stderr(), "{line}"));
+            }
         }
     })
 }

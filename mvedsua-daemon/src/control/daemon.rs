@@ -404,6 +404,8 @@ fn past_of(entry: &JournalEntry, target: Option<String>, outcome: Outcome, code:
         slowdown: None,
         rules: vec![],
         failures: vec![FailureKind::Engine(format!("the daemon died in stage {}", entry.stage))],
+        stages: vec![],
+        led: vec![],
         outcome,
         code,
     }

@@ -10,9 +10,11 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::Code;
+use super::led::Led;
 use super::lines::{self, Lines};
 use super::process::Program;
 use super::slowdown::Slowdown;
+use super::status::Passed;
 use crate::lifecycle::Outcome;
 use crate::package::PackageInfo;
 use crate::rules::RuleCount;
@@ -54,6 +56,12 @@ pub struct Past {
     pub rules: Vec<RuleCount>,
     /// What failed, attempt by attempt. Divergences hold windows of payloads: the file is the daemon's own.
     pub failures: Vec<FailureKind>,
+    /// The stages that it went through, oldest first.
+    #[serde(default)]
+    pub stages: Vec<Passed>,
+    /// What was observed of the process while each version led, in the last attempt; none where nobody observed it.
+    #[serde(default)]
+    pub led: Vec<Led>,
     pub outcome: Outcome,
     pub code: Code,
 }
@@ -174,6 +182,8 @@ mod tests {
             slowdown: None,
             rules: vec![],
             failures: vec![],
+            stages: vec![],
+            led: vec![],
             outcome: Outcome::Confirmed { leader: 8 },
             code: Code::Done,
         }

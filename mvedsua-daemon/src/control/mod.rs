@@ -27,6 +27,7 @@ pub mod gates;
 pub mod history;
 pub mod http;
 pub mod journal;
+pub mod led;
 mod lines;
 mod metrics;
 pub mod names;

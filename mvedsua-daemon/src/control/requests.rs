@@ -110,7 +110,11 @@ impl Daemon {
                 self.tell(pid, What::ModeChanged { mode });
                 Ok(Answer::Done {})
             }
-            Request::Stats { pid } => observer.stats(pid).map(|stats| Answer::Stats(Box::new(stats))),
+            Request::Stats { pid } => observer.stats(pid).map(|mut stats| {
+                let updated = self.handle(pid).filter(|handle| handle.view.borrow().status.pid == pid);
+                stats.led = updated.map(|handle| handle.view.borrow().periods.until(&stats)).unwrap_or_default();
+                Answer::Stats(Box::new(stats))
+            }),
             Request::Export { pid } => observer.export(pid).map(Answer::Export),
             Request::Update { pid, ask } => self.update(peer, pid, *ask).await,
             Request::Promote { pid, evidence } => {

@@ -129,6 +129,9 @@ pub struct UpdateStatus {
     pub promotion_pause_us: Option<u64>,
     /// How long the stage has lasted, milliseconds.
     pub in_stage_ms: u64,
+    /// The stages that it went through, oldest first, the present one last.
+    #[serde(default)]
+    pub stages: Vec<Passed>,
     /// What is left of the soak time and of the timeout, milliseconds.
     pub soak_left_ms: Option<u64>,
     pub timeout_left_ms: Option<u64>,
@@ -146,6 +149,16 @@ pub struct UpdateStatus {
     /// Something is wrong that nobody can undo.
     pub alarm: Option<String>,
     pub result: Option<ResultStatus>,
+}
+
+/// A stage that an update came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    pub stage: Stage,
+    /// The attempt, counted from 1.
+    pub attempt: u32,
+    /// When it came to the stage, milliseconds after it was asked for.
+    pub after_ms: u64,
 }
 
 /// How an update ended, or that what was asked for is there.

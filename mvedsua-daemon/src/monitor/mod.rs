@@ -33,6 +33,7 @@
 //! ```
 
 mod batch;
+mod bins;
 pub(crate) mod btf;
 mod clock;
 mod errno;
@@ -41,6 +42,7 @@ mod estimate;
 mod export;
 mod handle;
 mod kernel;
+mod led;
 mod proc;
 pub mod render;
 mod snapshot;
@@ -51,8 +53,10 @@ pub mod totals;
 mod types;
 mod worker;
 
+pub use bins::Bins;
 pub use error::MonitorError;
 pub use handle::Monitor;
+pub use led::{Led, LedCall, Period};
 pub use totals::Totals;
 pub use types::{
     AttachOptions, Bound, CallStats, ErrorCount, Interval, Latency, Lost, Mode, ProcessState, ProcessStats, Quantile,

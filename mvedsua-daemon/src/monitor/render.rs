@@ -1,11 +1,9 @@
-//! What people see: the table of `stats` and the refreshing one of `top`.
+//! What people see: the table of `stats`, and the texts of its numbers.
 //!
 //! Lines are at most [`WIDTH`] columns wide. A number that is less certain than it looks carries a mark: `~` for a
 //! percentile whose interval is wider than a quarter of it either way, `>` for one that is only a lower bound.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
-use std::time::Duration;
 
 use super::types::{Bound, CallStats, Mode, ProcessState, ProcessStats, Quantile, SlowCall, StatsSnapshot};
 
@@ -53,33 +51,6 @@ pub fn table(snapshot: &StatsSnapshot, extent: Extent, paint: Paint) -> String {
         text.push('\n');
     }
     text
-}
-
-/// Shows snapshots on a terminal, each in the place of the one before, until `fetch` fails or has no more.
-///
-/// `lines` says how high the terminal is. The screen is left as it is at the end; an interrupt needs no repair.
-pub fn top<E>(
-    out: &mut impl Write,
-    period: Duration,
-    lines: impl Fn() -> usize,
-    paint: Paint,
-    mut fetch: impl FnMut() -> Result<Option<StatsSnapshot>, E>,
-) -> Result<(), E>
-where
-    E: From<io::Error>,
-{
-    write!(out, "\x1b[2J")?;
-    while let Some(snapshot) = fetch()? {
-        let text = table(&snapshot, Extent::Lines(lines().saturating_sub(1)), paint);
-        write!(out, "\x1b[H")?;
-        for line in text.lines() {
-            writeln!(out, "{line}\x1b[K")?;
-        }
-        write!(out, "\x1b[J")?;
-        out.flush()?;
-        std::thread::sleep(period);
-    }
-    Ok(())
 }
 
 fn title(snapshot: &StatsSnapshot, paint: Paint) -> String {
@@ -149,7 +120,9 @@ fn call_line(call: &CallStats, mode: Mode, paint: Paint) -> String {
     line
 }
 
-fn error_text(call: &CallStats) -> String {
+/// Returns the most frequent error of a call with its count, and how many others there are.
+#[must_use]
+pub(crate) fn error_text(call: &CallStats) -> String {
     match call.errors.as_slice() {
         [] => String::new(),
         [one] => format!("{} {}", one.name, short(one.count)),
@@ -204,7 +177,9 @@ fn argument(value: u64) -> String {
     }
 }
 
-fn quantile_text(quantile: Quantile) -> String {
+/// Returns a percentile, with a mark where it is less certain than it looks.
+#[must_use]
+pub(crate) fn quantile_text(quantile: Quantile) -> String {
     let value = quantile.ns as f64;
     let mark = match (quantile.bound, quantile.interval) {
         (Bound::AtLeast, _) => ">",
@@ -232,7 +207,9 @@ pub fn duration(ns: u64) -> String {
     if scaled < 9.95 { format!("{scaled:.1}{unit}") } else { format!("{scaled:.0}{unit}") }
 }
 
-fn rate(rate: f64) -> String {
+/// Returns calls a second in few columns.
+#[must_use]
+pub(crate) fn rate(rate: f64) -> String {
     match rate {
         r if r < 10.0 => format!("{r:.2}"),
         r if r < 10e6 => grouped(r.round() as u64),
@@ -294,6 +271,7 @@ fn dim(text: &str, paint: Paint) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bins::Bins;
     use super::super::types::{ErrorCount, Interval, Latency, Lost, SlowCalls};
     use super::*;
 
@@ -323,6 +301,7 @@ mod tests {
                 max_ns: ns * 5000,
                 mean_ns: ns,
             }),
+            durations: Bins::default(),
         };
         let process = |pid, parent, state| ProcessStats {
             pid,
@@ -362,6 +341,7 @@ mod tests {
                 }],
             },
             lost: Lost { calls: 1234, ..Lost::default() },
+            led: vec![],
         }
     }
 
@@ -399,24 +379,5 @@ mod tests {
         ] {
             assert_eq!(duration(ns), text);
         }
-    }
-
-    #[test]
-    fn top_redraws_until_there_is_no_more() {
-        let mut left = 2;
-        let mut out = Vec::new();
-        let result: Result<(), io::Error> = top(
-            &mut out,
-            Duration::ZERO,
-            || 10,
-            Paint::Plain,
-            || {
-                left -= 1;
-                Ok((left >= 0).then(snapshot))
-            },
-        );
-        result.expect("writing to memory");
-        let text = String::from_utf8(out).expect("text");
-        assert_eq!(text.matches("\x1b[H").count(), 2);
     }
 }

@@ -6,6 +6,7 @@ use mvedsua_common::histogram::bucket;
 use mvedsua_common::monitor::{Lost as LostInKernel, errno_of};
 
 use super::batch::{Batch, CallKey};
+use super::bins::Bins;
 use super::errno::errno_name;
 use super::estimate::{CONFIDENCE, Observed as Durations, Ratio, rate_interval};
 use super::tally::Tally;
@@ -88,6 +89,7 @@ pub(super) fn of<'a>(
             entries: lost.entries,
             skipped,
         },
+        led: vec![],
     }
 }
 
@@ -125,6 +127,7 @@ impl View<'_> {
             rate: if self.seconds > 0.0 { count as f64 / self.seconds } else { 0.0 },
             rate_interval,
             errors: errors(tally),
+            durations: Bins::of(&tally.buckets),
             latency: (timed + unfinished > 0).then(|| self.latency(key, tally, timed)),
         }
     }

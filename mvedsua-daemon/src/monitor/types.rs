@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::bins::Bins;
+use super::led::Led;
+
 /// How much of a target's life is observed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -143,6 +146,9 @@ pub struct CallStats {
     pub errors: Vec<ErrorCount>,
     /// `None` when no duration is known.
     pub latency: Option<Latency>,
+    /// How long those took that were observed from entry to exit.
+    #[serde(default)]
+    pub durations: Bins,
 }
 
 /// One process of a target: the target itself, a child, or a child's child.
@@ -231,4 +237,7 @@ pub struct StatsSnapshot {
     pub processes: Vec<ProcessStats>,
     pub slow: SlowCalls,
     pub lost: Lost,
+    /// Where the process is updated, or was: what was observed of it while each version led.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub led: Vec<Led>,
 }

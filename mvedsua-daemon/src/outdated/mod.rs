@@ -171,10 +171,11 @@ impl Survey {
         }
     }
 
-    /// Compares the old files with the new ones, and says what could be done about each process.
-    pub fn compare(&mut self) {
+    /// Compares the old files with the new ones, and says what could be done about each process; `begins` is told of each file.
+    pub fn compare(&mut self, mut begins: impl FnMut(&Path)) {
         let mut comparer = Comparer::default();
         for file in self.files.iter_mut().filter(|file| file.evidence != Evidence::Gone) {
+            begins(&file.path);
             file.verdict = comparer.compare(&Versions {
                 pid: file.source.pid,
                 old: &file.source.links,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Bytes a row.
-const ROW: usize = 16;
+pub(crate) const ROW: usize = 16;
 /// Rows before and after the one that holds the first difference.
 const AROUND: usize = 2;
 
@@ -17,22 +17,38 @@ pub(super) fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
     }
 }
 
-/// Writes the rows around the first difference; `base` is the offset of the windows' first byte.
-pub(super) fn write_window(out: &mut String, expected: &[u8], actual: &[u8], base: u64) {
+/// What two byte strings hold at the same place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HexRow {
+    /// The offset of the first byte of the row in the payload.
+    pub(crate) offset: u64,
+    pub(crate) expected: Vec<u8>,
+    pub(crate) actual: Vec<u8>,
+}
+
+/// Returns the rows around the first difference; `base` is the offset of the windows' first byte.
+#[must_use]
+pub(crate) fn rows(expected: &[u8], actual: &[u8], base: u64) -> Vec<HexRow> {
     let at = first_difference(expected, actual);
     let middle = at.unwrap_or(0) / ROW;
     let last = expected.len().max(actual.len()).saturating_sub(1) / ROW;
-    for row in middle.saturating_sub(AROUND)..=(middle + AROUND).min(last) {
-        let cut = |bytes: &[u8]| bytes.get(row * ROW..bytes.len().min((row + 1) * ROW)).unwrap_or(&[]).to_vec();
-        let (left, right) = (cut(expected), cut(actual));
-        let offset = base + (row * ROW) as u64;
-        if left == right {
-            write_row(out, "both", offset, &left);
+    let shown = middle.saturating_sub(AROUND)..=(middle + AROUND).min(last);
+    let cut = |bytes: &[u8], row: usize| bytes.get(row * ROW..bytes.len().min((row + 1) * ROW)).unwrap_or(&[]).to_vec();
+    let row =
+        |row| HexRow { offset: base + (row * ROW) as u64, expected: cut(expected, row), actual: cut(actual, row) };
+    shown.map(row).collect()
+}
+
+/// Writes the rows around the first difference; `base` is the offset of the windows' first byte.
+pub(super) fn write_window(out: &mut String, expected: &[u8], actual: &[u8], base: u64) {
+    for HexRow { offset, expected, actual } in rows(expected, actual, base) {
+        if expected == actual {
+            write_row(out, "both", offset, &expected);
             continue;
         }
-        write_row(out, "expected", offset, &left);
-        write_row(out, "actual", offset, &right);
-        write_marks(out, &left, &right);
+        write_row(out, "expected", offset, &expected);
+        write_row(out, "actual", offset, &actual);
+        write_marks(out, &expected, &actual);
     }
 }
 
@@ -49,8 +65,14 @@ fn write_row(out: &mut String, who: &str, offset: u64, bytes: &[u8]) {
             hex.push(' ');
         }
     }
-    let ascii: String = bytes.iter().map(|&b| if (0x20..0x7f).contains(&b) { char::from(b) } else { '.' }).collect();
+    let ascii: String = bytes.iter().copied().map(letter).collect();
     let _ = writeln!(out, "  {who:<8}  {offset:08x}  {hex} |{ascii}|");
+}
+
+/// Returns a byte as a letter, or a dot where it is none.
+#[must_use]
+pub(crate) fn letter(byte: u8) -> char {
+    if (0x20..0x7f).contains(&byte) { char::from(byte) } else { '.' }
 }
 
 fn write_marks(out: &mut String, left: &[u8], right: &[u8]) {

@@ -5,15 +5,15 @@
 //! that eight attempts that failed at the same place read as one.
 
 mod group;
-mod hex;
+pub(crate) mod hex;
 mod json;
 mod names;
-mod text;
+pub(crate) mod text;
 
 pub use group::{Group, group};
 pub use json::{Payloads, divergence_to_json};
 pub use names::{call_name, signal_name};
-pub(crate) use text::wrap;
+pub(crate) use text::{call_line, windows, wrap};
 pub use text::{headline, render, write_failure};
 
 /// The widest line of a report.

@@ -118,7 +118,15 @@ pub fn render(divergence: &Divergence) -> String {
 }
 
 fn write_payload(out: &mut String, divergence: &Divergence) {
-    let DivergenceKind::Payload { arg, offset, .. } = divergence.kind else { return };
+    if let Some((expected, actual, base)) = windows(divergence) {
+        hex::write_window(out, &expected, &actual, base);
+    }
+}
+
+/// Returns the windows of the two payloads that differ, and the offset of their first byte; nothing where none is kept.
+#[must_use]
+pub(crate) fn windows(divergence: &Divergence) -> Option<(Vec<u8>, Vec<u8>, u64)> {
+    let DivergenceKind::Payload { arg, offset, .. } = divergence.kind else { return None };
     let window = |call: &Option<CallView>| {
         let inputs = call.as_ref().map(|call| call.inputs.as_slice()).unwrap_or_default();
         inputs.iter().find(|(index, _)| *index == arg).map(|(_, bytes)| bytes.clone()).unwrap_or_default()
@@ -126,9 +134,7 @@ fn write_payload(out: &mut String, divergence: &Divergence) {
     let (expected, actual) = (window(&divergence.expected), window(&divergence.actual));
     // The windows may begin anywhere in the payload; where they first differ is known in both countings.
     let base = hex::first_difference(&expected, &actual).map_or(0, |at| offset.saturating_sub(at as u64));
-    if !(expected.is_empty() && actual.is_empty()) {
-        hex::write_window(out, &expected, &actual, base);
-    }
+    (!(expected.is_empty() && actual.is_empty())).then_some((expected, actual, base))
 }
 
 fn write_matched(out: &mut String, call: &MatchedCall) {
@@ -142,7 +148,9 @@ fn write_frame(out: &mut String, index: usize, frame: &Frame) {
     wrap(out, &format!("    {index:>3}  {:#014x}  ", frame.address), name);
 }
 
-fn call_line(nr: u32, args: &[u64; 6], ret: Option<i64>) -> String {
+/// Returns a call as people write it.
+#[must_use]
+pub(crate) fn call_line(nr: u32, args: &[u64; 6], ret: Option<i64>) -> String {
     let count = super::names::argument_count(nr);
     let args: Vec<_> = args.iter().take(count).map(|&arg| value(arg)).collect();
     let ret = match ret {
@@ -199,11 +207,11 @@ pub(crate) fn wrap(out: &mut String, head: &str, text: &str) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::record::{Seq, Slot};
 
-    pub(in crate::report) fn payload_divergence() -> Divergence {
+    pub(crate) fn payload_divergence() -> Divergence {
         let call = |bytes: &[u8]| CallView {
             nr: 1,
             args: [7, 0x7f12_3456_7000, bytes.len() as u64, 0, 0, 0],

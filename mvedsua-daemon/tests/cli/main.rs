@@ -77,8 +77,11 @@ fn attach_starts_the_daemon_once_and_finds_the_process() {
     place.expect(&["mode", "sampled"], 0);
     let status = place.expect(&["status", &pid, "--json"], 0).json();
     assert_eq!(status["targets"][0]["monitor"]["options"]["mode"], "sampled");
-    place.expect(&["top"], 2);
-    place.expect(&["detach", &pid], 0);
+    let top = place.expect(&["top"], 0);
+    assert!(top.out.contains("redis-server") && top.out.contains("sampled"), "no terminal, so once: {}", top.out);
+    assert_eq!(place.expect(&["top", "--json", &pid], 0).json()["pid"].to_string(), pid);
+    let quiet = place.expect(&["detach", &pid, "--quiet"], 0);
+    assert_eq!((quiet.out.as_str(), quiet.err.as_str()), ("", ""));
     place.expect(&["detach", &pid], 2);
     place.expect(&["status", &pid], 22);
 }

@@ -12,6 +12,7 @@
 //! - [`snapshot`]: what a process looks like from outside, before and after.
 //! - [`systemd`]: a real systemd that starts, watches and ends services.
 //! - [`prometheus`]: a real Prometheus that scrapes the daemon, and is asked.
+//! - [`tmux`]: a real terminal, in which a program is looked at and typed to.
 //! - [`restore`]: damaged values for Redis.
 //! - [`process`]: processes by pid, with deadlines; nothing that was started survives its owner.
 
@@ -32,6 +33,7 @@ pub mod snapshot;
 pub mod stand;
 pub mod stock;
 pub mod systemd;
+pub mod tmux;
 pub mod wait;
 
 /// Says that a test, or a part of one, is left out, and why. What tests print is kept back where they pass; this is not.

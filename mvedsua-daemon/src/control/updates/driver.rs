@@ -24,9 +24,10 @@ use super::{Handle, Operation, Shared};
 use crate::control::audit::Peer;
 use crate::control::history::Past;
 use crate::control::journal::JournalEntry;
+use crate::control::led::Periods;
 use crate::control::process::{self, ProcessId, Program};
 use crate::control::slowdown::{self, Before, Slowdown};
-use crate::control::status::{RunsAs, TargetStatus};
+use crate::control::status::{Passed, RunsAs, TargetStatus};
 use crate::control::{Code, SessionHandle, clock, panics};
 use crate::lifecycle::{self, Effect, Event, Outcome, Recovery, Refusal, Stage, State, Timer, Verification};
 use crate::package::{Lockstep, Package, PackageInfo, Terms};
@@ -80,6 +81,7 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     asked: Asked,
     asked_ms: u64,
+    asked_at: Instant,
     /// What the leader had mapped when the update was asked for.
     program: Program,
     /// Of which files it ran another version then.
@@ -105,6 +107,10 @@ pub(crate) struct Driver {
     /// What is left of the last run when there is none any more.
     last: Last,
     failures: Vec<FailureKind>,
+    /// The stages so far.
+    stages: Vec<Passed>,
+    /// What was observed of the process while each version led.
+    periods: Periods,
     alarm: Option<String>,
     journalled: Option<JournalEntry>,
     /// The end of the update is written down.
@@ -139,7 +145,7 @@ impl Driver {
             update: None,
             next: lifecycle::next(&state),
         };
-        let first = View { state: state.clone(), status, alarm: None, owner: asked.owner };
+        let first = View { state: state.clone(), status, alarm: None, periods: Periods::default(), owner: asked.owner };
         let (view, watcher) = watch::channel(first);
         let id = asked.id;
         let asked_pid = asked.process.pid;
@@ -148,6 +154,7 @@ impl Driver {
             slowdown: slowdown::Watch::new(Slowdown::new(asked.before.clone(), asked.terms.max_slowdown)),
             asked,
             asked_ms: clock::now_ms(),
+            asked_at: Instant::now(),
             program,
             ran: RunsAs::of(asked_pid),
             state,
@@ -166,6 +173,8 @@ impl Driver {
             sight: Sight::default(),
             last: Last::default(),
             failures: vec![],
+            stages: vec![],
+            periods: Periods::default(),
             alarm: None,
             journalled: None,
             is_past: false,
@@ -326,10 +335,12 @@ impl Driver {
             self.state = state;
             if self.state.stage() != before {
                 self.entered = Instant::now();
+                self.pass();
                 tracing::info!(update = self.asked.id, from = %before, to = %self.state.stage(), "stage");
                 self.tell_stage(before);
             }
             self.remember();
+            self.turn();
             // What is about to be done must be known to a daemon that comes after a crash.
             self.journal();
             for effect in effects {
@@ -487,6 +498,8 @@ impl Driver {
             slowdown: Some(self.slowdown.known.clone()),
             rules,
             failures: self.failures.clone(),
+            stages: self.stages.clone(),
+            led: self.periods.over(),
             outcome: outcome.clone(),
             code: Code::of_outcome(outcome),
         }

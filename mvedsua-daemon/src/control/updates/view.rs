@@ -1,6 +1,7 @@
 //! What an update looks like from outside.
 
 use super::super::Code;
+use super::super::led::Periods;
 use super::super::status::{ResultStatus, Role, RunsAs, TargetStatus, VersionStatus};
 use crate::control::process::Program;
 use crate::lifecycle::{Confirmation, Ending, Promotion, Soak, Stage, State};
@@ -13,6 +14,8 @@ pub(crate) struct View {
     pub(crate) status: TargetStatus,
     /// Something is wrong that nobody can undo.
     pub(crate) alarm: Option<String>,
+    /// What was observed of the process while each version led.
+    pub(crate) periods: Periods,
     /// The user whose process it is.
     pub(crate) owner: u32,
 }

@@ -8,7 +8,7 @@ use crate::control::Code;
 use crate::control::audit::Line;
 use crate::control::journal::{FORMAT, JournalEntry, boot_id};
 use crate::control::process::{self, ProcessId};
-use crate::control::status::{LogStatus, RunsAs, TargetStatus, UpdateStatus};
+use crate::control::status::{LogStatus, Passed, RunsAs, TargetStatus, UpdateStatus};
 use crate::control::updates::view::{View, result_of, versions_of};
 use crate::lifecycle::{self, Evidence, Stage, State, Timer};
 use crate::package::{BuildId, Method, PackageInfo};
@@ -48,6 +48,26 @@ impl Driver {
         }
         if let State::UpdatedLeader { pause_us, .. } = self.state {
             self.last.promotion_pause_us = Some(pause_us);
+        }
+    }
+
+    /// Keeps when the update came to the present stage.
+    pub(super) fn pass(&mut self) {
+        /// An update that is tried again and again is told with its beginning and its end.
+        const MOST: usize = 256;
+        if self.stages.len() >= MOST {
+            self.stages.remove(1);
+        }
+        let attempt = self.state.plan().map_or(self.last.attempts, |plan| plan.attempt).max(1);
+        let after_ms = millis(self.asked_at.elapsed());
+        self.stages.push(Passed { stage: self.state.stage(), attempt, after_ms });
+    }
+
+    /// Keeps what was observed of the process where another version leads than before.
+    pub(super) fn turn(&mut self) {
+        if self.periods.change_with(&self.state) {
+            let snapshot = self.shared.observer.stats(self.asked.process.pid).ok();
+            self.periods.turn(&self.state, snapshot.as_ref());
         }
     }
 
@@ -97,6 +117,7 @@ impl Driver {
             state: self.state.clone(),
             status,
             alarm: self.alarm.clone(),
+            periods: self.periods.clone(),
             owner: self.asked.owner,
         });
     }
@@ -147,6 +168,7 @@ impl Driver {
             fork_pause_us: self.last.fork_pause_us,
             promotion_pause_us: self.last.promotion_pause_us,
             in_stage_ms: millis(self.entered.elapsed()),
+            stages: self.stages.clone(),
             soak_left_ms: left(Timer::Soak),
             timeout_left_ms: left(Timer::Overall),
             waits_for: self.session.as_ref().and_then(|_| self.waits.read()),

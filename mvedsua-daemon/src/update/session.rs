@@ -72,10 +72,11 @@ const TAKE_OVER_LIMIT: Duration = Duration::from_secs(120);
 const MAX_BACKLOG: u64 = 500;
 /// The same after attempts in which it could not work them off in time.
 const MIN_BACKLOG: u64 = 8;
-/// How many records a follower that was close may fall behind before the leader waits for it.
-const MOST_BEHIND: u64 = 4_000;
+/// How many records may wait in the log of a follower that was close before the leader waits for it; it has taken some thousands
+/// out already then.
+const MOST_BEHIND: u64 = 1_000;
 /// The same before the leader is held back for each record, if it falls further.
-const FAR_BEHIND: u64 = 5_000;
+const FAR_BEHIND: u64 = 10_000;
 const VERY_FAR_BEHIND: u64 = 20_000;
 /// How much the leader may be held back for each record while the versions are to be exchanged.
 const SLOWEST: Duration = Duration::from_millis(2);

@@ -403,8 +403,8 @@ impl Leading {
                 self.go(tid, 0).map(|()| None)
             }
             Stop::Interrupted | Stop::Group(_) => {
-                self.bulk.note_odd();
-                self.bulk.calm = self.bulk.needed / 2;
+                // Whoever has called it back wants it to stop once.
+                self.bulk.calm = self.bulk.needed;
                 match last {
                     Some(Last::Interrupted(call)) => {
                         let ret = call.ret;
@@ -494,7 +494,7 @@ impl Leading {
         let (behind, come) = self.stream.behind();
         let Lag { since } = &mut self.bulk.lag;
         // Where it waits already it goes on a little later, so that it does not stop for each record.
-        let most = if since.is_some() { most - most / 16 } else { most };
+        let most = if since.is_some() { most / 2 } else { most };
         if behind <= most {
             *since = None;
             return false;

@@ -170,6 +170,11 @@ fn a_package_that_is_not_what_it_says_is_refused_before_anything_is_touched() {
     stand.expect_clean(load);
 }
 
+/// Gives the store an entry that no client of the load deletes.
+fn put_own(stand: &Stand) {
+    assert_eq!(ask(stand.server.address, "put own value", STEP_LIMIT).unwrap(), "OK");
+}
+
 /// A lock is held at the update point: that is a matter of timing, and a later attempt succeeds.
 #[test]
 fn an_update_that_comes_at_a_bad_time_is_tried_again() {
@@ -178,6 +183,7 @@ fn an_update_that_comes_at_a_bad_time_is_tried_again() {
     let mut stand = Stand::new(store.start(ENTRIES).unwrap());
     let load = load(&stand);
     let address = stand.server.address;
+    put_own(&stand);
     ask(address, "hold", STEP_LIMIT).unwrap();
     update(&stand, &package, code::DONE);
     wait_for("a second attempt", STEP_LIMIT, || {
@@ -189,7 +195,7 @@ fn an_update_that_comes_at_a_bad_time_is_tried_again() {
     stand.wait_compared(100);
     stand.promote();
     stand.confirm();
-    assert_eq!(ask(address, "type key1", STEP_LIMIT).unwrap(), "string");
+    assert_eq!(ask(address, "type own", STEP_LIMIT).unwrap(), "string");
     stand.expect_clean(load);
 }
 
@@ -200,13 +206,14 @@ fn the_old_version_crashes_on_what_the_new_one_has_fixed() {
     let package = store.package("v2", &[], "").unwrap();
     let mut stand = Stand::new(store.start(ENTRIES).unwrap());
     let load = load(&stand);
+    put_own(&stand);
     update(&stand, &package, code::DONE);
     stand.daemon.wait_stage(stand.serving, VALIDATING, STEP_LIMIT);
     stand.wait_compared(200);
     assert_eq!(ask(stand.server.address, "boom", STEP_LIMIT).unwrap(), "ERROR");
     stand.taken_over();
     load.wait_requests(200, STEP_LIMIT);
-    assert_eq!(ask(stand.server.address, "type key1", STEP_LIMIT).unwrap(), "string");
+    assert_eq!(ask(stand.server.address, "type own", STEP_LIMIT).unwrap(), "string");
     stand.expect_alone();
     stand.expect_clean(load);
 }

@@ -11,7 +11,7 @@
 //!
 //! - [`due`]: the records that were taken from the log and not yet answered.
 //! - [`drive`]: which of them is answered next, and which thread goes on; [`schedule`] says whose turn it is.
-//! - [`step()`]: what a thread's next record asks for, by the place where the thread is.
+//! - [`mod@step`]: what a thread's next record asks for, by the place where the thread is.
 //! - [`tolerances`]: where a call and a record that are not the same are no difference, in their order.
 //! - [`readiness`]: whether a thread stands where its twin is held, for a change of roles.
 //! - [`pouring`] finds the place for what the leader got.

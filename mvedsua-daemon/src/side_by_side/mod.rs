@@ -9,7 +9,7 @@
 //!
 //! The engine is that of an update: recorder, log, replayer and comparison know nothing of how the follower was born. Three
 //! things are different. Nobody was there before, so each version is started under trace and gets what it needs at its
-//! `execve` ([`program`]); addresses differ from the first instruction on. Processes are paired like threads: each of the leader's
+//! `execve` (`tracee/program.rs`); addresses differ from the first instruction on. Processes are paired like threads: each of the leader's
 //! has a stream, and its twin in each follower is born when the parent's twin lives through the `fork`. And the end of the
 //! program is the end of the run: a follower has followed when it has lived through *every* record, and ended as the leader
 //! did.

@@ -194,7 +194,10 @@ impl Leading {
             *of == tid || waits
         });
         let Some(thread) = self.threads.get(&tid) else { return false };
+        // Before the follower is close it would only fall further behind.
+        let followed = self.settings.pace.most_behind() > 0;
         alone
+            && followed
             && matches!(thread.state, State::Running)
             && thread.postponed.is_empty()
             && thread.fault.is_none()

@@ -138,6 +138,7 @@ fn problem(tried: &str, error: &MonitorError) -> Problem {
         | MonitorError::StrangeTypeInformation
         | MonitorError::Load { .. }
         | MonitorError::Program { .. }
+        | MonitorError::Blind
         | MonitorError::Map { .. } => (Code::Kernel, "`mvedsuad doctor` says what this machine lacks"),
         MonitorError::BadObject { .. } => (Code::Kernel, "build the daemon anew with `cargo xtask build`"),
         MonitorError::Thread { .. } | MonitorError::Export { .. } | MonitorError::Gone => {

@@ -27,6 +27,10 @@ pub enum MonitorError {
     Program { program: &'static str, source: Box<aya::programs::ProgramError> },
     #[error("cannot use the eBPF map `{map}`: {source}")]
     Map { map: &'static str, source: aya::maps::MapError },
+    #[error(
+        "the eBPF programs do not see the daemon's own calls; in a PID namespace threads have other numbers than in the kernel"
+    )]
+    Blind,
     #[error("the embedded eBPF object has no {what}")]
     BadObject { what: &'static str },
     #[error("cannot start the monitor's thread: {source}")]

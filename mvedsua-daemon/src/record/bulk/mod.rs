@@ -86,7 +86,23 @@ impl Hooks {
             let program: &mut BtfTracePoint = program.try_into().map_err(failed)?;
             program.load(hook, &btf).and_then(|()| program.attach()).map_err(failed)?;
         }
-        Ok(Hooks { watched, records, lost, told: 0, _programs: programs })
+        let mut hooks = Hooks { watched, records, lost, told: 0, _programs: programs };
+        hooks.see_own_call()?;
+        Ok(hooks)
+    }
+
+    /// Makes sure that the programs see who is watched: one that they do not see would run unrecorded.
+    fn see_own_call(&mut self) -> Result<(), MonitorError> {
+        // SAFETY: takes nothing.
+        let own = Tid(unsafe { libc::gettid() });
+        self.watch(own, libc::SIGURG, 0)?;
+        // SAFETY: takes nothing.
+        unsafe { libc::syscall(libc::SYS_getppid) };
+        self.rest()?;
+        let seen = std::iter::from_fn(|| self.next()).any(|call| i64::from(call.nr) == libc::SYS_getppid);
+        // The call by which it was watched was entered before that.
+        self.lost();
+        if seen { Ok(()) } else { Err(MonitorError::Blind) }
     }
 
     /// Watches a thread that stands still and is in no call: its calls from now on are recorded. `mark` is a signal that it

@@ -3,7 +3,6 @@
 //! Entry notes the time in the thread's place; exit finds it there and counts the duration in the cell of process and
 //! call. What happens rarely (a call's first cell, a slow call, a failure to find a place) is kept out of line.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_NOEXIST, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_tracepoint;
@@ -14,6 +13,7 @@ use mvedsua_common::monitor::{
 };
 
 use crate::maps::{CELLS, CLAIMS, ENTERED, FREE_CELLS, PROCESSES, SLOW, control, followed, lose};
+use crate::tracepoint::{Registers, argument};
 
 /// Calls that do not return: counted when they are entered.
 const EXIT: u32 = 60;
@@ -21,27 +21,6 @@ const EXIT_GROUP: u32 = 231;
 
 /// Calls that return a second time, in the child, without having been entered there.
 const BIRTHS: [u32; 4] = [56, 57, 58, 435];
-
-/// The saved registers, `struct pt_regs` of x86-64 (`arch/x86/include/asm/ptrace.h`; its layout is part of the ABI).
-#[repr(C)]
-struct Registers {
-    r15: u64,
-    r14: u64,
-    r13: u64,
-    r12: u64,
-    bp: u64,
-    bx: u64,
-    r11: u64,
-    r10: u64,
-    r9: u64,
-    r8: u64,
-    ax: u64,
-    cx: u64,
-    dx: u64,
-    si: u64,
-    di: u64,
-    orig_ax: u64,
-}
 
 /// Arguments: the registers, the call's number.
 #[btf_tracepoint(function = "sys_enter")]
@@ -110,16 +89,6 @@ pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 fn now() -> u64 {
     // SAFETY: the helper takes nothing and reads the clock.
     unsafe { bpf_ktime_get_ns() }
-}
-
-/// Reads an argument of the tracepoint.
-///
-/// # Safety
-/// The tracepoint has an argument `index`.
-#[inline(always)]
-unsafe fn argument(ctx: &BtfTracePointContext, index: usize) -> u64 {
-    // SAFETY: the context is the array of the tracepoint's arguments, and the caller says that there is such a one.
-    unsafe { *ctx.as_ptr().cast::<u64>().add(index) }
 }
 
 #[inline(always)]

@@ -6,9 +6,10 @@
 #![no_std]
 #![no_main]
 
+mod tracepoint;
+
 use core::mem::MaybeUninit;
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_probe_read_user_str, bpf_send_signal_thread};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_kernel};
@@ -17,10 +18,12 @@ use aya_ebpf::maps::{Array, RingBuf};
 use aya_ebpf::programs::BtfTracePointContext;
 use mvedsua_common::bulk::{
     AT_ENTRY, AT_ENTRY_PERHAPS, AT_EXIT, AT_EXIT_PERHAPS, CALLS, ENTERED, EXTENT_ARGUMENT, EXTENT_BEHIND, EXTENT_BITS,
-    EXTENT_FILLED, EXTENT_FIXED, EXTENT_NONE, EXTENT_RESULT, EXTENT_STRING, EXTENT_VECTOR, Header, KIND_LAST, KIND_MMAP,
-    KIND_SKIP, KIND_STOP, LAST_PIECE, LONGEST_PIECE, Lost, MARKED, MOST_IOVECS, PLANNED, PieceHeader, Plan,
+    EXTENT_FILLED, EXTENT_FIXED, EXTENT_NONE, EXTENT_RESULT, EXTENT_STRING, EXTENT_VECTOR, Header, KIND_LAST,
+    KIND_MMAP, KIND_SKIP, KIND_STOP, LAST_PIECE, LONGEST_PIECE, Lost, MARKED, MOST_IOVECS, PLANNED, PieceHeader, Plan,
     PlannedPiece, RING_BYTES, STRING, UNFINISHED, UNKNOWN, UNSTOPPABLE, Watched,
 };
+
+use crate::tracepoint::{Registers, argument};
 
 /// Bytes of the header of a piece, and of a record.
 const PIECE: u32 = size_of::<PieceHeader>() as u32;
@@ -67,27 +70,6 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-/// The saved registers, `struct pt_regs` of x86-64 (`arch/x86/include/asm/ptrace.h`; its layout is part of the ABI).
-#[repr(C)]
-struct Registers {
-    r15: u64,
-    r14: u64,
-    r13: u64,
-    r12: u64,
-    bp: u64,
-    bx: u64,
-    r11: u64,
-    r10: u64,
-    r9: u64,
-    r8: u64,
-    ax: u64,
-    cx: u64,
-    dx: u64,
-    si: u64,
-    di: u64,
-    orig_ax: u64,
-}
 
 /// Returns what is to be done for the current thread, if it is the watched one.
 #[inline(always)]
@@ -439,14 +421,4 @@ extern "C" fn take(addr: u64, len: u64, when: u32) -> u32 {
         (*scratch).used = used + PIECE + ((len + 7) & !7);
     }
     0
-}
-
-/// Reads an argument of the tracepoint.
-///
-/// # Safety
-/// The tracepoint has an argument `index`.
-#[inline(always)]
-unsafe fn argument(ctx: &BtfTracePointContext, index: usize) -> u64 {
-    // SAFETY: the context is the array of the tracepoint's arguments, and the caller says that there is such a one.
-    unsafe { *ctx.as_ptr().cast::<u64>().add(index) }
 }

@@ -83,7 +83,8 @@ impl Following {
 
     /// Says whether a thread that is about to go on finds answers to its calls.
     pub(super) fn has_answers(&mut self, process: &Process, tid: Tid) -> bool {
-        if self.answering || !self.answers_without_stops() {
+        let counts = self.threads.get(&tid).is_none_or(|thread| thread.counting != Counting::Neither);
+        if self.answering || counts || !self.answers_without_stops() {
             return false;
         }
         let times = process.ring_place(tid);

@@ -31,7 +31,8 @@ impl Default for Reach {
 
 impl Reach {
     const LEAST: usize = 8;
-    const MOST: usize = LOOK_AHEAD;
+    /// What is told is counted when the thread stops, and the leader is held back by what is not counted.
+    const MOST: usize = 512;
 
     /// A thread has used so many of those that it was given.
     fn note(&mut self, used: usize, given: usize) {

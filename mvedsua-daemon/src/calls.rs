@@ -45,6 +45,12 @@ pub(crate) fn asks_its_name(nr: u32) -> bool {
     [libc::SYS_getpid, libc::SYS_gettid].contains(&i64::from(nr))
 }
 
+/// Says whether a call sends signals, perhaps to its own thread.
+pub(crate) fn sends_signals(nr: u32) -> bool {
+    [libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo]
+        .contains(&i64::from(nr))
+}
+
 /// Says whether a recorded call may have let a signal in.
 pub(crate) fn lets_in(nr: u32) -> bool {
     [libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_rt_sigaction].contains(&i64::from(nr))

@@ -10,6 +10,7 @@ use harness::load::store::{Speech, StoreClient};
 use harness::load::{Load, Plan};
 use harness::process;
 use harness::stand::{STEP_LIMIT, Stand, VALIDATING, code};
+use harness::wait::wait_for;
 use nix::sys::signal::Signal;
 
 const CLIENTS: usize = 5;
@@ -47,6 +48,11 @@ struct World {
 impl World {
     /// Version 2 follows version 1, with rules for lines.
     fn new() -> World {
+        World::after(|_| ()).0
+    }
+
+    /// The same, once something was done with the store before its update.
+    fn after<T>(what: impl FnOnce(SocketAddr) -> T) -> (World, T) {
         let store = Store::compile(&[]).unwrap();
         let package = store.typed_package("v2", "").unwrap();
         let stand = Stand::new(store.start(ENTRIES).unwrap());
@@ -55,6 +61,7 @@ impl World {
             let answer = lines::ask(stand.server.address, &format!("put own{name} value{name}"), STEP_LIMIT).unwrap();
             assert_eq!(answer, "OK");
         }
+        let done = what(stand.server.address);
         let client = |index| StoreClient::new(Speech::Common, index, CLIENTS, ENTRIES);
         // The halves of lines are said by the clients of the test.
         let plan = Plan { split_one_in: 0, ..Plan::busy(stand.server.address, CLIENTS) };
@@ -64,7 +71,7 @@ impl World {
         stand.daemon.wait_stage(stand.serving, VALIDATING, STEP_LIMIT);
         let world = World { stand, load, _store: store };
         world.wait_compared(200);
-        world
+        (world, done)
     }
 
     fn client(&self) -> Client {
@@ -90,6 +97,33 @@ impl World {
         self.stand.expect_alone();
         self.stand.expect_clean(self.load);
     }
+}
+
+#[test]
+fn a_line_that_was_half_read_at_the_fork_says_nothing_of_the_new_version() {
+    let (mut world, mut client) = World::after(|address| {
+        let mut client = Client::new(address);
+        client.say("put own1 b");
+        // The store has one thread: what came before was read before.
+        assert_eq!(lines::ask(address, "get own2", STEP_LIMIT).unwrap(), "value2");
+        client
+    });
+    // No rule has seen how it began, so version 2 finds that it has no type.
+    client.say("ar\nget own1\n");
+    assert_eq!(client.hear(), "OK\n");
+    assert_eq!(client.hear(), "bar\n");
+    let (daemon, pid) = (&world.stand.daemon, world.stand.serving);
+    wait_for("another attempt", STEP_LIMIT, || {
+        let status = daemon.status(pid).unwrap().expect("an update");
+        (status.raw["update"]["plan"]["attempt"].as_u64() > Some(1)).then_some(())
+    });
+    daemon.wait_stage(pid, VALIDATING, STEP_LIMIT);
+    world.wait_compared(200);
+    world.stand.promote();
+    world.stand.confirm();
+    client.say("type own1\n");
+    assert_eq!(client.hear(), "string\n", "version 2 serves");
+    world.expect_clean();
 }
 
 #[test]

@@ -98,6 +98,9 @@ pub struct Divergence {
     /// The program reads the processor's counter (RDTSC), and nobody records what it reads there; so it may come of that.
     #[serde(default)]
     pub unrecorded_clock: bool,
+    /// It answers a line that may have been read in part before any rule was applied, so it may come of that.
+    #[serde(default)]
+    pub half_read: bool,
     /// What the thread had been told last and which call it was to make, in a number: equal in another attempt when it is told
     /// the same there. `None` where no record was due.
     #[serde(default)]

@@ -186,6 +186,7 @@ pub fn describe(
         backtrace: Vec::new(),
         raced: false,
         unrecorded_clock: false,
+        half_read: false,
         situation: None,
         remark: None,
         nearest_rule: None,

@@ -206,6 +206,7 @@ fn divergence() -> Divergence {
         backtrace: vec![],
         raced: false,
         unrecorded_clock: false,
+        half_read: false,
         situation: None,
         remark: None,
         nearest_rule: None,

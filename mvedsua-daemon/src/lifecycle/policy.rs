@@ -133,7 +133,7 @@ impl Default for Policy {
     }
 }
 
-/// How often a difference that may come of a race, or of a clock that is not recorded, is tried again; one that comes each time
+/// How often a difference that may come of a race, of a clock that is not recorded, or of a line that was half read, is tried again; one that comes each time
 /// is none.
 const RACED: u32 = SITUATIONS as u32;
 
@@ -151,7 +151,9 @@ pub(super) fn is_matter_of_timing(failure: &FailureKind, attempts: u32) -> bool 
             DivergenceKind::Call
             | DivergenceKind::Argument { .. }
             | DivergenceKind::Payload { .. }
-            | DivergenceKind::End => (divergence.raced || divergence.unrecorded_clock) && attempts <= RACED,
+            | DivergenceKind::End => {
+                (divergence.raced || divergence.unrecorded_clock || divergence.half_read) && attempts <= RACED
+            }
             DivergenceKind::Crash { .. }
             | DivergenceKind::Hang { .. }
             | DivergenceKind::Silent { .. }

@@ -61,6 +61,10 @@ impl Suspicions {
             }
         }
         let FailureKind::Diverged(divergence) = kind else { return self };
+        // Such a line does not come again.
+        if divergence.half_read {
+            return self;
+        }
         let Some(situation) = divergence.situation else { return self };
         let new = Some(Suspicion { attempt, situation, met: 0 });
         let is_same = |known: &&mut Option<Suspicion>| known.is_some_and(|known| known.situation == situation);

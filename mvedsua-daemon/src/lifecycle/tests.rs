@@ -64,6 +64,7 @@ fn order_divergence(kind: DivergenceKind) -> FailureKind {
         backtrace: vec![],
         raced: false,
         unrecorded_clock: false,
+        half_read: false,
         situation: None,
         remark: None,
         nearest_rule: None,
@@ -548,6 +549,11 @@ fn a_difference_after_a_race_is_believed_when_it_comes_each_time() {
 #[test]
 fn a_difference_that_may_come_of_a_clock_is_believed_when_it_comes_each_time() {
     comes_each_time(|divergence| divergence.unrecorded_clock = true);
+}
+
+#[test]
+fn a_difference_that_may_come_of_a_half_read_line_is_believed_when_it_comes_each_time() {
+    comes_each_time(|divergence| divergence.half_read = true);
 }
 
 fn comes_each_time(doubt: impl Fn(&mut Divergence)) {

@@ -261,12 +261,6 @@ pub(crate) fn refusal(call: &str, reason: &str) -> String {
     format!("the leader called {call}, which cannot be followed: {reason}")
 }
 
-/// Says whether a call sends signals, perhaps to its own thread.
-fn sends_signals(nr: u32) -> bool {
-    [libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo]
-        .contains(&i64::from(nr))
-}
-
 /// See [`regs::interrupt_again`].
 fn interrupt_again(tid: Tid, call: &Call) -> Result<bool> {
     let mut regs = sys::get_regs(tid)?;

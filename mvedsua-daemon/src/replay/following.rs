@@ -293,6 +293,7 @@ impl Following {
         divergence.remark = self.remark();
         divergence.raced = self.has_raced();
         divergence.unrecorded_clock = self.settings.unrecorded_clock;
+        divergence.half_read = self.may_end_a_line(&divergence);
         let expected = divergence.expected.as_ref();
         divergence.situation = expected.map(|expected| self.past.situations.at(divergence.slot, expected.nr));
         if let Some(tid) = process.tid(divergence.slot) {

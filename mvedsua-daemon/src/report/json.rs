@@ -31,6 +31,7 @@ pub fn divergence_to_json(divergence: &Divergence, payloads: Payloads) -> Value 
         "backtrace": divergence.backtrace,
         "raced": divergence.raced,
         "unrecorded_clock": divergence.unrecorded_clock,
+        "half_read": divergence.half_read,
         "remark": divergence.remark,
         "nearest_rule": divergence.nearest_rule,
     })

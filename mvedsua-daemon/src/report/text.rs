@@ -103,6 +103,11 @@ pub fn render(divergence: &Divergence) -> String {
         let what = "the program reads the processor's counter (RDTSC), which is not recorded, and it may come of that";
         wrap(&mut out, "  clock: ", what);
     }
+    if divergence.half_read {
+        let what =
+            "it answers a line of which a part was perhaps read before any rule was applied, and it may come of that";
+        wrap(&mut out, "  line: ", what);
+    }
     if let Some(rule) = &divergence.nearest_rule {
         wrap(&mut out, "  nearest rule: ", rule);
     }
@@ -237,6 +242,7 @@ pub(crate) mod tests {
             ],
             raced: false,
             unrecorded_clock: false,
+            half_read: false,
             situation: None,
             remark: None,
             nearest_rule: None,

@@ -36,6 +36,15 @@ impl LineStreams {
         self.inside.extend(fds);
     }
 
+    /// The follower has read from a descriptor itself, up to the end of a line or into one.
+    pub(super) fn stands(&mut self, fd: i32, is_inside: bool) {
+        if is_inside {
+            self.inside.insert(fd);
+        } else {
+            self.inside.remove(&fd);
+        }
+    }
+
     /// Adds what was read to what was kept back, and keeps back what is no whole line yet.
     ///
     /// # Errors

@@ -161,6 +161,7 @@ mod tests {
             backtrace: Vec::new(),
             raced: false,
             unrecorded_clock: false,
+            half_read: false,
             situation: None,
             remark: None,
             nearest_rule: None,

@@ -9,6 +9,7 @@
 
 mod counts;
 mod follower;
+mod tails;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use super::program::{Action, RuleSet, Trigger};
 use crate::record::{CallEntry, CallReturn, Event, Gap, Record, Seq, Slot};
 
 pub use counts::{Counts, RuleCount};
+use tails::Tails;
 
 /// How many calls one left side may take.
 pub const WINDOW: usize = 256;
@@ -117,6 +119,7 @@ pub struct Stage {
     descriptors: Descriptors,
     sets: Sets,
     streams: LineStreams,
+    tails: Tails,
     expected: HashMap<Slot, VecDeque<(Seq, Option<Expected>)>>,
     visited: Vec<bool>,
     work: u64,
@@ -136,6 +139,11 @@ impl Stage {
         open: Descriptors,
     ) -> Stage {
         let rules = Arc::clone(&counts.rules);
+        let tails = match direction {
+            Direction::OutdatedLeader => Tails::of(&open),
+            // What the other version had not read whole is told.
+            Direction::UpdatedLeader => Tails::default(),
+        };
         let mut stage = Stage {
             direction,
             pace,
@@ -150,6 +158,7 @@ impl Stage {
             descriptors: open,
             sets: vec![Vec::new(); rules.sets.len()],
             streams: LineStreams::default(),
+            tails,
             expected: HashMap::new(),
             visited: vec![false; rules.states.len()],
             work: 0,
@@ -208,6 +217,8 @@ impl Stage {
     /// The follower has itself read the beginning of a line from these descriptors of the leader's: what ends it is passed on
     /// as it is.
     pub fn begin_inside(&mut self, fds: impl IntoIterator<Item = i32>) {
+        let fds: Vec<i32> = fds.into_iter().collect();
+        self.tails.begin_inside(fds.iter().copied());
         self.streams.begin_inside(fds);
     }
 
@@ -250,7 +261,10 @@ impl Stage {
             busy.into_iter().for_each(|slot| self.settle(&rules, slot));
         }
         let call = match &record.event {
-            Event::Call(entry, ret) => self.look(slot, entry, Some(ret)),
+            Event::Call(entry, ret) => {
+                self.tails.note(record.seq, entry, ret);
+                self.look(slot, entry, Some(ret))
+            }
             Event::Enter(entry) => self.look(slot, entry, None),
             Event::Return(ret) => {
                 let ret = ret.clone();
@@ -298,7 +312,12 @@ impl Stage {
     /// Takes note of a record that no rule is to be applied to: what it says of descriptors holds.
     pub fn observe(&mut self, record: &Record) {
         match &record.event {
-            Event::Call(entry, ret) => drop(self.look(record.slot, entry, Some(ret))),
+            Event::Call(entry, ret) => {
+                self.look(record.slot, entry, Some(ret));
+                if let Some((fd, is_inside)) = self.tails.note_own(entry, ret) {
+                    self.streams.stands(fd, is_inside);
+                }
+            }
             Event::Enter(entry) => drop(self.look(record.slot, entry, None)),
             Event::Return(_)
             | Event::Signal(_)
@@ -312,6 +331,12 @@ impl Stage {
             | Event::Succession(_)
             | Event::ProcessEnded(_) => {}
         }
+    }
+
+    /// Says whether what a record does may come of a line that had begun before any rule saw it.
+    #[must_use]
+    pub fn may_end_a_line(&self, seq: Seq, nr: u32, args: &[u64; 6]) -> bool {
+        self.tails.explains(seq, nr, args)
     }
 
     /// Takes a record in; it passes unchanged, or waits for a decision.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::Slot;
 use super::rings::Rings;
 use super::slots::Slots;
+use crate::calls::sends_signals;
 use crate::ptrace::agent::SteppedOut;
 use crate::ptrace::inject::{Arena, Remote, wait_stop};
 use crate::ptrace::memory::{Memory, Span};
@@ -696,7 +697,14 @@ fn park_each(
                     gone(None)?;
                     break;
                 }
-                Wake::Bell => rung = true,
+                Wake::Bell => {
+                    rung = true;
+                    // It was let go on to a signal, perhaps, and another thread was given that; it may come to no stop by itself.
+                    match sys::interrupt(*tid) {
+                        Err(error) if !error.is_gone() => return Err(error),
+                        _ => {}
+                    }
+                }
             }
             if Instant::now() > deadline {
                 unpark(&parked)?;
@@ -721,10 +729,10 @@ fn settle(inbox: &Inbox, pid: Pid, tid: Tid, stop: Stop, touched: Touched<'_>) -
         // The stop comes before the signal of an instruction that is trapped for us (`get_signal` of kernel/signal.c).
         Stop::Interrupted if touched.is_trapped(tid)? => return sys::resume(tid, Resume::Syscall, 0).map(|()| None),
         Stop::Interrupted | Stop::Group(_) => match rewind(pid, tid)? {
+            Rewinding::NotInCall if has_signalled_itself(pid, tid)? => return to_delivery(tid),
             Rewinding::NotInCall => return Ok(Some(Parked::User)),
             Rewinding::Rewound(call) => return Ok(Some(Parked::Rewound(call))),
-            // The delivery is a stop, and so is the call that is made again; stopped before, it would not come to either.
-            Rewinding::SignalComes => return sys::resume(tid, Resume::Syscall, 0).map(|()| None),
+            Rewinding::SignalComes => return to_delivery(tid),
         },
         Stop::Signal(number) => {
             signo = number;
@@ -740,9 +748,10 @@ fn settle(inbox: &Inbox, pid: Pid, tid: Tid, stop: Stop, touched: Touched<'_>) -
         Stop::Syscall => match sys::syscall_info(tid)? {
             SyscallStop::Entry { nr, args } => return Ok(Some(Parked::Entry { nr, args })),
             SyscallStop::Exit { .. } => match rewind(pid, tid)? {
+                Rewinding::NotInCall if has_signalled_itself(pid, tid)? => return to_delivery(tid),
                 Rewinding::NotInCall => return Ok(Some(Parked::User)),
                 Rewinding::Rewound(call) => return Ok(Some(Parked::Rewound(call))),
-                Rewinding::SignalComes => return sys::resume(tid, Resume::Syscall, 0).map(|()| None),
+                Rewinding::SignalComes => return to_delivery(tid),
             },
             SyscallStop::Undone | SyscallStop::Foreign | SyscallStop::Neither => {}
         },
@@ -760,6 +769,20 @@ fn settle(inbox: &Inbox, pid: Pid, tid: Tid, stop: Stop, touched: Touched<'_>) -
     sys::resume(tid, Resume::Syscall, signo)?;
     sys::interrupt(tid)?;
     Ok(None)
+}
+
+/// Lets a thread go on to the delivery of the signal that waits for it. That is a stop, and so is the call that it makes next if
+/// another thread is given the signal; interrupted before, it would come to neither.
+fn to_delivery(tid: Tid) -> Result<Option<Parked>> {
+    sys::resume(tid, Resume::Syscall, 0).map(|()| None)
+}
+
+/// Says whether a thread returns from a call that has sent a signal which it is to be given before it sees the result: the
+/// kernel chooses whoever calls (`complete_signal` of kernel/signal.c). While it stands still it does not take the signal, and of
+/// several threads that go on after a stop the first takes what waits for their process.
+fn has_signalled_itself(pid: Pid, tid: Tid) -> Result<bool> {
+    let nr = sys::get_regs(tid)?.orig_rax;
+    Ok(u32::try_from(nr).is_ok_and(sends_signals) && has_caught_signal(pid, tid)?)
 }
 
 /// Says whether the child that a thread has just made works on its memory. Where that cannot be told it is taken for so: what is

@@ -48,7 +48,7 @@ impl Server {
         self.dir.path()
     }
 
-    /// Returns the one process of the session that listens on the server's port.
+    /// Returns the one process of the session that listens on the server's port, or takes its datagrams.
     #[must_use]
     pub fn serving_pid(&self) -> Option<i32> {
         let members = self.program.members();
@@ -91,6 +91,25 @@ pub(crate) fn start_program(
     program: &Path,
     args: impl Fn(u16, &Path) -> Result<Vec<String>>,
 ) -> Result<Server> {
+    start_program_until(Ready::Connects, name, program, args)
+}
+
+/// How it is seen that a server has started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// It takes a connection, and closes it with the client.
+    Connects,
+    /// It has its socket: one that is asked by datagrams, or that connects to itself all the time.
+    Listens,
+}
+
+/// The same for a server of which that is seen otherwise.
+pub(crate) fn start_program_until(
+    ready: Ready,
+    name: &str,
+    program: &Path,
+    args: impl Fn(u16, &Path) -> Result<Vec<String>>,
+) -> Result<Server> {
     for _ in 0..PORT_ATTEMPTS {
         let dir = tempfile::Builder::new().prefix("mvedsua-test-").tempdir()?;
         let port = free_port()?;
@@ -105,6 +124,9 @@ pub(crate) fn start_program(
             if !server.program.is_running() {
                 return Some(false);
             }
+            if ready == Ready::Listens {
+                return server.serving_pid().is_some().then_some(true);
+            }
             match TcpStream::connect(address) {
                 Ok(_) => server.serving_pid().is_some().then_some(true),
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => None,
@@ -112,6 +134,7 @@ pub(crate) fn start_program(
             }
         });
         match outcome {
+            Some(true) if ready == Ready::Listens => return Ok(server),
             Some(true) => {
                 // The probe itself is a client; the server starts without any.
                 let left = try_wait_for(START_LIMIT, || (crate::snapshot::open_connections(port) == 0).then_some(()));

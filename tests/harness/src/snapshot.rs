@@ -186,9 +186,9 @@ fn code(pid: i32, maps: &str) -> BTreeMap<String, u64> {
     hashes
 }
 
-/// Rows of the kernel's table of IPv4 sockets: local port, state and inode.
-fn sockets() -> Vec<(u16, u8, String)> {
-    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+/// Rows of one of the kernel's tables of IPv4 sockets, `tcp` or `udp`: local port, state and inode.
+fn sockets(table: &str) -> Vec<(u16, u8, String)> {
+    let table = fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
     let row = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let port = u16::from_str_radix(fields.get(1)?.rsplit(':').next()?, 16).ok()?;
@@ -201,12 +201,17 @@ fn sockets() -> Vec<(u16, u8, String)> {
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_LISTEN: u8 = 10;
+/// A socket for datagrams that is bound and not connected.
+const UDP_BOUND: u8 = 7;
 
-/// Says whether the process holds a socket that listens on the IPv4 port.
+/// Says whether the process holds a socket that listens on the IPv4 port, or takes its datagrams.
 #[must_use]
 pub fn listens(pid: i32, port: u16) -> bool {
     let held = descriptors(pid);
-    let mut listeners = sockets().into_iter().filter(|(local, state, _)| *local == port && *state == TCP_LISTEN);
+    let open = [("tcp", TCP_LISTEN), ("udp", UDP_BOUND)];
+    let mut listeners = open.into_iter().flat_map(|(table, listens)| {
+        sockets(table).into_iter().filter(move |(local, state, _)| *local == port && *state == listens)
+    });
     listeners.any(|(_, _, inode)| held.values().any(|target| target.starts_with(&inode)))
 }
 
@@ -214,5 +219,5 @@ pub fn listens(pid: i32, port: u16) -> bool {
 #[must_use]
 pub fn open_connections(port: u16) -> usize {
     let open = |state| matches!(state, TCP_ESTABLISHED | TCP_CLOSE_WAIT);
-    sockets().iter().filter(|(local, state, _)| *local == port && open(*state)).count()
+    sockets("tcp").iter().filter(|(local, state, _)| *local == port && open(*state)).count()
 }

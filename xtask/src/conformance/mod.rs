@@ -1,6 +1,7 @@
 //! `cargo xtask conformance …`: the engine on programs that nobody here wrote.
 
 mod cycle;
+mod ltp;
 mod mutants;
 mod pairs;
 mod programs;
@@ -29,6 +30,8 @@ enum What {
     Pair(pairs::Files),
     /// Command lines of ordinary programs, each with a follower beside it from the start; needs root
     Programs(programs::Args),
+    /// Test programs of the Linux Test Project, each alone and with a follower beside it; needs root, and the project's sources
+    Ltp(ltp::Args),
     /// Debian's servers under load, each updated to itself, promoted and confirmed again and again; needs root
     Servers(servers::Args),
     /// Redis, Memcached and lighttpd under load, updated to themselves all the time; needs root
@@ -56,6 +59,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Pairs(args) => pairs::run(args),
         What::Pair(files) => pairs::run_one(files),
         What::Programs(args) => programs::run(args),
+        What::Ltp(args) => ltp::run(args),
         What::Servers(args) => servers::run(args),
         What::Soak(args) => soak::run(args),
         What::RedisSuite(args) => redis_suite::run(args),

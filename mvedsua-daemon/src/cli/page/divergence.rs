@@ -24,6 +24,11 @@ pub(super) fn divergence(number: usize, group: &Group<'_>, payloads: Payloads) -
                     "The program reads the processor's counter (RDTSC), which is not recorded, and it may come of that."
                 }
             }
+            @if divergence.half_read {
+                p {
+                    "It answers a line of which a part was perhaps read before any rule was applied, and it may come of that."
+                }
+            }
             @if let Some(rule) = &divergence.nearest_rule { p { "The nearest rule: " code { (rule) } } }
             (payload(number, divergence, payloads))
             (before(number, divergence))

@@ -130,7 +130,7 @@ impl What {
             FailureKind::Diverged(divergence) => What::Diverged {
                 how: name_of_divergence(&divergence.kind).to_owned(),
                 text,
-                doubtful: divergence.raced || divergence.unrecorded_clock,
+                doubtful: divergence.raced || divergence.unrecorded_clock || divergence.half_read,
             },
             other => What::Failed { how: name_of_failure(other).to_owned(), text },
         }

@@ -251,6 +251,11 @@ impl Turns {
         now.saturating_duration_since(self.given)
     }
 
+    /// Says whether a thread was given a turn since then.
+    pub(crate) fn has_given_since(&self, then: Instant) -> bool {
+        self.given > then
+    }
+
     /// Whoever has looked before may look again.
     pub(crate) fn look_again(&mut self, now: Instant) {
         self.turns += 1;

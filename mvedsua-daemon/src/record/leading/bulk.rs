@@ -22,6 +22,7 @@ use mvedsua_common::bulk::{ENTERED, MARKED, UNFINISHED, UNKNOWN, UNSTOPPABLE};
 use super::letting_in::lets_in_what;
 use super::stops::Returned;
 use super::*;
+use crate::calls::sends_signals;
 use crate::ptrace::breakpoint::Breakpoint;
 use crate::record::bulk::{Hooks, Memories, Observation};
 use crate::record::sight::Sight;

@@ -14,7 +14,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::calls::waits;
+use crate::calls::{sends_signals, waits};
 
 /// How long the process may compute while a signal waits for the next call of one of its threads.
 const LONGEST: Duration = Duration::from_millis(20);

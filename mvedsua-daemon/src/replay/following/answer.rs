@@ -559,8 +559,18 @@ impl Following {
         }
         finish(tid, call.nr, ret, outputs.first().map(|aux| &aux[..]))?;
         self.relaxed();
+        self.note_beside(tid, call);
         self.go(tid, Resume::Sysemu, State::Running { local: None })?;
         Ok(true)
+    }
+
+    /// A thread goes on where its twin made no call: beside others that are in user code, and perhaps behind some that have gone
+    /// on since it came there.
+    fn note_beside(&mut self, tid: Tid, call: &Call) {
+        let somebody_runs = self.threads.iter().any(|(other, thread)| *other != tid && thread.is_busy());
+        if somebody_runs || self.turns.has_given_since(call.since) {
+            self.note_race("one was told what its twin did not ask for");
+        }
     }
 
     /// Answers a read of what is each version's own, see [`proc_self`].

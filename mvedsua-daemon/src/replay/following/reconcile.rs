@@ -174,6 +174,15 @@ impl Following {
         true
     }
 
+    /// Says whether a difference may come of a line that was read in part before any rule saw it.
+    pub(super) fn may_end_a_line(&self, divergence: &Divergence) -> bool {
+        let Some(((rules, seq), expected)) = self.rules.as_ref().zip(divergence.seq).zip(divergence.expected.as_ref())
+        else {
+            return false;
+        };
+        rules.stage.may_end_a_line(seq, expected.nr, &expected.args)
+    }
+
     /// Names the rule that came nearest to explaining a difference.
     pub(super) fn nearest_rule(&self, entry: &CallEntry) -> Option<String> {
         self.rules.as_ref().and_then(|rules| rules.stage.nearest(entry))

@@ -1,4 +1,4 @@
-//! Servers that run a program in Python, Ruby or PHP: uvicorn, uWSGI, puma and PHP's own, all with the same files.
+//! Servers that run a program in Python, Ruby or PHP: uvicorn, uWSGI, puma and PHP's own, all with the same files; and one in Rust.
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +26,9 @@ pub(super) const PUMA: Kind =
 
 pub(super) const PHP: Kind =
     Kind { name: "php", packages: &["php-cli"], start: php, clients: in_one_piece, standing: Standing::Works };
+
+pub(super) const TOKIO: Kind =
+    Kind { name: "tokio", packages: &[], start: tokio, clients: keeping_alive, standing: Standing::Works };
 
 /// Clients whose requests come in one piece: PHP's server loses some others.
 fn in_one_piece(server: &Server) -> Vec<Box<dyn Clients>> {
@@ -86,5 +89,28 @@ fn php() -> Result<Server> {
     server::start("php", |port, dir| {
         let root = write_web_files(dir)?;
         Ok(strings(&["-S", &format!("127.0.0.1:{port}"), "-t", &root]))
+    })
+}
+
+/// The project's own, in Rust on Tokio: two threads, and more for the files. It is built first, unless it was before.
+fn tokio() -> Result<Server> {
+    let manifest = script("tokio/Cargo.toml");
+    let built = std::env::temp_dir().join("mvedsua-files-tokio");
+    let cargo = std::process::Command::new("cargo")
+        .args(["build", "--quiet", "--manifest-path"])
+        .arg(&manifest)
+        .arg("--target-dir")
+        .arg(&built)
+        .output()?;
+    anyhow::ensure!(
+        cargo.status.success(),
+        "building {}: {}",
+        manifest.display(),
+        String::from_utf8_lossy(&cargo.stderr)
+    );
+    let program = built.join("debug/files-tokio").display().to_string();
+    server::start_program("files-tokio", Path::new("/usr/bin/env"), |port, dir| {
+        let root = write_web_files(dir)?;
+        Ok(strings(&[&format!("FILES={root}"), &program, &port.to_string()]))
     })
 }

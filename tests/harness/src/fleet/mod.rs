@@ -4,6 +4,7 @@
 //! port, who its clients are, and what is known of updating it.
 
 mod applications;
+mod daemons;
 mod names;
 mod queues;
 mod stores;
@@ -66,6 +67,14 @@ pub const FLEET: &[Kind] = &[
     applications::UWSGI,
     applications::PUMA,
     applications::PHP,
+    applications::TOKIO,
+    daemons::SNMPD,
+    daemons::CHRONYD,
+    daemons::PROFTPD,
+    daemons::PGBOUNCER,
+    daemons::NATS,
+    daemons::ETCD,
+    daemons::PROMETHEUS,
 ];
 
 /// Clients that stay, and a few that come and go.

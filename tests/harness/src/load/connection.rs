@@ -172,13 +172,18 @@ impl<D: Dialogue> Connection<D> {
 
     fn judge(&mut self, shared: &Shared) {
         let State::Awaiting(since) = self.state else {
+            let passed_over = self.dialogue.passes_over(&self.input);
+            self.input.drain(..passed_over);
+            if self.input.is_empty() {
+                return;
+            }
             let text = String::from_utf8_lossy(&self.input[..self.input.len().min(80)]).into_owned();
             return self.fail(shared, &format!("unasked bytes {text:?}"));
         };
         match self.dialogue.check(&self.input) {
             Verdict::Incomplete => {}
             Verdict::Wrong(what) => self.fail(shared, &what),
-            Verdict::Right(length) if length < self.input.len() => {
+            Verdict::Right(length) if length + self.dialogue.passes_over(&self.input[length..]) < self.input.len() => {
                 let rest = String::from_utf8_lossy(&self.input[length..]).into_owned();
                 self.fail(shared, &format!("bytes after the reply: {rest:?}"));
             }

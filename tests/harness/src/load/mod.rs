@@ -9,6 +9,7 @@ pub mod beanstalk;
 pub mod chunks;
 mod connection;
 pub mod dns;
+pub mod exchange;
 pub mod http;
 pub mod lines;
 pub mod memcached;
@@ -41,6 +42,11 @@ pub trait Dialogue: Send + 'static {
 
     /// Judges what has arrived since the last reply was complete.
     fn check(&mut self, input: &[u8]) -> Verdict;
+
+    /// Says how much of what has come unasked is nothing but the server's asking whether the client is there.
+    fn passes_over(&self, _unasked: &[u8]) -> usize {
+        0
+    }
 
     /// Is told that the next request goes out on a new connection.
     fn connected(&mut self) {}

@@ -342,6 +342,20 @@ pub struct CompareArgs {
     /// Show both versions of each changed function side by side.
     #[arg(long, conflicts_with = "json")]
     pub code: bool,
+    #[command(flatten)]
+    pub debug: DebugArgs,
+}
+
+/// Debug files of both versions.
+#[derive(Debug, Args)]
+pub struct DebugArgs {
+    /// What was stripped of the old version: a debug file of this very build, a Debian package that holds it, or a directory in
+    /// which it lies under its build-id. With those of both versions it is proved what the stripped files only suggest.
+    #[arg(long, value_name = "FILE")]
+    pub debug_old: Option<PathBuf>,
+    /// The same of the new version.
+    #[arg(long, value_name = "FILE")]
+    pub debug_new: Option<PathBuf>,
 }
 
 /// Where to look for outdated code; without a process, at all of them.
@@ -406,12 +420,8 @@ pub struct BuildArgs {
     /// Numbers in the code that follow the sizes of such objects: what they were and are.
     #[arg(long, value_name = "OLD:NEW", requires = "transforms", value_parser = transforms::pair)]
     pub follows: Vec<(u64, u64)>,
-    /// A file with the symbols that were stripped of the old version, of the same build.
-    #[arg(long, value_name = "FILE", requires = "transforms")]
-    pub debug_old: Option<PathBuf>,
-    /// The same of the new version.
-    #[arg(long, value_name = "FILE", requires = "transforms")]
-    pub debug_new: Option<PathBuf>,
+    #[command(flatten)]
+    pub debug: DebugArgs,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ pub mod args;
 mod client;
 mod compare;
 mod daemon;
+mod debug_files;
 mod doctor;
 mod events;
 mod generate;

@@ -150,7 +150,7 @@ fn fetch(package: &str, version: &str) -> Result<Version, Problem> {
 }
 
 /// Unpacks the files of a package.
-fn unpack(package: &Path) -> Result<TempDir, Problem> {
+pub(super) fn unpack(package: &Path) -> Result<TempDir, Problem> {
     let place = scratch()?;
     let tried = format!("unpacking {}", package.display());
     let failed = |why: String| usage(tried.clone(), why, "see whether `dpkg-deb --contents` can read it");

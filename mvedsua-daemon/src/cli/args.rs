@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::logging::LogFormat;
-use super::transforms;
+use super::{transforms, twin};
 use crate::control::Code;
 use crate::control::dirs::Dirs;
 use crate::control::process::Wanted;
@@ -422,6 +422,16 @@ pub struct BuildArgs {
     pub follows: Vec<(u64, u64)>,
     #[command(flatten)]
     pub debug: DebugArgs,
+    /// Build what has no debug file from the distribution's sources, as root, and prove the update with it. What comes out must be
+    /// what is shipped, byte by byte. A build takes minutes; what it tells is kept.
+    #[arg(long)]
+    pub twin: bool,
+    /// Where twins, and the root directory in which they are built, are kept.
+    #[arg(long, value_name = "DIR", requires = "twin", default_value = twin::PLACE)]
+    pub twins: PathBuf,
+    /// What the builds of twins may reach. `none` takes a network namespace; where none can be had, `host` does without.
+    #[arg(long, value_name = "NETWORK", requires = "twin", value_enum, default_value = "none")]
+    pub(super) twin_network: twin::Network,
 }
 
 #[derive(Debug, Args)]

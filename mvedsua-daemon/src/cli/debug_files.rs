@@ -12,6 +12,7 @@ use mvedsua_binary::debug::{Debug, DebugError};
 use mvedsua_binary::proof::prove;
 
 use super::args::DebugArgs;
+use super::twin::Twins;
 use super::versions::{self, Chosen};
 use crate::control::Code;
 use crate::control::protocol::Problem;
@@ -45,6 +46,19 @@ impl DebugFiles {
         Ok(DebugFiles { old: read(old, given.debug_old.as_deref())?, new: read(new, given.debug_new.as_deref())? })
     }
 
+    /// Takes twins for those that were not named.
+    ///
+    /// # Errors
+    ///
+    /// One cannot be built, or is not what is shipped.
+    pub(super) fn with_twins(self, (old, new): (&Chosen, &Chosen), twins: &Twins<'_>) -> Result<DebugFiles, Problem> {
+        let or_twin = |file: Option<DebugFile>, version: &Chosen| match file {
+            Some(file) => Ok(file),
+            None => twins.debug_file(version),
+        };
+        Ok(DebugFiles { old: Some(or_twin(self.old, old)?), new: Some(or_twin(self.new, new)?) })
+    }
+
     /// Proves a comparison, or shows that it is wrong, where both versions have one.
     pub(super) fn prove(&self, comparison: &mut Comparison<'_>) {
         if let (Some(old), Some(new)) = (&self.old, &self.new) {
@@ -68,7 +82,7 @@ impl DebugFile {
         };
         let place = unpacked.as_ref().map_or(given, |dir| dir.path());
         let path = if place.is_dir() {
-            let id = build_id(&version.bytes).ok_or_else(|| {
+            let id = version.build_id().ok_or_else(|| {
                 let why = format!("{} has no build-id, under which one could be found", version.file_name.display());
                 usage(why, "name the debug file itself")
             })?;
@@ -105,10 +119,6 @@ impl DebugFile {
         debug.is_of(&version.bytes)?;
         Ok(DebugFile { debug, name })
     }
-}
-
-fn build_id(bytes: &[u8]) -> Option<String> {
-    mvedsua_binary::image::Image::read(bytes).ok()?.build_id
 }
 
 /// Finds a debug file by its build-id.

@@ -33,6 +33,7 @@ mod table;
 mod target;
 mod top;
 mod transforms;
+mod twin;
 mod update;
 mod versions;
 mod wiring;

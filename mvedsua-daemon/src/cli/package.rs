@@ -13,6 +13,7 @@ use serde_json::json;
 use super::args::{BuildArgs, CheckArgs, Cli, PackageArgs, PackageVerb};
 use super::debug_files::DebugFiles;
 use super::progress::Progress;
+use super::twin::Twins;
 use super::versions::{self, Chosen};
 use super::wiring::ForkEngine;
 use super::{compare, out, rules, transforms};
@@ -192,7 +193,11 @@ fn build(cli: &Cli, args: &BuildArgs) -> Result<Code, Problem> {
     let (old, new) = versions::read_both(&args.old, &args.new, args.file.as_deref())?;
     let mut comparison = versions::compare(&old, &new)?;
     let hooks = args.hooks.as_deref().map(hooks_of).transpose()?;
-    let debug = DebugFiles::read((&old, &new), &args.debug)?;
+    let mut debug = DebugFiles::read((&old, &new), &args.debug)?;
+    if args.twin && matches!(comparison.verdict, Verdict::Updatable { .. }) {
+        let twins = Twins { place: &args.twins, network: args.twin_network, progress: &progress };
+        debug = debug.with_twins((&old, &new), &twins)?;
+    }
     let converted = transforms::find(&args.transforms, &comparison, &debug, &args.follows)?;
     if !converted.is_empty() {
         comparison = versions::compare_with(&old, &new, &converted)?;

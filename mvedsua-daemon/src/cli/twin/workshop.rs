@@ -119,8 +119,7 @@ impl<'a> Workshop<'a> {
             self.inside(&root).args(["chown", "-R", &format!("{BUILDER}:{BUILDER}"), INSIDE]),
         )?;
         self.progress.tell(&format!("{source}: building it, which may take minutes; {} grows", self.log.display()));
-        let script =
-            format!("cd {INSIDE} && dpkg-source -x *.dsc tree && cd tree && exec nice dpkg-buildpackage -B -us -uc");
+        let script = format!("cd {INSIDE} && dpkg-source -x *.dsc && cd */ && exec nice dpkg-buildpackage -B -us -uc");
         self.run(
             "building it",
             self.inside(&root)
@@ -130,9 +129,9 @@ impl<'a> Workshop<'a> {
                 .args(BUILD)
                 .args(["sh", "-c", &script]),
         )?;
-        let packages = fs::read_dir(outside.join("tree/debian")).into_iter().flatten().flatten();
-        let packages = packages.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        Ok(packages.map(|entry| entry.path()).filter(|path| !path.ends_with("tmp")).collect())
+        let tree = directories(&outside).into_iter().find(|dir| dir.join("debian/rules").is_file());
+        let packages = tree.map(|tree| directories(&tree.join("debian"))).unwrap_or_default();
+        Ok(packages.into_iter().filter(|path| !path.ends_with("tmp")).collect())
     }
 
     /// Returns the root directory that all twins begin with; made once.
@@ -277,6 +276,11 @@ const CONFINED: [&str; 10] = [
 const CLEAN: [&str; 5] =
     ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"];
 const BUILD: [&str; 1] = ["DEB_BUILD_OPTIONS=nostrip nocheck"];
+
+fn directories(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+}
 
 fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -386,7 +386,7 @@ pub enum PackageVerb {
     /// Say everything that is wrong with a package, and what it would do
     Check(CheckArgs),
     /// Compare two versions of a program or library, and make a package of what changed between them
-    Build(BuildArgs),
+    Build(Box<BuildArgs>),
 }
 
 /// What a package is made of.

@@ -27,7 +27,7 @@ pub enum Wanted {
     File(PathBuf),
     /// This file, for what is mapped or runs with this build-id, what converts what it wants to find in another form, and what was
     /// proved of it.
-    Packaged { file: PathBuf, from: BuildId, hooks: Option<package::Hooks>, proof: Option<package::Proof> },
+    Packaged { file: PathBuf, from: BuildId, hooks: Option<Box<package::Hooks>>, proof: Option<Box<package::Proof>> },
 }
 
 impl Wanted {
@@ -92,7 +92,7 @@ pub fn open(
             if hooks.is_some() {
                 with_hooks(mapped, from, &tried)?;
             }
-            let change = change(pid, mapped, file, &with(hooks.as_ref(), proof.as_ref()))?;
+            let change = change(pid, mapped, file, &with(hooks.as_deref(), proof.as_deref()))?;
             return Ok(vec![Arc::new(change)]);
         }
         Wanted::Installed => installed(pid, &mapped, library, &tried)?,

@@ -189,7 +189,7 @@ impl Daemon {
         if let Some(package) = package.as_ref().filter(|package| package.info.method == Method::Binary)
             && let (Some(new), Some(from)) = (&package.new, package.info.from.first())
         {
-            let (hooks, proof) = (new.hooks.clone(), new.proof.clone());
+            let (hooks, proof) = (new.hooks.clone().map(Box::new), new.proof.clone().map(Box::new));
             wanted = Some(Wanted::Packaged { file: new.object.clone(), from: from.clone(), hooks, proof });
         }
         let wished = package.as_ref().map(|package| package.wishes.clone()).unwrap_or_default();

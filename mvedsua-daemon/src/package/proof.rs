@@ -109,3 +109,31 @@ pub(super) fn manifest(proof: &Proof) -> String {
     lines.extend(COUNTS.iter().zip(proof.counts).map(|(key, count)| format!("{key} = {count}\n")));
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::manifest;
+    use super::*;
+
+    const PACKAGE: &str =
+        "name = \"fix\"\nmethod = \"binary\"\nfrom = \"00112233aabbccdd\"\nto = \"00112233aabbccde\"\nobject = \"a\"\n";
+
+    fn read(proof: &str) -> Result<Option<Proof>, String> {
+        let read = manifest::read(&format!("{PACKAGE}{proof}"));
+        let faults = |faults: Vec<_>| super::super::Faults(faults).to_string();
+        read.map(|manifest| manifest.change.and_then(|change| change.proof)).map_err(faults)
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let from = ("old \"file\"".to_owned(), "new".to_owned());
+        let proof = Proof { patch: "5f".repeat(DIGITS / 2), from, counts: [1, 2, 3, 4, 5, 6] };
+        assert_eq!(read(&manifest(&proof)), Ok(Some(proof.clone())));
+        assert_eq!(read(""), Ok(None));
+        assert!(proof.to_string().contains("6 line numbers"), "{proof}");
+        let short = manifest(&Proof { patch: "5f".to_owned(), ..proof });
+        assert!(read(&short).is_err_and(|said| said.contains("`5f` is no digest")));
+        assert!(read("proof = 1\n").is_err_and(|said| said.contains("`proof` is no table")));
+        assert!(read("[proof]\nsurely = 1\n").is_err_and(|said| said.contains("surely")));
+    }
+}

@@ -22,7 +22,7 @@ use super::archive::{self, Archive, Offer};
 use crate::conformance::table::{self, Lean};
 use crate::sh;
 
-const USUAL: [&str; 3] = ["redis", "haproxy", "unbound"];
+const USUAL: [&str; 4] = ["redis", "haproxy", "unbound", "nginx"];
 /// How many of Debian's patches the older version lacks, where its sources are gone.
 const LEFT_OUT: usize = 3;
 /// Where the list of patches is.

@@ -77,8 +77,8 @@ pub struct Fates {
     pub shifts: Vec<(usize, Shift)>,
     /// Numbers that are passed to other functions and may be sizes.
     pub numbers: Vec<ChangedNumber>,
-    /// How many numbers were shown to be line numbers.
-    pub lines: usize,
+    /// Numbers that were shown to be line numbers.
+    pub lines: Vec<ChangedNumber>,
 }
 
 /// Says what became of the functions of two files.
@@ -98,7 +98,7 @@ pub fn classify(old: &Side<'_>, new: &Side<'_>, matching: &Matching, bindings: &
         judged.suspects.iter().map(|number| number.old_at).chain(explained.iter().copied()).collect();
     let context = Context { old, new, matching, bindings, explained };
     let mut fates =
-        Fates { changed: vec![], unchanged: 0, shifts: vec![], numbers: judged.suspects, lines: judged.lines.len() };
+        Fates { changed: vec![], unchanged: 0, shifts: vec![], numbers: judged.suspects, lines: judged.lines };
     let mut elsewhere: BTreeMap<usize, Vec<(u64, What)>> = BTreeMap::new();
     for one in &bindings.elsewhere {
         elsewhere.entry(one.function).or_default().push((one.at, one.what));

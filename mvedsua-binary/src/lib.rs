@@ -1,7 +1,8 @@
 //! Compares two versions of an ELF file, as a distribution ships them, and says whether a process that runs the old
 //! one can go on with the new one's code and its own data.
 //!
-//! Nothing but the two files is needed: no sources, no debug information, no symbols. The comparison is pure: bytes
+//! Nothing but the two files is needed: no sources, no debug information, no symbols. Where there is debug information,
+//! [`proof::prove`] finds out whether what was inferred is true. The comparison is pure: bytes
 //! in, a [`Comparison`] out; the same files give the same answer, and damaged files give an error. Nothing here
 //! touches a process.
 //!
@@ -17,6 +18,8 @@
 //!                                       verdict ──► report, listing
 //!                                          │
 //!                                        patch           what a process has to load and to change
+//!                                          │
+//!                     debug, symbols ──► proof           with the debug files of both: is it true?
 //! ```
 //!
 //! A wrong "can be updated" is the worst outcome: whatever is not understood is a reason to refuse.
@@ -28,6 +31,7 @@ pub mod binding;
 pub mod classes;
 pub mod constants;
 pub mod data;
+pub mod debug;
 mod exceptions;
 pub mod functions;
 pub mod hooks;
@@ -38,6 +42,7 @@ pub mod matching;
 pub mod normalise;
 pub mod numbers;
 pub mod patch;
+pub mod proof;
 pub mod reason;
 pub mod report;
 pub mod side;
@@ -52,6 +57,7 @@ use self::data::Data;
 use self::image::ReadError;
 use self::matching::Matching;
 use self::patch::Patch;
+use self::proof::Proof;
 use self::side::Side;
 use self::transform::Transform;
 use self::verdict::{Evidence, Verdict};
@@ -81,6 +87,8 @@ pub struct Comparison<'d> {
     pub patch: Option<Patch>,
     /// What a hook converts.
     pub transforms: Vec<Transform>,
+    /// What debug files say of it, where it was asked for.
+    pub proof: Option<Proof>,
 }
 
 /// Compares two files.
@@ -119,7 +127,8 @@ pub fn compare_with<'d>(
     };
     let verdict = verdict::judge(&evidence);
     let transforms = transforms.to_vec();
-    let mut comparison = Comparison { old, new, matching, bindings, data, fates, verdict, patch: None, transforms };
+    let mut comparison =
+        Comparison { old, new, matching, bindings, data, fates, verdict, patch: None, transforms, proof: None };
     if let Verdict::Updatable { .. } = comparison.verdict {
         match patch::build(&comparison) {
             Ok(patch) => comparison.patch = Some(patch),

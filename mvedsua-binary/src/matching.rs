@@ -5,11 +5,11 @@
 //! point to through tables; equal bodies between two matched neighbours; functions that are alike between two matched
 //! neighbours; what matched functions with other bodies call at instructions that stand beside each other.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::align::{self, Line, Pair};
 use crate::constants;
-use crate::image::{Kind, Written, words};
+use crate::image::{Kind, SymbolKind, Written, words};
 use crate::side::{Side, Target};
 
 /// Why two functions were taken for versions of one.
@@ -91,6 +91,7 @@ pub fn run(old: &Side<'_>, new: &Side<'_>) -> Matching {
         functions: vec![],
         objects: vec![],
         seen: HashSet::new(),
+        by_code: Both::default(),
         looked_into: HashSet::new(),
     };
     matcher.by_name();
@@ -113,6 +114,23 @@ enum Said {
     ByTable,
 }
 
+/// Pairs of addresses, to be found by either.
+#[derive(Default)]
+struct Both {
+    old: HashMap<u64, u64>,
+    new: HashMap<u64, u64>,
+}
+
+/// What is known of two pointers that stand at the same place of two tables.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// They lead to the same thing.
+    Agrees,
+    /// One of them leads to what is something else in the other file.
+    Contradicts,
+    Nothing,
+}
+
 struct Matcher<'a, 'd> {
     old: &'a Side<'d>,
     new: &'a Side<'d>,
@@ -123,6 +141,8 @@ struct Matcher<'a, 'd> {
     objects: Vec<(u64, u64)>,
     /// Pairs of objects that were followed, or will be.
     seen: HashSet<(u64, u64)>,
+    /// Objects of which code says which one is which.
+    by_code: Both,
     /// Changed functions whose calls were looked at.
     looked_into: HashSet<usize>,
 }
@@ -204,12 +224,76 @@ impl Matcher<'_, '_> {
                 }
             } else if let Some((a, b)) = self.objects.pop() {
                 let extent = self.old.object_extent(a).min(self.new.object_extent(b));
-                for (x, y) in pointers(self.old, self.new, a, b, extent) {
-                    self.same(self.old.pointee(x), self.new.pointee(y), Said::ByTable);
+                let pairs = pointers(self.old, self.new, a, b, extent);
+                let pairs: Vec<_> =
+                    pairs.into_iter().map(|(x, y)| (self.old.pointee(x), self.new.pointee(y))).collect();
+                for (x, y) in self.unshifted(&pairs) {
+                    self.same(x, y, Said::ByTable);
                 }
             } else {
                 return;
             }
+        }
+    }
+
+    /// Returns the pairs of pointers of two tables that may lead to the same things.
+    ///
+    /// An entry that came or went shifts those behind it, and what they lead to may look alike. Where it is known of one pair that
+    /// it does not lead to the same thing, only what stands between two pairs that do is believed.
+    fn unshifted<'t>(&self, pairs: &[(Target<'t>, Target<'t>)]) -> Vec<(Target<'t>, Target<'t>)> {
+        let known: Vec<Known> = pairs.iter().map(|(x, y)| self.known(*x, *y)).collect();
+        if !known.contains(&Known::Contradicts) {
+            return pairs.to_vec();
+        }
+        // The nearest pair of which something is known, before each and behind it; the tables begin at the same entry.
+        let before = known.iter().scan(Known::Agrees, |last, one| {
+            if *one != Known::Nothing {
+                *last = *one;
+            }
+            Some(*last)
+        });
+        let mut behind = Known::Nothing;
+        let mut agrees: Vec<bool> = known
+            .iter()
+            .rev()
+            .map(|one| {
+                if *one != Known::Nothing {
+                    behind = *one;
+                }
+                behind == Known::Agrees
+            })
+            .collect();
+        agrees.reverse();
+        let believed = before.zip(agrees).map(|(before, behind)| before == Known::Agrees && behind);
+        pairs.iter().zip(believed).filter(|(_, believed)| *believed).map(|(pair, _)| *pair).collect()
+    }
+
+    /// Says what is known of two things.
+    fn known(&self, old: Target<'_>, new: Target<'_>) -> Known {
+        let compare = |forth: Option<bool>, back: Option<bool>| match (forth, back) {
+            (Some(false), _) | (_, Some(false)) => Known::Contradicts,
+            (Some(true), _) | (_, Some(true)) => Known::Agrees,
+            (None, None) => Known::Nothing,
+        };
+        match (old, new) {
+            (Target::Code(f, _), Target::Code(g, _)) => {
+                let (f, g) = (f as usize, g as usize);
+                let forth = self.found.old.get(f).copied().flatten().map(|found| found.new == g);
+                compare(forth, self.found.new.get(g).copied().flatten().map(|found| found == f))
+            }
+            (Target::Object(a), Target::Object(b)) => {
+                let names = |side: &Side<'_>, address: u64| -> BTreeSet<String> {
+                    let symbols = side.image.symbols_at(address).filter(|symbol| symbol.kind == SymbolKind::Object);
+                    symbols.map(|symbol| symbol.name.to_owned()).collect()
+                };
+                let (before, after) = (names(self.old, a), names(self.new, b));
+                if !before.is_empty() && !after.is_empty() {
+                    return if before.is_disjoint(&after) { Known::Contradicts } else { Known::Agrees };
+                }
+                let forth = self.by_code.old.get(&a).map(|known| *known == b);
+                compare(forth, self.by_code.new.get(&b).map(|known| *known == a))
+            }
+            _ => Known::Nothing,
         }
     }
 
@@ -221,11 +305,19 @@ impl Matcher<'_, '_> {
                 let free = self.found.old.get(f).is_some_and(Option::is_none)
                     && self.found.new.get(g).is_some_and(Option::is_none);
                 // An entry that was inserted into a table shifts those behind it.
-                if free && (said == Said::ByCode || self.alike(f, g)) {
+                if free && (said == Said::ByCode || (self.alike(f, g) && !self.are_parted(f, g))) {
                     self.propose(f, g, MatchedBy::Reference);
                 }
             }
-            (Target::Object(a), Target::Object(b)) if self.seen.insert((a, b)) => self.objects.push((a, b)),
+            (Target::Object(a), Target::Object(b)) => {
+                if said == Said::ByCode {
+                    self.by_code.old.entry(a).or_insert(b);
+                    self.by_code.new.entry(b).or_insert(a);
+                }
+                if self.seen.insert((a, b)) {
+                    self.objects.push((a, b));
+                }
+            }
             (Target::Resolved(a), Target::Resolved(b)) => self.same(self.old.code(a), self.new.code(b), said),
             _ => {}
         }
@@ -265,7 +357,11 @@ impl Matcher<'_, '_> {
             let mut pairs = vec![];
             for (hash_of_body, _) in counts.iter().filter(|(_, (before, after))| before == after) {
                 let before = old.clone().filter(|index| hash(self.old, *index) == *hash_of_body);
-                pairs.extend(before.zip(new.clone().filter(|index| hash(self.new, *index) == *hash_of_body)));
+                let after = new.clone().filter(|index| hash(self.new, *index) == *hash_of_body);
+                let both: Vec<_> = before.zip(after).collect();
+                // Where several look alike what they refer to tells them apart.
+                let is_alone = both.len() == 1;
+                pairs.extend(both.into_iter().filter(|(f, g)| is_alone || !self.are_parted(*f, *g)));
             }
             pairs.sort_unstable();
             for (f, g) in align::rising(&pairs) {
@@ -280,20 +376,20 @@ impl Matcher<'_, '_> {
         for (old, new) in self.runs() {
             let left: Vec<_> = old.clone().map(|index| align::listing(self.old, index)).collect();
             let right: Vec<_> = new.clone().map(|index| align::listing(self.new, index)).collect();
-            let mut best: Vec<(u32, usize, usize)> = vec![];
+            let mut best: Vec<(bool, u32, usize, usize)> = vec![];
             for (f, a) in old.clone().zip(&left) {
                 for (g, b) in new.clone().zip(&right) {
                     let likely = a.len().min(b.len()) * 4 >= a.len().max(b.len());
                     // One function between two neighbours is hardly another one.
                     let alone = old.len() == 1 && new.len() == 1 && align::likeness(a, b) >= LEAST_ALONE;
                     if likely && self.names_agree(f, g) && (alone || align::are_alike(a, b)) {
-                        best.push((align::likeness(a, b), f, g));
+                        best.push((self.are_parted(f, g), align::likeness(a, b), f, g));
                     }
                 }
             }
-            // The most alike first; of equals those that stand first.
-            best.sort_by_key(|(likeness, f, g)| (std::cmp::Reverse(*likeness), *f, *g));
-            for (_, f, g) in best {
+            // The most alike first; of equals those that stand first. What refers to other things comes last.
+            best.sort_by_key(|(are_parted, likeness, f, g)| (*are_parted, std::cmp::Reverse(*likeness), *f, *g));
+            for (_, _, f, g) in best {
                 any |= self.propose(f, g, MatchedBy::Likeness);
             }
         }
@@ -325,6 +421,16 @@ impl Matcher<'_, '_> {
             self.found.alignments.insert(f, Alignment { old: left, new: right, pairs });
         }
         any
+    }
+
+    /// Says whether two functions with equal bodies refer to things of which it is known that they are not the same.
+    fn are_parted(&self, f: usize, g: usize) -> bool {
+        let refs = self.old.bodies.refs(f).iter().zip(self.new.bodies.refs(g));
+        self.old.bodies.equal(f, &self.new.bodies, g)
+            && refs.into_iter().any(|(a, b)| {
+                let (x, y) = (self.old.resolve(a.target).target, self.new.resolve(b.target).target);
+                self.known(x, y) == Known::Contradicts
+            })
     }
 
     fn alike(&self, f: usize, g: usize) -> bool {

@@ -57,6 +57,8 @@ pub enum Reason {
     Resolver { functions: Vec<String> },
     /// An object that a hook is to convert cannot be converted.
     NotConverted { name: String, why: String },
+    /// Debug files say that the two files are not what they seem.
+    Disproved { what: Vec<String> },
     /// The versions are too far apart.
     TooMuch { changed: usize, functions: usize },
 }
@@ -159,6 +161,11 @@ impl fmt::Display for Reason {
                 write!(f, "functions that choose others at the start changed: {}", functions.join(", "))
             }
             Reason::NotConverted { name, why } => write!(f, "`{name}`, which a hook is to convert, cannot be: {why}"),
+            Reason::Disproved { what } => {
+                write!(f, "by the debug files, {}", what.iter().take(4).cloned().collect::<Vec<_>>().join("; "))?;
+                let more = what.len().saturating_sub(4);
+                if more > 0 { write!(f, "; and {more} more") } else { Ok(()) }
+            }
             Reason::TooMuch { changed, functions } => {
                 write!(f, "the versions are too far apart: {changed} of {functions} functions changed, came or went")
             }

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use crate::Comparison;
 use crate::classes::Class;
 use crate::image::Area;
-use crate::verdict::Verdict;
+use crate::proof::Proof;
+use crate::verdict::{Certainty, Verdict};
 
 /// What is told of one file.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -49,6 +50,8 @@ pub struct Report {
     pub line_numbers: usize,
     /// What an operator should know though nothing speaks against the update.
     pub notes: Vec<String>,
+    /// What debug files say, where there were some.
+    pub proof: Option<Proof>,
     #[serde(flatten)]
     pub verdict: Verdict,
 }
@@ -101,8 +104,9 @@ impl Report {
             functions,
             bound: anchors.filter(|anchor| bindings.old.contains_key(&anchor.address)).count(),
             contradictions: bindings.contradictions.len(),
-            line_numbers: fates.lines,
+            line_numbers: fates.lines.len(),
             notes: notes(comparison),
+            proof: comparison.proof.clone(),
             verdict: verdict.clone(),
         }
     }
@@ -112,7 +116,13 @@ impl Report {
     pub fn text(&self) -> String {
         let mut text = String::new();
         match &self.verdict {
-            Verdict::Updatable { .. } => text.push_str("can be updated in place (inferred from the two files alone)\n"),
+            Verdict::Updatable { certainty } => text.push_str(match (certainty, &self.proof) {
+                (Certainty::Proved, _) => "can be updated in place (proved with the debug files of both)\n",
+                (Certainty::Inferred, None) => "can be updated in place (inferred from the two files alone)\n",
+                (Certainty::Inferred, Some(_)) => {
+                    "can be updated in place (inferred; the debug files do not prove it)\n"
+                }
+            }),
             Verdict::Refused { reasons } => {
                 let count = reasons.len();
                 let _ = writeln!(text, "refused, for {count} {}:", if count == 1 { "reason" } else { "reasons" });
@@ -143,6 +153,9 @@ impl Report {
             "  data       {} and {} writable addresses in use, {} bound, {} contradictions",
             self.old.objects, self.new.objects, self.bound, self.contradictions
         );
+        if let Some(proof) = &self.proof {
+            tell_proof(&mut text, proof);
+        }
         for note in &self.notes {
             wrap(&mut text, "  note       ", note);
         }
@@ -168,14 +181,40 @@ impl Report {
     }
 }
 
+/// Says what debug files say.
+fn tell_proof(text: &mut String, proof: &Proof) {
+    let told = format!(
+        "{} objects and {} functions have the same names in both; {} types, the types of {} variables, what {} changed \
+         functions take, and {} numbers of lines were compared",
+        proof.objects, proof.functions, proof.types, proof.variables, proof.signatures, proof.line_numbers
+    );
+    let (wrong, lacking) = (proof.wrong.len(), proof.lacking.len());
+    let told = if wrong + lacking == 0 {
+        told
+    } else {
+        format!("{told}; {wrong} differ or are wrong, {lacking} could not be compared")
+    };
+    wrap(text, "  proof      ", &told);
+    for what in proof.wrong.iter().chain(&proof.lacking).take(MOST_TOLD) {
+        wrap(text, "             - ", what);
+    }
+    let more = (wrong + lacking).saturating_sub(MOST_TOLD);
+    if more > 0 {
+        wrap(text, "             - ", &format!("and {more} more"));
+    }
+}
+
+/// So much of what debug files do not say is told in words.
+const MOST_TOLD: usize = 12;
+
 fn notes(comparison: &Comparison<'_>) -> Vec<String> {
     let Comparison { old, new, matching, bindings, data, fates, .. } = comparison;
     let mut notes = vec![];
     if fates.changed.is_empty() {
         notes.push("no function differs: there is nothing to update in this file".to_owned());
     }
-    if fates.lines > 0 {
-        notes.push(format!("{} numbers that changed are numbers of source lines", fates.lines));
+    if !fates.lines.is_empty() {
+        notes.push(format!("{} numbers that changed are numbers of source lines", fates.lines.len()));
     }
     if data.line_texts > 0 {
         notes.push(format!("{} texts in data keep the old numbers of source lines", data.line_texts));

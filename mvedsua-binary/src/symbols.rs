@@ -1,11 +1,11 @@
 //! Checks a comparison of stripped files against the symbols that were stripped.
 //!
-//! Nothing of a comparison depends on this. It is how tests find out whether what was inferred is true.
+//! No comparison depends on this. A [proof](crate::proof) does, and tests find out by it whether what was inferred is true.
 
 use std::collections::BTreeSet;
 
 use crate::Comparison;
-use crate::image::{Image, SymbolKind};
+use crate::debug::{Name, Names};
 use crate::side::Side;
 use crate::verdict::Verdict;
 
@@ -20,74 +20,78 @@ pub struct Checked {
     pub wrong: Vec<String>,
 }
 
-/// Checks each binding and each match of a comparison against the same two files with symbols.
+/// What symbols say of two places that are taken for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    Same,
+    Different,
+    /// One of the files has no name for its place.
+    Nothing,
+}
+
+/// Checks each binding and each match of a comparison against the symbols of the same two files.
 #[must_use]
-pub fn check(comparison: &Comparison<'_>, old: &Image<'_>, new: &Image<'_>) -> Checked {
+pub fn check(comparison: &Comparison<'_>, old: &Names, new: &Names) -> Checked {
     let mut checked = Checked::default();
     let refused = matches!(comparison.verdict, Verdict::Refused { .. });
     let contradicted = !comparison.bindings.contradictions.is_empty();
     for bound in comparison.bindings.old.values() {
-        let (a, b) = (names(old, bound.old, SymbolKind::Object), names(new, bound.new, SymbolKind::Object));
-        if a.is_empty() || b.is_empty() {
-            continue;
-        }
-        checked.objects += 1;
+        let (a, b) = (old.objects_around(bound.old), new.objects_around(bound.new));
+        let said = said(&a, &b);
+        checked.objects += usize::from(said != Said::Nothing);
         // Where the structure itself changed, and that was seen, the place in it may differ.
         let alone = |names: &BTreeSet<Name>| names.iter().map(|(name, _)| name.clone()).collect::<BTreeSet<_>>();
         let same_object = !alone(&a).is_disjoint(&alone(&b));
-        if a.is_disjoint(&b) && !(refused && (same_object || contradicted)) {
+        if said == Said::Different && !(refused && (same_object || contradicted)) {
             checked.wrong.push(format!("{:#x} is {a:?}, {:#x} is {b:?}: {bound:?}", bound.old, bound.new));
         }
     }
     let start = |side: &Side<'_>, index: usize| side.functions.get(index).map_or(0, |function| function.start);
     for (index, found) in comparison.matching.old.iter().enumerate() {
         let Some(found) = found else { continue };
-        let a = names(old, start(&comparison.old, index), SymbolKind::Function);
-        let b = names(new, start(&comparison.new, found.new), SymbolKind::Function);
-        if a.is_empty() || b.is_empty() {
-            continue;
-        }
-        checked.functions += 1;
-        if a.is_disjoint(&b) && !is_specialised((old, &a), (new, &b)) {
+        let (from, to) = (start(&comparison.old, index), start(&comparison.new, found.new));
+        let said = functions((old, from), (new, to));
+        checked.functions += usize::from(said != Said::Nothing);
+        if said == Said::Different {
+            let (a, b) = (old.functions_around(from), new.functions_around(to));
             checked.wrong.push(format!("functions were matched wrongly: {a:?} {b:?} {found:?}"));
         }
     }
     checked
 }
 
-/// A symbol, and a distance from its start.
-type Name = (String, u64);
+fn said(a: &BTreeSet<Name>, b: &BTreeSet<Name>) -> Said {
+    match (a.is_empty() || b.is_empty(), a.is_disjoint(b)) {
+        (true, _) => Said::Nothing,
+        (false, false) => Said::Same,
+        (false, true) => Said::Different,
+    }
+}
+
+/// Says whether two addresses are the same place of one object.
+pub(crate) fn objects(old: (&Names, u64), new: (&Names, u64)) -> Said {
+    said(&old.0.objects_around(old.1), &new.0.objects_around(new.1))
+}
+
+/// Says whether two addresses are the same place of one function.
+pub(crate) fn functions(old: (&Names, u64), new: (&Names, u64)) -> Said {
+    let (a, b) = (old.0.functions_around(old.1), new.0.functions_around(new.1));
+    match said(&a, &b) {
+        Said::Different if is_specialised((old.0, &a), (new.0, &b)) => Said::Same,
+        said => said,
+    }
+}
 
 /// Says whether these are the same function, which the compiler has adapted to its callers in one of the files only, and
 /// which that file has in no other form.
-fn is_specialised(old: (&Image<'_>, &BTreeSet<Name>), new: (&Image<'_>, &BTreeSet<Name>)) -> bool {
+fn is_specialised(old: (&Names, &BTreeSet<Name>), new: (&Names, &BTreeSet<Name>)) -> bool {
     let plain = |name: &str| match [".constprop.", ".isra."].iter().filter_map(|mark| name.find(mark)).min() {
         Some(at) => name.get(..at).unwrap_or_default().to_owned(),
         None => name.to_owned(),
     };
-    let has = |image: &Image<'_>, name: &str| {
-        image.symbols.iter().any(|symbol| symbol.kind == SymbolKind::Function && symbol.name == name)
-    };
     old.1.iter().any(|(a, from)| {
-        let same = |(b, to): &&Name| plain(a) == plain(b) && from == to && !has(new.0, a) && !has(old.0, b);
+        let same =
+            |(b, to): &&Name| plain(a) == plain(b) && from == to && !new.0.has_function(a) && !old.0.has_function(b);
         new.1.iter().any(|name| same(&name))
     })
-}
-
-/// Returns the symbols around an address, without the number that the compiler adds to names that occur twice.
-fn names(image: &Image<'_>, address: u64, kind: SymbolKind) -> BTreeSet<Name> {
-    let around = image.symbols.iter().filter(|symbol| {
-        symbol.kind == kind
-            && (symbol.address == address
-                || symbol.address < address && address < symbol.address.saturating_add(symbol.size))
-    });
-    around
-        .map(|symbol| {
-            let name = match symbol.name.split_once('.') {
-                Some((name, number)) if number.chars().all(|c| c.is_ascii_digit()) => name,
-                _ => symbol.name,
-            };
-            (name.to_owned(), address - symbol.address)
-        })
-        .collect()
 }

@@ -33,6 +33,8 @@ pub enum Verdict {
 pub enum Certainty {
     /// From the two files alone, without types.
     Inferred,
+    /// The debug files of both say that it is true, and that no type changed.
+    Proved,
 }
 
 /// All that a verdict is made from.

@@ -41,7 +41,7 @@ pub const REACH: u64 = 1 << 31;
 pub const JUMP: usize = 5;
 
 /// What a process needs to go from one file to another.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Patch {
     /// What the old file takes in memory, by its own addresses.
     pub old: Range<u64>,
@@ -68,7 +68,7 @@ pub struct Patch {
 }
 
 /// What may be done with memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub enum Protection {
     Constant,
     Code,
@@ -76,7 +76,7 @@ pub enum Protection {
 }
 
 /// Some pages of the new file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Segment {
     pub start: u64,
     pub protection: Protection,
@@ -84,7 +84,7 @@ pub struct Segment {
 }
 
 /// What a corrected place leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub enum Goal {
     /// An address of the old file.
     Old(u64),
@@ -97,7 +97,7 @@ pub enum Goal {
 }
 
 /// How a corrected place is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub enum Form {
     /// Four bytes: the distance from this address of the new file.
     Distance(u64),
@@ -108,7 +108,7 @@ pub enum Form {
 }
 
 /// One place that depends on where the files lie.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Fixup {
     /// An address of the new file.
     pub at: u64,
@@ -117,7 +117,7 @@ pub struct Fixup {
 }
 
 /// One read-only object of another file that is copied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Copied {
     /// Where to, in the new file.
     pub at: u64,
@@ -127,7 +127,7 @@ pub struct Copied {
 }
 
 /// One old function that goes on in the new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Jump {
     /// Where the jump stands, in the old file: the function's start, or behind its `endbr64`.
     pub at: u64,
@@ -138,7 +138,7 @@ pub struct Jump {
 }
 
 /// One function of the new file that is loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Loaded {
     pub name: String,
     pub range: Range<u64>,

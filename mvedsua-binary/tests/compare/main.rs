@@ -3,5 +3,6 @@
 mod damaged;
 mod pairs;
 mod patches;
+mod proofs;
 mod transforms;
 mod twins;

@@ -129,6 +129,18 @@ fn a_new_static_is_never_bound_wrongly() {
     }
 }
 
+/// What the table leads to looks alike: functions of one module could be taken for those of the next one.
+#[test]
+fn an_entry_of_a_table_never_shifts_what_the_others_lead_to() {
+    for flags in [PIE, FIXED] {
+        for change in ["-DFIRST", "-DBETWEEN"] {
+            Twins::build("modules.c", flags, &[change]).compare();
+            let back = Twins { old: build("modules.c", &with(flags, &[change])), new: build("modules.c", flags) };
+            back.compare();
+        }
+    }
+}
+
 #[test]
 fn a_function_that_uses_another_global_never_leads_to_a_wrong_binding() {
     for flags in ALL {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use mvedsua_binary::classes::Class;
+use mvedsua_binary::debug::Names;
 use mvedsua_binary::image::Image;
 use mvedsua_binary::reason::Reason;
 use mvedsua_binary::verdict::Verdict;
@@ -60,7 +61,7 @@ impl Twins {
 
     fn check(&self, comparison: &Comparison<'_>) {
         let (old, new) = (Image::read(&self.old.full).unwrap(), Image::read(&self.new.full).unwrap());
-        let checked = symbols::check(comparison, &old, &new);
+        let checked = symbols::check(comparison, &Names::of_image(&old), &Names::of_image(&new));
         assert_eq!(checked.wrong, Vec::<String>::new());
         assert!(checked.objects > 3, "only {} bindings could be checked", checked.objects);
         if let Some(patch) = &comparison.patch {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::logging::LogFormat;
-use super::transforms;
+use super::{transforms, twin};
 use crate::control::Code;
 use crate::control::dirs::Dirs;
 use crate::control::process::Wanted;
@@ -346,6 +346,20 @@ pub struct CompareArgs {
     /// Show both versions of each changed function side by side.
     #[arg(long, conflicts_with = "json")]
     pub code: bool,
+    #[command(flatten)]
+    pub debug: DebugArgs,
+}
+
+/// Debug files of both versions.
+#[derive(Debug, Args)]
+pub struct DebugArgs {
+    /// What was stripped of the old version: a debug file of this very build, a Debian package that holds it, or a directory in
+    /// which it lies under its build-id. With those of both versions it is proved what the stripped files only suggest.
+    #[arg(long, value_name = "FILE")]
+    pub debug_old: Option<PathBuf>,
+    /// The same of the new version.
+    #[arg(long, value_name = "FILE")]
+    pub debug_new: Option<PathBuf>,
 }
 
 /// Where to look for outdated code; without a process, at all of them.
@@ -376,7 +390,7 @@ pub enum PackageVerb {
     /// Say everything that is wrong with a package, and what it would do
     Check(CheckArgs),
     /// Compare two versions of a program or library, and make a package of what changed between them
-    Build(BuildArgs),
+    Build(Box<BuildArgs>),
 }
 
 /// What a package is made of.
@@ -410,12 +424,18 @@ pub struct BuildArgs {
     /// Numbers in the code that follow the sizes of such objects: what they were and are.
     #[arg(long, value_name = "OLD:NEW", requires = "transforms", value_parser = transforms::pair)]
     pub follows: Vec<(u64, u64)>,
-    /// A file with the symbols that were stripped of the old version, of the same build.
-    #[arg(long, value_name = "FILE", requires = "transforms")]
-    pub debug_old: Option<PathBuf>,
-    /// The same of the new version.
-    #[arg(long, value_name = "FILE", requires = "transforms")]
-    pub debug_new: Option<PathBuf>,
+    #[command(flatten)]
+    pub debug: DebugArgs,
+    /// Build what has no debug file from the distribution's sources, as root, and prove the update with it. What comes out must be
+    /// what is shipped, byte by byte. A build takes minutes; what it tells is kept.
+    #[arg(long)]
+    pub twin: bool,
+    /// Where twins, and the root directory in which they are built, are kept.
+    #[arg(long, value_name = "DIR", requires = "twin", default_value = twin::PLACE)]
+    pub twins: PathBuf,
+    /// What the builds of twins may reach. `none` takes a network namespace; where none can be had, `host` does without.
+    #[arg(long, value_name = "NETWORK", requires = "twin", value_enum, default_value = "none")]
+    pub(super) twin_network: twin::Network,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ use mvedsua_binary::verdict::Verdict;
 use mvedsua_binary::{Comparison, Report, listing};
 
 use super::args::{Cli, CompareArgs};
+use super::debug_files::DebugFiles;
 use super::progress::Progress;
 use super::{out, versions};
 use crate::control::Code;
@@ -16,7 +17,9 @@ pub(super) fn compare(cli: &Cli, args: &CompareArgs) -> Result<Code, Problem> {
     let progress = Progress::begin(cli, "reading the two versions");
     let (old, new) = versions::read_both(&args.old, &args.new, args.file.as_deref())?;
     progress.tell("comparing the two versions");
-    let comparison = versions::compare(&old, &new)?;
+    let debug = DebugFiles::read((&old, &new), &args.debug)?;
+    let mut comparison = versions::compare(&old, &new)?;
+    debug.prove(&mut comparison);
     let report = Report::of(&comparison);
     drop(progress);
     if cli.json {

@@ -11,14 +11,18 @@ use mvedsua_binary::verdict::{Certainty, Verdict};
 use serde_json::json;
 
 use super::args::{BuildArgs, CheckArgs, Cli, PackageArgs, PackageVerb};
+use super::debug_files::DebugFiles;
 use super::progress::Progress;
+use super::twin::Twins;
 use super::versions::{self, Chosen};
 use super::wiring::ForkEngine;
 use super::{compare, out, rules, transforms};
 use crate::control::access::{Config, Need};
 use crate::control::protocol::Problem;
 use crate::control::{Code, Engine as _, packages, process};
-use crate::package::{self, Accept, BuildError, BuildId, Contents, Faults, Method, NewVersion, Package, Trust, Way};
+use crate::package::{
+    self, Accept, BuildError, BuildId, Contents, Faults, Method, NewVersion, Package, Proof, Trust, Way,
+};
 use crate::report::wrap;
 
 pub(super) fn package(cli: &Cli, args: &PackageArgs) -> Result<Code, Problem> {
@@ -108,6 +112,9 @@ fn check(cli: &Cli, args: &CheckArgs) -> Result<Code, Problem> {
         let converts = if names.is_empty() { String::new() } else { format!(", converts {}", names.join(", ")) };
         field("hooks", &format!("{}{converts}", hooks.path.file_name().unwrap_or_default().display()));
     }
+    if let Some(proof) = package.new.as_ref().and_then(|new| new.proof.as_ref()) {
+        field("proof", &proof.to_string());
+    }
     for rules in &package.rules {
         field("rules", &rules.file_name().unwrap_or_default().display().to_string());
     }
@@ -131,13 +138,20 @@ fn mapped_version(package: &Package, pid: i32) -> Option<PathBuf> {
 
 /// Compares the new version in a package with the old one, which must be the build that the package is for.
 fn compare_again(package: &Package, old: &OsStr, file: Option<&Path>) -> Result<Report, Problem> {
-    let Some(NewVersion { object, way: Way::Binary, hooks, .. }) = &package.new else {
+    let Some(NewVersion { object, way: Way::Binary, hooks, proof, .. }) = &package.new else {
         let why = format!("its method is `{}`, and what changed is only known with `binary`", package.info.method);
         return Err(Problem::new(Code::Usage, "comparing the package with a file", why, "leave --old out"));
     };
     let (old, new) = versions::read_both(old, object.as_os_str(), file)?;
     let transforms = hooks.as_ref().map(|hooks| hooks.transforms.as_slice()).unwrap_or_default();
-    let report = Report::of(&versions::compare_with(&old, &new, transforms)?);
+    let mut comparison = versions::compare_with(&old, &new, transforms)?;
+    if let (Some(proof), Some(patch), Verdict::Updatable { certainty }) =
+        (proof, &comparison.patch, &mut comparison.verdict)
+        && proof.holds_for(patch)
+    {
+        *certainty = Certainty::Proved;
+    }
+    let report = Report::of(&comparison);
     let found = build_id(&old, &report.old)?;
     if package.info.from.contains(&found) {
         return Ok(report);
@@ -152,11 +166,12 @@ fn compare_again(package: &Package, old: &OsStr, file: Option<&Path>) -> Result<
 fn certainty_note(verdict: &Verdict, accept: Accept) -> Option<String> {
     match (verdict, accept) {
         (Verdict::Updatable { certainty: Certainty::Inferred }, Accept::Proved) => {
-            Some("it is inferred that the versions fit; `update` takes that with `--accept inferred`".to_owned())
+            let taken = "it is inferred that the versions fit; `update` takes that with `--accept inferred`";
+            Some(format!("{taken}, and a package that `package build` proves without it"))
         }
-        (Verdict::Updatable { certainty: Certainty::Inferred }, Accept::Inferred) | (Verdict::Refused { .. }, _) => {
-            None
-        }
+        (Verdict::Updatable { certainty: Certainty::Inferred }, Accept::Inferred)
+        | (Verdict::Updatable { certainty: Certainty::Proved }, _)
+        | (Verdict::Refused { .. }, _) => None,
     }
 }
 
@@ -178,11 +193,16 @@ fn build(cli: &Cli, args: &BuildArgs) -> Result<Code, Problem> {
     let (old, new) = versions::read_both(&args.old, &args.new, args.file.as_deref())?;
     let mut comparison = versions::compare(&old, &new)?;
     let hooks = args.hooks.as_deref().map(hooks_of).transpose()?;
-    let debug = (args.debug_old.as_deref(), args.debug_new.as_deref());
-    let converted = transforms::find(&args.transforms, &comparison, debug, &args.follows)?;
+    let mut debug = DebugFiles::read((&old, &new), &args.debug)?;
+    if args.twin && matches!(comparison.verdict, Verdict::Updatable { .. }) {
+        let twins = Twins { place: &args.twins, network: args.twin_network, progress: &progress };
+        debug = debug.with_twins((&old, &new), &twins)?;
+    }
+    let converted = transforms::find(&args.transforms, &comparison, &debug, &args.follows)?;
     if !converted.is_empty() {
         comparison = versions::compare_with(&old, &new, &converted)?;
     }
+    debug.prove(&mut comparison);
     let report = Report::of(&comparison);
     let (from, to) = (build_id(&old, &report.old)?, build_id(&new, &report.new)?);
     let tried = format!("making a package from {} to {}", old.given.display(), new.given.display());
@@ -209,6 +229,7 @@ fn build(cli: &Cli, args: &BuildArgs) -> Result<Code, Problem> {
         object: (file, &new.bytes),
         rules,
         hooks: hooks.map(|bytes| (bytes, converted)),
+        proof: debug.names().and_then(|from| Proof::of(&comparison, from)),
         report_text: report.text(),
         report_json: format!("{}\n", json!(report)),
     };

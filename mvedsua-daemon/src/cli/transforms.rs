@@ -3,17 +3,14 @@
 //! A name is one that the stripped files have, or a separate debug file, or an address of the old file. What the manifest gets is
 //! where the object lies in both files and how long it is there: the daemon has no debug files.
 
-use std::path::Path;
-
 use mvedsua_binary::Comparison;
 use mvedsua_binary::image::SymbolKind;
 use mvedsua_binary::side::Side;
 use mvedsua_binary::transform::Transform;
-use object::{Object as _, ObjectSymbol as _, SymbolKind as Kind};
 
+use super::debug_files::{DebugFile, DebugFiles};
 use crate::control::Code;
 use crate::control::protocol::Problem;
-use crate::package::BuildId;
 
 /// An object that is named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,15 +60,15 @@ struct Names(Vec<(String, u64, u64)>);
 
 impl Names {
     /// Takes those of the file, and of its debug file.
-    fn of(side: &Side<'_>, debug: Option<&Path>) -> Result<Names, Problem> {
+    fn of(side: &Side<'_>, debug: Option<&DebugFile>) -> Names {
         let objects = side.image.symbols.iter().filter(|symbol| symbol.kind == SymbolKind::Object);
         let mut names: Vec<_> = objects.map(|symbol| (symbol.name.to_owned(), symbol.address, symbol.size)).collect();
-        if let Some(path) = debug {
-            names.extend(debug_names(side, path)?);
+        if let Some(file) = debug {
+            names.extend(file.debug.names.objects().map(|(name, at, size)| (name.to_owned(), at, size)));
         }
         names.sort();
         names.dedup();
-        Ok(Names(names))
+        Names(names)
     }
 
     fn find(&self, name: &str) -> Result<Option<(u64, u64)>, String> {
@@ -84,27 +81,6 @@ impl Names {
     }
 }
 
-/// Reads the symbols of a separate debug file, which must be of this very build.
-fn debug_names(side: &Side<'_>, path: &Path) -> Result<Vec<(String, u64, u64)>, Problem> {
-    let tried = format!("reading the debug file {}", path.display());
-    let problem = |code: Code, why: String, remedy: &str| Problem::new(code, tried.clone(), why, remedy);
-    let bytes =
-        std::fs::read(path).map_err(|e| problem(Code::Usage, e.to_string(), "name a file that you may read"))?;
-    let file = object::File::parse(&*bytes).map_err(|e| {
-        problem(Code::Usage, format!("it is no ELF file: {e}"), "a debug file ends in .debug as a rule")
-    })?;
-    let id = file.build_id().ok().flatten().map(|id| BuildId::of_bytes(id).to_string());
-    if id.is_none() || id != side.image.build_id {
-        let shown = |id: Option<&String>| id.map_or("none", String::as_str).to_owned();
-        let why =
-            format!("its build-id is {}, the file's is {}", shown(id.as_ref()), shown(side.image.build_id.as_ref()));
-        return Err(problem(Code::BuildId, why, "take the debug file of this build: its path holds the build-id"));
-    }
-    let objects =
-        file.symbols().filter(|symbol| symbol.is_definition() && symbol.kind() == Kind::Data && symbol.size() > 0);
-    Ok(objects.filter_map(|symbol| Some((symbol.name().ok()?.to_owned(), symbol.address(), symbol.size()))).collect())
-}
-
 /// Finds the objects in both versions. `numbers` follow the sizes of those that move.
 ///
 /// # Errors
@@ -113,10 +89,10 @@ fn debug_names(side: &Side<'_>, path: &Path) -> Result<Vec<(String, u64, u64)>, 
 pub(super) fn find(
     wanted: &[Wanted],
     comparison: &Comparison<'_>,
-    debug: (Option<&Path>, Option<&Path>),
+    debug: &DebugFiles,
     numbers: &[(u64, u64)],
 ) -> Result<Vec<Transform>, Problem> {
-    let names = (Names::of(&comparison.old, debug.0)?, Names::of(&comparison.new, debug.1)?);
+    let names = (Names::of(&comparison.old, debug.old.as_ref()), Names::of(&comparison.new, debug.new.as_ref()));
     let found = wanted.iter().map(|one| find_one(one, comparison, &names, numbers).map_err(|why| (one, why)));
     found.collect::<Result<_, _>>().map_err(|(one, why): (&Wanted, String)| {
         let tried = format!("looking for the object `{}`, which the hooks convert", one.name);

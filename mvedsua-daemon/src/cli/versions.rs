@@ -15,6 +15,7 @@ use mvedsua_binary::transform::Transform;
 use mvedsua_binary::{CompareError, Comparison};
 use tempfile::TempDir;
 
+use super::twin::Source;
 use crate::control::Code;
 use crate::control::protocol::Problem;
 
@@ -27,6 +28,8 @@ pub(super) struct Chosen {
     pub(super) given: PathBuf,
     pub(super) file_name: OsString,
     pub(super) bytes: Vec<u8>,
+    /// What the package that it is in was built from.
+    source: Option<Source>,
 }
 
 /// Reads the two versions of a file.
@@ -37,7 +40,11 @@ pub(super) struct Chosen {
 pub(super) fn read_both(old: &OsStr, new: &OsStr, file: Option<&Path>) -> Result<(Chosen, Chosen), Problem> {
     let versions = (Version::open(old)?, Version::open(new)?);
     let (old_file, new_file) = choose(&versions.0, &versions.1, file)?;
-    Ok((Chosen::read(old, &old_file)?, Chosen::read(new, &new_file)?))
+    let source = |version: &Version| match version {
+        Version::Package(package) => package.source.clone(),
+        Version::File(_) => None,
+    };
+    Ok((Chosen::read(old, &old_file, source(&versions.0))?, Chosen::read(new, &new_file, source(&versions.1))?))
 }
 
 /// Compares two versions of a file.
@@ -68,9 +75,29 @@ pub(super) fn compare_with<'d>(
 }
 
 impl Chosen {
-    fn read(given: &OsStr, path: &Path) -> Result<Chosen, Problem> {
+    fn read(given: &OsStr, path: &Path, source: Option<Source>) -> Result<Chosen, Problem> {
         let file_name = path.file_name().unwrap_or_default().to_owned();
-        Ok(Chosen { given: given.into(), file_name, bytes: read(path)? })
+        Ok(Chosen { given: given.into(), file_name, bytes: read(path)?, source })
+    }
+
+    pub(super) fn build_id(&self) -> Option<String> {
+        mvedsua_binary::image::Image::read(&self.bytes).ok()?.build_id
+    }
+
+    /// Returns the sources from which it was built.
+    ///
+    /// # Errors
+    ///
+    /// It is in no package, or the package does not say.
+    pub(super) fn source(&self) -> Result<Source, Problem> {
+        self.source.clone().or_else(|| Source::of_file(&self.given)).ok_or_else(|| {
+            let tried = format!("looking for the sources of {}", self.given.display());
+            usage(
+                tried,
+                "it is no file of an installed package",
+                "name the version as a Debian package, or as `package=version`",
+            )
+        })
     }
 }
 
@@ -78,8 +105,24 @@ impl Chosen {
 enum Version {
     /// An ELF file.
     File(PathBuf),
-    /// The files of a package, in a directory of their own.
-    Package(TempDir),
+    Package(Unpacked),
+}
+
+/// The files of a package, in a directory of their own.
+struct Unpacked {
+    dir: TempDir,
+    source: Option<Source>,
+}
+
+impl Unpacked {
+    fn of(package: &Path) -> Result<Version, Problem> {
+        let dir = unpack(package)?;
+        Ok(Version::Package(Unpacked { dir, source: Source::of_package(package) }))
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
 }
 
 impl Version {
@@ -93,7 +136,7 @@ impl Version {
                 .map_err(|e| usage(tried.clone(), e.to_string(), "name a file that you may read"))?;
             return match start.get(..read) {
                 Some([0x7f, b'E', b'L', b'F', ..]) => Ok(Version::File(path.to_path_buf())),
-                Some(b"!<arch>\n") => unpack(path).map(Version::Package),
+                Some(b"!<arch>\n") => Unpacked::of(path),
                 _ => Err(usage(tried, "it is no ELF file and no Debian package", NAMES)),
             };
         }
@@ -144,13 +187,13 @@ fn fetch(package: &str, version: &str) -> Result<Version, Problem> {
     }
     let found = fs::read_dir(place.path()).into_iter().flatten().flatten().map(|entry| entry.path());
     match found.into_iter().find(|path| path.extension().is_some_and(|ending| ending == "deb")) {
-        Some(file) => unpack(&file).map(Version::Package),
+        Some(file) => Unpacked::of(&file),
         None => Err(usage(tried, "apt-get fetched no package", "name files instead")),
     }
 }
 
 /// Unpacks the files of a package.
-fn unpack(package: &Path) -> Result<TempDir, Problem> {
+pub(super) fn unpack(package: &Path) -> Result<TempDir, Problem> {
     let place = scratch()?;
     let tried = format!("unpacking {}", package.display());
     let failed = |why: String| usage(tried.clone(), why, "see whether `dpkg-deb --contents` can read it");
@@ -192,7 +235,7 @@ fn choose(old: &Version, new: &Version, wanted: Option<&Path>) -> Result<(PathBu
 }
 
 /// Returns the file of a package that is meant where the other version is a file.
-fn beside(file: &Path, package: &TempDir, wanted: Option<&Path>) -> Result<PathBuf, Problem> {
+fn beside(file: &Path, package: &Unpacked, wanted: Option<&Path>) -> Result<PathBuf, Problem> {
     let all = elf_files(package.path());
     let same_name: Vec<&PathBuf> = all.iter().filter(|path| path.file_name() == file.file_name()).collect();
     let candidates = if wanted.is_some() || same_name.is_empty() { all.iter().collect() } else { same_name };
@@ -230,7 +273,7 @@ fn pick<'a>(candidates: &[&'a PathBuf], wanted: Option<&Path>) -> Result<&'a Pat
 }
 
 /// Returns the ELF files below a directory, by their paths in it. Links are not followed.
-fn elf_files(root: &Path) -> BTreeSet<PathBuf> {
+pub(super) fn elf_files(root: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut waiting = vec![root.to_path_buf()];
     while let Some(directory) = waiting.pop() {

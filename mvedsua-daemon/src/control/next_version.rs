@@ -25,8 +25,9 @@ pub enum Wanted {
     Installed,
     /// This file.
     File(PathBuf),
-    /// This file, for what is mapped or runs with this build-id, and what converts what it wants to find in another form.
-    Packaged { file: PathBuf, from: BuildId, hooks: Option<package::Hooks> },
+    /// This file, for what is mapped or runs with this build-id, what converts what it wants to find in another form, and what was
+    /// proved of it.
+    Packaged { file: PathBuf, from: BuildId, hooks: Option<Box<package::Hooks>>, proof: Option<Box<package::Proof>> },
 }
 
 impl Wanted {
@@ -83,18 +84,20 @@ pub fn open(
 ) -> Result<Vec<Arc<FileChange>>, Problem> {
     let tried = format!("looking for the next version of process {pid}");
     let mapped = mapped_of(pid, &tried)?;
+    let with = |hooks, proof| With { hooks, proof, accept, trust };
     let pairs = match wanted {
         Wanted::File(path) => vec![(which(&mapped, path, library, &tried)?, path.clone())],
-        Wanted::Packaged { file, from, hooks: None } => vec![(known_as(&mapped, from, &tried)?, file.clone())],
-        Wanted::Packaged { file, from, hooks: Some(hooks) } => {
+        Wanted::Packaged { file, from, hooks, proof } => {
             let mapped = known_as(&mapped, from, &tried)?;
-            let change = with_hooks(mapped, from, &tried)
-                .and_then(|()| change(pid, mapped, file, Some(hooks), accept, trust))?;
+            if hooks.is_some() {
+                with_hooks(mapped, from, &tried)?;
+            }
+            let change = change(pid, mapped, file, &with(hooks.as_deref(), proof.as_deref()))?;
             return Ok(vec![Arc::new(change)]);
         }
         Wanted::Installed => installed(pid, &mapped, library, &tried)?,
     };
-    pairs.into_iter().map(|(mapped, path)| change(pid, mapped, &path, None, accept, trust).map(Arc::new)).collect()
+    pairs.into_iter().map(|(mapped, path)| change(pid, mapped, &path, &with(None, None)).map(Arc::new)).collect()
 }
 
 fn mapped_of(pid: i32, tried: &str) -> Result<Vec<Mapped>, Problem> {
@@ -219,15 +222,17 @@ fn with_hooks(mapped: &Mapped, from: &BuildId, tried: &str) -> Result<(), Proble
     ))
 }
 
-/// Compares one file with its next version.
-fn change(
-    pid: i32,
-    mapped: &Mapped,
-    path: &Path,
-    hooks: Option<&package::Hooks>,
+/// What a package brings, and what is wanted of a next version.
+struct With<'a> {
+    hooks: Option<&'a package::Hooks>,
+    proof: Option<&'a package::Proof>,
     accept: Accept,
-    trust: &Trust,
-) -> Result<FileChange, Problem> {
+    trust: &'a Trust,
+}
+
+/// Compares one file with its next version.
+fn change(pid: i32, mapped: &Mapped, path: &Path, with: &With<'_>) -> Result<FileChange, Problem> {
+    let With { hooks, proof, accept, trust } = *with;
     let name = mapped.name();
     let tried = format!("comparing {name} in process {pid} with {}", path.display());
     let refused = |why: String, remedy: &str| Problem::new(Code::Refused, tried.clone(), why, remedy);
@@ -282,12 +287,26 @@ fn change(
     let transforms = hooks.map(|hooks| hooks.transforms.as_slice()).unwrap_or_default();
     let comparison =
         compare_with(&old, &new, transforms).map_err(|e| refused(e.to_string(), "restart the service instead"))?;
+    let is_proved = match (proof, &comparison.patch) {
+        (Some(proof), Some(patch)) => proof.holds_for(patch),
+        _ => false,
+    };
     if let Verdict::Updatable { certainty: Certainty::Inferred } = comparison.verdict
         && accept == Accept::Proved
+        && !is_proved
     {
-        let why = "it can be updated as far as the two files tell; no types are known that would prove it".to_owned();
-        let remedy = "`mvedsuad compare OLD NEW` shows what changed; `--accept inferred` takes that for enough";
-        return Err(refused(why, remedy));
+        let (why, remedy) = match proof {
+            None => (
+                "it can be updated as far as the two files tell; no types are known that would prove it",
+                "`mvedsuad package build` with `--debug-old` and `--debug-new`, or with `--twin`, makes a package that is \
+                 proved; `--accept inferred` takes what the files tell for enough",
+            ),
+            Some(_) => (
+                "the package was proved for another comparison than this one; was it made by another version of mvedsuad?",
+                "make the package again with `mvedsuad package build`; `--accept inferred` does without a proof",
+            ),
+        };
+        return Err(refused(why.to_owned(), remedy));
     }
     if let Verdict::Refused { reasons } = &comparison.verdict {
         let why = reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");

@@ -189,7 +189,8 @@ impl Daemon {
         if let Some(package) = package.as_ref().filter(|package| package.info.method == Method::Binary)
             && let (Some(new), Some(from)) = (&package.new, package.info.from.first())
         {
-            wanted = Some(Wanted::Packaged { file: new.object.clone(), from: from.clone(), hooks: new.hooks.clone() });
+            let (hooks, proof) = (new.hooks.clone().map(Box::new), new.proof.clone().map(Box::new));
+            wanted = Some(Wanted::Packaged { file: new.object.clone(), from: from.clone(), hooks, proof });
         }
         let wished = package.as_ref().map(|package| package.wishes.clone()).unwrap_or_default();
         let terms = ask.wishes.over(wished).over(self.config.update.wishes()).terms();

@@ -56,6 +56,9 @@ impl fmt::Display for Verdict {
             Verdict::Update { certainty: Certainty::Inferred } => {
                 f.write_str("`update --to installed` can do it (inferred)")
             }
+            Verdict::Update { certainty: Certainty::Proved } => {
+                f.write_str("`update --to installed` can do it (proved)")
+            }
             Verdict::Same => f.write_str("nothing differs"),
             Verdict::Restart { why } => write!(f, "needs a restart: {why}"),
             Verdict::Unknown { why } => write!(f, "not known: {why}"),

@@ -15,6 +15,7 @@ use super::build_id::BuildId;
 use super::faults::Faults;
 use super::hooks;
 use super::manifest::{FILE, LONGEST_NAME};
+use super::proof::{self, Proof};
 use super::{Package, PackageInfo};
 
 /// How many digits of the new build-id are in the name that a package gets by itself.
@@ -34,6 +35,8 @@ pub struct Contents<'a> {
     pub rules: Vec<(String, String)>,
     /// A shared object with hooks, and what they convert.
     pub hooks: Option<(Vec<u8>, Vec<Transform>)>,
+    /// What debug files of both versions prove.
+    pub proof: Option<Proof>,
     /// What the comparison found, for people and for programs.
     pub report_text: String,
     pub report_json: String,
@@ -120,6 +123,7 @@ impl Contents<'_> {
             text.push_str(&format!("hooks = {}\n", quoted(hooks::FILE)));
             text.push_str(&hooks::manifest(transforms));
         }
+        text.extend(self.proof.as_ref().map(proof::manifest));
         text
     }
 }

@@ -16,7 +16,8 @@
 //! ```
 //!
 //! With `method = "binary"` there is one build-id in `from`, that of the file which was compared with the object, and no
-//! `entry`: the changed functions are what goes over. `hooks` and `transforms` are for what they do not do ([`super::hooks`]).
+//! `entry`: the changed functions are what goes over. `hooks` and `transforms` are for what they do not do ([`super::hooks`]),
+//! and `proof` says how sure it is that they fit ([`super::proof`]).
 
 use serde::Serialize;
 use toml::de::DeTable;
@@ -25,6 +26,7 @@ use super::build_id::BuildId;
 use super::faults::{Fault, Kind, Place, list, meant};
 use super::gate::{Gate, Judge, OnFailure};
 use super::hooks::{self, Hooks};
+use super::proof::{self, Proof};
 use super::reader::{self, At, Reader, Unfit};
 use super::terms::{Lockstep, Wishes};
 use crate::lifecycle::Moment;
@@ -32,8 +34,20 @@ use crate::lifecycle::Moment;
 /// The name of the file.
 pub(super) const FILE: &str = "update.toml";
 
-const KEYS: &[&str] =
-    &["name", "description", "method", "from", "to", "object", "entry", "hooks", "transforms", "rules", "policy"];
+const KEYS: &[&str] = &[
+    "name",
+    "description",
+    "method",
+    "from",
+    "to",
+    "object",
+    "entry",
+    "hooks",
+    "transforms",
+    "proof",
+    "rules",
+    "policy",
+];
 pub(super) const POLICY_KEYS: &[&str] = &[
     "promote",
     "confirm",
@@ -111,6 +125,7 @@ pub(super) struct Change {
     pub(super) object: At<String>,
     pub(super) way: Way<At<String>>,
     pub(super) hooks: Option<Hooks>,
+    pub(super) proof: Option<Proof>,
 }
 
 /// How the new version is applied. `Entry` is the name of a function, with its place while the manifest is read.
@@ -156,12 +171,14 @@ fn table_of<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Option<Manifest
             let object = object(reader, table, "the name of a shared object in the package");
             let expected = "the name of the function at which the new version goes on";
             let entry = reader.need(table, "entry", expected, symbol);
+            unwanted(reader, table, &["proof"], "what a program does that cooperates nobody has to prove");
             unwanted(reader, table, &["hooks", "transforms"], "a program that cooperates transforms its data itself");
             object.zip(entry).map(|((to, object), entry)| Change {
                 to,
                 object,
                 way: Way::InPlace { entry },
                 hooks: None,
+                proof: None,
             })
         }
         Method::Binary => {
@@ -174,11 +191,12 @@ fn table_of<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Option<Manifest
             unwanted(reader, table, &["entry"], "with `method = \"binary\"` every changed function goes over");
             let object = object(reader, table, "the name of the new version's file in the package");
             let hooks = hooks::read(reader, table);
-            object.map(|(to, object)| Change { to, object, way: Way::Binary, hooks })
+            let proof = proof::read(reader, table);
+            object.map(|(to, object)| Change { to, object, way: Way::Binary, hooks, proof })
         }
         Method::Itself => {
             let hint = "with `method = \"self\"` the same version is rehearsed";
-            unwanted(reader, table, &["to", "object", "entry", "hooks", "transforms"], hint);
+            unwanted(reader, table, &["to", "object", "entry", "hooks", "transforms", "proof"], hint);
             None
         }
     };

@@ -21,6 +21,7 @@ mod gate;
 mod hooks;
 mod manifest;
 mod object_file;
+pub mod proof;
 mod reader;
 pub mod terms;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use self::faults::{Fault, Faults, Kind};
 pub use self::files::Trust;
 pub use self::gate::{Gate, Judge, OnFailure};
 pub use self::manifest::{Method, Way, parse_name};
+pub use self::proof::Proof;
 pub use self::terms::{Accept, Lockstep, MaxSlowdown, StopAt, Terms, Wishes};
 
 use self::faults::Place;
@@ -88,6 +90,8 @@ pub struct NewVersion {
     pub way: Way,
     /// What converts what the new version wants to find in another form.
     pub hooks: Option<Hooks>,
+    /// What was proved of it when the package was made.
+    pub proof: Option<Proof>,
 }
 
 /// Hooks, and the objects of the program that they convert.
@@ -194,7 +198,8 @@ impl Package {
                             None
                         }
                     });
-                    new = Some(NewVersion { object, build_id: change.to.value.clone(), way, hooks });
+                    let (build_id, proof) = (change.to.value.clone(), change.proof.clone());
+                    new = Some(NewVersion { object, build_id, way, hooks, proof });
                 }
                 Err((what, expected)) => {
                     faults.push(Manifest::fault(Kind::File, &change.object.place, what, expected));

@@ -147,7 +147,7 @@ fn every_fault_of_a_manifest_has_its_place_and_says_what_was_expected() {
 update.toml:3:1: unknown key `metod` in the package
   3 | metod = \"in-place\"
     | ^^^^^
-  expected: one of `name`, `description`, `method`, `from`, `to`, `object`, `entry`, `hooks`, `transforms`, `rules`, `policy`
+  expected: one of `name`, `description`, `method`, `from`, `to`, `object`, `entry`, `hooks`, `transforms`, `proof`, `rules`, `policy`
   hint: did you mean `method`?",
         ),
         (
@@ -514,6 +514,7 @@ fn every_fault_of_a_package_with_changed_functions_says_what_was_expected() {
 fn contents(object: &[u8]) -> Contents<'_> {
     let id = |text| BuildId::parse(text).expect("it is one");
     Contents {
+        proof: None,
         hooks: None,
         name: "v2".to_owned(),
         description: "\u{fc}ber \"v1\"\tand \\".to_owned(),

@@ -69,12 +69,12 @@ impl Versions {
         Ok(out)
     }
 
-    /// Does the same, and keeps the symbols in a file of their own, as distributions do.
+    /// Does the same, and keeps symbols and types in a file of their own, as distributions do.
     pub fn service_with_debug(&self, version: &str, defines: &[&str]) -> Result<(PathBuf, PathBuf)> {
         let folder = self.folder(version)?;
         let (whole, out, debug) = (folder.join("whole"), folder.join("service"), folder.join("service.debug"));
         let mut gcc = Command::new("gcc");
-        gcc.args(["-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-Wl,--build-id", "-fPIE", "-pie"]);
+        gcc.args(["-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-g", "-Wl,--build-id", "-fPIE", "-pie"]);
         compile(gcc.args(defines).arg("-o").arg(&whole).arg(sources().join("service.c")))?;
         compile(Command::new("objcopy").arg("--only-keep-debug").arg(&whole).arg(&debug))?;
         compile(Command::new("strip").arg("-o").arg(&out).arg(&whole))?;

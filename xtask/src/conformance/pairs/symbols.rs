@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use mvedsua_binary::debug::Names;
 use mvedsua_binary::image::Image;
 use mvedsua_binary::verdict::Verdict;
 use mvedsua_binary::{compare, patch, symbols};
@@ -21,7 +22,7 @@ use super::archive::{self, Archive, Offer};
 use crate::conformance::table::{self, Lean};
 use crate::sh;
 
-const USUAL: [&str; 3] = ["redis", "haproxy", "unbound"];
+const USUAL: [&str; 4] = ["redis", "haproxy", "unbound", "nginx"];
 /// How many of Debian's patches the older version lacks, where its sources are gone.
 const LEFT_OUT: usize = 3;
 /// Where the list of patches is.
@@ -115,7 +116,10 @@ fn try_one(archive: &Archive, source: &str) -> Result<Vec<Row>> {
         }
         // What cannot be compared cannot be wrong.
         let Ok(comparison) = compare(&old_file.1, &new_file.1) else { continue };
-        let checked = symbols::check(&comparison, &Image::read(&old_file.0)?, &Image::read(&new_file.0)?);
+        let checked = {
+            let names = |file: &[u8]| Image::read(file).map(|image| Names::of_image(&image));
+            symbols::check(&comparison, &names(&old_file.0)?, &names(&new_file.0)?)
+        };
         let mut wrong = checked.wrong;
         let faults = comparison.patch.iter().flat_map(|built| patch::verify(&comparison, built).faults);
         wrong.extend(faults.map(|fault| format!("the patch, at {:#x}: {}", fault.at, fault.why)));

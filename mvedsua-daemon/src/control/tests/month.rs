@@ -1,14 +1,19 @@
-//! A month of updates in a minute: nothing that the daemon keeps grows with their number, and no damage on the way stays.
-
-use std::time::Instant;
+//! A month of updates: nothing that the daemon keeps grows with their number, and no damage on the way stays.
+//!
+//! A thousand by default; `MVEDSUA_MONTH=10000` has a month of one every four minutes, and takes as many minutes as the default
+//! takes tens of seconds.
 
 use super::*;
 use crate::control::history::Past;
 
-/// How many updates there are.
-const UPDATES: u64 = 10_000;
-/// How long they may take all together.
-const MONTH: Duration = Duration::from_mins(10);
+/// How many updates there are, where nobody says otherwise.
+const UPDATES: u64 = 1000;
+/// How long one daemon's part of them may take.
+const PART: Duration = Duration::from_mins(10);
+/// The most that the daemon keeps on its disk: the audit log and the events twice each, and the history.
+const MOST_ON_DISK: u64 = 32 << 20;
+/// How much more memory the last parts may need than the third.
+const MORE_MEMORY: u64 = 32 << 20;
 
 /// What the daemon has on its disk, bytes.
 fn on_disk(dir: &Path) -> u64 {
@@ -56,15 +61,15 @@ fn give_back(files: [(PathBuf, PathBuf); 2]) {
 }
 
 #[test]
-fn ten_thousand_updates_leave_nothing_behind() {
+fn a_month_of_updates_leaves_nothing_behind() {
     let site = Site::new();
     let old = site.leader.pid();
-    let begun = Instant::now();
+    let wanted = std::env::var("MVEDSUA_MONTH").ok().and_then(|count| count.parse::<u64>().ok());
+    let each = wanted.unwrap_or(UPDATES) / 10;
     let measured = Mutex::new(vec![]);
     // Each part is the life of one daemon.
     for part in 0..10 {
-        let each = UPDATES / 10;
-        site.run_for(MONTH, Script::Obedient, |_| async {
+        site.run_for(PART, Script::Obedient, |_| async {
             let mut talk = site.connect().await;
             updates(&mut talk, old, each / 2).await;
             // Some days nothing can be written.
@@ -82,12 +87,11 @@ fn ten_thousand_updates_leave_nothing_behind() {
         measured.lock().expect("no panic").push((on_disk(&site.dirs().state), in_memory()));
     }
     let measured = measured.into_inner().expect("no panic");
-    let (disk, memory) = measured[2];
+    let (_, memory) = measured[2];
     let (last_disk, last_memory) = measured[9];
-    assert!(last_disk < 32 << 20 && last_disk < disk * 3, "the disk holds {measured:?}");
-    assert!(last_memory < memory + (32 << 20), "the memory holds {measured:?}");
+    assert!(last_disk < MOST_ON_DISK, "the disk holds {measured:?}");
+    assert!(last_memory < memory + MORE_MEMORY, "the memory holds {measured:?}");
     assert!(std::fs::read_dir(site.dirs().journal()).expect("it is there").next().is_none());
-    assert!(begun.elapsed() < MONTH);
 }
 
 /// What an older daemon has written is read: whatever was added to the formats since their first version may be missing.

@@ -1,6 +1,6 @@
-//! Builds the eBPF programs, so that the daemon can embed them.
+//! Builds the agent and the eBPF programs, so that the daemon can embed them.
 //!
-//! They are compiled for BPF, for which no stable toolchain has a `core`. Two ways lead there, and the first that is
+//! The programs are compiled for BPF, for which no stable toolchain has a `core`. Two ways lead there, and the first that is
 //! present is taken: a nightly with `rust-src`, which builds `core` itself, or Debian's `rustc-web`, for which Debian
 //! has a ready-built one. `cargo xtask setup` installs what is missing.
 
@@ -27,6 +27,8 @@ fn main() {
         println!("cargo:rerun-if-changed={}", root.join("mvedsua-common/src").join(watched).display());
     }
     println!("cargo:rerun-if-changed=build.rs");
+
+    agent(&root, Path::new(&env::var_os("OUT_DIR").expect("cargo sets it")));
 
     let linker = find("bpf-linker").unwrap_or_else(|| fail("bpf-linker is missing"));
     let mut build = if nightly_can() {
@@ -63,6 +65,36 @@ fn main() {
         let object = ebpf.join("target").join(TARGET).join("release").join(programs);
         if let Err(error) = std::fs::copy(&object, out.join(format!("{programs}.bpf.o"))) {
             fail(&format!("cannot copy {}: {error}", object.display()));
+        }
+    }
+}
+
+/// Compiles the agent as one piece that runs wherever it lies, see `mvedsua-agent`.
+fn agent(root: &Path, out: &Path) {
+    let agent = root.join("mvedsua-agent");
+    for watched in ["src", "blob.ld"] {
+        println!("cargo:rerun-if-changed={}", agent.join(watched).display());
+    }
+    let mut rustc = Command::new(env::var_os("RUSTC").expect("cargo sets it"));
+    rustc.args(["--edition", "2024", "--crate-name", "agent", "-Copt-level=3", "-Cpanic=abort"]);
+    // Its registers are general ones alone; a test reads all of it.
+    rustc.args(["-Crelocation-model=pic", "-Cno-vectorize-loops", "-Cno-vectorize-slp"]);
+    rustc.args(
+        ["-nostartfiles", "-nostdlib", "-static", "-Wl,--build-id=none", "-Wl,--oformat=binary"]
+            .map(|option| format!("-Clink-arg={option}")),
+    );
+    rustc.arg(format!("-Clink-arg=-Wl,-T,{}", agent.join("blob.ld").display()));
+    rustc.arg(agent.join("src/blob.rs")).arg("-o").arg(out.join("agent.bin"));
+    match rustc.output() {
+        Ok(done) if done.status.success() => {}
+        Ok(done) => {
+            eprintln!("{}", String::from_utf8_lossy(&done.stderr));
+            eprintln!("error: the agent does not compile (see above)");
+            exit(1);
+        }
+        Err(error) => {
+            eprintln!("error: cannot run rustc: {error}");
+            exit(1);
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Every guest goes through an update to itself: forked, rehearsed round by round, promoted and confirmed, or rolled back
 //! before and after the promotion. In each stage it plays rounds, and each of its calls is compared.
 
+use std::os::unix::fs::FileExt;
+
 use harness::guests::Guest;
 use harness::guests::rehearsal::{Rehearsal, STEP_LIMIT};
 use harness::process::alive;
 use harness::snapshot::Snapshot;
-use mvedsua_daemon::update::SessionEvent;
+use mvedsua_daemon::update::{AtStops, SessionEvent};
 
 /// Guests whose threads compute until another writes to their memory: what a thread does when depends on that moment, which no
 /// order of calls tells.
@@ -134,6 +136,46 @@ fn a_thread_that_is_alone_is_recorded_without_stops() {
 }
 
 #[test]
+fn a_follower_is_answered_without_stops() {
+    let mut pair = Pair::start("descriptors", "eager-follower");
+    pair.compared_rounds("validating");
+    let counters = pair.session().counters;
+    assert!(counters.answered.without_stops > 0 && counters.answered.at_stops.is_none(), "{counters:?}");
+    pair.promote();
+    pair.compared_rounds("updated");
+    pair.session().ask("confirm").unwrap();
+    pair.wait("the confirmation", |event| matches!(event, SessionEvent::Confirmed { .. }));
+    assert_eq!(changed_code(pair.guest.pid()), Vec::<String>::new(), "no call site stays rewritten");
+    pair.end();
+    let mut pair = Pair::start("descriptors", "each-call");
+    pair.compared_rounds("validating");
+    let counters = pair.session().counters;
+    assert_eq!((counters.answered.without_stops, counters.answered.at_stops), (0, Some(AtStops::Asked)));
+    pair.roll_back();
+    pair.end();
+}
+
+/// Returns where the code of a process is not what is in the file that it is mapped from.
+fn changed_code(pid: i32) -> Vec<String> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
+    let mut changed = Vec::new();
+    for line in maps.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [range, "r-xp", offset, _, _, path] = fields[..] else { continue };
+        let Ok(file) = std::fs::read(path) else { continue };
+        let hex = |text: &str| u64::from_str_radix(text, 16).unwrap();
+        let (start, end) = range.split_once('-').map(|(start, end)| (hex(start), hex(end))).unwrap();
+        let mut there = vec![0; (end - start) as usize];
+        memory.read_exact_at(&mut there, start).unwrap();
+        let here = file.get(hex(offset) as usize..).unwrap_or_default();
+        let differs = there.iter().zip(here).position(|(one, other)| one != other);
+        changed.extend(differs.map(|at| format!("{path} at {at:#x}")));
+    }
+    changed
+}
+
+#[test]
 fn threads_that_run_freely_are_followed_too() {
     for name in ["threads", "contended", "crowd", "waiting"] {
         let mut pair = Pair::start_with(name, ["free", "eager"]);
@@ -147,7 +189,7 @@ fn threads_that_run_freely_are_followed_too() {
 }
 
 fn rolled_back(name: &str) {
-    let mut pair = Pair::start(name, "each-call");
+    let mut pair = Pair::start(name, "eager-follower");
     pair.compared_rounds("validating");
     pair.roll_back();
     pair.session.take().unwrap().finish().unwrap();

@@ -11,8 +11,13 @@ use anyhow::Context;
 use crate::{setup, sh};
 
 /// The targets, and the files that each begins with.
-const TARGETS: [(&str, &[&str]); 4] =
-    [("rules", &["tests/servers/kvstore/v1-v2.rules"]), ("stage", &[]), ("files", &[]), ("recording", &[])];
+const TARGETS: [(&str, &[&str]); 5] = [
+    ("agent", &[]),
+    ("rules", &["tests/servers/kvstore/v1-v2.rules"]),
+    ("stage", &[]),
+    ("files", &[]),
+    ("recording", &[]),
+];
 const CARGO_FUZZ: &str = "0.13.2";
 /// From how many seconds a target on the time is well spent that a build with every optimisation takes.
 const WORTH_OPTIMISING: u64 = 60;

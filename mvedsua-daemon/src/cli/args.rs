@@ -14,7 +14,7 @@ use crate::control::dirs::Dirs;
 use crate::control::process::Wanted;
 use crate::lifecycle::{Confirmation, Promotion};
 use crate::monitor::{Mode, SlowScope};
-use crate::package::{self, Accept, MaxSlowdown};
+use crate::package::{self, Accept, MaxSlowdown, StopAt};
 use crate::record::interleaving::Interleaving;
 use crate::rules::Direction;
 use crate::side_by_side::{OnDivergence, Quorum};
@@ -301,6 +301,10 @@ pub struct UpdateArgs {
     /// where the versions may part by taking locks in another order [default: one-by-one, and free at each third attempt]
     #[arg(long, value_enum)]
     pub threads: Option<Interleaving>,
+    /// Where both versions are stopped: where something cannot be recorded or answered otherwise, or at each of their calls, which
+    /// makes the service several times slower [default: where-needed]
+    #[arg(long, value_enum)]
+    pub stops: Option<StopAt>,
     /// How much memory of its own the new version may take [default: no limit]
     #[arg(long, value_parser = crate::units::parse_size, value_name = "SIZE")]
     pub memory_limit: Option<u64>,

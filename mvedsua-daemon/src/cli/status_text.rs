@@ -104,6 +104,7 @@ fn tell_update(out: &mut Fields, update: &UpdateStatus) {
     if update.plan.is_some() {
         field(out, "behind", &format!("{} of {} records", count(counters.backlog), count(counters.recorded)));
         field(out, "recorded", &recorded(update));
+        field(out, "answered", &answered(update));
         if counters.held_back_us > 0 {
             let text = format!(
                 "{} a record, so that the follower comes close; {} in all",
@@ -206,6 +207,17 @@ fn recorded(update: &UpdateStatus) -> String {
 
 fn field(out: &mut Fields, name: &'static str, text: &str) {
     out.push((name, text.to_owned()));
+}
+
+/// Says how much of what the follower asks is answered without stopping it.
+fn answered(update: &UpdateStatus) -> String {
+    let counters = &update.counters;
+    let answered = &counters.answered;
+    let share = answered.without_stops * 100 / counters.compared_calls.max(1);
+    match &answered.at_stops {
+        None => format!("{share} % of the compared calls without a stop of the follower"),
+        Some(why) => format!("at stops: {why}"),
+    }
 }
 
 fn write_field(out: &mut String, name: &str, text: &str) {

@@ -61,6 +61,7 @@ fn ask_of(args: &UpdateArgs) -> Result<Ask, Problem> {
         on_full: args.on_full,
         on_parting: args.on_parting,
         threads: args.threads,
+        stops: args.stops,
         memory_limit: args.memory_limit,
         latency_budget_percent: args.latency_budget,
         max_slowdown: args.max_slowdown,

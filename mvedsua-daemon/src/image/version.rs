@@ -54,7 +54,11 @@ impl Version {
             Handlers::For(service) => handlers::read(&mut remote, &process.memory, scratch, (service, signals))?,
         };
         remote.finish()?;
-        Ok(Version { pid, maps: procfs::maps(pid)?, break_at, signals, actions, threads })
+        // What answers a follower's calls is no part of its image.
+        let agent = process.agent;
+        let is_own = |mapping: &Mapping| agent.is_none_or(|agent| !agent.contains(mapping.start));
+        let maps = procfs::maps(pid)?.into_iter().filter(is_own).collect();
+        Ok(Version { pid, maps, break_at, signals, actions, threads })
     }
 
     pub(crate) fn thread(&self, slot: Slot) -> Option<&ThreadState> {

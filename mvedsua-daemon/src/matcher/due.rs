@@ -77,6 +77,14 @@ impl Due {
         self.by_slot.get(&slot).into_iter().flatten()
     }
 
+    /// Returns a thread's records, the next one first, as long as no other thread's record that has a place in the order comes before.
+    pub(crate) fn in_a_row(&self, slot: Slot) -> impl Iterator<Item = &Record> {
+        let mut order = self.order.iter();
+        self.of(slot).take_while(move |record| {
+            self.concerns_one_thread(record) || order.next().is_some_and(|(seq, _)| *seq == record.seq)
+        })
+    }
+
     /// Returns the first of a thread's records that has a place in the order across threads.
     pub(crate) fn first_ordered_of(&self, slot: Slot) -> Option<&Record> {
         self.by_slot.get(&slot)?.iter().find(|record| !self.concerns_one_thread(record))

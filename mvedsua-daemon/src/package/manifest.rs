@@ -48,6 +48,7 @@ pub(super) const POLICY_KEYS: &[&str] = &[
     "log-disk",
     "on-full",
     "threads",
+    "stops",
     "on-parting",
     "lockstep",
     "memory-limit",
@@ -318,6 +319,7 @@ fn policy<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Wishes {
         log_disk: reader.get(policy, "log-disk", SIZE, reader::size).map(value_of),
         on_full: reader.get(policy, "on-full", "`rollback` or `block`", reader::choice).map(value_of),
         threads: reader.get(policy, "threads", "`one-by-one` or `free`", reader::choice).map(value_of),
+        stops: reader.get(policy, "stops", "`where-needed` or `each-call`", reader::choice).map(value_of),
         on_parting: reader.get(policy, "on-parting", "`rollback` or `keep`", reader::choice).map(value_of),
         lockstep: reader
             .get(policy, "lockstep", "`true` or `false`", reader::boolean)

@@ -42,7 +42,7 @@ pub use self::faults::{Fault, Faults, Kind};
 pub use self::files::Trust;
 pub use self::gate::{Gate, Judge, OnFailure};
 pub use self::manifest::{Method, Way, parse_name};
-pub use self::terms::{Accept, Lockstep, MaxSlowdown, Terms, Wishes};
+pub use self::terms::{Accept, Lockstep, MaxSlowdown, StopAt, Terms, Wishes};
 
 use self::faults::Place;
 use self::manifest::Manifest;

@@ -46,7 +46,8 @@ pub enum MaxSlowdown {
 }
 
 impl Default for MaxSlowdown {
-    /// A busy server keeps a fifth to a quarter of its throughput; one whose threads wait for each other in loops a hundredth.
+    /// A busy server whose threads work at the same time keeps an eighth of its throughput; one whose threads wait for each other in
+    /// loops a hundredth.
     fn default() -> Self {
         MaxSlowdown::Times(25)
     }
@@ -126,6 +127,7 @@ pub struct Wishes {
     pub on_full: Option<OnFull>,
     pub on_parting: Option<OnParting>,
     pub threads: Option<Interleaving>,
+    pub stops: Option<StopAt>,
     pub lockstep: Option<Lockstep>,
     /// What the follower may take, bytes.
     pub memory_limit: Option<u64>,
@@ -157,6 +159,7 @@ impl Wishes {
             on_full: self.on_full.or(others.on_full),
             on_parting: self.on_parting.or(others.on_parting),
             threads: self.threads.or(others.threads),
+            stops: self.stops.or(others.stops),
             lockstep: self.lockstep.or(others.lockstep),
             memory_limit: self.memory_limit.or(others.memory_limit),
             latency_budget_percent: self.latency_budget_percent.or(others.latency_budget_percent),
@@ -192,6 +195,7 @@ impl Wishes {
             on_full: self.on_full.unwrap_or_default(),
             on_parting: self.on_parting.unwrap_or_default(),
             threads: self.threads,
+            stops: self.stops.unwrap_or_default(),
             lockstep: self.lockstep.unwrap_or_default(),
             memory_limit: self.memory_limit,
             latency_budget_percent: self.latency_budget_percent,
@@ -201,6 +205,17 @@ impl Wishes {
         }
         .gated(self.gate.clone())
     }
+}
+
+/// Where the versions are stopped while two run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopAt {
+    /// Where something must be looked at that cannot be seen or answered otherwise.
+    #[default]
+    WhereNeeded,
+    /// At each call.
+    EachCall,
 }
 
 /// What holds for one update.
@@ -218,6 +233,9 @@ pub struct Terms {
     /// How the program's threads run beside each other; `None` is one by one, and freely at every third attempt.
     #[serde(default)]
     pub threads: Option<Interleaving>,
+    /// Where the two versions are stopped.
+    #[serde(default)]
+    pub stops: StopAt,
     pub lockstep: Lockstep,
     /// What the follower may take, bytes; `None` is no limit.
     pub memory_limit: Option<u64>,
@@ -287,6 +305,7 @@ impl std::fmt::Display for Terms {
             on_full,
             on_parting,
             threads,
+            stops,
             lockstep,
             memory_limit,
             latency_budget_percent,
@@ -321,6 +340,9 @@ impl std::fmt::Display for Terms {
             Some(Interleaving::Free) => write!(f, ", threads run freely")?,
             Some(Interleaving::OneByOne) => write!(f, ", threads run one by one")?,
             None => {}
+        }
+        if *stops == StopAt::EachCall {
+            write!(f, ", stopped at each call")?;
         }
         if *lockstep == Lockstep::On {
             write!(f, ", in lockstep")?;

@@ -9,6 +9,7 @@
 //!   the tracee go on unharmed.
 //! - [`launch`]: a program that is traced from its first instruction on.
 //! - [`vdso`]: making the vDSO's functions visible, and undoing it; [`agent`] and [`ring`]: telling the time without a stop.
+//! - [`sites`]: call sites of a follower, rewritten so that the agent answers there without a stop.
 //! - [`tsc`]: the processor's clock, where reading it is trapped.
 //! - [`probe`]: tries on a child whether all that works here.
 //! - [`procfs`]: what `/proc` says of a process.
@@ -46,6 +47,7 @@ pub mod regs;
 pub mod ring;
 mod semaphores;
 pub mod sentinel;
+pub(crate) mod sites;
 pub mod stub;
 pub mod sys;
 pub(crate) mod tsc;

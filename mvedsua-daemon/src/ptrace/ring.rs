@@ -2,7 +2,7 @@
 //!
 //! One mapping of a process, shared with the daemon and with nobody else (`MADV_DONTFORK`: no child inherits it). It has a
 //! page that says what it is and some for each thread that has a *ring*: a few words that the [agent](super::agent) and
-//! the daemon agree on, and 512 answers. Pages that nobody writes take no memory.
+//! the daemon agree on, and 2048 answers. Pages that nobody writes take no memory.
 //!
 //! ```text
 //!   0 asking      1 between the first and the last step of noting an answer
@@ -11,6 +11,7 @@
 //!  24 tail        answers read so far
 //!  32 registers   rsp rbx rbp r12 r13 r14 r15 rdi rsi at the function's entry, while asking
 //! 104 question    the question, while asking, and the place for the answer
+//! 120 words       where the words are by which the thread's other calls are answered ([`super::sites`]), 0 for none
 //! 128 answers     question, result, two words
 //! ```
 //!
@@ -28,13 +29,16 @@ use super::{Pid, Result};
 
 const PAGE: u64 = 4096;
 /// Answers in a ring; a power of two. A thread that runs without stops notes what it was told in some milliseconds.
-pub const ANSWERS: u64 = 512;
+pub const ANSWERS: u64 = 2048;
 /// Bytes from one ring to the next: whole pages with its words and its answers.
 const RING: u64 = (16 * 8 + ANSWERS * 32).next_multiple_of(PAGE);
 /// Answers that a follower is given at once.
 const GIVEN: usize = 64;
 /// `question` of a `gettimeofday`; that of a `clock_gettime` is its clock.
 const DAY: u64 = 0x100;
+
+/// Where in a ring the address of the thread's words is.
+pub(super) const WORDS_AT: u8 = 120;
 
 /// Where the rings of a process lie in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +183,7 @@ impl Ring<'_> {
 
     /// Empties the ring and says what it is for.
     pub fn reset(&self, mode: Mode) {
-        for word in [0, 2, 3] {
+        for word in [0, 2, 3, usize::from(WORDS_AT) / 8] {
             self.set(word, 0);
         }
         self.set(1, mode as u64);
@@ -240,12 +244,24 @@ impl Ring<'_> {
         self.set(3, head);
     }
 
+    /// Says where the thread's words are.
+    pub(crate) fn set_words(&self, place: u64) {
+        self.set(usize::from(WORDS_AT) / 8, place);
+    }
+
     /// Gives the agent answers for the follower, in place of all that were left. Returns how many found room.
     pub fn fill(&self, answers: impl Iterator<Item = Answer>) -> u64 {
+        let count = self.put(answers.take(GIVEN));
+        self.show(count);
+        count
+    }
+
+    /// Writes answers in place of all that were left, and shows none. Returns how many found room.
+    pub(crate) fn put(&self, answers: impl Iterator<Item = Answer>) -> u64 {
         self.set(2, 0);
         self.set(3, 0);
         let mut count = 0;
-        for answer in answers.take(GIVEN) {
+        for answer in answers.take(ANSWERS as usize) {
             let word = 16 + count as usize * 4;
             self.set(word, answer.question);
             self.set(word + 1, answer.ret as u64);
@@ -255,8 +271,12 @@ impl Ring<'_> {
             }
             count += 1;
         }
-        self.set(2, count);
         count
+    }
+
+    /// Shows the first of the answers that [`Ring::put`] has written.
+    pub(crate) fn show(&self, count: u64) {
+        self.set(2, count);
     }
 
     /// Returns how many answers of those that [`Ring::fill`] left the follower has used.

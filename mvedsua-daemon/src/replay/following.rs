@@ -19,8 +19,10 @@
 //! signals that were blocked, [`turns`] holds threads and lets them go, [`serial`] is for threads that run one by one,
 //! [`patience`] for when none can go on, [`drain`] for a change of roles.
 
+mod agent;
 mod ahead;
 mod answer;
+mod answered;
 pub(crate) mod applying;
 mod carrier;
 mod copies;
@@ -31,6 +33,7 @@ mod owned;
 mod owners;
 mod parted;
 mod patience;
+mod prepare;
 pub(crate) mod processes;
 mod real;
 pub(crate) mod reconcile;
@@ -76,6 +79,7 @@ use crate::record::{CallEntry, CallReturn, Delivery, Ending, Event, Piece, Recor
 use crate::rules::Pace;
 use crate::symbols::Registers;
 use crate::tracee::process::{self, Process, Rewinding};
+pub use answered::{Answered, AtStops};
 pub(crate) use serial::Standing;
 
 /// How long the follower may compute and come to no call before the order is relaxed: perhaps it waits in a loop for a
@@ -96,6 +100,8 @@ pub(crate) struct Tally {
     pub(crate) outputs: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) relaxed: AtomicU64,
+    /// Calls that were answered without a stop.
+    pub(crate) answered: Mutex<Answered>,
     /// Records that were taken from the log and not yet answered.
     pub(crate) due: AtomicU64,
     /// How often what earlier attempts ask for was met.
@@ -137,6 +143,22 @@ pub(crate) struct Settings {
     pub(crate) unrecorded_clock: bool,
     /// Situations in which earlier attempts have seen differences.
     pub(crate) situations: [Option<u64>; SITUATIONS],
+    pub(crate) answers: Answering,
+}
+
+/// Where the calls of a follower are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answering {
+    /// In the follower, where that is possible; from so many stops at a call site on.
+    WithoutStops { hot: u8 },
+    /// At a stop each.
+    AtStops,
+}
+
+impl Default for Answering {
+    fn default() -> Self {
+        Answering::WithoutStops { hot: 3 }
+    }
 }
 
 /// What a promotion waits for.
@@ -179,6 +201,12 @@ pub(crate) struct Following {
     kin: Kin,
     /// The new version that is being applied.
     applying: Option<applying::Applying>,
+    /// Whether calls are answered without a stop.
+    agent: agent::Agent,
+    /// Calls that were answered without a stop.
+    agent_answered: u64,
+    /// A record is in hand, and not among those that are due.
+    answering: bool,
     /// What a program that has applied its new version itself has said of it.
     lasting_remark: Option<String>,
     /// A thread whose twin handles a fault: it is to be told whether this one has had one.
@@ -212,6 +240,10 @@ impl Following {
         let threads: BTreeMap<_, _> = threads.into_iter().map(running).collect();
         let has_threads = threads.len() > 1;
         let situations = settings.situations;
+        let agent = match settings.answers {
+            Answering::WithoutStops { .. } => agent::Agent::Unused,
+            Answering::AtStops => agent::Agent::Off(AtStops::Asked),
+        };
         Following {
             threads,
             reader,
@@ -227,6 +259,9 @@ impl Following {
             drain: None,
             kin: Kin::default(),
             applying: None,
+            agent,
+            agent_answered: 0,
+            answering: false,
             lasting_remark: None,
             watched: None,
             ended: false,
@@ -265,7 +300,7 @@ impl Following {
             if let Some(fault) = self.threads.get_mut(&tid).and_then(|thread| thread.fault.take()) {
                 divergence.kind = *fault;
             }
-            divergence.backtrace = crate::symbols::symbolize(process.pid.0, &stack(process, tid));
+            divergence.backtrace = crate::symbols::symbolize(process.pid.0, &self.stack(process, tid));
         }
         self.notify(Message::Diverged(Box::new(divergence)));
     }
@@ -387,7 +422,10 @@ impl Following {
     /// Answers a thread's next record, if it can be answered; says whether it was.
     fn answer_first(&mut self, process: &mut Process, slot: Slot) -> Result<bool> {
         let Some(record) = self.due.pop(slot) else { return Ok(false) };
-        match self.apply(process, &record)? {
+        self.answering = true;
+        let applied = self.apply(process, &record);
+        self.answering = false;
+        match applied? {
             Applied::Done => {
                 tracing::trace!(pid = process.pid.0, ?record, "lived through");
                 self.passed();
@@ -432,13 +470,14 @@ impl Following {
     pub(crate) fn registrations(&self) -> &Registrations {
         &self.known.registrations
     }
-}
 
-/// Returns the addresses of a stopped thread's frames, innermost first.
-fn stack(process: &Process, tid: Tid) -> Vec<u64> {
-    let Ok(mut regs) = sys::get_regs(tid) else { return Vec::new() };
-    // No unwinder knows the agent's code.
-    let _ = process.leave_vdso(&mut regs);
-    let registers = Registers { rip: regs.rip, rsp: regs.rsp, rbp: regs.rbp };
-    crate::symbols::unwind(process.pid.0, registers, |addr| process.memory.read_u64(addr).ok())
+    /// Returns the addresses of a stopped thread's frames, innermost first.
+    fn stack(&self, process: &Process, tid: Tid) -> Vec<u64> {
+        let Ok(mut regs) = sys::get_regs(tid) else { return Vec::new() };
+        // No unwinder knows the agent's code.
+        regs.rip = self.agent.original(regs.rip);
+        let _ = process.leave_vdso(&mut regs);
+        let registers = Registers { rip: regs.rip, rsp: regs.rsp, rbp: regs.rbp };
+        crate::symbols::unwind(process.pid.0, registers, |addr| process.memory.read_u64(addr).ok())
+    }
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::ptrace::Pid;
+use crate::ptrace::memory::Span;
 use crate::record::Piece;
 
 /// Files that are the follower's own as a whole.
@@ -96,12 +97,21 @@ impl OwnFiles {
         i64::from(nr) == libc::SYS_read && self.open.get(&(args[0] as i32)).is_some_and(|file| file.name == STAT)
     }
 
-    /// Returns what a call of [`OwnFiles::is_read_by`] reads in process `pid`.
-    pub(crate) fn read(&mut self, nr: u32, args: &[u64; 6], pid: Pid) -> std::io::Result<Vec<u8>> {
+    /// Returns what a call of [`OwnFiles::is_read_by`] reads in process `pid`, but for what is mapped in `hidden`.
+    pub(crate) fn read(
+        &mut self,
+        nr: u32,
+        args: &[u64; 6],
+        pid: Pid,
+        hidden: Option<Span>,
+    ) -> std::io::Result<Vec<u8>> {
         let Some(file) = self.open.get_mut(&(args[0] as i32)) else { return Ok(Vec::new()) };
         let text = match &mut file.text {
             Some(text) => text,
-            none => none.insert(std::fs::read(PathBuf::from(format!("/proc/{pid}")).join(file.name))?),
+            none => {
+                let text = std::fs::read(PathBuf::from(format!("/proc/{pid}")).join(file.name))?;
+                none.insert(hidden.map_or_else(|| text.clone(), |hidden| without(file.name, &text, hidden)))
+            }
         };
         let positioned = i64::from(nr) == libc::SYS_pread64;
         let from = if positioned { args[3] as usize } else { file.at }.min(text.len());
@@ -111,6 +121,28 @@ impl OwnFiles {
         }
         Ok(text[from..from + len].to_vec())
     }
+}
+
+/// Leaves out of a text about mappings those that lie in a span. Each begins with a line that begins with its address, and in
+/// `smaps` others follow that do not.
+fn without(name: &str, text: &[u8], hidden: Span) -> Vec<u8> {
+    let address = |line: &[u8]| {
+        let first = std::str::from_utf8(line).ok()?.split_ascii_whitespace().next()?;
+        let (start, range) = first.split_once('-').map_or((first, false), |(start, _)| (start, true));
+        (range || name == "numa_maps").then_some(())?;
+        u64::from_str_radix(start, 16).ok()
+    };
+    if name == "auxv" {
+        return text.to_vec();
+    }
+    let mut is_hidden = false;
+    let lines = text.split_inclusive(|byte| *byte == b'\n').filter(|line| {
+        if let Some(start) = address(line) {
+            is_hidden = hidden.contains(start);
+        }
+        !is_hidden
+    });
+    lines.flatten().copied().collect()
 }
 
 /// Puts the addresses of one process's `stat` into the text of another's. Text that is not one whole line stays as it is.
@@ -162,15 +194,30 @@ mod tests {
     fn the_text_is_read_in_pieces_and_again_from_the_beginning() {
         let mut files = opened("/proc/self/maps");
         let me = Pid(std::process::id() as i32);
-        let first = files.read(READ, &[5, 0, 10, 0, 0, 0], me).unwrap();
-        let second = files.read(READ, &[5, 0, 10, 0, 0, 0], me).unwrap();
+        let first = files.read(READ, &[5, 0, 10, 0, 0, 0], me, None).unwrap();
+        let second = files.read(READ, &[5, 0, 10, 0, 0, 0], me, None).unwrap();
         assert_eq!((first.len(), second.len()), (10, 10));
         files.note(libc::SYS_lseek as u32, &[5, 0, 0, 0, 0, 0], &[], 0);
-        assert_eq!(files.read(READ, &[5, 0, 10, 0, 0, 0], me).unwrap(), first);
+        assert_eq!(files.read(READ, &[5, 0, 10, 0, 0, 0], me, None).unwrap(), first);
         let positioned = libc::SYS_pread64 as u32;
-        assert_eq!(files.read(positioned, &[5, 0, 10, 10, 0, 0], me).unwrap(), second);
+        assert_eq!(files.read(positioned, &[5, 0, 10, 10, 0, 0], me, None).unwrap(), second);
         files.note(libc::SYS_close as u32, &[5, 0, 0, 0, 0, 0], &[], 0);
         assert!(!files.is_read_by(READ, &[5, 0, 10, 0, 0, 0]));
+    }
+
+    #[test]
+    fn what_is_hidden_is_left_out_with_all_that_is_said_of_it() {
+        let hidden = Span { start: 0x2000, end: 0x4000 };
+        let left = |name, text: &str| String::from_utf8(without(name, text.as_bytes(), hidden)).unwrap();
+        assert_eq!(
+            left("maps", "1000-2000 r a\n2000-3000 r b\n3000-4000 r c\n4000-5000 r d\n"),
+            "1000-2000 r a\n4000-5000 r d\n"
+        );
+        assert_eq!(
+            left("smaps", "1000-2000 r\nRss: 1\n2000-3000 r\nRss: 2\n4000-5000 r\nRss: 3\n"),
+            "1000-2000 r\nRss: 1\n4000-5000 r\nRss: 3\n"
+        );
+        assert_eq!(left("numa_maps", "1000 default\n3000 default\n"), "1000 default\n");
     }
 
     #[test]

@@ -168,6 +168,7 @@ impl Follower {
             // These are trapped from the start.
             unrecorded_clock: false,
             situations: Default::default(),
+            answers: crate::replay::following::Answering::AtStops,
         };
         let mut role = Following::new([(tid, Slot(0), Standing::InUserCode)], branch.reader, settings, sender);
         role.know(Arc::clone(&self.living));
@@ -195,6 +196,7 @@ impl Follower {
             restarted: BTreeMap::new(),
             half: Half::First,
             rings: None,
+            agent: None,
             leftovers: Vec::new(),
         };
         match self.ways.streams.take(self.ways.number, birth.stream) {

@@ -316,6 +316,7 @@ fn process_of(birth: &Birth, memory: Memory) -> Process {
         restarted: BTreeMap::new(),
         half: Half::First,
         rings: None,
+        agent: None,
         leftovers: Vec::new(),
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Process {
     pub(crate) half: Half,
     /// Where its threads' time is told without a stop; `None` where this machine cannot.
     pub(crate) rings: Option<Rings>,
+    /// Where the agent lies that answers calls, in a process that follows.
+    pub(crate) agent: Option<Span>,
     /// What an earlier daemon had mapped for an image that it did not live to put in place.
     pub(crate) leftovers: Vec<Span>,
 }
@@ -175,6 +177,7 @@ impl Process {
         self.threads = Slots::one(tid, slot);
         self.restarted.clear();
         self.rings = None;
+        self.agent = None;
     }
 
     /// The only thread of a program that has just begun gets what is its own.
@@ -382,6 +385,7 @@ impl Process {
                     restarted: BTreeMap::new(),
                     half: Half::First,
                     rings: None,
+                    agent: None,
                     leftovers: Vec::new(),
                 };
                 let parked = BTreeMap::from([(child, Parked::User)]);

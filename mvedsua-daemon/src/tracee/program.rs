@@ -47,6 +47,7 @@ pub(crate) fn first(inbox: &Inbox, pid: Pid, mode: Mode) -> Result<Process> {
         restarted: BTreeMap::new(),
         half: Half::First,
         rings,
+        agent: None,
         leftovers: Vec::new(),
     };
     process.become_equipped(tid, Slot(0))?;

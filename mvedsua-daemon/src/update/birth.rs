@@ -113,6 +113,7 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
         restarted,
         half: Half::First,
         rings,
+        agent: None,
         leftovers: Vec::new(),
     };
     for tid in tids {
@@ -271,6 +272,7 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<Process> {
         restarted: BTreeMap::new(),
         half: Half::Second,
         rings: None,
+        agent: None,
         leftovers: Vec::new(),
     };
     process.threads.insert(main, birth.forked_slot);

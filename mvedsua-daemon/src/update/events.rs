@@ -14,6 +14,7 @@ use crate::record::interleaving::Interleaving;
 use crate::record::leading::CALM;
 use crate::record::sight::Sight;
 use crate::record::toll::Toll;
+use crate::replay::following::{Answered, Answering};
 use crate::replay::situations::SITUATIONS;
 use crate::rules::Counts;
 
@@ -101,6 +102,8 @@ pub struct Options {
     pub sight: Sight,
     /// Situations in which earlier attempts of the same update have seen differences; what is met of them is counted.
     pub situations: [Option<u64>; SITUATIONS],
+    /// Where the calls of a follower are answered.
+    pub answers: Answering,
 }
 
 /// Where the leader stops to be recorded.
@@ -170,6 +173,7 @@ impl Default for Options {
             stops: Stops::default(),
             sight: Sight::default(),
             situations: Default::default(),
+            answers: Answering::default(),
         }
     }
 }
@@ -242,6 +246,9 @@ pub struct Counters {
     /// Calls that were recorded without a stop.
     #[serde(default)]
     pub without_stops: u64,
+    /// Calls of the follower that were answered without a stop, and why others were not.
+    #[serde(default)]
+    pub answered: Answered,
     /// How often each of [`super::Options::situations`] was met without a difference.
     #[serde(default)]
     pub met_again: [u32; SITUATIONS],
@@ -278,6 +285,7 @@ pub enum FailureKind {
 }
 
 /// What a session reports. Every session ends with exactly one of `RolledBack`, `Confirmed`, `TargetEnded`.
+#[expect(clippy::large_enum_variant, reason = "nearly all events tell of progress")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionEvent {
     /// t1: the follower is born; `pause_us` is how long the leader stood still.

@@ -20,6 +20,7 @@ mod shared;
 pub(crate) mod tracer;
 mod uncopied;
 
+pub use crate::replay::following::{Answered, Answering, AtStops};
 pub use crate::replay::situations::SITUATIONS;
 pub(crate) use crate::tracee::{process, rings, slots};
 pub use events::{

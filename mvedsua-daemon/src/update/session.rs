@@ -311,6 +311,7 @@ impl Running<'_> {
             held_back_total_us: self.pace.total().as_micros() as u64,
             toll: self.pace.toll.read(sys::cpu_time(self.leader).unwrap_or_default(), Instant::now()),
             without_stops: self.options.sight.without_stops(),
+            answered: *self.tally.answered.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
             met_again: self.tally.met_again.each_ref().map(|met| met.load(Ordering::Relaxed)),
         }
     }

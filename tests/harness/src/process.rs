@@ -30,6 +30,8 @@ pub struct Stat {
     pub state: char,
     pub parent: i32,
     pub session: i32,
+    /// Processor time that it has used, clock ticks.
+    pub used: u64,
     /// When it was started, clock ticks since the boot: with the number it says which process this is.
     pub started: u64,
 }
@@ -55,8 +57,10 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
     let session = fields.nth(1)?.parse().ok()?;
-    let started = fields.nth(15)?.parse().ok()?;
-    Some(Stat { pid: pid.trim().parse().ok()?, name: name.to_owned(), state, parent, session, started })
+    let user: u64 = fields.nth(7)?.parse().ok()?;
+    let used = user + fields.next()?.parse::<u64>().ok()?;
+    let started = fields.nth(6)?.parse().ok()?;
+    Some(Stat { pid: pid.trim().parse().ok()?, name: name.to_owned(), state, parent, session, used, started })
 }
 
 /// Says whether the process runs (a zombie does not).

@@ -60,6 +60,8 @@ struct Run {
     p50_us: f64,
     p99_us: f64,
     max_us: f64,
+    /// Processor time of the server for each request.
+    processor_us: f64,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -91,6 +93,23 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let duo = measure(args, &cpus, &server, case, args.duo_requests)?;
         let status = status_of(&daemon, &server)?;
         println!("{case}: the follower is {} records behind at the end of the runs", status.backlog);
+        println!(
+            "{case}: the leader takes {:.1} µs of processor time for a request, alone {:.1} µs: {:.2} times as much",
+            duo.processor_us,
+            native.processor_us,
+            duo.processor_us / native.processor_us
+        );
+        println!("{case}: the longest request took {:.1} ms, alone {:.1} ms", duo.max_us / 1e3, native.max_us / 1e3);
+        let counters = &status.raw["update"]["counters"];
+        let count = |name: &str| counters[name].as_u64().unwrap_or(0);
+        println!(
+            "{case}: without stops, {} of {} records of the leader, {} of {} calls of the follower",
+            count("without_stops"),
+            count("recorded"),
+            counters["answered"]["without_stops"],
+            count("compared_calls")
+        );
+        println!("{case}: why other calls of the follower stopped: {}", counters["answered"]);
         rows.push(row(&format!("redis {case}, validating"), &duo, native));
     }
     let behind = Instant::now();
@@ -102,6 +121,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let output = daemon.run(&["rollback", &pid])?;
     ensure!(output.code == 0, "rollback: {}", output.stderr);
+    println!("published for two versions of Redis: Varan 72 % (56 % as Mvedsua measured it), Mvedsua 58 %");
     report::print("duo", &rows, args.json.into())
 }
 
@@ -112,6 +132,7 @@ fn row(case: &str, run: &Run, native: &Run) -> Row {
         p50_us: run.p50_us,
         p99_us: run.p99_us,
         max_us: run.max_us,
+        processor_us: Some(run.processor_us),
         ratio_to_native: run.throughput / native.throughput,
     }
 }
@@ -188,10 +209,16 @@ fn benchmark(layout: Layout, cpus: &Cpus, server: &Server, case: &str, requests:
     let port = server.address.port().to_string();
     command.args(["-h", "127.0.0.1", "-p", &port, "-t", case, "-c", &CLIENTS.to_string(), "-n", &requests.to_string()]);
     command.args(["-r", "100000", "--csv"]);
+    let used = || Ok::<u64, anyhow::Error>(process::stat(server.pid()).context("the server runs")?.used);
+    let before = used()?;
     let started = Instant::now();
     let text = sh::output(&mut command)?;
+    let ticks = used()? - before;
     ensure!(started.elapsed() < Duration::from_secs(600), "redis-benchmark took {:?}", started.elapsed());
-    parse(&text).with_context(|| format!("{} {case} printed {text:?}", Path::new(&program).display()))
+    let run = parse(&text).with_context(|| format!("{} {case} printed {text:?}", Path::new(&program).display()))?;
+    let ticks_a_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.context("the length of a tick")?;
+    let processor_us = ticks as f64 / ticks_a_second as f64 * 1e6 / requests as f64;
+    Ok(Run { processor_us, ..run })
 }
 
 /// Reads the second line of `redis-benchmark --csv`; times there are milliseconds.
@@ -199,7 +226,7 @@ fn parse(text: &str) -> Option<Run> {
     let fields: Vec<f64> =
         text.lines().nth(1)?.split(',').map(|f| f.trim_matches('"').parse().unwrap_or(0.0)).collect();
     let us = |index: usize| Some(fields.get(index)? * 1000.0);
-    Some(Run { throughput: *fields.get(1)?, p50_us: us(4)?, p99_us: us(6)?, max_us: us(7)? })
+    Some(Run { throughput: *fields.get(1)?, p50_us: us(4)?, p99_us: us(6)?, max_us: us(7)?, processor_us: 0.0 })
 }
 
 #[cfg(test)]

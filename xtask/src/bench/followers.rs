@@ -113,6 +113,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 p50_us: run.summary.p50_us as f64,
                 p99_us: run.summary.p99_us as f64,
                 max_us: run.summary.longest_us as f64,
+                processor_us: None,
                 ratio_to_native: throughput / native,
             });
             for cause in run.causes {

@@ -12,6 +12,9 @@ pub(crate) struct Row {
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) max_us: f64,
+    /// Processor time of the server for each request, where it was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) processor_us: Option<f64>,
     /// Throughput against the same work without mvedsuad, in the same run.
     pub(crate) ratio_to_native: f64,
 }

@@ -30,12 +30,14 @@ use crate::control::slowdown::{self, Before, Slowdown};
 use crate::control::status::{Passed, RunsAs, TargetStatus};
 use crate::control::{Code, SessionHandle, clock, panics};
 use crate::lifecycle::{self, Effect, Event, Outcome, Recovery, Refusal, Stage, State, Timer, Verification};
-use crate::package::{Lockstep, Package, PackageInfo, Terms};
+use crate::package::{Lockstep, Package, PackageInfo, StopAt, Terms};
 use crate::record::interleaving::Interleaving;
 use crate::record::sight::Sight;
 use crate::rules::{Counts, RuleCount, RuleSet};
 use crate::update::binary::FileChange;
-use crate::update::{Change, Command, Counters, FailureKind, Options, SITUATIONS, SessionEvent, Stops, Waits};
+use crate::update::{
+    Answering, Change, Command, Counters, FailureKind, Options, SITUATIONS, SessionEvent, Stops, Waits,
+};
 
 /// How often the status is brought up to date while nothing happens.
 const TICK: Duration = Duration::from_millis(500);
@@ -404,6 +406,10 @@ impl Driver {
         self.counts.as_ref().map(|counts| counts.read()).unwrap_or_default()
     }
 
+    fn has_failed(&self, how: impl Fn(&FailureKind) -> bool) -> bool {
+        self.failures.iter().any(how)
+    }
+
     fn options(&self) -> Options {
         let terms = &self.asked.terms;
         let default = Options::default();
@@ -419,9 +425,14 @@ impl Driver {
             } else {
                 Interleaving::OneByOne
             }),
-            stops: match self.failures.iter().any(|failure| matches!(failure, FailureKind::Lost(_))) {
-                true => Stops::AtEachCall,
-                false => default.stops,
+            stops: match self.has_failed(|failure| matches!(failure, FailureKind::Lost(_))) {
+                false if terms.stops == StopAt::WhereNeeded => default.stops,
+                _ => Stops::AtEachCall,
+            },
+            // A difference is looked at once more in the way that assumes least.
+            answers: match self.has_failed(|failure| matches!(failure, FailureKind::Diverged(_))) {
+                false if terms.stops == StopAt::WhereNeeded => default.answers,
+                _ => Answering::AtStops,
             },
             lockstep: terms.lockstep == Lockstep::On,
             change: self.change(),

@@ -162,6 +162,7 @@ impl Following {
             },
             Step::ShareFault => {
                 let Event::Signal(signal) = &record.event else { return Ok(Applied::NotReady) };
+                self.leave_site(process, tid)?;
                 process.make_room_for_signal(tid)?;
                 self.state(tid, State::Running { local: None });
                 sys::resume(tid, Resume::Sysemu, signal.signo)?;
@@ -277,6 +278,7 @@ impl Following {
         } else if let State::AtCall(call) = &thread.state {
             let nr = call.nr;
             thread.state = State::Running { local: None };
+            self.leave_site(process, tid)?;
             let mut regs = sys::get_regs(tid)?;
             regs::undo_entry(&mut regs, nr);
             process.leave_vdso(&mut regs)?;
@@ -417,15 +419,7 @@ impl Following {
             process.memory.write(call.args[usize::from(name.arg)], &name.bytes)?;
             self.relaxed();
         }
-        self.agreed_to(record);
-        self.past.situations.note(record, &self.settings.tally.met_again);
-        self.past.trail.push(MatchedCall {
-            seq: record.seq,
-            slot: record.slot,
-            nr: entry.nr,
-            args: entry.args,
-            ret: ret.map_or(0, |ret| ret.ret),
-        });
+        self.note_agreement(record, entry, ret.map_or(0, |ret| ret.ret));
         self.note_registration(&call, entry);
         let treatment = syscalls::treatment_of(self.settings.pairing, call.nr, &call.args, &process.memory);
         match (treatment, ret) {
@@ -463,6 +457,14 @@ impl Following {
                 done => done,
             }),
         }
+    }
+
+    /// Takes note that the follower has made the call of a record.
+    pub(super) fn note_agreement(&mut self, record: &Record, entry: &CallEntry, ret: i64) {
+        self.agreed_to(record);
+        self.past.situations.note(record, &self.settings.tally.met_again);
+        let Record { seq, slot, .. } = *record;
+        self.past.trail.push(MatchedCall { seq, slot, nr: entry.nr, args: entry.args, ret });
     }
 
     /// Writes into a mutex with inherited priority what the leader's kernel has written there when its thread began to wait for
@@ -563,7 +565,7 @@ impl Following {
 
     /// Answers a read of what is each version's own, see [`proc_self`].
     pub(super) fn read_own(&mut self, process: &Process, tid: Tid, nr: u32, args: &[u64; 6]) -> Result<()> {
-        let ret = match self.known.own_files.read(nr, args, process.pid) {
+        let ret = match self.known.own_files.read(nr, args, process.pid, process.agent) {
             Ok(bytes) if process.memory.write(args[1], &bytes).is_ok() => bytes.len() as i64,
             Ok(_) => -i64::from(libc::EFAULT),
             Err(error) => -i64::from(error.raw_os_error().unwrap_or(libc::EIO)),

@@ -91,6 +91,7 @@ impl Following {
             self.diverge(process, divergence);
         }
         if ready && !self.ended {
+            self.take_agent_out(process)?;
             self.notify(Message::Drained);
         }
         self.drain = Some(Drain { reported: ready, ..drain });

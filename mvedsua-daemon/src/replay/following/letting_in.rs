@@ -62,6 +62,7 @@ impl Following {
         };
         let Some(mask) = temporary_mask(call, &process.memory) else { return Ok(false) };
         thread.incoming = thread.at_return.take();
+        self.leave_site(process, tid)?;
         let saved = sys::get_regs(tid)?;
         let mut regs = saved;
         regs::undo_entry(&mut regs, libc::SYS_rt_sigsuspend as u32);
@@ -94,12 +95,15 @@ impl Following {
             sys::set_regs(tid, &regs)?;
             thread.state = State::Running { local: None };
         } else if matches!(thread.state, State::Running { .. }) {
+            self.leave_site(process, tid)?;
             process.make_room_for_signal(tid)?;
         }
         if !signal.more {
             self.deliver(tid, &signal)?;
         } else {
-            thread.signalled = Some(signal);
+            if let Some(thread) = self.threads.get_mut(&tid) {
+                thread.signalled = Some(signal);
+            }
             self.advance(process)?;
         }
         Ok(true)

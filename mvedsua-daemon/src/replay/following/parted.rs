@@ -130,6 +130,7 @@ impl Following {
         self.ended = false;
         self.waiting.moved = Instant::now();
         self.parted.get_or_insert_default();
+        self.take_agent_out(process)?;
         self.advance(process)
     }
 

@@ -142,6 +142,11 @@ impl Following {
         filled.map_err(|reason| DivergenceKind::Gap { reason })
     }
 
+    /// Says whether a rule leaves something of a record's call to the follower.
+    pub(super) fn is_left_open(&self, record: &Record) -> bool {
+        self.rules.as_ref().is_some_and(|rules| rules.stage.leaves_open(record))
+    }
+
     /// The follower has made the call of this record.
     pub(super) fn agreed_to(&mut self, record: &Record) {
         if let Some(rules) = &mut self.rules {

@@ -15,13 +15,19 @@ impl Following {
             }
             return Ok(());
         }
+        // At the entry of a call a thread is not in the agent any more.
+        let signo = if let Stop::Signal(signo) = stop { signo } else { 0 };
+        let left_agent = !stop.is_end() && stop != Stop::Syscall && self.leave_agent(tid, signo)?;
         self.count_told(process, tid);
         if let Some(drain) = &mut self.drain {
             drain.interrupted.remove(&tid);
         }
         match stop {
             Stop::Syscall => match sys::syscall_info(tid)? {
-                SyscallStop::Entry { nr, args } => self.on_entry(process, tid, nr, args),
+                SyscallStop::Entry { nr, args } => match self.look_at_site(inbox, process, tid, (nr, &args))? {
+                    true => Ok(()),
+                    false => self.on_entry(process, tid, nr, args),
+                },
                 SyscallStop::Undone => sys::resume(tid, Resume::Sysemu, 0),
                 SyscallStop::Foreign => {
                     let Some(slot) = process.slot(tid) else { return Ok(()) };
@@ -34,6 +40,10 @@ impl Following {
                 SyscallStop::Exit { ret } => self.on_exit(inbox, process, tid, ret),
                 SyscallStop::Neither => self.on_exit(inbox, process, tid, 0),
             },
+            // What the program's call points at is not mapped, which the call itself says; or its site was just given back.
+            Stop::Signal(signo) if left_agent && sys::is_fault(signo, &sys::get_siginfo(tid)?) => {
+                sys::resume(tid, Resume::Sysemu, 0)
+            }
             Stop::Signal(signo) => self.on_signal(process, tid, signo),
             Stop::Interrupted | Stop::Group(_) => self.on_interrupted(process, tid),
             Stop::Event(libc::PTRACE_EVENT_CLONE | libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK) => {
@@ -58,6 +68,8 @@ impl Following {
         if self.ended {
             return Ok(());
         }
+        self.count_running(process);
+        self.show_answered();
         self.advance(process)?;
         self.check_progress(process)
     }
@@ -155,6 +167,7 @@ impl Following {
             if self.due.first_of(slot).is_some_and(same) {
                 self.consume(slot);
                 self.state(tid, State::Running { local: None });
+                self.leave_site(process, tid)?;
                 process.make_room_for_signal(tid)?;
                 return sys::resume(tid, Resume::Sysemu, signo);
             }
@@ -165,6 +178,7 @@ impl Following {
             if let Some(thread) = self.threads.get_mut(&tid) {
                 thread.fault = Some(Box::new(kind));
             }
+            self.leave_site(process, tid)?;
             process.make_room_for_signal(tid)?;
             return sys::resume(tid, Resume::Sysemu, signo);
         }
@@ -201,6 +215,9 @@ impl Following {
     pub(super) fn on_end(&mut self, process: &mut Process, tid: Tid, stop: Stop) {
         let Some(thread) = self.threads.remove(&tid) else { return };
         process.forget(tid);
+        if let Some(sites) = self.agent.sites() {
+            sites.forget(tid);
+        }
         if !thread.last_record_seen {
             self.kin.gone.insert(thread.slot);
         }

@@ -40,8 +40,9 @@ pub(super) struct Thread {
     pub(super) last_record_seen: bool,
     /// Whether it counts the processors, or its twin does.
     pub(super) counting: Counting,
-    /// How many of its next records lie in its ring too.
-    pub(super) ahead: u64,
+    /// Which of its next records it was told already.
+    pub(super) ahead: super::ahead::Ahead,
+    pub(super) reach: super::ahead::Reach,
 }
 
 impl Thread {
@@ -68,7 +69,8 @@ impl Thread {
             fault: None,
             last_record_seen: false,
             counting: Counting::Neither,
-            ahead: 0,
+            ahead: super::ahead::Ahead::default(),
+            reach: super::ahead::Reach::default(),
         }
     }
 }

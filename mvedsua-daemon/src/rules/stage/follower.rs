@@ -44,6 +44,14 @@ impl Stage {
         Ok(Some((entry, ret)))
     }
 
+    /// Says whether a rule leaves something of a record's call to the follower.
+    #[must_use]
+    pub fn leaves_open(&self, record: &Record) -> bool {
+        let Some(queue) = self.expected.get(&record.slot) else { return false };
+        let from = queue.partition_point(|(seq, _)| *seq < record.seq);
+        queue.range(from..).take_while(|(seq, _)| *seq == record.seq).any(|(_, open)| open.is_some())
+    }
+
     /// The follower has made the call of this record.
     pub fn answered(&mut self, record: &Record) {
         if !matches!(record.event, Event::Call(..) | Event::Enter(_)) {

@@ -96,6 +96,7 @@ pub(super) fn begin<'a>(pid: Pid, options: &'a Options, events: &'a Sender<Sessi
         raced: false,
         unrecorded_clock: reads_counter(pid),
         situations: options.situations,
+        answers: options.answers,
     };
     let limit = options.apply_timeout;
     let rings = birth.rings.map(|rings| rings.base);

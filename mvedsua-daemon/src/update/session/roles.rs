@@ -229,6 +229,7 @@ impl Running<'_> {
             raced: coming.raced,
             unrecorded_clock: [self.leader, self.follower].into_iter().any(reads_counter),
             situations: self.options.situations,
+            answers: self.options.answers,
         };
         let has_follower = old.is_some();
         let unread = coming.unread;

@@ -1,5 +1,6 @@
 //! Runs one session of the engine by itself, for tests: `rehearse PID SPILL-FOLDER THREADS STOPS`, where threads run `one-by-one`
-//! or `free`, and stop at `each-call` or go on without stops as soon as they may (`eager`).
+//! or `free`, and both versions stop at `each-call`, or they go on without stops as soon as they may (`eager`), or the follower
+//! alone does (`eager-follower`).
 //!
 //! Takes `promote`, `confirm` and `rollback` from standard input, a line each, and prints each event as a line of JSON. It
 //! is a process of its own because the engine waits for the processes that it traces, and a test waits for those it started.
@@ -10,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use mvedsua_daemon::ptrace::Pid;
 use mvedsua_daemon::record::interleaving::Interleaving;
-use mvedsua_daemon::update::{Command, Options, Session, SessionEvent, Stops};
+use mvedsua_daemon::update::{Answering, Command, Options, Session, SessionEvent, Stops};
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
@@ -21,12 +22,14 @@ fn main() -> Result<()> {
         Some("free") => Interleaving::Free,
         other => bail!("how threads run: {other:?}"),
     };
-    let stops = match args.next().as_deref() {
-        Some("each-call") => Stops::AtEachCall,
-        Some("eager") => Stops::WhereNeeded { calm: 1 },
+    let eager = Answering::WithoutStops { hot: 1 };
+    let (stops, answers) = match args.next().as_deref() {
+        Some("each-call") => (Stops::AtEachCall, Answering::AtStops),
+        Some("eager-follower") => (Stops::AtEachCall, eager),
+        Some("eager") => (Stops::WhereNeeded { calm: 1 }, eager),
         other => bail!("where threads stop: {other:?}"),
     };
-    let session = Session::start(Pid(pid), Options { spill_dir, interleaving, stops, ..Options::default() })?;
+    let session = Session::start(Pid(pid), Options { spill_dir, interleaving, stops, answers, ..Options::default() })?;
     let commands = session.commands();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {

@@ -39,7 +39,8 @@ impl Rehearsal {
         Rehearsal::start_with(program, pid, spill_dir, ["one-by-one", "eager"])
     }
 
-    /// Starts it with threads that run `one-by-one` or `free`, and that stop at `each-call` or are `eager` to go on without.
+    /// Starts it with threads that run `one-by-one` or `free`, and that stop at `each-call` or are `eager` to go
+    /// on without; `eager-follower` is that of the follower alone.
     pub fn start_with(program: &str, pid: i32, spill_dir: &Path, how: [&str; 2]) -> Result<Rehearsal> {
         let mut child = Command::new(program)
             .arg(pid.to_string())

@@ -117,6 +117,7 @@ fn row(case: &str, runs: &[Measured], alone: &[Measured]) -> Row {
         p50_us: latency(|run| run.p50_us),
         p99_us: latency(|run| run.p99_us),
         max_us: latency(|run| run.max_us),
+        processor_us: None,
         ratio_to_native: ratio,
     }
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -134,6 +135,8 @@ pub enum Verb {
     Report(ReportArgs),
     /// Tell everything that happens: updates with their stages, failures and verdicts, and what the daemon itself does
     Events(EventsArgs),
+    /// Show everything live in a browser on this machine, for whoever has the address that is printed
+    Serve(ServeArgs),
     /// Say what the kernel, or a process, lacks for an update, and what to do about it
     Doctor(DoctorArgs),
     /// Print the functions that updates have loaded into a process, in the form of perf's map files
@@ -531,6 +534,16 @@ pub struct ReportArgs {
     /// Write the report as one page for browsers, which needs nothing else; `-` is standard output.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub html: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where to listen: an address of this machine alone; port 0 is any that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Take the token from this file, which is made where it is missing, so that the address stays the same
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

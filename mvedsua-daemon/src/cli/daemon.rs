@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -12,12 +13,16 @@ use crate::control::daemon::{Daemon, StartError};
 use crate::control::protocol::Problem;
 use crate::control::{Code, http, server};
 
+/// How long the daemon waits at its end for work that blocks.
+const BLOCKED_WITHIN: Duration = Duration::from_secs(2);
+
 /// Runs the daemon until it is asked to end.
 pub(super) fn run(place: &Place, args: &DaemonArgs) -> Result<(), Problem> {
     let failed = |code: Code, why: String| {
         Problem::new(code, "running the daemon", why, "`mvedsuad doctor` says what this machine lacks")
     };
-    logging::start(args.log_format);
+    let _log = logging::start(args.log_format)
+        .map_err(|e| failed(Code::Unreachable, format!("starting a thread for the log: {e}")))?;
     if args.detached {
         // Neither a terminal that closes nor a directory that is unmounted concerns it.
         nix::unistd::setsid().map_err(|e| failed(Code::Unreachable, format!("leaving the session: {e}")))?;
@@ -33,7 +38,7 @@ pub(super) fn run(place: &Place, args: &DaemonArgs) -> Result<(), Problem> {
         StartError::Config(_) => failed(Code::Usage, e.to_string()),
         StartError::Files { .. } => failed(Code::Unreachable, e.to_string()),
     })?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let socket = server::bind(&dirs, &daemon)
             .map_err(|e| failed(Code::Unreachable, format!("binding {}: {e}", dirs.socket().display())))?;
         if let Some(listener) = http::bind(&daemon).map_err(|e| failed(Code::Usage, e.to_string()))? {
@@ -53,7 +58,10 @@ pub(super) fn run(place: &Place, args: &DaemonArgs) -> Result<(), Problem> {
         }
         tracing::info!("ended");
         Ok(())
-    })
+    });
+    // Somebody may be reading from a disk that hangs.
+    runtime.shutdown_timeout(BLOCKED_WITHIN);
+    ended
 }
 
 /// Ends the daemon in order when it is told to end.

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
@@ -25,10 +26,28 @@ pub enum LogFormat {
     Json,
 }
 
+/// How long the end of the daemon waits until its log is written.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
+
+/// The daemon's log; what waits is written when it is dropped.
+#[derive(Debug)]
+pub(super) struct Log(LogWriter);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.flush(WRITTEN_WITHIN);
+    }
+}
+
 /// Starts the daemon's log; `MVEDSUA_LOG` says how much it holds.
-pub(super) fn start(format: Option<LogFormat>) {
+///
+/// # Errors
+///
+/// Where there can be no thread for it.
+pub(super) fn start(format: Option<LogFormat>) -> io::Result<Log> {
     let filter = EnvFilter::try_from_env("MVEDSUA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = || tracing_subscriber::fmt::layer().with_writer(LogWriter::new(io::stderr())).with_ansi(false);
+    let writer = LogWriter::start(io::stderr())?;
+    let lines = || tracing_subscriber::fmt::layer().with_writer(writer.clone()).with_ansi(false);
     let registry = tracing_subscriber::registry().with(filter);
     match format {
         Some(LogFormat::Json) => registry.with(lines().json().flatten_event(true)).init(),
@@ -38,6 +57,30 @@ pub(super) fn start(format: Option<LogFormat>) {
             None => registry.with(lines()).init(),
         },
     }
+    // What a panic says must not wait for standard error either.
+    let panics = writer.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("without a name").to_owned();
+        let trace = std::backtrace::Backtrace::capture();
+        let trace = match trace.status() {
+            std::backtrace::BacktraceStatus::Captured => format!("{trace}\n"),
+            _ => String::new(),
+        };
+        panics.line(format!("thread {name} {panic}\n{trace}").into_bytes());
+    }));
+    Ok(Log(writer))
+}
+
+/// Starts a log of text on standard error.
+///
+/// # Errors
+///
+/// Where there can be no thread for it.
+pub(super) fn to_standard_error(filter: EnvFilter) -> io::Result<Log> {
+    let writer = LogWriter::start(io::stderr())?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer.clone()).with_ansi(false).init();
+    Ok(Log(writer))
 }
 
 /// Returns the journal, where standard error leads there and it can be reached.

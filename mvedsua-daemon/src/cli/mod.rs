@@ -24,6 +24,7 @@ mod progress;
 mod replay;
 mod rules;
 mod run;
+mod serve;
 mod size;
 mod spawn;
 mod status_text;
@@ -82,6 +83,7 @@ fn perform(cli: &Cli) -> Result<Code, Problem> {
         Verb::History(args) => past::history(cli, args),
         Verb::Report(args) => past::report(cli, args),
         Verb::Events(args) => events::events(cli, args),
+        Verb::Serve(args) => serve::serve(cli, args),
         Verb::Doctor(args) => doctor::doctor(cli, args),
         Verb::Symbols(args) => symbols::symbols(cli, args),
         Verb::Package(args) => package::package(cli, args),

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
 use super::args::{Cli, OnFullLog, RunArgs};
-use super::log_writer::LogWriter;
+use super::logging;
 use super::{rules, words};
 use crate::ptrace::launch::{Layout, Program};
 use crate::ptrace::wait::Stop;
@@ -44,13 +44,7 @@ pub(super) const IN_A_TRACE: &str =
 
 pub(super) fn run(cli: &Cli, args: &RunArgs) -> u8 {
     // Silent unless asked: what is on standard error is the program's.
-    if let Ok(filter) = EnvFilter::try_from_env("MVEDSUA_LOG") {
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(LogWriter::new(std::io::stderr()))
-            .with_ansi(false)
-            .init();
-    }
+    let _log = EnvFilter::try_from_env("MVEDSUA_LOG").ok().and_then(|filter| logging::to_standard_error(filter).ok());
     let done = plan(args).and_then(|plan| {
         let report = side_by_side::run(plan);
         report.map_err(|error| NotRun {

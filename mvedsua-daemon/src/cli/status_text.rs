@@ -18,7 +18,7 @@ pub(super) fn render(status: &Status) -> String {
     let daemon = &status.daemon;
     let _ = writeln!(out, "daemon {}, version {}, since {}", daemon.pid, daemon.version, show_ms(daemon.started_ms));
     for trouble in &daemon.troubles {
-        field(&mut out, "TROUBLE", trouble);
+        write_field(&mut out, "TROUBLE", trouble);
     }
     if status.targets.is_empty() {
         out.push_str("nothing is observed and no update is known; `mvedsuad attach <pid>` begins\n");
@@ -30,10 +30,31 @@ pub(super) fn render(status: &Status) -> String {
     out
 }
 
+/// What is known of something: a name, and a text.
+pub(super) type Fields = Vec<(&'static str, String)>;
+
 fn write_target(out: &mut String, target: &TargetStatus) {
+    let _ = writeln!(out, "{}", heading(target));
+    for (name, text) in fields(target) {
+        write_field(out, name, &text);
+    }
+}
+
+/// Returns which process it is, and in what stage.
+pub(super) fn heading(target: &TargetStatus) -> String {
     let lasted =
         target.update.as_ref().map_or(String::new(), |update| format!("  for {}", short_ms(update.in_stage_ms)));
-    let _ = writeln!(out, "process {}  {}{lasted}", target.pid, target.stage);
+    format!("process {}  {}{lasted}", target.pid, target.stage)
+}
+
+/// Returns what is known of one service.
+pub(super) fn fields(target: &TargetStatus) -> Fields {
+    let mut out = vec![];
+    tell_target(&mut out, target);
+    out
+}
+
+fn tell_target(out: &mut Fields, target: &TargetStatus) {
     for version in &target.versions {
         // Without an update there is nothing that it is older or newer than.
         let which = target.update.as_ref().map(|_| version.which);
@@ -43,12 +64,12 @@ fn write_target(out: &mut String, target: &TargetStatus) {
         field(out, "observed", &format!("mode {}, since {}", monitor.options.mode, show_ms(monitor.attached_at_ms)));
     }
     if let Some(update) = &target.update {
-        write_update(out, update);
+        tell_update(out, update);
     }
     field(out, "next", &target.next);
 }
 
-fn write_update(out: &mut String, update: &UpdateStatus) {
+fn tell_update(out: &mut Fields, update: &UpdateStatus) {
     let attempt = update.plan.map_or(String::new(), |plan| {
         format!("; attempt {} of {}", plan.attempt, plan.policy.retries.saturating_add(1))
     });
@@ -96,9 +117,9 @@ fn write_update(out: &mut String, update: &UpdateStatus) {
             field(out, "cost", &slowdown.to_string());
         }
         field(out, "log", &log(&update.log));
-        write_times(out, update);
+        tell_times(out, update);
     }
-    write_pauses(out, update);
+    tell_pauses(out, update);
     if let Some(what) = &update.waits_for {
         field(out, "waits", what);
     }
@@ -113,7 +134,7 @@ fn write_update(out: &mut String, update: &UpdateStatus) {
     }
 }
 
-fn write_times(out: &mut String, update: &UpdateStatus) {
+fn tell_times(out: &mut Fields, update: &UpdateStatus) {
     let soak = update.soak_left_ms.map(|ms| format!("soak time {}", short_ms(ms)));
     let timeout = update.timeout_left_ms.map(|ms| format!("timeout {}", short_ms(ms)));
     let left: Vec<String> = soak.into_iter().chain(timeout).collect();
@@ -122,7 +143,7 @@ fn write_times(out: &mut String, update: &UpdateStatus) {
     }
 }
 
-fn write_pauses(out: &mut String, update: &UpdateStatus) {
+fn tell_pauses(out: &mut Fields, update: &UpdateStatus) {
     let fork = update.fork_pause_us.map(|us| {
         let threads = update.threads.map_or(String::new(), |threads| format!(" ({threads} threads)"));
         format!("fork {}{threads}", micros(us))
@@ -184,6 +205,10 @@ fn recorded(update: &UpdateStatus) -> String {
     }
 }
 
+fn field(out: &mut Fields, name: &'static str, text: &str) {
+    out.push((name, text.to_owned()));
+}
+
 /// Says how much of what the follower asks is answered without stopping it.
 fn answered(update: &UpdateStatus) -> String {
     let counters = &update.counters;
@@ -195,7 +220,7 @@ fn answered(update: &UpdateStatus) -> String {
     }
 }
 
-fn field(out: &mut String, name: &str, text: &str) {
+fn write_field(out: &mut String, name: &str, text: &str) {
     wrap(out, &format!("  {name:<9} "), text);
 }
 

@@ -1,14 +1,13 @@
 //! The audit log: who asked for what, and what came of it.
 //!
-//! One JSON object a line, written before the answer goes out. Nothing of a payload is ever in it.
+//! One JSON object a line, written before the answer goes out, unless the disk hangs; then `status` says so. Nothing of a payload is ever in it.
 
-use std::fs;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::lines::Lines;
+use super::line_writer::{Anew, LineWriter, Written};
 use super::{Code, clock};
 use crate::package::PackageInfo;
 
@@ -50,44 +49,35 @@ pub struct Line {
 /// Writes the log.
 #[derive(Debug)]
 pub struct Audit {
-    file: Mutex<Lines>,
+    file: LineWriter,
 }
 
 impl Audit {
+    /// Starts the thread that writes the file.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Audit { file: Mutex::new(Lines::new(path)) }
+        Audit { file: LineWriter::start("audit-file", path, Anew::AtBytes(ROTATE_AT)) }
     }
 
-    fn file(&self) -> std::sync::MutexGuard<'_, Lines> {
-        self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// Writes one line; where that fails it waits, and the daemon's own log and `status` say so.
-    pub fn write(&self, mut line: Line) {
+    /// Writes one line; where that fails it waits, and the daemon's own log and `status` say so. Who answers waits for what is
+    /// returned; the daemon's own steps do not.
+    pub fn write(&self, mut line: Line) -> Written {
         line.at = clock::show_ms(clock::now_ms());
-        let text = match serde_json::to_string(&line) {
-            Ok(text) => text,
-            Err(e) => return tracing::error!(error = %e, ?line, "a line of the audit log cannot be written down"),
-        };
-        let mut file = self.file();
-        let path = file.path();
-        if fs::metadata(path).is_ok_and(|meta| meta.len() >= ROTATE_AT)
-            && let Err(e) = fs::rename(path, path.with_extension("jsonl.1"))
-        {
-            tracing::error!(path = %path.display(), error = %e, "the audit log cannot begin a new file");
-        }
-        file.add(text);
+        let text = serde_json::to_string(&line).unwrap_or_else(|e| {
+            tracing::error!(error = %e, ?line, "a line of the audit log cannot be written down");
+            String::from("{}")
+        });
+        self.file.add_and_tell(text)
     }
 
-    /// Writes what waits for room on the disk.
-    pub fn flush(&self) {
-        self.file().flush();
+    /// Waits until the file has everything, or everything waits for room on the disk, or the deadline has passed.
+    pub fn flush(&self, deadline: Instant) {
+        self.file.flush(deadline);
     }
 
     /// Says what is wrong with the file, if anything is.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.file().trouble()
+        self.file.trouble()
     }
 }

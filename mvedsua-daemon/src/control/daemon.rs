@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -32,8 +32,8 @@ use crate::update::{Counters, FailureKind, Which};
 const KEEP_SETTLED: usize = 32;
 /// How long the daemon waits at its end for updates to be undone.
 const UNDO_WITHIN: Duration = Duration::from_secs(20);
-/// How long it waits at its end until the file of events is written.
-const EVENTS_WITHIN: Duration = Duration::from_secs(2);
+/// How long it waits at its end until its files are written.
+const FILES_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why the daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,8 @@ pub struct Daemon {
     /// Asked to end.
     pub(crate) stop: Notify,
     handles: Mutex<Vec<Handle>>,
+    /// Processes for which an update is about to begin: its journal is being written.
+    beginning: Mutex<BTreeSet<i32>>,
     last_update: AtomicU64,
     started_ms: u64,
     /// What was wrong with the files that it read at its start.
@@ -111,6 +113,7 @@ impl Daemon {
             first_event,
             stop: Notify::new(),
             handles: Mutex::new(vec![]),
+            beginning: Mutex::default(),
             last_update: AtomicU64::new(last_update),
             started_ms: clock::now_ms(),
             found: cleaned.troubles,
@@ -152,10 +155,16 @@ impl Daemon {
         self.last_update.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Keeps a process for an update that is about to begin, unless somebody has it already.
+    pub(crate) fn keep_for_update(&self, pid: i32) -> Option<Beginning<'_>> {
+        let mut beginning = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        beginning.insert(pid).then(|| Beginning { of: &self.beginning, pid })
+    }
+
     /// Starts an update and the task that drives it.
-    pub(crate) fn begin(&self, asked: Asked) -> io::Result<()> {
+    pub(crate) async fn begin(&self, asked: Asked) -> io::Result<()> {
         let (mut driver, handle) = Driver::new(Arc::clone(&self.shared), asked);
-        driver.begin()?;
+        driver.begin().await?;
         let mut handles = self.handles();
         while handles.len() >= KEEP_SETTLED {
             let Some(at) = handles.iter().position(|handle| handle.view.borrow().state.is_settled()) else { break };
@@ -166,15 +175,8 @@ impl Daemon {
         Ok(())
     }
 
-    /// Writes what waits for room on the disk.
-    pub(crate) fn flush(&self) {
-        self.shared.history.flush();
-        self.shared.audit.flush();
-        self.tell_troubles();
-    }
-
     /// Tells of what has gone wrong with what the daemon keeps since it was looked at last, and of what is well again.
-    fn tell_troubles(&self) {
+    pub(crate) fn tell_troubles(&self) {
         // What follows says how many lines wait, and the like.
         let beginning = |trouble: &String| trouble.split(": ").next().unwrap_or_default().to_owned();
         let now = self.troubles();
@@ -257,9 +259,24 @@ impl Daemon {
         }
     }
 
-    /// Brings what has happened onto the disk, before the daemon ends.
-    pub fn keep_events(&self) {
-        self.shared.events.flush(EVENTS_WITHIN);
+    /// Brings what is to be kept onto the disk, before the daemon ends.
+    pub fn keep_files(&self) {
+        let deadline = Instant::now() + FILES_WITHIN;
+        self.shared.history.flush(deadline);
+        self.shared.audit.flush(deadline);
+        self.shared.events.flush(deadline);
+    }
+}
+
+/// A process for which an update is about to begin.
+pub(crate) struct Beginning<'a> {
+    of: &'a Mutex<BTreeSet<i32>>,
+    pid: i32,
+}
+
+impl Drop for Beginning<'_> {
+    fn drop(&mut self) {
+        self.of.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid);
     }
 }
 
@@ -309,7 +326,7 @@ fn clean_up_entry(shared: &Shared, entry: &JournalEntry) {
     tracing::warn!(update = entry.update, stage = %entry.stage, ?recovery, "an earlier daemon died in an update");
     let outcome = outcome_of(entry, recovery);
     let code = Code::of_outcome(&outcome);
-    shared.audit.write(Line {
+    let _ = shared.audit.write(Line {
         at: String::new(),
         who: None,
         what: "cleaned up".to_owned(),

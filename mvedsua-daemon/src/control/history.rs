@@ -1,17 +1,18 @@
 //! The updates that are over, and what each of them showed.
 //!
-//! One JSON object a line. A file that is full is kept beside the next one, and both are read.
+//! One JSON object a line, which a thread of its own writes. A file that is full is kept beside the next one, and both are read.
 
 use std::collections::VecDeque;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::Code;
 use super::led::Led;
-use super::lines::{self, Lines};
+use super::line_writer::{Anew, LineWriter, before};
+use super::lines;
 use super::process::Program;
 use super::slowdown::Slowdown;
 use super::status::Passed;
@@ -69,17 +70,10 @@ pub struct Past {
 /// The file of past updates.
 #[derive(Debug)]
 pub struct History {
-    past: Mutex<Kept>,
+    past: Mutex<VecDeque<Past>>,
+    file: LineWriter,
     /// What was wrong with the files when they were read.
     found: Vec<String>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    past: VecDeque<Past>,
-    file: Lines,
-    /// Lines in the file.
-    lines: usize,
 }
 
 impl History {
@@ -98,70 +92,62 @@ impl History {
         for trouble in &found {
             tracing::error!(trouble, "the history is damaged");
         }
-        History { past: Mutex::new(Kept { past, file: Lines::new(path), lines }), found }
+        let file = LineWriter::start("history-file", path, Anew::AtLines { most: ROTATE_AT, now: lines });
+        History { past: Mutex::new(past), file, found }
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+    fn past(&self) -> std::sync::MutexGuard<'_, VecDeque<Past>> {
         self.past.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Adds an update that is over; where the file cannot be written it waits for that.
+    /// Adds an update that is over. The file gets it as soon as the disk takes it.
     pub fn add(&self, entry: Past) {
-        let mut kept = self.kept();
-        let line = serde_json::to_string(&entry);
-        kept.past.push_back(entry);
-        while kept.past.len() > KEEP {
-            kept.past.pop_front();
-        }
-        if kept.lines >= ROTATE_AT && kept.file.is_written() {
-            let path = kept.file.path();
-            match fs::rename(path, before(path)) {
-                Ok(()) => kept.lines = 0,
-                Err(e) => tracing::error!(path = %path.display(), error = %e, "the history cannot begin a new file"),
-            }
-        }
-        match line {
-            Ok(line) => {
-                kept.file.add(line);
-                kept.lines += 1;
-            }
+        match serde_json::to_string(&entry) {
+            Ok(line) => self.file.add(line),
             Err(e) => tracing::error!(error = %e, "an update that is over cannot be written down"),
+        }
+        let mut past = self.past();
+        past.push_back(entry);
+        while past.len() > KEEP {
+            past.pop_front();
         }
     }
 
-    /// Writes what waits for room on the disk.
-    pub fn flush(&self) {
-        self.kept().file.flush();
+    /// Waits until the file has everything, or everything waits for room on the disk, or the deadline has passed.
+    pub fn flush(&self, deadline: Instant) {
+        self.file.flush(deadline);
     }
 
     /// Says what is wrong with the files.
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
-        let now = self.kept().file.trouble();
-        self.found.iter().cloned().chain(now).collect()
+        self.found.iter().cloned().chain(self.file.trouble()).collect()
     }
 
     /// Returns the past updates that `wanted` accepts, newest first.
     #[must_use]
     pub fn find(&self, wanted: impl Fn(&Past) -> bool, limit: usize) -> Vec<Past> {
-        self.kept().past.iter().rev().filter(|past| wanted(past)).take(limit).cloned().collect()
+        self.past().iter().rev().filter(|past| wanted(past)).take(limit).cloned().collect()
     }
 
     /// Returns the highest number of an update so far.
     #[must_use]
     pub fn last_update(&self) -> u64 {
-        self.kept().past.iter().map(|past| past.update).max().unwrap_or(0)
+        self.past().iter().map(|past| past.update).max().unwrap_or(0)
     }
-}
-
-/// Returns the file that was full before this one.
-fn before(path: &Path) -> PathBuf {
-    path.with_extension("jsonl.1")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::time::Duration;
+
     use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(20)
+    }
 
     fn past(update: u64) -> Past {
         Past {
@@ -198,6 +184,7 @@ mod tests {
         for update in 1..=last {
             history.add(past(update));
         }
+        history.flush(soon());
         let lines = |path: &Path| fs::read_to_string(path).expect("it was written").lines().count();
         assert_eq!((lines(&before(&path)), lines(&path)), (KEEP, 5));
         assert_eq!(fs::read_dir(dir.path()).expect("it is there").count(), 2, "older ones are gone");
@@ -207,6 +194,7 @@ mod tests {
         let numbers: Vec<u64> = all.iter().map(|past| past.update).collect();
         assert_eq!(numbers, (last - KEEP as u64 + 1..=last).rev().collect::<Vec<_>>());
         again.add(past(last + 1));
+        again.flush(soon());
         assert_eq!(lines(&path), 6, "a daemon that starts goes on in the same file");
         let mut bytes = fs::read(&path).expect("it was written");
         bytes[5] = 0xff;

@@ -3,6 +3,9 @@
 //! One file an update, replaced in one step at each change and removed when the update is over. A daemon that starts
 //! and finds one knows that its predecessor died in the middle, and undoes what was left behind (DESIGN 11).
 //!
+//! The entry is there before the fork, or there is no fork; later ones are waited for only a little, since what is to be undone
+//! can be seen in the process itself. A thread of its own writes them ([`JournalWriter`]).
+//!
 //! Nothing waits until the disk has it: a crash of the machine takes the processes along, so there is nothing to undo
 //! after it, and a disk that is busy must not keep an update that is under way from its next step. What such a crash leaves
 //! is an entry of an earlier boot, or an empty one.
@@ -10,11 +13,11 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::dirs;
+use super::journal_writer::{Content, JournalWriter};
 use super::process::ProcessId;
 use super::protocol::Ask;
 use crate::lifecycle::Stage;
@@ -73,67 +76,89 @@ pub fn boot_id() -> String {
 /// The version of the format that this daemon writes.
 pub const FORMAT: u32 = 1;
 
+/// How long an update that is to begin waits for its entry.
+const BEGIN_WITHIN: Duration = Duration::from_secs(5);
+/// How long one that is under way does: everybody else waits meanwhile, and a disk that hangs keeps no update from its next step.
+const STEP_WITHIN: Duration = Duration::from_millis(250);
+
 /// The directory of entries.
 #[derive(Debug)]
 pub struct Journal {
-    dir: PathBuf,
-    /// Why the last change failed.
-    error: Mutex<Option<String>>,
+    writer: JournalWriter,
 }
 
 impl Journal {
+    /// Starts the thread that writes the entries.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Journal { dir, error: Mutex::default() }
+        Journal { writer: JournalWriter::start(dir) }
     }
 
     /// Says what is wrong with the directory, if anything is.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        let error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
-        let error = error.as_ref()?;
-        Some(format!("the journal in {} cannot be written: {error}; no update is begun meanwhile", self.dir.display()))
+        let error = self.writer.trouble()?;
+        let dir = self.writer.dir().display();
+        Some(format!("the journal in {dir} cannot be written: {error}; no update is begun meanwhile"))
     }
 
-    /// Remembers what came of a change, and tells the log when that is another thing than before.
-    fn heed<T>(&self, done: io::Result<T>) -> io::Result<T> {
-        let mut error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = done.as_ref().err().map(ToString::to_string);
-        match (&now, &*error) {
-            (Some(now), before) if before.as_ref() != Some(now) => {
-                tracing::error!(dir = %self.dir.display(), error = now, "the journal cannot be written");
-            }
-            (None, Some(_)) => tracing::warn!(dir = %self.dir.display(), "the journal can be written again"),
-            _ => {}
+    /// Writes the first entry of an update, before anything of it is done.
+    ///
+    /// # Errors
+    ///
+    /// Where the file system refuses it, or does not answer in time; then there is no entry, or there is none as soon as it answers.
+    pub async fn begin(&self, entry: &JournalEntry) -> io::Result<()> {
+        if self.writer.hangs_for(BEGIN_WITHIN) {
+            return Err(late());
         }
-        *error = now;
-        done
+        let (tell, told) = tokio::sync::oneshot::channel();
+        self.want(entry, move |done| drop(tell.send(done)))?;
+        match tokio::time::timeout(BEGIN_WITHIN, told).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) => Err(io::Error::other("the thread that writes it is gone")),
+            Err(_) => {
+                self.writer.want(entry.update, Content::Nothing, None);
+                Err(late())
+            }
+        }
     }
 
-    fn path(&self, update: u64) -> PathBuf {
-        self.dir.join(format!("{update}.json"))
-    }
-
-    /// Writes an entry so that it survives the daemon.
+    /// Writes an entry so that it survives the daemon; waits a little for that.
     ///
     /// # Errors
     ///
-    /// Where the file system refuses it; an earlier entry then stays.
+    /// Where the file system refuses it, or has not answered yet; an earlier entry then stays.
     pub fn write(&self, entry: &JournalEntry) -> io::Result<()> {
-        let text = serde_json::to_vec_pretty(entry)?;
-        self.heed(dirs::replace(&self.path(entry.update), &text))
+        self.step(|tell| self.want(entry, tell))
     }
 
-    /// Removes the entry of an update that is over.
+    /// Removes the entry of an update that is over; waits a little for that.
     ///
     /// # Errors
     ///
-    /// Where the file system refuses it; that it is not there is none.
+    /// Where the file system refuses it, or has not answered yet; that it is not there is none.
     pub fn remove(&self, update: u64) -> io::Result<()> {
-        self.heed(match fs::remove_file(self.path(update)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            Ok(()) | Err(_) => Ok(()),
+        self.step(|tell| {
+            self.writer.want(update, Content::Nothing, Some(Box::new(tell)));
+            Ok(())
         })
+    }
+
+    fn want(&self, entry: &JournalEntry, tell: impl FnOnce(io::Result<()>) + Send + 'static) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(entry)?;
+        self.writer.want(entry.update, Content::Text(text), Some(Box::new(tell)));
+        Ok(())
+    }
+
+    fn step(&self, want: impl FnOnce(Box<dyn FnOnce(io::Result<()>) + Send>) -> io::Result<()>) -> io::Result<()> {
+        // It is known to hang: nobody waits for it again and again.
+        let is_late = self.writer.hangs_for(STEP_WITHIN);
+        let (tell, told) = crossbeam_channel::bounded(1);
+        want(Box::new(move |done| drop(tell.send(done))))?;
+        if is_late {
+            return Err(late());
+        }
+        told.recv_timeout(STEP_WITHIN).unwrap_or_else(|_| Err(late()))
     }
 
     /// Reads what an earlier daemon left behind, oldest first, and what of it cannot be understood. Entries that never came
@@ -145,7 +170,7 @@ impl Journal {
     pub fn read(&self) -> io::Result<(Vec<JournalEntry>, Vec<Unreadable>)> {
         let mut entries = vec![];
         let mut unreadable = vec![];
-        for file in fs::read_dir(&self.dir)? {
+        for file in fs::read_dir(self.writer.dir())? {
             let path = file?.path();
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
@@ -165,6 +190,10 @@ impl Journal {
         unreadable.sort_by(|one, other| one.path.cmp(&other.path));
         Ok((entries, unreadable))
     }
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the disk has not answered in time")
 }
 
 /// An entry that cannot be understood. It is left where it is: somebody has to look at the service that it is about.

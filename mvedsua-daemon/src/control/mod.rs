@@ -10,13 +10,15 @@
 //! ```
 //!
 //! tokio runs here and nowhere else, on one thread. The engine and the monitor are reached through two small traits,
-//! [`Engine`] and [`Observer`], so that a test can put a script in their place. What must survive the daemon is in the
+//! [`Engine`] and [`Observer`], so that a test can put a script in their place. It waits for no disk: threads of their own write
+//! the files ([`line_writer`], [`journal_writer`]). What must survive the daemon is in the
 //! [`journal`]; what the operator may want to know later is in the [`history`]; who asked for what is in the [`audit`]; everything
 //! that happens is told in the [`events`].
 
 pub mod access;
 pub mod audit;
 mod before;
+mod busy;
 pub(crate) mod clock;
 mod code;
 pub mod daemon;
@@ -27,7 +29,9 @@ pub mod gates;
 pub mod history;
 pub mod http;
 pub mod journal;
+mod journal_writer;
 pub mod led;
+mod line_writer;
 mod lines;
 mod metrics;
 pub mod names;

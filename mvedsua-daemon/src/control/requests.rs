@@ -17,7 +17,7 @@ use super::process::{self, ProcessId};
 use super::protocol::{Answer, Ask, Problem, Request};
 use super::slowdown::Before;
 use super::updates::{Asked, Handle, NotTaken, View, is_single, promotion_is_decided};
-use crate::lifecycle::{Event, Outcome, Refusal, State};
+use crate::lifecycle::{Event, Outcome, Refusal, Stage, State};
 use crate::package::{Accept, Judge, MaxSlowdown, Method, Package, Terms, Trust};
 use crate::rules::{self, RuleSet};
 use crate::update::binary::FileChange;
@@ -49,7 +49,8 @@ impl Daemon {
             let begun = update.and_then(|update| self.handle_of(update));
             let package = begun.and_then(|handle| handle.view.borrow().status.update.as_ref()?.package.clone());
             let (at, who, what) = (String::new(), Some(peer), verb.to_owned());
-            self.shared.audit.write(Line { at, who, what, pid, update, to, package, code, verdict });
+            let line = Line { at, who, what, pid, update, to, package, code, verdict };
+            self.shared.audit.write(line).in_time().await;
         }
         result
     }
@@ -208,7 +209,9 @@ impl Daemon {
             None => vec![],
         };
         let before = self.before(pid, terms.max_slowdown).await;
-        // From here on nothing waits: of two that ask at once the second sees the first.
+        // Of two that ask at once the second sees the first.
+        let busy = || refused(&tried, &Refusal::Busy { stage: Stage::Updating });
+        let _beginning = self.keep_for_update(pid).ok_or_else(busy)?;
         self.is_free(pid, &tried)?;
         let id = self.next_update();
         let asked = Asked {
@@ -224,8 +227,13 @@ impl Daemon {
             before,
             record: ask.record,
         };
-        self.begin(asked).map_err(|e| {
-            let remedy = "make room on the disk of the state directory; without a journal no update is begun";
+        self.begin(asked).await.map_err(|e| {
+            let remedy = match e.kind() {
+                std::io::ErrorKind::TimedOut => {
+                    "nothing was touched; look at the disk of the state directory, without a journal no update is begun"
+                }
+                _ => "make room on the disk of the state directory; without a journal no update is begun",
+            };
             Problem::new(Code::Refused, tried, format!("the journal cannot be written: {e}"), remedy)
         })?;
         Ok(Answer::Started { update: id })
@@ -515,23 +523,30 @@ fn rolled_back(state: &State) -> Result<(), (Code, String)> {
 /// Reads the rules that are asked for and those of the package; the operator's come first.
 async fn rules_of(asked: Option<String>, package: Option<&Package>) -> Result<Option<Arc<RuleSet>>, Problem> {
     let own = asked.map(|text| ("--rules".to_owned(), text));
-    let mut files: Vec<(String, String)> = own.into_iter().collect();
-    for path in package.map(|package| package.rules.as_slice()).unwrap_or_default() {
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            let tried = format!("reading the rules in {}", path.display());
-            Problem::new(Code::Refused, tried, e.to_string(), "nothing was touched; check the package")
-        })?;
-        files.push((path.display().to_string(), text));
-    }
-    if files.is_empty() {
+    let paths = package.map(|package| package.rules.clone()).unwrap_or_default();
+    if own.is_none() && paths.is_empty() {
         return Ok(None);
     }
-    let read = tokio::task::spawn_blocking(move || rules::check_all(&files)).await;
-    let found = read.unwrap_or_else(|e| Err(e.to_string()));
-    found.map(|rules| Some(Arc::new(rules))).map_err(|why| {
-        let remedy = "nothing was touched; `mvedsuad rules check FILE` looks again";
-        Problem::new(Code::Refused, "reading the rules", why, remedy)
-    })
+    let nothing_touched = |tried: String, why: String, what: &str| {
+        Problem::new(Code::Refused, tried, why, format!("nothing was touched; {what}"))
+    };
+    let read = tokio::task::spawn_blocking(move || {
+        let mut files: Vec<(String, String)> = own.into_iter().collect();
+        for path in &paths {
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                let tried = format!("reading the rules in {}", path.display());
+                nothing_touched(tried, e.to_string(), "check the package")
+            })?;
+            files.push((path.display().to_string(), text));
+        }
+        rules::check_all(&files).map_err(|why| {
+            nothing_touched("reading the rules".to_owned(), why, "`mvedsuad rules check FILE` looks again")
+        })
+    });
+    let read = read.await.unwrap_or_else(|e| {
+        Err(nothing_touched("reading the rules".to_owned(), e.to_string(), "the daemon's log says more"))
+    });
+    read.map(|rules| Some(Arc::new(rules)))
 }
 
 /// Sees that a recording may be written: the daemon does it with all its rights, and it holds the service's payloads.

@@ -27,8 +27,8 @@ const SILENT_FOR: Duration = Duration::from_secs(60);
 const LINGER: Duration = Duration::from_secs(2);
 /// How often it is told what a request waits for that takes long.
 const TELL_EVERY: Duration = Duration::from_secs(2);
-/// How often what waits for room on a disk is written.
-const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// How often the daemon looks whether something is wrong with what it keeps.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The socket on which requests come in.
 pub struct Socket {
@@ -92,12 +92,12 @@ fn given() -> io::Result<Option<std::os::unix::net::UnixListener>> {
 pub async fn serve(daemon: Arc<Daemon>, listener: UnixListener) {
     webhooks::start(&daemon);
     let places = Places::new(nix::unistd::geteuid().as_raw());
-    let mut flush = tokio::time::interval(FLUSH_EVERY);
+    let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = flush.tick() => {
-                daemon.flush();
+            _ = look.tick() => {
+                daemon.tell_troubles();
                 continue;
             }
             () = daemon.stop.notified() => break,
@@ -112,9 +112,9 @@ pub async fn serve(daemon: Arc<Daemon>, listener: UnixListener) {
         }
     }
     daemon.undo_all().await;
-    daemon.flush();
+    daemon.tell_troubles();
     webhooks::end(&daemon).await;
-    daemon.keep_events();
+    daemon.keep_files();
 }
 
 /// Serves a client that has a place, and sends others away at once: nobody waits for the clients of another user.

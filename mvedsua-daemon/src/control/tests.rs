@@ -5,8 +5,10 @@ mod damage;
 mod events;
 mod falls;
 mod gates;
+mod hanging_disk;
 mod http;
 mod limits;
+mod month;
 mod packages;
 
 use std::io::Write as _;
@@ -289,12 +291,17 @@ impl Site {
 
     /// Runs a test against a daemon that serves its socket.
     fn run<F: Future<Output = ()>>(&self, script: Script, test: impl FnOnce(Arc<Daemon>) -> F) {
+        self.run_for(LIMIT, script, test);
+    }
+
+    /// Runs a test that may take longer than others.
+    fn run_for<F: Future<Output = ()>>(&self, limit: Duration, script: Script, test: impl FnOnce(Arc<Daemon>) -> F) {
         let daemon = self.daemon(script);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let listener = server::bind(&self.dirs(), &daemon).expect("the socket is bound").listener;
             let serving = tokio::spawn(server::serve(Arc::clone(&daemon), listener));
-            tokio::time::timeout(LIMIT, test(Arc::clone(&daemon))).await.expect("the test ends in time");
+            tokio::time::timeout(limit, test(Arc::clone(&daemon))).await.expect("the test ends in time");
             daemon.end();
             tokio::time::timeout(LIMIT, serving).await.expect("it ends in time").expect("it does not panic");
         });

@@ -22,6 +22,11 @@ pub(super) fn latencies(led: &[Led]) -> Markup {
             }
         };
     }
+    of_service(led, "latency")
+}
+
+/// Returns the same where something was observed; the ids of the pictures begin with `id`.
+pub(in crate::cli) fn of_service(led: &[Led], id: &str) -> Markup {
     let names = names(led);
     let of = |period| led.iter().find(|led| led.period == period);
     let (above, below) = match of(Period::NewLeads) {
@@ -38,7 +43,7 @@ pub(super) fn latencies(led: &[Led]) -> Markup {
                 figure {
                     figcaption { code { (name) } }
                     (mirrored(
-                        &format!("latency-{index}"),
+                        &format!("{id}-{index}"),
                         &format!("How long {name} took"),
                         &Side { name: &above.0.to_string(), bins: above.1.and_then(|led| call(led, name)).map(|call| &call.durations) },
                         &Side { name: &below.0.to_string(), bins: below.1.and_then(|led| call(led, name)).map(|call| &call.durations) },

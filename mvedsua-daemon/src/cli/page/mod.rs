@@ -5,9 +5,9 @@
 
 mod chart;
 mod divergence;
-mod latencies;
+pub(super) mod latencies;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod timeline;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -20,7 +20,7 @@ use crate::monitor::render::duration;
 use crate::report::{self, Payloads};
 
 /// The page's style.
-const STYLE: &str = include_str!("style.css");
+pub(super) const STYLE: &str = include_str!("style.css");
 /// What a browser may load for it: nothing.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
@@ -108,7 +108,7 @@ fn section(id: &str, content: Markup) -> Markup {
 }
 
 /// Returns what came of the update in few words.
-fn verdict(past: &Past) -> &'static str {
+pub(super) fn verdict(past: &Past) -> &'static str {
     match past.outcome {
         Outcome::Confirmed { .. } => "Updated",
         Outcome::TookOver { .. } => "Updated: the new version took over",
@@ -129,13 +129,13 @@ fn class(past: &Past) -> &'static str {
     }
 }
 
-fn time(ms: u64) -> Markup {
+pub(super) fn time(ms: u64) -> Markup {
     let text = show_ms(ms);
     html! { time datetime=(text) { (text) } }
 }
 
 /// Returns a table of names and what belongs to them.
-fn facts(caption: &str, rows: &[(&str, Markup)]) -> Markup {
+pub(super) fn facts(caption: &str, rows: &[(&str, Markup)]) -> Markup {
     html! {
         table.facts {
             caption { (caption) }
@@ -149,7 +149,7 @@ fn facts(caption: &str, rows: &[(&str, Markup)]) -> Markup {
 }
 
 /// Encloses what may be wider than the page, so that it can be moved by keys as well.
-fn wide(label: &str, content: Markup) -> Markup {
+pub(super) fn wide(label: &str, content: Markup) -> Markup {
     html! { div.wide role="region" aria-label=(label) tabindex="0" { (content) } }
 }
 

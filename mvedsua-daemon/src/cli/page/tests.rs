@@ -19,7 +19,7 @@ use crate::rules::RuleCount;
 use crate::update::{Counters, FailureKind};
 
 /// Whatever comes from outside holds this.
-const EVIL: &str = "<script>alert(1)</script>\"'&<b x=\"";
+pub(in crate::cli) const EVIL: &str = "<script>alert(1)</script>\"'&<b x=\"";
 
 fn bins(durations: &[(u64, u64)]) -> Bins {
     let mut buckets = vec![0; mvedsua_common::histogram::BUCKETS];
@@ -27,7 +27,7 @@ fn bins(durations: &[(u64, u64)]) -> Bins {
     Bins::of(&buckets)
 }
 
-fn led(period: Period, factor: u64) -> Led {
+pub(in crate::cli) fn led(period: Period, factor: u64) -> Led {
     let call = |name: &str, ns: u64| {
         let durations = bins(&[(ns * factor, 900), (ns * factor * 3, 90), (ns * 200, 3)]);
         LedCall { name: name.to_owned(), count: durations.total(), durations }
@@ -35,7 +35,7 @@ fn led(period: Period, factor: u64) -> Led {
     Led { period, observed_ns: 9_000_000_000, calls: vec![call("epoll_wait", 40_000), call("write", 9_000)] }
 }
 
-fn past() -> Past {
+pub(in crate::cli) fn past() -> Past {
     let cause = Cause::Failed(FailureKind::Diverged(Box::new(divergence())));
     let stages = [
         (Stage::Updating, 1, 0),
@@ -92,7 +92,7 @@ fn divergence() -> Divergence {
 const VOID: [&str; 4] = ["meta", "br", "hr", "link"];
 
 /// Reads the page as a browser does; panics where it would have to guess, and returns its elements with their attributes.
-fn elements(page: &str) -> Vec<(String, Vec<(String, String)>)> {
+pub(in crate::cli) fn elements(page: &str) -> Vec<(String, Vec<(String, String)>)> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (mut open, mut all) = (vec![], vec![]);
     for token in Tokenizer::new(page).flatten() {
@@ -114,7 +114,7 @@ fn elements(page: &str) -> Vec<(String, Vec<(String, String)>)> {
     all
 }
 
-fn value<'a>(attributes: &'a [(String, String)], name: &str) -> Option<&'a str> {
+pub(in crate::cli) fn value<'a>(attributes: &'a [(String, String)], name: &str) -> Option<&'a str> {
     attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 

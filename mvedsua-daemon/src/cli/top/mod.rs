@@ -17,7 +17,7 @@ mod model;
 mod question;
 mod screen;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::io::{self, IsTerminal as _};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};

@@ -1,6 +1,6 @@
 //! What is drawn, line by line, and what keys do.
 
-mod world;
+pub(in crate::cli) mod world;
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;

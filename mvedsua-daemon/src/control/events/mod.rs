@@ -19,15 +19,15 @@ pub(super) mod stream;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::Instant;
 
 use tokio::sync::watch;
 
 use self::counts::Counts;
-use self::file::File;
 pub(crate) use self::ring::Batch;
 use self::ring::Ring;
 use super::clock;
+use super::line_writer::LineWriter;
 
 pub(crate) use self::event::KINDS;
 pub use self::event::{Event, What};
@@ -51,7 +51,7 @@ pub(crate) struct Events {
     counts: Mutex<Counts>,
     /// The number of the newest event.
     newest: watch::Sender<u64>,
-    file: File,
+    file: LineWriter,
     /// What was wrong with the file when it was read.
     found: Vec<String>,
 }
@@ -60,14 +60,10 @@ impl Events {
     /// Reads what an earlier daemon has kept, and begins to keep what happens from now on.
     pub(crate) fn open(path: &Path) -> Events {
         let kept = file::read(path);
-        let (file, no_thread) = match File::start(path.to_owned()) {
-            Ok(file) => (file, None),
-            Err(e) => (File::none(), Some(format!("{} is not written, for want of a thread: {e}", path.display()))),
-        };
+        let file = file::start(path.to_owned());
         let ring = Ring::of(kept.entries);
         let newest = watch::Sender::new(ring.newest());
-        let found = kept.troubles.into_iter().chain(no_thread).collect();
-        Events { ring: Mutex::new(ring), counts: Mutex::default(), newest, file, found }
+        Events { ring: Mutex::new(ring), counts: Mutex::default(), newest, file, found: kept.troubles }
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -82,7 +78,10 @@ impl Events {
         let event = Arc::new(Event { seq, at_ms: clock::now_ms(), update, pid, target, owner, what });
         ring.add(Arc::clone(&event));
         // While the ring is locked, so that the file has them in their order.
-        self.file.add(&event);
+        match serde_json::to_string(&*event) {
+            Ok(line) => self.file.add(line),
+            Err(e) => tracing::error!(error = %e, seq, "an event cannot be written down"),
+        }
         drop(ring);
         self.counts().heed(&event);
         self.newest.send_replace(seq);
@@ -110,17 +109,19 @@ impl Events {
 
     /// Returns how many events the file lacks.
     pub(crate) fn unwritten(&self) -> u64 {
-        self.file.lost()
+        self.file.lacks()
     }
 
-    /// Waits until the file has what has happened so far, or the time is over.
-    pub(crate) fn flush(&self, within: Duration) {
-        self.file.flush(within);
+    /// Waits until the file has what has happened so far, or that waits for room on the disk, or the deadline has passed.
+    pub(crate) fn flush(&self, deadline: Instant) {
+        self.file.flush(deadline);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(20);
@@ -135,7 +136,7 @@ mod tests {
             events.publish(&subject, What::Detached {});
             events.publish(&Subject::default(), What::DaemonEnds {});
             assert_eq!(*events.newest().borrow(), 2);
-            events.flush(LIMIT);
+            events.flush(Instant::now() + LIMIT);
         }
         std::fs::OpenOptions::new()
             .append(true)
@@ -158,7 +159,7 @@ mod tests {
         for _ in 0..3000 {
             events.publish(&Subject::default(), What::DaemonEnds {});
         }
-        events.flush(LIMIT);
+        events.flush(Instant::now() + LIMIT);
         assert!(
             events.troubles().iter().any(|trouble| trouble.contains("cannot be written")),
             "{:?}",

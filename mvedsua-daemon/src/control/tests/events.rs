@@ -140,8 +140,8 @@ fn what_goes_wrong_with_the_daemons_own_files_is_told_once() {
     site.dirs().create().expect("the directories are created");
     std::fs::write(site.dirs().history(), "no history\n").expect("it is ours");
     site.run(Script::Obedient, |daemon| async move {
-        daemon.flush();
-        daemon.flush();
+        daemon.tell_troubles();
+        daemon.tell_troubles();
         let batch = daemon.shared.events.after(0, 99);
         let troubles: Vec<_> = batch.events.iter().filter(|event| event.what.kind() == "trouble").collect();
         assert_eq!(troubles.len(), 1, "{troubles:?}");

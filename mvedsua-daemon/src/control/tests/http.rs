@@ -68,12 +68,16 @@ async fn get(port: u16, path: &str) -> (u16, String) {
     (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), body.to_owned())
 }
 
-async fn metrics(port: u16) -> String {
-    // What was scraped a moment ago is passed on.
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    let (status, body) = get(port, "/metrics").await;
-    assert_eq!(status, 200, "{body}");
-    body
+/// Scrapes until each of the lines is there: what was scraped a moment ago is passed on for a while.
+async fn metrics(port: u16, lines: &[&str]) -> String {
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    loop {
+        let (status, body) = get(port, "/metrics").await;
+        assert_eq!(status, 200, "{body}");
+        let missing = lines.iter().find(|line| !body.lines().any(|told| told == **line));
+        let Some(missing) = missing else { return body };
+        assert!(tokio::time::Instant::now() < deadline, "waited {LIMIT:?} for {missing} in {body}");
+    }
 }
 
 #[test]
@@ -83,40 +87,33 @@ fn an_update_is_measured_while_it_is_under_way_and_counted_afterwards() {
     run(site, Script::Obedient, "", |port, _| async move {
         let mut talk = site.connect().await;
         talk.ask(json!({"attach": {"pid": old, "options": AttachOptions::default(), "name": "cache"}})).await;
-        let told = metrics(port).await;
-        for line in [
+        let lines = [
             r#"mvedsua_calls_total{target="cache",role="leader",call="read"} 7"#,
             r#"mvedsua_calls_total{target="cache",role="child",call="write"} 1"#,
             r#"mvedsua_call_errors_total{target="cache",role="leader",call="read",error="EAGAIN"} 3"#,
             r#"mvedsua_observed_seconds_total{target="cache"} 5.0"#,
             r#"mvedsua_targets{doing="observed"} 1.0"#,
             r#"mvedsua_calls_left_out 0.0"#,
-        ] {
-            assert!(told.lines().any(|told| told == line), "{line} in {told}");
-        }
+        ];
+        let told = metrics(port, &lines).await;
         assert!(!told.contains("mvedsua_update_stage{"), "{told}");
         talk.ask(update(old, "manual")).await;
         talk.wait(old, |target| target["update"]["counters"]["compared_calls"] == 500).await;
-        let told = metrics(port).await;
-        for line in [
+        let lines = [
             r#"mvedsua_update_stage{target="cache",stage="outdated-leader/validating"} 1.0"#,
             r#"mvedsua_update_stage{target="cache",stage="promoting"} 0.0"#,
             r#"mvedsua_update_compared_total{target="cache",what="calls"} 500"#,
             r#"mvedsua_update_pause_seconds_count{target="cache",for="fork"} 1"#,
             r#"mvedsua_updates_started_total{target="cache"} 1"#,
-        ] {
-            assert!(told.lines().any(|told| told == line), "{line} in {told}");
-        }
+        ];
+        metrics(port, &lines).await;
         let (_, listed) = get(port, "/v1/updates/1").await;
         let listed: Value = serde_json::from_str(&listed).expect("it is JSON");
         assert_eq!((&listed["phase"], &listed["target"]), (&json!("running"), &json!("cache")), "{listed}");
         talk.ask(json!({"rollback": {"pid": old, "reason": "enough"}})).await;
         talk.ask(json!({"detach": {"pid": old}})).await;
-        let told = metrics(port).await;
-        assert!(
-            told.contains(r#"mvedsua_updates_ended_total{target="cache",verdict="rolled-back",code="10"} 1"#),
-            "{told}"
-        );
+        let ended = r#"mvedsua_updates_ended_total{target="cache",verdict="rolled-back",code="10"} 1"#;
+        let told = metrics(port, &[ended, r#"mvedsua_targets{doing="observed"} 0.0"#]).await;
         for ended in ["mvedsua_update_stage{", "mvedsua_calls_total{", "mvedsua_observed_seconds_total{"] {
             assert!(!told.contains(ended), "{ended} has ended: {told}");
         }
@@ -134,8 +131,7 @@ fn there_is_a_limit_to_the_series_and_what_is_left_out_is_counted() {
     run(site, Script::Obedient, "max-series = 60\n", |port, _| async move {
         let mut talk = site.connect().await;
         talk.ask(json!({"attach": {"pid": old, "options": AttachOptions::default(), "name": "cache"}})).await;
-        let told = metrics(port).await;
-        assert!(told.lines().any(|line| line == "mvedsua_calls_left_out 1.0"), "{told}");
+        let told = metrics(port, &["mvedsua_calls_left_out 1.0"]).await;
         assert!(told.contains("call=\"read\"") && !told.contains("call=\"write\""), "the busier one is told: {told}");
     });
 }
@@ -169,8 +165,7 @@ fn a_bad_client_harms_nobody() {
             closed += usize::from(stream.read(&mut byte).await.is_ok_and(|read| read == 0));
         }
         assert_eq!(closed, 40);
-        let told = metrics(port).await;
-        assert!(told.contains("mvedsua_http_refused_total 8"), "{told}");
+        metrics(port, &["mvedsua_http_refused_total 8"]).await;
     });
 }
 

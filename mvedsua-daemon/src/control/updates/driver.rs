@@ -186,14 +186,14 @@ impl Driver {
         (driver, Handle { id, operations: sender, view: watcher })
     }
 
-    /// Begins the update as far as that can be done at once; the journal must take it first.
+    /// Begins the update as far as that can be done at once; the journal must have it first.
     ///
     /// # Errors
     ///
     /// Where the journal cannot be written: an update that a crash of the daemon would leave behind is not begun.
-    pub(crate) fn begin(&mut self) -> std::io::Result<()> {
+    pub(crate) async fn begin(&mut self) -> std::io::Result<()> {
         let entry = self.entry(Stage::Updating);
-        self.shared.journal.write(&entry)?;
+        self.shared.journal.begin(&entry).await?;
         self.journalled = Some(entry);
         self.tell_asked();
         self.fallen = panics::catch(|| self.feed(Event::Ask(self.asked.terms.policy))).err();

@@ -20,14 +20,14 @@ use crate::rules::RuleCount;
 use crate::update::{Counters, FailureKind, Which};
 
 /// 12:30 on some day.
-pub(super) const NOW_MS: u64 = 1_800_000_000_000 / 86_400_000 * 86_400_000 + 45_000_000;
+pub(in crate::cli) const NOW_MS: u64 = 1_800_000_000_000 / 86_400_000 * 86_400_000 + 45_000_000;
 
-pub(super) fn status(targets: Vec<TargetStatus>) -> Status {
+pub(in crate::cli) fn status(targets: Vec<TargetStatus>) -> Status {
     let daemon = DaemonInfo { pid: 99, version: "0.1.0".to_owned(), started_ms: NOW_MS, troubles: vec![] };
     Status { daemon, targets }
 }
 
-pub(super) fn observed(pid: i32) -> TargetStatus {
+pub(in crate::cli) fn observed(pid: i32) -> TargetStatus {
     let options = AttachOptions { mode: Mode::Exact, ..AttachOptions::default() };
     let state = ProcessState::Running;
     let name = "redis-server".to_owned();
@@ -50,7 +50,7 @@ fn passed(all: &[(Stage, u64)]) -> Vec<Passed> {
     all.iter().map(|&(stage, after_ms)| Passed { stage, attempt: 1, after_ms }).collect()
 }
 
-pub(super) fn validating(backlog: u64) -> TargetStatus {
+pub(in crate::cli) fn validating(backlog: u64) -> TargetStatus {
     let counters = Counters {
         recorded: 1_234_567,
         replayed: 1_234_500,
@@ -119,7 +119,7 @@ fn changed(target: TargetStatus, change: impl FnOnce(&mut UpdateStatus)) -> Targ
     TargetStatus { update, ..target }
 }
 
-pub(super) fn promoted() -> TargetStatus {
+pub(in crate::cli) fn promoted() -> TargetStatus {
     let target = changed(validating(0), |update| {
         update.stages.extend(passed(&[(Stage::Promoting, 12_000), (Stage::UpdatedLeader, 12_100)]));
         update.promotion_pause_us = Some(45_678);
@@ -132,7 +132,7 @@ pub(super) fn promoted() -> TargetStatus {
     TargetStatus { stage: Stage::UpdatedLeader, next, ..target }
 }
 
-pub(super) fn undone() -> TargetStatus {
+pub(in crate::cli) fn undone() -> TargetStatus {
     let cause = Cause::Failed(FailureKind::Engine("write differs from byte 21 of argument 2 (33 bytes)".to_owned()));
     let outcome = Outcome::RolledBack { leader: 1234, cause };
     let target = changed(validating(0), |update| {
@@ -187,7 +187,7 @@ fn call(nr: u32, name: &str, count: u64, ns: u64) -> CallStats {
 }
 
 /// What is known so many seconds after the attach.
-pub(super) fn stats_of(seconds: u64) -> StatsSnapshot {
+pub(in crate::cli) fn stats_of(seconds: u64) -> StatsSnapshot {
     let busy = [3, 5, 9, 12, 20, 8, 7, 30, 31, 12, 11, 14, 9];
     let reads: u64 = busy.iter().take(seconds as usize).map(|thousands| thousands * 1000).sum();
     let process = |pid, parent, name: &str, calls| ProcessStats {
@@ -234,12 +234,12 @@ fn led(period: Period, factor: u64) -> Led {
 }
 
 /// What is known while the old version leads.
-pub(super) fn snapshot() -> StatsSnapshot {
+pub(in crate::cli) fn snapshot() -> StatsSnapshot {
     StatsSnapshot { led: vec![led(Period::Before, 1), led(Period::OldLeads, 5)], ..stats_of(12) }
 }
 
 /// What is known when both have led.
-pub(super) fn snapshot_of_both() -> StatsSnapshot {
+pub(in crate::cli) fn snapshot_of_both() -> StatsSnapshot {
     let led = vec![led(Period::Before, 1), led(Period::OldLeads, 5), led(Period::NewLeads, 6)];
     StatsSnapshot { led, ..stats_of(12) }
 }

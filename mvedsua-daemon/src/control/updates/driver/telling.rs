@@ -17,7 +17,8 @@ use crate::update::{FailureKind, Which};
 
 impl Driver {
     pub(super) fn audit(&self, what: &str, code: Code, verdict: String) {
-        self.shared.audit.write(Line {
+        // Nothing waits for it: what is done next must not depend on a disk.
+        let _ = self.shared.audit.write(Line {
             at: String::new(),
             who: None,
             what: what.to_owned(),

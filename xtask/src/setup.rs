@@ -51,6 +51,7 @@ const TOOLS: &[Package] = &[
     package("mariadb-client-core", "has what mariadb-server-core makes its first tables with"),
     package("prometheus", "scrapes the daemon while a server is updated, and promtool checks what is shipped for it"),
     package("curl", "asks Prometheus in the example of a gate"),
+    package("e2fsprogs", "makes the disk that a test freezes"),
     package("tmux", "a real terminal, in which the display of `top` is looked at"),
     package("strace", "the monitor's counts are compared with strace's"),
     package("linux-perf", "the benchmarks compare with perf trace"),

@@ -1,4 +1,4 @@
-//! A disk that is as small as a test wants it, and full when it says so.
+//! A disk that is as small as a test wants it, and full when it says so; and one that hangs when it says so.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -63,4 +63,53 @@ impl Drop for TinyDisk {
             panic!("{} was still in use", self.0.display());
         }
     }
+}
+
+/// A file system over a folder that can be frozen: whoever writes then waits, and no signal ends that. Thawed and unmounted on
+/// drop.
+#[derive(Debug)]
+pub struct FreezableDisk {
+    dir: PathBuf,
+    /// Holds the file system.
+    image: tempfile::NamedTempFile,
+}
+
+impl FreezableDisk {
+    /// Mounts one over a folder, which is made.
+    #[must_use]
+    pub fn over(dir: &Path) -> FreezableDisk {
+        fs::create_dir_all(dir).expect("a folder can be made");
+        let image = tempfile::NamedTempFile::new().expect("a file can be made");
+        image.as_file().set_len(32 << 20).expect("it can be that long");
+        run(Command::new("mkfs.ext4").arg("-q").arg(image.path()));
+        run(Command::new("mount").args(["-o", "loop"]).arg(image.path()).arg(dir));
+        FreezableDisk { dir: dir.to_owned(), image }
+    }
+
+    /// From now on whoever writes waits.
+    pub fn freeze(&self) {
+        run(Command::new("fsfreeze").arg("-f").arg(&self.dir));
+    }
+
+    /// Goes on with what waits.
+    pub fn thaw(&self) {
+        run(Command::new("fsfreeze").arg("-u").arg(&self.dir));
+    }
+}
+
+impl Drop for FreezableDisk {
+    fn drop(&mut self) {
+        // It may not be frozen.
+        let _ = Command::new("fsfreeze").arg("-u").arg(&self.dir).stderr(std::process::Stdio::null()).status();
+        let unmounted = Command::new("umount").arg(&self.dir).status().is_ok_and(|status| status.success());
+        let lazily = || Command::new("umount").arg("-l").arg(&self.dir).status();
+        if !unmounted && lazily().is_ok() && !std::thread::panicking() {
+            panic!("{} was still in use ({})", self.dir.display(), self.image.path().display());
+        }
+    }
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(status.success(), "{command:?}: {status}");
 }

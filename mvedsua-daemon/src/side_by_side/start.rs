@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::Plan;
 use super::Version;
 use super::conductor::Told;
-use super::follow::{Follower, Says, Successor, Ways};
+use super::follow::{Follower, Says, Ways};
 use super::lead::{Heard, Leader, settings};
 use super::report::{Followed, FollowerEnd};
 use super::streams::Streams;
@@ -120,17 +120,10 @@ pub(super) fn start_follower(
             drop(tell.send(Told::Follower(number, Says::Ended(end, Followed::default()))));
         };
         let alarm = OnPanic(|| failed(PANICKED.to_owned()));
-        let driven = Follower::start(inbox, process, twin, ways).and_then(|mut follower| {
-            drive(&mut follower, &orders)?;
-            Ok(follower.into_successor())
-        });
+        let driven = Follower::start(inbox, process, twin, ways).and_then(|mut follower| drive(&mut follower, &orders));
         drop(alarm);
-        match driven {
-            Ok(None) => {}
-            Ok(Some(Successor { inbox, process, role, notices, settings })) => {
-                lead(&tell, &orders, |heard| Leader::resume(inbox, process, role, notices, settings, heard));
-            }
-            Err(error) => failed(error.to_string()),
+        if let Err(error) = driven {
+            failed(error.to_string());
         }
     })?;
     receive.recv().map_err(|_| Error::Unsupported("a follower's tracer thread has ended".into()))??;

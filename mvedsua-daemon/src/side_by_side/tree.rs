@@ -24,12 +24,14 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 pub(super) enum Order {
     /// A leader that has crashed: nobody takes over.
     LetDie,
-    /// A leader that has crashed: another is ready to go on, it ends.
-    Surrender,
+    /// A leader that has crashed: go on with the memory of a follower.
+    Become(Box<Legacy>),
     /// A follower: the leader has crashed, get ready to go on in its place.
     TakeOver(Box<Fallen>),
-    /// A follower that is ready: go on, with what the old leader has left.
-    Lead(Box<Legacy>),
+    /// A follower that has given its memory away: the leader goes on with it.
+    Gone,
+    /// A follower that has given its memory away: the leader could not take it, for this reason.
+    Unwanted(String),
     /// A follower that could not take over: another has, follow that.
     GoOn,
     /// End every process.

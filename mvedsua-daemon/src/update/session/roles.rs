@@ -12,7 +12,7 @@ use crate::image::program::Watch;
 use crate::image::version::{Handlers, Version, parked};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::ring::Mode;
-use crate::record::leading::{HeldAt, HeldThread};
+use crate::record::leading::{HeldAt, HeldThread, holding};
 use crate::replay::following::reconcile::Reconcile;
 use crate::update::birth::{Birth, Unborn};
 use crate::update::uncopied::{self, Uncopied};
@@ -63,19 +63,6 @@ struct Coming {
     unread: Vec<(i32, Bytes)>,
 }
 
-pub(crate) fn any_thread(process: &Process) -> Result<(Tid, Slot)> {
-    process.threads.first().ok_or_else(wrong_role)
-}
-
-/// Returns the registers of a held thread, rewound if it stands at the entry of a call, so that calls can be executed in it.
-pub(crate) fn held_regs(tid: Tid) -> Result<sys::Regs> {
-    let mut saved = sys::get_regs(tid)?;
-    if let sys::SyscallStop::Entry { nr, .. } = sys::syscall_info(tid)? {
-        regs::undo_entry(&mut saved, nr);
-    }
-    Ok(saved)
-}
-
 /// A call that was interrupted has less of its time left, and the program's memory says so. The version that leads makes it with
 /// all of the time, and so does the child that follows it.
 fn give_time_back(child: Pid, held: &[HeldThread]) -> Result<()> {
@@ -94,7 +81,7 @@ fn give_time_back(child: Pid, held: &[HeldThread]) -> Result<()> {
 
 /// A timed call that was to go on as `restart_syscall` is made under its own number: in another process, nothing of it is left
 /// to restart.
-fn show_original_call(tid: Tid, rewound: Option<regs::Rewound>) -> Result<()> {
+pub(crate) fn show_original_call(tid: Tid, rewound: Option<regs::Rewound>) -> Result<()> {
     let Some(call) = rewound else { return Ok(()) };
     let mut regs = sys::get_regs(tid)?;
     if regs.rax as i64 == libc::SYS_restart_syscall {
@@ -156,7 +143,7 @@ impl Running<'_> {
             let (inbox, process, role) = parts(core)?;
             let Role::Leading(leading) = role else { return Err(wrong_role()) };
             let held = leading.held().0;
-            let threads = swap::rewind_held(&held)?;
+            let threads = holding::rewind(&held)?;
             let service = Version::take_stock(inbox, process, &parked(&threads), Handlers::Unasked)?;
             let fork = |uncopied| {
                 let birth = birth::fork_parked(inbox, process, service.threads.clone(), uncopied, limit)?;

@@ -281,18 +281,30 @@ impl Prepared<'_> {
         remote.finish()
     }
 
-    /// Lets the image take the place of the one that is there. `old` is what the word of the gates holds, `new` what names the
-    /// image to come. Every thread stands still afterwards, right before the call that it makes next.
-    pub(crate) fn commit(mut self, old: u64, new: u64) -> Result<Vec<Standing>, Failure> {
-        self.decide(old, new)?;
+    /// Lets the image take the place of the one that is there, if it is `allowed` to when all is ready. `old` is what the word of
+    /// the gates holds, `new` what names the image to come. Every thread stands still afterwards, right before the call that it
+    /// makes next.
+    pub(crate) fn commit(
+        mut self,
+        old: u64,
+        new: u64,
+        allowed: impl FnOnce() -> Result<()>,
+    ) -> Result<Vec<Standing>, Failure> {
+        self.decide(old, new, allowed)?;
         self.unmap(&[self.area]).map_err(Failure::After)?;
         Ok(self.standing())
     }
 
     /// The same without taking the area away. Returns the calls that may fail and did.
-    pub(super) fn decide(&mut self, old: u64, new: u64) -> Result<Vec<(&'static str, std::io::Error)>, Failure> {
+    pub(super) fn decide(
+        &mut self,
+        old: u64,
+        new: u64,
+        allowed: impl FnOnce() -> Result<()>,
+    ) -> Result<Vec<(&'static str, std::io::Error)>, Failure> {
         let before = self.gate(old).map_err(Failure::Before)?;
-        if let Err(error) = self.process.memory.write(self.gates.word, &new.to_ne_bytes()) {
+        let stored = allowed().and_then(|()| self.process.memory.write(self.gates.word, &new.to_ne_bytes()));
+        if let Err(error) = stored {
             self.ungate(&before);
             return Err(Failure::Before(error));
         }
@@ -581,7 +593,10 @@ mod tests {
         let areas = |maps: Vec<Mapping>| maps.into_iter().map(|area| (area.start, area.end)).collect::<Vec<_>>();
         drop(two.prepare());
         assert_eq!(areas(procfs::maps(pid).expect("it runs")), areas(two.service.maps.clone()), "it was taken back");
-        let standing = two.prepare().commit(0, 1).expect("it is in place");
+        let refused = || Err(Error::Unsupported("nobody waits for it".into()));
+        assert!(matches!(two.prepare().commit(0, 1, refused), Err(Failure::Before(_))));
+        assert_eq!(areas(procfs::maps(pid).expect("it runs")), areas(two.service.maps.clone()), "it was taken back");
+        let standing = two.prepare().commit(0, 1, || Ok(())).expect("it is in place");
         assert_eq!(standing.len(), 5);
         assert_eq!(areas(procfs::maps(pid).expect("it runs")), areas(two.service.maps.clone()));
         two.abandon_service();

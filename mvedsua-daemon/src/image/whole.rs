@@ -95,7 +95,7 @@ pub(crate) fn put(
     const OLD: u64 = 0;
     const NEW: u64 = 1;
     let mut prepared = prepare(inbox, process, service, leaving, watches).map_err(Failure::Before)?;
-    let refused = prepared.decide(OLD, NEW)?;
+    let refused = prepared.decide(OLD, NEW, || Ok(()))?;
     Ok(Placed {
         threads: prepared.standing(),
         spare: prepared.area,

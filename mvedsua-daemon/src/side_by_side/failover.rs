@@ -27,7 +27,6 @@ use std::path::Path;
 use crossbeam_channel::Sender;
 
 use crate::image::place::Failure;
-use crate::image::program::Watch;
 use crate::image::version::{Handlers, Version, parked};
 use crate::image::whole::{self, Leaving};
 use crate::ptrace::tsc::sites::Site;
@@ -41,7 +40,7 @@ use crate::replay::following::Following;
 use crate::tracee::process::Process;
 use crate::tracee::program;
 use crate::update::session::Notice;
-use crate::update::session::roles::{epoll_changes, show_original_call};
+use crate::update::session::roles::{show_original_call, watches};
 
 /// A leader that is held before the signal that would end it.
 #[derive(Clone, Debug)]
@@ -170,11 +169,7 @@ pub(super) fn become_other(
     let held = role.held().0;
     let threads = holding::rewind(&held).map_err(before)?;
     let service = Version::take_stock(inbox, process, &parked(&threads), Handlers::Unasked).map_err(before)?;
-    let watches: Vec<Watch> = epoll_changes(process.pid, &legacy.registrations)
-        .map_err(before)?
-        .into_iter()
-        .map(|(set, fd, events, data)| Watch { set, fd, events, data })
-        .collect();
+    let watches = watches(process.pid, &legacy.registrations).map_err(before)?;
     let placed = whole::put(inbox, process, &service, &legacy.image, &watches)?;
     let pid = process.pid;
     let misnamed = |error| format!("/proc/{pid}/exe names the program that has crashed still: {error}");

@@ -10,7 +10,7 @@ use mvedsua_common::syscalls::Pairing;
 use super::failover::{self, Fallen, Legacy};
 use super::report::{Followed, FollowerEnd};
 use super::streams::{Branch, Streams};
-use super::tree::{self, Members, Nursery, Order, Part, Tracees, Tree, leave_ring};
+use super::tree::{self, LOOK_AGAIN, Members, Nursery, Order, Part, leave_ring};
 use crate::compare::{Divergence, DivergenceKind};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::wait::{Inbox, Stop};
@@ -21,6 +21,7 @@ use crate::replay::following::reconcile::Reconcile;
 use crate::replay::following::{Following, Living, Settings, Silence, Standing, Tally};
 use crate::replay::objects::Objects;
 use crate::rules::{Counts, Descriptor, Descriptors};
+use crate::tracee::driver::{Driven, Tracees};
 use crate::tracee::process::{Half, Process};
 use crate::tracee::slots::Slots;
 use crate::update::session::Notice;
@@ -341,7 +342,10 @@ impl Follower {
     }
 }
 
-impl Tree for Follower {
+impl Driven for Follower {
+    type Order = Order;
+    const IDLE: Option<Duration> = Some(LOOK_AGAIN);
+
     fn inbox(&self) -> &Inbox {
         &self.inbox
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::failover::{self, Fallen, Legacy};
-use super::tree::{self, Members, Nursery, Order, Part, Tracees, Tree, ending, leave_ring};
+use super::tree::{self, LOOK_AGAIN, Members, Nursery, Order, Part, ending, leave_ring};
 use crate::image::place::Failure;
 use crate::ptrace::memory::Memory;
 use crate::ptrace::ring::Area;
@@ -20,6 +20,7 @@ use crate::record::leading::processes::Birth;
 use crate::record::leading::{Hold, Leading, OnCrash, Settings};
 use crate::record::stream::Stream;
 use crate::record::{Ending, Event, Slot};
+use crate::tracee::driver::{Driven, Tracees};
 use crate::tracee::process::{self, Half, Process};
 use crate::tracee::rings::Rings;
 use crate::tracee::slots::Slots;
@@ -340,7 +341,10 @@ fn end_unseen(birth: Birth, ending: Ending) {
     }
 }
 
-impl Tree for Leader {
+impl Driven for Leader {
+    type Order = Order;
+    const IDLE: Option<Duration> = Some(LOOK_AGAIN);
+
     fn inbox(&self) -> &Inbox {
         &self.inbox
     }

@@ -11,12 +11,13 @@ use super::follow::{Follower, Says, Ways};
 use super::lead::{Heard, Leader, settings};
 use super::report::{Followed, FollowerEnd};
 use super::streams::Streams;
-use super::tree::{Handle, Order, drive};
+use super::tree::{Handle, Order};
 use crate::ptrace::launch::{self, Layout, Program, Side};
 use crate::ptrace::ring::Mode;
 use crate::ptrace::sentinel::Sentinel;
 use crate::ptrace::{Error, Pid, Result};
 use crate::record::stream::Stream;
+use crate::tracee::driver::drive;
 use crate::tracee::program::{first, secrets, share_secrets};
 
 /// A leader that stands before its first instruction.
@@ -72,7 +73,7 @@ pub(super) fn start_leader(
 ) -> Result<(Handle, Ready)> {
     let (send, receive) = bounded(1);
     let (program, layout, on_full) = (plan.leader.clone(), plan.layout, plan.on_full);
-    let handle = Handle::spawn("mvedsua-lead".into(), move |inbox, orders| {
+    let handle = Handle::spawn("mvedsua-lead", move |inbox, orders| {
         let started = begin_program(&inbox, &program, (Side::Leader, layout), &mask)
             .and_then(|process| secrets(process.pid).map(|secrets| (process, secrets)));
         let process = match started {
@@ -102,7 +103,7 @@ pub(super) fn start_follower(
     let (send, receive) = bounded(1);
     let program = version.program.clone();
     let (twin, secrets) = (leader.pid, leader.secrets);
-    let handle = Handle::spawn(format!("mvedsua-follow{}", number + 1), move |inbox, orders| {
+    let handle = Handle::spawn(&format!("mvedsua-follow{}", number + 1), move |inbox, orders| {
         let started = begin_program(&inbox, &program, (Side::Follower, layout), &mask)
             .and_then(|process| share_secrets(process.pid, &process.memory, &secrets).map(|()| process));
         let process = match started {

@@ -40,18 +40,6 @@ pub(super) fn harm(error: &Error) -> String {
     format!("the other version's memory is in place, but not all of it went as it should: {error}")
 }
 
-/// Why the images were not exchanged, or not as they should.
-pub(super) enum Unexchanged {
-    Before(Error),
-    After(Error),
-}
-
-impl From<Error> for Unexchanged {
-    fn from(error: Error) -> Unexchanged {
-        Unexchanged::Before(error)
-    }
-}
-
 /// The follower right before it gives its image away.
 struct Coming {
     version: Version,
@@ -91,17 +79,16 @@ pub(crate) fn show_original_call(tid: Tid, rewound: Option<regs::Rewound>) -> Re
     Ok(())
 }
 
-/// Returns the registrations of the old leader that the new one calls by another value.
-pub(crate) fn epoll_changes(old: Pid, registrations: &[(i32, i32, Pair)]) -> Result<Vec<(i32, i32, u32, u64)>> {
-    let mut changes = Vec::new();
-    for (epfd, fd, pair) in registrations {
-        let entry =
-            procfs::epoll_entries(old, *epfd)?.into_iter().find(|entry| entry.fd == *fd && entry.data == pair.leader);
-        if let Some(entry) = entry {
-            changes.push((*epfd, *fd, entry.events, pair.follower));
+/// Returns what of the epoll sets of a process another version calls by another value.
+pub(crate) fn watches(pid: Pid, registrations: &[(i32, i32, Pair)]) -> Result<Vec<Watch>> {
+    let mut watches = Vec::new();
+    for (set, fd, pair) in registrations {
+        let entries = procfs::epoll_entries(pid, *set)?;
+        if let Some(entry) = entries.into_iter().find(|entry| entry.fd == *fd && entry.data == pair.leader) {
+            watches.push(Watch { set: *set, fd: *fd, events: entry.events, data: pair.follower });
         }
     }
-    Ok(changes)
+    Ok(watches)
 }
 
 impl Running<'_> {
@@ -115,11 +102,11 @@ impl Running<'_> {
 
     /// Puts the follower's image in place. Both versions are held at the same call. `uncopied` is there where a way back is
     /// wanted.
-    pub(super) fn swap(&mut self, uncopied: Option<Vec<Uncopied>>) -> Result<Exchanged, Unexchanged> {
-        let (service, old) = self.take_stock_of_service(uncopied)?;
+    pub(super) fn swap(&mut self, uncopied: Option<Vec<Uncopied>>) -> Result<Exchanged, Failure> {
+        let (service, old) = self.take_stock_of_service(uncopied).map_err(Failure::Before)?;
         let exchanged = match self.take_stock_of_follower(&service) {
             Ok(coming) => self.put_in_place(service, coming, old.as_ref()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(Failure::Before(error)),
         };
         match (exchanged, old) {
             (Ok((exchanged, reader, settings, registrations)), old) => {
@@ -188,10 +175,8 @@ impl Running<'_> {
         service: Version,
         coming: Coming,
         old: Option<&Birth>,
-    ) -> Result<(Exchanged, log::Reader, following::Settings, Vec<(i32, i32, Pair)>), Unexchanged> {
-        let changes = epoll_changes(self.leader, &coming.registrations)?;
-        let watches: Vec<Watch> =
-            changes.into_iter().map(|(set, fd, events, data)| Watch { set, fd, events, data }).collect();
+    ) -> Result<(Exchanged, log::Reader, following::Settings, Vec<(i32, i32, Pair)>), Failure> {
+        let watches = watches(self.leader, &coming.registrations).map_err(Failure::Before)?;
         let (writer, reader) = log::channel(log_config(self.options));
         let gauge = reader.gauge();
         let (lead_bell, follow_bell) = (self.lead.bell(), self.follow.bell());
@@ -223,18 +208,20 @@ impl Running<'_> {
         let recorder = records.then(|| (writer, recorder_settings(self.options, &self.pace, agreed)));
         let generation = self.generation;
         let version = coming.version;
-        let placed = self.lead.ask(move |core| {
+        let placed = self.lead.ask_to_decide(move |core, permit| {
             let notices = core.notices.clone();
-            let (inbox, process, role) = parts(core)?;
-            let Role::Leading(leading) = role else { return Err(wrong_role()) };
-            let prepared = place::prepare(inbox, process, &service, &version, &watches)?;
+            let before = Failure::Before;
+            let (inbox, process, role) = parts(core).map_err(before)?;
+            let Role::Leading(leading) = role else { return Err(before(wrong_role())) };
+            let prepared = place::prepare(inbox, process, &service, &version, &watches).map_err(before)?;
             let moved = prepared.moved;
-            let threads = match prepared.commit(generation, generation + 1) {
+            let threads = match prepared.commit(generation, generation + 1, || permit.decide()) {
                 Ok(threads) => threads,
-                Err(Failure::Before(error)) => return Err(error),
-                Err(Failure::After(error)) => {
-                    *role = Role::Idle;
-                    return Ok(Err(error));
+                Err(failure) => {
+                    if let Failure::After(_) = failure {
+                        *role = Role::Idle;
+                    }
+                    return Err(failure);
                 }
             };
             leading.send_all_postponed();
@@ -252,23 +239,24 @@ impl Running<'_> {
                     }
                     let started = leading.start();
                     *role = Role::Leading(Box::new(leading));
-                    started?;
+                    started.map_err(Failure::After)?;
                 }
                 None => *role = Role::Idle,
             }
-            Ok(Ok(Exchanged { moved, went_on: Instant::now() }))
+            Ok(Exchanged { moved, went_on: Instant::now() })
         });
         match placed {
-            Ok(Ok(exchanged)) => {
+            Ok(exchanged) => {
                 self.generation = generation + 1;
                 self.gauge = gauge;
                 Ok((exchanged, reader, settings, coming.registrations))
             }
-            Ok(Err(error)) => {
-                self.generation = generation + 1;
-                Err(Unexchanged::After(error))
+            Err(failure) => {
+                if let Failure::After(_) = failure {
+                    self.generation = generation + 1;
+                }
+                Err(failure)
             }
-            Err(error) => Err(Unexchanged::Before(error)),
         }
     }
 

@@ -63,8 +63,10 @@ impl Drop for Fall {
 /// Something that a tracer thread is to do, and the ticket that says whether anybody still waits for it.
 pub(crate) struct Request {
     ticket: Arc<Ticket>,
-    work: Box<dyn FnOnce(&mut Core, &Ticket) + Send>,
+    work: Work,
 }
+
+type Work = Box<dyn FnOnce(&mut Core, &Ticket) + Send>;
 
 /// The handle by which the session reaches a tracer thread.
 #[derive(Debug)]

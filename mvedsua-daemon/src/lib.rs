@@ -17,7 +17,6 @@ mod matcher;
 pub mod monitor;
 pub mod outdated;
 pub mod package;
-pub mod promote;
 pub mod ptrace;
 pub mod record;
 pub mod replay;

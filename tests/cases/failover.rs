@@ -1,4 +1,5 @@
-//! The leader crashes while clients are connected, and a follower goes on: nobody loses a connection, an answer or a count.
+//! The leader crashes while clients are connected, and a follower's memory goes on in its process: nobody loses a connection, an
+//! answer or a count, and whoever looks at the process finds the same one, with the follower's program in it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -42,6 +43,17 @@ impl Client {
     fn answered(&mut self, line: &str, answer: &str) {
         self.ask(line);
         self.expect(answer);
+    }
+
+    /// Asks, and returns the answer.
+    fn told(&mut self, line: &str) -> String {
+        self.ask(line);
+        self.lines += 1;
+        let mut answer = String::new();
+        self.stream.read_line(&mut answer).unwrap();
+        let (number, text) = answer.trim_end().split_once(':').unwrap();
+        assert_eq!(number, self.lines.to_string());
+        text.to_owned()
     }
 
     fn ask(&mut self, line: &str) {
@@ -134,6 +146,110 @@ fn a_follower_takes_over() {
     crashes(&["-DFRAGILE"], "boom");
 }
 
+/// What the kernel tells of a process.
+struct Told {
+    exe: PathBuf,
+    command: Vec<String>,
+    environment: Vec<u8>,
+    name: String,
+    /// Parent, process group and session.
+    kin: Vec<String>,
+    maps: String,
+    vector: Vec<[u64; 2]>,
+    descriptors: Vec<PathBuf>,
+}
+
+impl Told {
+    fn of(pid: &str) -> Told {
+        let path = |file: &str| format!("/proc/{pid}/{file}");
+        let bytes = |file: &str| std::fs::read(path(file)).unwrap();
+        let text = |file: &str| String::from_utf8(bytes(file)).unwrap();
+        let command = text("cmdline");
+        let mut descriptors: Vec<PathBuf> = std::fs::read_dir(path("fd"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|link| PathBuf::from(link.file_name().unwrap()).join(std::fs::read_link(&link).unwrap()))
+            .collect();
+        descriptors.sort();
+        let words: Vec<u64> = bytes("auxv").as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+        Told {
+            exe: std::fs::read_link(path("exe")).unwrap(),
+            command: command.split_terminator('\0').map(str::to_owned).collect(),
+            environment: bytes("environ"),
+            name: text("comm").trim_end().to_owned(),
+            kin: text("stat")
+                .rsplit_once(')')
+                .unwrap()
+                .1
+                .split_whitespace()
+                .skip(1)
+                .take(3)
+                .map(str::to_owned)
+                .collect(),
+            maps: text("maps"),
+            vector: words.as_chunks::<2>().0.to_vec(),
+            descriptors,
+        }
+    }
+
+    /// The area that begins at, or contains, what the kernel has told the program by this entry of its vector.
+    fn area_of(&self, entry: u64) -> &str {
+        let [_, addr] = self.vector.iter().find(|[kind, _]| *kind == entry).unwrap();
+        let contains = |line: &&str| {
+            let (start, end) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
+            let number = |text| u64::from_str_radix(text, 16).unwrap();
+            (number(start)..number(end)).contains(addr)
+        };
+        self.maps.lines().find(contains).unwrap_or_else(|| panic!("{addr:#x} is nowhere: {}", self.maps))
+    }
+}
+
+#[test]
+fn the_process_stays_and_is_what_it_runs() {
+    let mut service = Service::start(&["-DFRAGILE"], &[("steady", &[])], &[]);
+    let pid = service.clients[0].told("pid");
+    let before = Told::of(&pid);
+    let path = |name: &str| service.dir.path().join(name);
+    let (leader, steady) = (path("leader"), path("steady"));
+    assert_eq!((&before.exe, &before.command[..]), (&leader, &[leader.to_str().unwrap().to_owned()][..]));
+    service.clients[7].round("boom");
+    assert_eq!(service.clients[0].told("pid"), pid);
+    let after = Told::of(&pid);
+    assert_eq!((&after.exe, &after.command[..]), (&steady, &[steady.to_str().unwrap().to_owned()][..]));
+    assert_eq!((&*before.name, &*after.name), ("leader", "steady"));
+    assert_eq!((&after.environment, &after.kin), (&before.environment, &before.kin));
+    assert_eq!(after.descriptors, before.descriptors);
+    // AT_ENTRY and AT_SYSINFO_EHDR of getauxval(3), AT_RANDOM lies on the stack.
+    assert!(after.area_of(9).ends_with("/steady") && after.area_of(33).ends_with("[vdso]"), "{}", after.maps);
+    assert!(after.area_of(25).ends_with("[stack]") && after.maps.contains("[heap]"), "{}", after.maps);
+    assert!(!after.maps.contains("/leader"), "{}", after.maps);
+    service.check();
+    assert_eq!(outcomes(&service.end()), ["took-over"]);
+}
+
+#[test]
+fn a_child_can_be_waited_for_afterwards() {
+    let mut service = Service::start(&["-DFRAGILE"], &[("steady", &[]), ("third", &[])], &[]);
+    service.clients[3].round("child");
+    service.check();
+    service.clients[7].round("boom");
+    service.check();
+    assert_eq!(service.clients[4].told("reap"), "7");
+    service.clients[3].round("child");
+    assert_eq!(service.clients[4].told("reap"), "7");
+    service.check();
+    let report = service.end();
+    assert_eq!(outcomes(&report), ["took-over", "complete"], "{report:#}");
+}
+
+#[test]
+fn versions_at_the_same_addresses_take_over_too() {
+    let mut service = Service::start(&["-DFRAGILE"], &[("steady", &[])], &["--no-aslr"]);
+    service.clients[7].round("boom");
+    service.check();
+    assert_eq!(outcomes(&service.end()), ["took-over"]);
+}
+
 #[test]
 fn a_follower_takes_over_from_one_that_aborts() {
     crashes(&["-DABORTS"], "bang");
@@ -216,7 +332,7 @@ fn with_children(text: &str) -> Finished {
     let compile = |name: &str, crash: &str| {
         let program = dir.path().join(name);
         let mut gcc = Command::new("gcc");
-        gcc.arg(format!("-DCRASH={crash}")).arg("-o").arg(&program).arg(dir.path().join("program.c"));
+        gcc.arg("-pthread").arg(format!("-DCRASH={crash}")).arg("-o").arg(&program).arg(dir.path().join("program.c"));
         assert!(gcc.status().unwrap().success());
         program.to_str().unwrap().to_owned()
     };
@@ -255,7 +371,7 @@ int main(void)
 }
 
 #[test]
-fn children_live_on_without_a_parent_that_crashes() {
+fn a_parent_is_taken_over_and_its_child_lives_on() {
     let finished = with_children(
         r#"
 #include <stdio.h>
@@ -276,12 +392,97 @@ int main(void)
 }
 "#,
     );
-    assert_eq!((finished.code, &*finished.stdout), (139, "alone: 0\n"), "{}", finished.stderr);
+    assert_eq!((finished.code, &*finished.stdout), (2, "alone: 0\n"), "{}", finished.stderr);
+    assert_eq!(finished.outcomes(), ["parted", "took-over"], "{}", finished.stderr);
+}
+
+#[test]
+fn threads_go_on_after_one_of_them_has_crashed() {
+    let finished = with_children(
+        r#"
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+enum { THREADS = 6 };
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static int ready;
+static __thread long mine;
+static void *work(void *number)
+{
+	mine = (long)number;
+	pthread_mutex_lock(&lock);
+	ready++;
+	pthread_cond_broadcast(&changed);
+	while (ready < THREADS)
+		pthread_cond_wait(&changed, &lock);
+	pthread_mutex_unlock(&lock);
+	if (mine == 3) {
+		usleep(1000);
+		CRASH;
+		pthread_mutex_lock(&lock);
+		ready++;
+		pthread_cond_broadcast(&changed);
+		pthread_mutex_unlock(&lock);
+	}
+	pthread_mutex_lock(&lock);
+	while (ready <= THREADS)
+		pthread_cond_wait(&changed, &lock);
+	pthread_mutex_unlock(&lock);
+	return (void *)(pthread_kill(pthread_self(), 0) ? -100 : mine);
+}
+int main(void)
+{
+	pthread_t threads[THREADS];
+	long sum = 0;
+	for (long i = 0; i < THREADS; i++)
+		pthread_create(&threads[i], NULL, work, (void *)i);
+	for (int i = 0; i < THREADS; i++) {
+		void *result;
+		pthread_join(threads[i], &result);
+		sum += (long)result;
+	}
+	printf("sum %ld, %d\n", sum, getpid() == syscall(SYS_gettid));
+}
+"#,
+    );
+    assert_eq!((finished.code, &*finished.stdout), (0, "sum 15, 1\n"), "{}", finished.stderr);
+    assert_eq!(finished.outcomes(), ["parted", "took-over"], "{}", finished.stderr);
+}
+
+#[test]
+fn what_a_process_shares_with_its_children_is_not_taken_over() {
+    let finished = with_children(
+        r#"
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+int main(void)
+{
+	int ends[2];
+	char byte;
+	char *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (pipe(ends))
+		return 1;
+	if (fork() == 0) {
+		close(ends[1]);
+		return read(ends[0], &byte, 1) ? 1 : *shared;
+	}
+	CRASH;
+	return 2;
+}
+"#,
+    );
+    assert_eq!(finished.code, 139, "{}", finished.stderr);
+    assert!(finished.stderr.contains("it shares memory with process"), "{}", finished.stderr);
     assert_eq!(finished.outcomes(), ["complete"; 2], "{}", finished.stderr);
 }
 
 #[test]
-fn nobody_takes_over_who_could_not_wait_for_a_child() {
+fn a_child_that_has_ended_is_waited_for_afterwards() {
     let finished = with_children(
         r#"
 #include <stdio.h>
@@ -299,8 +500,8 @@ int main(void)
 }
 "#,
     );
-    assert_eq!(finished.code, 139, "{}", finished.stderr);
-    assert_eq!(finished.outcomes(), ["complete"; 2], "{}", finished.stderr);
+    assert_eq!(finished.code, 2, "{}", finished.stderr);
+    assert_eq!(finished.outcomes(), ["parted", "took-over"], "{}", finished.stderr);
 }
 
 #[test]

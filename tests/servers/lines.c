@@ -3,17 +3,20 @@
  *
  * It listens on a free port of the loopback interface and prints it. `quit` ends it with code 3. Compiled with FRAGILE it
  * crashes on the line `boom`, with ABORTS it aborts on `bang`; with DAEMON a child serves and the parent ends. On `send` it sends
- * itself a signal that it blocks, and to `take` it answers which one waits.
+ * itself a signal that it blocks, and to `take` it answers which one waits. To `pid` it answers its number; `child` starts a child,
+ * and to `reap` it answers with what code that ended.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 struct client {
@@ -29,6 +32,26 @@ static void check(int good, const char *what)
         perror(what);
         exit(1);
     }
+}
+
+static int waits[2];
+
+/* Its child waits until it is told to end. */
+static void start_child(void)
+{
+    char byte;
+    check(!pipe2(waits, O_CLOEXEC), "pipe");
+    pid_t child = fork();
+    check(child >= 0, "fork");
+    if (!child)
+        _exit(read(waits[0], &byte, 1) == 1 ? 7 : 1);
+}
+
+static int reap(void)
+{
+    int status;
+    check(write(waits[1], "x", 1) == 1 && wait(&status) > 0, "wait");
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 static void answer(struct client *client, const char *line)
@@ -52,6 +75,12 @@ static void answer(struct client *client, const char *line)
         sigemptyset(&one);
         sigaddset(&one, SIGUSR1);
         snprintf(number, sizeof number, "%d", sigtimedwait(&one, NULL, &(struct timespec){0}));
+        line = number;
+    }
+    if (!strcmp(line, "child"))
+        start_child();
+    if (!strcmp(line, "pid") || !strcmp(line, "reap")) {
+        snprintf(number, sizeof number, "%d", *line == 'p' ? getpid() : reap());
         line = number;
     }
     int len = snprintf(out, sizeof out, "%u:%s\n", ++client->lines, line);

@@ -21,7 +21,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("rules", &["compare", "record"]),
     ("matcher", &["calls", "compare", "record"]),
     ("replay", &["calls", "compare", "log", "matcher", "ptrace", "record", "rules", "symbols", "tracee"]),
-    ("image", &["promote", "ptrace", "record", "tracee"]),
+    ("image", &["ptrace", "record", "tracee"]),
 ];
 
 /// Returns what is wrong below the sources of the daemon: one line for each name that a module may not know.

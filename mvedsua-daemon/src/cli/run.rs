@@ -144,6 +144,7 @@ fn tell(cli: &Cli, args: &RunArgs, report: &Report) -> u8 {
     {
         complain(&format!("writing the report {}: {error}\n  name a file that may be written", path.display()));
     }
+    report.notes.iter().for_each(|note| complain(note));
     if let Some(why) = &report.not_recorded {
         complain(why);
     }

@@ -49,6 +49,12 @@ pub(crate) struct Changes {
 pub(crate) enum Unfit {
     #[error("{name} is mapped shared at {at:#x} in the service, where the other version has something of its own")]
     SharedInTheWay { name: String, at: u64 },
+    #[error("{name} is mapped shared and writable at {at:#x}, of which the other version has a copy of its own")]
+    Shared { name: String, at: u64 },
+    #[error("the other version has shared memory mapped at two places, the second at {at:#x}")]
+    SharedTwice { at: u64 },
+    #[error("the kernel's area {name} is not the same in both versions")]
+    Kernels { name: String },
 }
 
 /// The image of a process as far as its areas go.
@@ -69,6 +75,11 @@ pub(crate) fn protection(mapping: &Mapping) -> i32 {
 /// Areas that are the kernel's, the same in every image of a process.
 fn is_kernels(mapping: &Mapping) -> bool {
     ["[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"].contains(&mapping.name.as_str())
+}
+
+/// Says whether a kernel's area is one that a process has at a place of its own.
+fn is_placed(mapping: &Mapping) -> bool {
+    is_kernels(mapping) && !["[vsyscall]", "[uprobes]"].contains(&mapping.name.as_str())
 }
 
 fn is_stack(mapping: &Mapping) -> bool {
@@ -133,6 +144,57 @@ pub(crate) fn compare(service: &Areas<'_>, coming: &Areas<'_>, ours: &[Span]) ->
         }
     }
     Ok(changes)
+}
+
+/// Where an area of the kernel's own is, and where it is to be.
+pub(crate) type Placed = (Span, u64);
+
+/// Returns what makes the areas of one image those of another that has nothing in common with it: all are removed, and all
+/// created. The kernel's own, of which a process has no second ones, are carried over. `ours` are the daemon's areas in the
+/// image to come.
+pub(crate) fn replace(service: &[Mapping], coming: &[Mapping], ours: &[Span]) -> Result<(Changes, Vec<Placed>), Unfit> {
+    let mut changes = Changes::default();
+    for area in service.iter().filter(|area| !is_kernels(area)) {
+        changes.remove(Span { start: area.start, end: area.end });
+    }
+    let foreign = |area: &&Mapping| !is_kernels(area) && !ours.iter().any(|span| span.contains(area.start));
+    let mut shared: Vec<&Mapping> = Vec::new();
+    for area in coming.iter().filter(foreign) {
+        if area.is_shared_memory() {
+            let end = |area: &Mapping| area.offset + (area.end - area.start);
+            let overlaps = |other: &&Mapping| other.offset < end(area) && area.offset < end(other);
+            if shared.iter().any(|other| other.inode == area.inode && overlaps(other)) {
+                return Err(Unfit::SharedTwice { at: area.start });
+            }
+            shared.push(area);
+        }
+        // Each by itself: the stack is not to become a part of what lies beside it.
+        let file = is_file(area).then(|| area.clone());
+        let span = Span { start: area.start, end: area.end };
+        changes.created.push(Created { span, protection: protection(area), file });
+    }
+    let placed = |area: &&Mapping| is_placed(area);
+    let carried = service.iter().filter(placed).map(|area| {
+        let twin = coming.iter().find(|twin| twin.name == area.name && twin.end - twin.start == area.end - area.start);
+        let twin = twin.ok_or_else(|| Unfit::Kernels { name: area.name.clone() })?;
+        Ok((Span { start: area.start, end: area.end }, twin.start))
+    });
+    let carried = carried.collect::<Result<Vec<Placed>, Unfit>>()?;
+    match coming.iter().filter(placed).nth(carried.len()) {
+        Some(area) => Err(Unfit::Kernels { name: area.name.clone() }),
+        None => Ok((changes, carried)),
+    }
+}
+
+/// Refuses what of a service cannot be replaced: what it shares with others, of which a version that was started by itself has a
+/// copy. `ours` are the daemon's areas in the service.
+pub(crate) fn check_replaceable(service: &[Mapping], ours: &[Span]) -> Result<(), Unfit> {
+    let foreign = |area: &&Mapping| !ours.iter().any(|span| span.contains(area.start));
+    let shared = |area: &&Mapping| area.shared && area.writable && !area.is_shared_memory();
+    match service.iter().filter(foreign).find(shared) {
+        Some(area) => Err(Unfit::Shared { name: area.name.clone(), at: area.start }),
+        None => Ok(()),
+    }
 }
 
 /// Returns the area at an address; asked for ascending addresses.
@@ -240,6 +302,41 @@ mod tests {
 
     fn span(start: u64, end: u64) -> Span {
         Span { start, end }
+    }
+
+    #[test]
+    fn of_an_image_with_nothing_in_common_everything_moves() {
+        let here = [
+            area(0x1000, 0x2000, "rw", 0, ""),
+            area(0x2000, 0x3000, "rw", 0, "[heap]"),
+            area(0x8000, 0x9000, "rx", 0, "[vdso]"),
+        ];
+        let there = [
+            area(0x2000, 0x3000, "rx", 5, "/bin/a"),
+            area(0x3000, 0x4000, "rw", 0, ""),
+            area(0x4000, 0x5000, "rw", 0, "[stack]"),
+            area(0x6000, 0x7000, "rx", 0, "[vdso]"),
+            area(0xa000, 0xb000, "rw", 0, ""),
+        ];
+        let (changes, placed) = replace(&here, &there, &[span(0xa000, 0xb000)]).expect("they fit");
+        assert_eq!(changes.removed, [span(0x1000, 0x3000)]);
+        assert_eq!(placed, [(span(0x8000, 0x9000), 0x6000)]);
+        let created: Vec<_> = changes.created.iter().map(|created| created.span).collect();
+        assert_eq!(created, [span(0x2000, 0x3000), span(0x3000, 0x4000), span(0x4000, 0x5000)]);
+        let without = replace(&here, &there[..3], &[]);
+        assert_eq!(without, Err(Unfit::Kernels { name: "[vdso]".to_owned() }));
+        assert_eq!(replace(&here[..2], &there, &[]), Err(Unfit::Kernels { name: "[vdso]".to_owned() }));
+    }
+
+    #[test]
+    fn memory_that_is_shared_with_others_is_not_replaced() {
+        let file = area(0x1000, 0x2000, "rws", 9, "/var/lib/x");
+        assert!(matches!(check_replaceable(std::slice::from_ref(&file), &[]), Err(Unfit::Shared { at: 0x1000, .. })));
+        assert_eq!(check_replaceable(&[file], &[span(0x1000, 0x2000)]), Ok(()));
+        let nameless = |start, end| Mapping { offset: 0, ..area(start, end, "rws", 7, "/dev/zero (deleted)") };
+        assert_eq!(check_replaceable(&[nameless(0x1000, 0x2000)], &[]), Ok(()));
+        let twice = [nameless(0x1000, 0x2000), nameless(0x3000, 0x4000)];
+        assert_eq!(replace(&[], &twice, &[]), Err(Unfit::SharedTwice { at: 0x3000 }));
     }
 
     const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;

@@ -22,17 +22,23 @@
 //!   quicker, and wrong: what a program then gives up by `MADV_DONTNEED` would come back as it was instead of as zeros, and what
 //!   it shares with the children that it forks later would be shared for good.
 //!
+//! Where one image is no fork of the other (`mvedsuad run` has started both), nothing is the same, and everything moves:
+//! [`whole`] is what differs then.
+//!
 //! [`areas`] and [`program`] are pure. [`place`] carries it out and is a transaction: dropped before its commit it leaves nothing.
 
 pub(crate) mod areas;
 mod contents;
+mod giving;
 pub(crate) mod handlers;
 pub(crate) mod pages;
 pub(crate) mod place;
 pub(crate) mod program;
 mod staging;
 pub(crate) mod threads;
+mod told;
 pub(crate) mod version;
+pub(crate) mod whole;
 
 /// Bytes of a page.
 pub(crate) const PAGE: u64 = 4096;

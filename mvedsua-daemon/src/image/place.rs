@@ -12,33 +12,61 @@ use crate::ptrace::memory::{Memory, Span};
 use crate::ptrace::pagemap::PageMap;
 use crate::ptrace::procfs::Mapping;
 use crate::ptrace::regs::Rewound;
-use crate::ptrace::stub;
+use crate::ptrace::stub::{self, Stub};
 use crate::ptrace::sys::{self, Regs};
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::window::Window;
-use crate::ptrace::{Error, Result, Tid};
+use crate::ptrace::{Error, Pid, Result, Tid};
 use crate::record::Slot;
-use crate::tracee::process::Process;
+use crate::tracee::process::{Footprint, Process};
 
 /// An image that can be put in place at once. Dropped before it is committed, it leaves the service as it was.
 #[derive(Debug)]
 #[must_use = "an image that is not committed is taken back"]
 pub(crate) struct Prepared<'a> {
-    inbox: &'a Inbox,
-    process: &'a Process,
+    pub(super) inbox: &'a Inbox,
+    pub(super) process: &'a Process,
     /// The area that everything lies in, and the staged areas with what becomes of them.
-    area: Span,
-    staged: Vec<Span>,
-    parts: Vec<program::Part>,
-    threads: Vec<Coming>,
+    pub(super) area: Span,
+    pub(super) staged: Vec<Span>,
+    /// A descriptor of ours that the programs close.
+    pub(super) given: Option<u64>,
+    pub(super) parts: Vec<program::Part>,
+    pub(super) gates: Gates,
+    pub(super) threads: Vec<Coming>,
     /// How many bytes are copied, and moved in.
     pub(crate) moved: u64,
-    is_committed: bool,
+    pub(super) is_committed: bool,
+}
+
+/// Where the threads of the service stand until the commit.
+#[derive(Clone, Debug)]
+pub(super) struct Gates {
+    /// The word that they look at.
+    pub(super) word: u64,
+    /// The code of the gate.
+    pub(super) stub: Stub,
+    /// What each thread finds at its stack pointer. All of them stand there at the same time.
+    pub(super) blocks: Vec<u64>,
+}
+
+impl Gates {
+    /// Those in what the daemon has in a process anyway.
+    fn of(process: &Process, threads: usize) -> Result<Gates> {
+        let room = process.blocks();
+        if threads > room as usize {
+            let what = format!("the service has {threads} threads, and there is room for {room} since it was forked");
+            return Err(unfit(what));
+        }
+        let Footprint { stub, arena, .. } = process.footprint;
+        let blocks = (0..room).take(threads).map(|index| process.block_at(index) - 64).collect();
+        Ok(Gates { word: arena.word(), stub, blocks })
+    }
 }
 
 /// A thread with what it is to be.
 #[derive(Debug)]
-struct Coming {
+pub(super) struct Coming {
     tid: Tid,
     slot: Slot,
     regs: Regs,
@@ -60,7 +88,7 @@ pub(crate) enum Failure {
     After(Error),
 }
 
-fn unfit(what: impl std::fmt::Display) -> Error {
+pub(super) fn unfit(what: impl std::fmt::Display) -> Error {
     Error::Unsupported(what.to_string())
 }
 
@@ -73,13 +101,15 @@ pub(crate) fn prepare<'a>(
     watches: &[Watch],
 ) -> Result<Prepared<'a>> {
     let memory = Memory::open(coming.pid)?;
-    let threads = pair(process, service, coming)?;
+    let threads = pair(service, coming, |thread, twin| going_on(process, thread, twin))?;
     let ours = process.own_areas();
     let changes = areas::compare(&of(service), &of(coming), &ours).map_err(unfit)?;
     let mut comparison = Comparison::new(&process.memory, &memory)?;
     let kept = changes.kept.iter().map(|kept| Ok((*kept, comparison.differing(kept)?)));
     let kept = kept.collect::<Result<Vec<_>>>()?;
+    let gates = Gates::of(process, threads.len())?;
     let mut task = Task {
+        whole: None,
         changes: &changes,
         staged: vec![0; changes.created.len()],
         kept,
@@ -104,7 +134,9 @@ pub(crate) fn prepare<'a>(
         process,
         area,
         staged: Vec::new(),
+        given: None,
         parts: laid.parts.clone(),
+        gates,
         threads: task.threads.iter().map(Coming::of).collect(),
         moved: task.kept.iter().map(|(_, differing)| differing.bytes()).sum(),
         is_committed: false,
@@ -117,13 +149,17 @@ fn of(version: &Version) -> Areas<'_> {
     Areas { maps: &version.maps, break_at: version.break_at }
 }
 
-/// Finds the twin of each thread of the service, the mover first.
-fn pair<'a>(process: &Process, service: &'a Version, coming: &'a Version) -> Result<Vec<Change<'a>>> {
+/// Finds the twin of each thread of the service, the mover first, and the registers that it goes on with.
+pub(super) fn pair<'a>(
+    service: &'a Version,
+    coming: &'a Version,
+    going_on: impl Fn(&ThreadState, &ThreadState) -> Regs,
+) -> Result<Vec<Change<'a>>> {
     if let Some(extra) = coming.threads.iter().find(|thread| service.thread(thread.slot).is_none()) {
         return Err(unfit(format!("thread {} of the other version has no counterpart in the service", extra.tid)));
     }
     let change = |thread: &'a ThreadState| match coming.thread(thread.slot) {
-        Some(twin) => Ok(Change { service: thread, coming: twin, regs: going_on(process, thread, twin) }),
+        Some(twin) => Ok(Change { service: thread, coming: twin, regs: going_on(thread, twin) }),
         None => Err(unfit(format!("thread {} of the service has no counterpart in the other version", thread.tid))),
     };
     service.threads.iter().map(change).collect()
@@ -140,7 +176,7 @@ fn going_on(process: &Process, thread: &ThreadState, twin: &ThreadState) -> Regs
 }
 
 /// Says no where the service would have more areas than the kernel allows, at any instant.
-fn check_count(service: &Version, changes: &Changes) -> Result<()> {
+pub(super) fn check_count(service: &Version, changes: &Changes) -> Result<()> {
     let path = "/proc/sys/vm/max_map_count";
     let most = std::fs::read_to_string(path).map_err(|source| Error::Proc { path: path.into(), source })?;
     let most: usize = most.trim().parse().unwrap_or(65_530);
@@ -154,7 +190,7 @@ fn check_count(service: &Version, changes: &Changes) -> Result<()> {
 }
 
 /// Finds addresses that neither image uses.
-fn free_place(service: &Version, coming: &Version, len: u64) -> Result<u64> {
+pub(super) fn free_place(service: &Version, coming: &Version, len: u64) -> Result<u64> {
     /// The kernel keeps that much free below a stack that grows.
     const APART: u64 = 2 << 20;
     const LOWEST: u64 = 1 << 20;
@@ -175,7 +211,7 @@ fn free_place(service: &Version, coming: &Version, len: u64) -> Result<u64> {
 }
 
 impl Coming {
-    fn of(change: &Change<'_>) -> Coming {
+    pub(super) fn of(change: &Change<'_>) -> Coming {
         Coming {
             tid: change.service.tid,
             slot: change.service.slot,
@@ -192,7 +228,7 @@ impl Prepared<'_> {
         self.threads.first().map(|thread| thread.tid).ok_or_else(|| unfit("the service has no thread"))
     }
 
-    fn remote(&self) -> Result<Remote<'_>> {
+    pub(super) fn remote(&self) -> Result<Remote<'_>> {
         let tid = self.mover()?;
         self.process.remote(self.inbox, tid, sys::get_regs(tid)?)
     }
@@ -215,46 +251,76 @@ impl Prepared<'_> {
         let window = Window::map(pid, area.start, area.end)?;
         // From here on a later daemon knows what lies where.
         laid.pieces.iter().for_each(|(offset, bytes)| window.write(*offset, bytes));
-        let flags = if task.changes.created.is_empty() { Flags::default() } else { Flags::of(coming.pid)? };
-        for (created, at) in task.changes.created.iter().zip(&task.staged) {
-            let span = Span { start: *at, end: at + created.span.len() };
-            let flags = flags.at(created.span.start);
-            self.staged.push(span);
-            staging::stage(&mut remote, self.process, created, span, flags, coming.pid)?;
-            self.moved += staging::fill(&self.process.memory, created, span, memory, pages)?;
-            staging::finish(&mut remote, created, span, flags)?;
-        }
         remote.finish()?;
+        let flags = if task.changes.created.is_empty() { Flags::default() } else { Flags::of(coming.pid)? };
+        self.stage(task, coming.pid, (memory, pages, &flags))?;
         let pieces: Vec<(u64, usize)> = laid.copied.iter().map(|span| (span.start, span.len() as usize)).collect();
         window.fill(laid.contents, memory, &pieces)
     }
 
-    /// Lets the image take the place of the one that is there. `old` is what the word of the gates holds, `new` what names the
-    /// image to come. Every thread stands still afterwards, right before the call that it makes next.
-    pub(crate) fn commit(mut self, old: u64, new: u64) -> Result<Vec<Standing>, Failure> {
+    /// Maps what is to be moved in, and fills it.
+    pub(super) fn stage(
+        &mut self,
+        task: &Task<'_>,
+        coming: Pid,
+        (memory, pages, flags): (&Memory, &PageMap, &Flags),
+    ) -> Result<()> {
+        if task.changes.created.is_empty() {
+            return Ok(());
+        }
+        let tid = self.mover()?;
+        let mut remote = self.process.remote(self.inbox, tid, sys::get_regs(tid)?)?;
+        for (created, at) in task.changes.created.iter().zip(&task.staged) {
+            let span = Span { start: *at, end: at + created.span.len() };
+            let flags = flags.at(created.span.start);
+            self.staged.push(span);
+            staging::stage(&mut remote, self.process, created, span, flags, coming)?;
+            self.moved += staging::fill(&self.process.memory, created, span, memory, pages)?;
+            staging::finish(&mut remote, created, span, flags)?;
+        }
+        remote.finish()
+    }
+
+    /// Lets the image take the place of the one that is there, if it is `allowed` to when all is ready. `old` is what the word of
+    /// the gates holds, `new` what names the image to come. Every thread stands still afterwards, right before the call that it
+    /// makes next.
+    pub(crate) fn commit(
+        mut self,
+        old: u64,
+        new: u64,
+        allowed: impl FnOnce() -> Result<()>,
+    ) -> Result<Vec<Standing>, Failure> {
+        self.decide(old, new, allowed)?;
+        self.unmap(&[self.area]).map_err(Failure::After)?;
+        Ok(self.standing())
+    }
+
+    /// The same without taking the area away. Returns the calls that may fail and did.
+    pub(super) fn decide(
+        &mut self,
+        old: u64,
+        new: u64,
+        allowed: impl FnOnce() -> Result<()>,
+    ) -> Result<Vec<(&'static str, std::io::Error)>, Failure> {
         let before = self.gate(old).map_err(Failure::Before)?;
-        let word = self.process.footprint.arena.word();
-        if let Err(error) = self.process.memory.write(word, &new.to_ne_bytes()) {
+        let stored = allowed().and_then(|()| self.process.memory.write(self.gates.word, &new.to_ne_bytes()));
+        if let Err(error) = stored {
             self.ungate(&before);
             return Err(Failure::Before(error));
         }
         self.is_committed = true;
-        self.finish().map_err(Failure::After)?;
-        Ok(self.threads.iter().map(|thread| (thread.tid, thread.slot, thread.rewound)).collect())
+        self.finish().map_err(Failure::After)
+    }
+
+    pub(super) fn standing(&self) -> Vec<Standing> {
+        self.threads.iter().map(|thread| (thread.tid, thread.slot, thread.rewound)).collect()
     }
 
     /// Puts the threads at their gates, and returns how they stood.
-    fn gate(&self, old: u64) -> Result<Vec<(Tid, Regs, u64)>> {
+    pub(super) fn gate(&self, old: u64) -> Result<Vec<(Tid, Regs, u64)>> {
         let mut before = Vec::with_capacity(self.threads.len());
-        // Each needs a block of its own: all of them stand at their gates at the same time.
-        if self.threads.len() > self.process.blocks() as usize {
-            let (have, room) = (self.threads.len(), self.process.blocks());
-            return Err(unfit(format!(
-                "the service has {have} threads, and there is room for {room} since it was forked"
-            )));
-        }
-        for (index, (thread, part)) in (0..).zip(self.threads.iter().zip(&self.parts)) {
-            match self.gate_one(thread.tid, self.process.block_at(index) - 64, part.start, old) {
+        for ((thread, part), block) in self.threads.iter().zip(&self.parts).zip(&self.gates.blocks) {
+            match self.gate_one(thread.tid, *block, part.start, old) {
                 Ok(stood) => before.push(stood),
                 Err(error) => {
                     self.ungate(&before);
@@ -267,10 +333,9 @@ impl Prepared<'_> {
 
     fn gate_one(&self, tid: Tid, block: u64, program: u64, old: u64) -> Result<(Tid, Regs, u64)> {
         let (regs, mask) = (sys::get_regs(tid)?, sys::get_sigmask(tid)?);
-        let word = self.process.footprint.arena.word();
-        self.process.memory.write(block, &stub::gate_block(word, old, program, &regs, mask))?;
+        self.process.memory.write(block, &stub::gate_block(self.gates.word, old, program, &regs, mask))?;
         let mut at_gate = regs;
-        at_gate.rip = self.process.footprint.stub.gate();
+        at_gate.rip = self.gates.stub.gate();
         at_gate.rsp = block;
         at_gate.orig_rax = u64::MAX;
         sys::set_regs(tid, &at_gate)?;
@@ -288,15 +353,18 @@ impl Prepared<'_> {
         }
     }
 
-    /// Sees the programs through. What a tracer can set it sets, which is quicker.
-    fn finish(&self) -> Result<()> {
+    /// Sees the programs through. What a tracer can set it sets, which is quicker. Returns the calls that may fail and did.
+    fn finish(&self) -> Result<Vec<(&'static str, std::io::Error)>> {
+        let mut refused = Vec::new();
         for (thread, part) in self.threads.iter().zip(&self.parts) {
             if part.is_needed {
                 let results = inject::run_calls(self.inbox, thread.tid, part.calls.len())?;
-                for (call, ret) in part.calls.iter().zip(results) {
-                    if (-4095..0).contains(&ret) && !(*call == "epoll_ctl" && ret == -i64::from(libc::ENOENT)) {
-                        let source = std::io::Error::from_raw_os_error(-ret as i32);
-                        return Err(Error::Injected { call, tid: thread.tid, source });
+                for (call, ret) in part.calls.iter().zip(results).filter(|(_, ret)| (-4095..0).contains(ret)) {
+                    let source = std::io::Error::from_raw_os_error(-ret as i32);
+                    match *call {
+                        "epoll_ctl" if ret == -i64::from(libc::ENOENT) => {}
+                        program::NAMES_THE_FILE => refused.push((*call, source)),
+                        call => return Err(Error::Injected { call, tid: thread.tid, source }),
                     }
                 }
             }
@@ -307,10 +375,13 @@ impl Prepared<'_> {
             sys::set_sigmask(thread.tid, thread.mask)?;
             sys::set_regs(thread.tid, &thread.regs)?;
         }
-        self.unmap(&[self.area])
+        Ok(refused)
     }
 
     fn unmap(&self, spans: &[Span]) -> Result<()> {
+        if spans.is_empty() {
+            return Ok(());
+        }
         let mut remote = self.remote()?;
         for span in spans {
             remote.call("munmap", libc::SYS_munmap, [span.start, span.len(), 0, 0, 0, 0])?;
@@ -325,8 +396,13 @@ impl Drop for Prepared<'_> {
             return;
         }
         // The area last: it tells of the others.
-        let spans: Vec<Span> = self.staged.iter().copied().chain([self.area]).collect();
-        match self.unmap(&spans) {
+        let spans: Vec<Span> = self.staged.iter().copied().chain([self.area]).filter(|span| span.len() > 0).collect();
+        let closed = self.given.map_or(Ok(()), |fd| {
+            let mut remote = self.remote()?;
+            remote.call("close", libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
+            remote.finish()
+        });
+        match closed.and(self.unmap(&spans)) {
             Err(error) if !error.is_gone() => tracing::error!(%error, "what was prepared for an image is left behind"),
             _ => {}
         }
@@ -363,7 +439,7 @@ mod tests {
 
     use super::super::version::Handlers;
     use super::*;
-    use crate::ptrace::{Pid, procfs};
+    use crate::ptrace::procfs;
     use crate::tracee::process::Parked;
     use crate::update::birth;
 
@@ -408,7 +484,7 @@ mod tests {
         }
 
         fn end_follower(&self) {
-            crate::promote::swap::kill(&self.inbox, self.follower.pid).expect("it ends");
+            crate::tracee::process::kill(&self.inbox, self.follower.pid).expect("it ends");
         }
     }
 
@@ -517,7 +593,10 @@ mod tests {
         let areas = |maps: Vec<Mapping>| maps.into_iter().map(|area| (area.start, area.end)).collect::<Vec<_>>();
         drop(two.prepare());
         assert_eq!(areas(procfs::maps(pid).expect("it runs")), areas(two.service.maps.clone()), "it was taken back");
-        let standing = two.prepare().commit(0, 1).expect("it is in place");
+        let refused = || Err(Error::Unsupported("nobody waits for it".into()));
+        assert!(matches!(two.prepare().commit(0, 1, refused), Err(Failure::Before(_))));
+        assert_eq!(areas(procfs::maps(pid).expect("it runs")), areas(two.service.maps.clone()), "it was taken back");
+        let standing = two.prepare().commit(0, 1, || Ok(())).expect("it is in place");
         assert_eq!(standing.len(), 5);
         assert_eq!(areas(procfs::maps(pid).expect("it runs")), areas(two.service.maps.clone()));
         two.abandon_service();

@@ -15,6 +15,7 @@ use super::areas::{Changes, Kept};
 use super::handlers::Action;
 use super::pages::Differing;
 use super::threads::{ThreadState, alt_stack_bytes};
+use super::told::Told;
 use crate::ptrace::memory::Span;
 use crate::ptrace::stub::{self, Op};
 use crate::ptrace::sys::Regs;
@@ -44,9 +45,34 @@ pub(crate) struct Change<'a> {
     pub(crate) regs: Regs,
 }
 
+/// An area of the kernel's own (the vDSO and its data), which lies elsewhere in the image to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Carried {
+    pub(crate) from: Span,
+    /// Where it waits until the place that it goes to is empty.
+    pub(crate) aside: u64,
+    pub(crate) to: u64,
+}
+
+/// What is to be done too where the images have nothing in common.
+#[derive(Debug)]
+pub(crate) struct Whole<'a> {
+    pub(crate) kernels: Vec<Carried>,
+    /// What `/proc` tells of the image to come.
+    pub(crate) told: &'a Told,
+    /// The file of its program, where the kernel does not name that already.
+    pub(crate) file: Option<u64>,
+    /// What its threads are called, in their order.
+    pub(crate) names: Vec<&'a str>,
+}
+
+/// The call by which the kernel is told of the file of the program. It may refuse that.
+pub(crate) const NAMES_THE_FILE: &str = "prctl(PR_SET_MM_MAP) with the program's file";
+
 /// All that is to be done.
 #[derive(Debug)]
 pub(crate) struct Task<'a> {
+    pub(crate) whole: Option<Whole<'a>>,
     pub(crate) changes: &'a Changes,
     /// Where the created areas are staged, in their order.
     pub(crate) staged: Vec<u64>,
@@ -80,6 +106,17 @@ pub(crate) struct Laid {
     pub(crate) copied: Vec<Span>,
     /// One for each thread, in their order.
     pub(crate) parts: Vec<Part>,
+    /// What the gates need where nothing of the old image stays, the code of the gate with it.
+    pub(crate) gates: Option<LaidGates>,
+}
+
+/// Addresses in the area.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LaidGates {
+    pub(crate) word: u64,
+    pub(crate) code: u64,
+    /// One for each thread, in their order.
+    pub(crate) blocks: Vec<u64>,
 }
 
 /// Where things are put, one after the other.
@@ -120,6 +157,21 @@ impl Steps {
         self.call("mprotect", libc::SYS_mprotect, [span.start, span.len(), protection as u64, 0, 0, 0]);
     }
 
+    fn carry(&mut self, from: u64, to: u64, len: u64) {
+        let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
+        self.call("mremap", libc::SYS_mremap, [from, len, len, flags, to, 0]);
+    }
+
+    fn take_name(&mut self, name: &str, room: &mut Room) {
+        /// `TASK_COMM_LEN` of the kernel, with a NUL.
+        const LONGEST: usize = 16;
+        let mut bytes = name.as_bytes().to_vec();
+        bytes.resize(LONGEST, 0);
+        bytes[LONGEST - 1] = 0;
+        let at = room.put(bytes, 8);
+        self.call("prctl(PR_SET_NAME)", libc::SYS_prctl, [libc::PR_SET_NAME as u64, at, 0, 0, 0, 0]);
+    }
+
     fn leave_rseq(&mut self, thread: &ThreadState) {
         const RSEQ_FLAG_UNREGISTER: u64 = 1;
         let rseq = thread.rseq;
@@ -130,6 +182,27 @@ impl Steps {
     }
 }
 
+impl Whole<'_> {
+    /// Tells the kernel of the other address space: the break, and where arguments, environment and code are.
+    fn tell(&self, room: &mut Room, steps: &mut Steps) {
+        let vector = room.put(self.told.vector.clone(), 8);
+        let mut tell = |name, file| {
+            let map = self.told.map(vector, file);
+            let (len, at) = (map.len() as u64, room.put(map, 8));
+            steps.call(name, libc::SYS_prctl, [PR_SET_MM, PR_SET_MM_MAP, at, len, 0, 0]);
+        };
+        tell("prctl(PR_SET_MM_MAP)", None);
+        if let Some(file) = self.file {
+            tell(NAMES_THE_FILE, Some(file));
+            steps.call("close", libc::SYS_close, [file, 0, 0, 0, 0, 0]);
+        }
+    }
+}
+
+/// `include/uapi/linux/prctl.h`.
+const PR_SET_MM: u64 = libc::PR_SET_MM as u64;
+const PR_SET_MM_MAP: u64 = 14;
+
 /// Lays out the area for a place. Its length does not depend on the place.
 pub(crate) fn lay_out(task: &Task<'_>, base: u64) -> Laid {
     let mut room = Room { base, next: 0, pieces: Vec::new() };
@@ -139,11 +212,18 @@ pub(crate) fn lay_out(task: &Task<'_>, base: u64) -> Laid {
     room.put(header.iter().flat_map(|word| word.to_ne_bytes()).collect(), 8);
     let copied: Vec<Span> = task.kept.iter().flat_map(|(_, differing)| differing.copied.iter().copied()).collect();
     let total: u64 = copied.iter().map(|span| span.len()).sum();
+    let gates = task.whole.as_ref().map(|_| LaidGates {
+        word: room.put(vec![0; 8], 8),
+        code: room.put(stub::image().to_vec(), 16),
+        blocks: task.threads.iter().map(|_| room.reserve(stub::GATE_LEN, 8)).collect(),
+    });
     let mut parts = Vec::new();
     let mut programs = Vec::new();
     for (index, change) in task.threads.iter().enumerate() {
         let mut steps = Steps::default();
-        steps.leave_rseq(change.service);
+        if task.whole.is_none() {
+            steps.leave_rseq(change.service);
+        }
         if index == 0 {
             move_in(task, &mut room, &mut steps, staged.clone().map(|(_, at)| *at).collect());
             steps.ops.push(Op::Store { at: base + DONE, value: 1 });
@@ -153,7 +233,10 @@ pub(crate) fn lay_out(task: &Task<'_>, base: u64) -> Laid {
         } else {
             steps.ops.push(Op::Await(base + DONE));
         }
-        let is_needed = become_other(change, &mut room, &mut steps) || index == 0;
+        let is_needed = become_other(change, &mut room, &mut steps) || index == 0 || task.whole.is_some();
+        if let Some(name) = task.whole.as_ref().and_then(|whole| whole.names.get(index)) {
+            steps.take_name(name, &mut room);
+        }
         let context = room.put(stub::context(&change.regs, change.coming.mask), 8);
         let xstate = room.put(change.coming.xstate.clone(), 64);
         steps.ops.push(Op::Resume { context, xstate });
@@ -174,11 +257,15 @@ pub(crate) fn lay_out(task: &Task<'_>, base: u64) -> Laid {
         parts.push(Part { start, calls: steps.calls, is_needed });
     }
     let len = room.next.next_multiple_of(PAGE);
-    Laid { len, pieces: room.pieces, contents: (contents - base) as usize, copied, parts }
+    Laid { len, pieces: room.pieces, contents: (contents - base) as usize, copied, parts, gates }
 }
 
 /// What is the process's.
 fn move_in(task: &Task<'_>, room: &mut Room, steps: &mut Steps, staged: Vec<u64>) {
+    let kernels = task.whole.as_ref().map_or(&[][..], |whole| &whole.kernels);
+    for carried in kernels {
+        steps.carry(carried.from.start, carried.aside, carried.from.len());
+    }
     for span in &task.changes.removed {
         steps.call("munmap", libc::SYS_munmap, [span.start, span.len(), 0, 0, 0, 0]);
     }
@@ -186,9 +273,10 @@ fn move_in(task: &Task<'_>, room: &mut Room, steps: &mut Steps, staged: Vec<u64>
         steps.call("brk", libc::SYS_brk, [at, 0, 0, 0, 0, 0]);
     }
     for (created, from) in task.changes.created.iter().zip(staged) {
-        let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
-        let (to, len) = (created.span.start, created.span.len());
-        steps.call("mremap", libc::SYS_mremap, [from, len, len, flags, to, 0]);
+        steps.carry(from, created.span.start, created.span.len());
+    }
+    for carried in kernels {
+        steps.carry(carried.aside, carried.to, carried.from.len());
     }
     // They are in place: what is mapped where they were staged from now on is the program's.
     steps.ops.push(Op::Store { at: room.base + STAGED, value: 0 });
@@ -216,6 +304,9 @@ fn move_in(task: &Task<'_>, room: &mut Room, steps: &mut Steps, staged: Vec<u64>
         if kept.has != kept.wants {
             steps.protect(kept.span, kept.wants);
         }
+    }
+    if let Some(whole) = &task.whole {
+        whole.tell(room, steps);
     }
     for action in task.actions {
         let at = room.put(action.bytes.to_vec(), 8);

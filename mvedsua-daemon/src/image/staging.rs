@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 
 use super::areas::Created;
-use super::pages;
-use crate::promote::transfer;
+use super::{giving, pages};
 use crate::ptrace::inject::Remote;
 use crate::ptrace::memory::{Memory, Span};
 use crate::ptrace::pagemap::PageMap;
@@ -58,6 +58,11 @@ impl Flags {
         flags
     }
 
+    /// Says whether the area at an address is to stay there and as it is, mseal(2).
+    pub(super) fn are_sealed(&self, addr: u64) -> bool {
+        has(self.at(addr), "sl")
+    }
+
     pub(super) fn at(&self, addr: u64) -> &[String] {
         self.areas.range(..=addr).next_back().map_or(&[], |(_, flags)| flags)
     }
@@ -76,9 +81,10 @@ pub(super) fn stage(
     flags: &[String],
     coming: Pid,
 ) -> Result<()> {
-    if has(flags, "ht") {
-        let what = format!("the other version has huge pages of its own at {:#x}", created.span.start);
-        return Err(Error::Unsupported(what));
+    for (flag, what) in [("ht", "huge pages of its own"), ("ss", "a shadow stack")] {
+        if has(flags, flag) {
+            return Err(Error::Unsupported(format!("the other version has {what} at {:#x}", created.span.start)));
+        }
     }
     let mut kind = libc::MAP_PRIVATE;
     for (flag, bit) in [("nr", libc::MAP_NORESERVE), ("gd", libc::MAP_GROWSDOWN)] {
@@ -88,28 +94,43 @@ pub(super) fn stage(
         let read_write = libc::PROT_READ | libc::PROT_WRITE;
         return map(remote, span, read_write, kind | libc::MAP_ANONYMOUS, u64::MAX, 0);
     };
+    if area.is_shared_memory() {
+        let read_write = libc::PROT_READ | libc::PROT_WRITE;
+        let kind = kind & !libc::MAP_PRIVATE | libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        return map(remote, span, read_write, kind, u64::MAX, 0);
+    }
     let file = open_mapped(coming, area)?;
-    let above = procfs::descriptors(process.pid)?.last().map_or(0, |descriptor| descriptor.fd as u64 + 1);
     let tid = process.threads.first().map_or(Slot(0), |(_, slot)| slot);
-    let scratch = process.scratch(tid);
-    let fd = transfer::give_one(file.as_fd(), above, process.pid, remote, &process.memory, scratch)?;
+    let fd = giving::give(file.as_fd(), process.pid, remote, &process.memory, process.scratch(tid))?;
     let offset = area.offset + (created.span.start - area.start);
     let mapped = map(remote, span, created.protection, kind, fd, offset);
     remote.call("close", libc::SYS_close, [fd, 0, 0, 0, 0, 0])?;
     mapped
 }
 
-/// Opens the file that a process has mapped, whatever its name leads to by now.
+/// Opens the file that a process has mapped, whatever its name leads to by now. Who may not have that from the kernel opens the
+/// name, if it leads to the same file still.
 fn open_mapped(pid: Pid, area: &Mapping) -> Result<File> {
     let path = format!("/proc/{pid}/map_files/{:x}-{:x}", area.start, area.end);
-    File::open(&path).map_err(|source| Error::Proc { path, source })
+    File::open(&path).or_else(|source| {
+        let named = File::open(format!("/proc/{pid}/root{}", area.name)).ok();
+        let is_it = |file: &File| {
+            file.metadata().is_ok_and(|meta| {
+                let device = u64::from(libc::major(meta.dev())) << 32 | u64::from(libc::minor(meta.dev()));
+                (device, meta.ino()) == (area.device, area.inode)
+            })
+        };
+        named.filter(is_it).ok_or(Error::Proc { path, source })
+    })
 }
 
 /// Copies into a staged area what its version has written there. Returns how many bytes.
 pub(super) fn fill(here: &Memory, created: &Created, staged: Span, there: &Memory, pages: &PageMap) -> Result<u64> {
     const AT_ONCE: u64 = 1 << 20;
     let mut bytes = 0;
-    for own in pages::own(pages, created.span)? {
+    let is_shared = created.file.as_ref().is_some_and(Mapping::is_shared_memory);
+    let written = if is_shared { pages::there(pages, created.span)? } else { pages::own(pages, created.span)? };
+    for own in written {
         for start in (own.start..own.end).step_by(AT_ONCE as usize) {
             let len = AT_ONCE.min(own.end - start);
             let contents = there.peek(start, len as usize)?;
@@ -139,7 +160,7 @@ pub(super) fn finish(remote: &mut Remote<'_>, created: &Created, span: Span, fla
         const MLOCK_ONFAULT: u64 = 1;
         remote.call("mlock2", libc::SYS_mlock2, [span.start, span.len(), MLOCK_ONFAULT, 0, 0, 0])?;
     }
-    if created.file.is_none() {
+    if created.file.as_ref().is_none_or(Mapping::is_shared_memory) {
         let protection = created.protection as u64;
         remote.call("mprotect", libc::SYS_mprotect, [span.start, span.len(), protection, 0, 0, 0])?;
     }

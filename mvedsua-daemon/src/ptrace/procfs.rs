@@ -37,6 +37,15 @@ pub struct Mapping {
     pub name: String,
 }
 
+impl Mapping {
+    /// Says whether this is memory without a name that a process shares with the children it forks (`MAP_SHARED |
+    /// MAP_ANONYMOUS` of mmap(2)).
+    #[must_use]
+    pub fn is_shared_memory(&self) -> bool {
+        self.shared && self.name == "/dev/zero (deleted)"
+    }
+}
+
 pub fn maps(pid: Pid) -> Result<Vec<Mapping>> {
     Ok(read(format!("/proc/{pid}/maps"))?.lines().filter_map(parse_mapping).collect())
 }
@@ -217,7 +226,8 @@ pub fn signals(pid: Pid, tid: Tid) -> Result<Signals> {
 }
 
 /// Returns one field of `/proc/<pid>/stat`, counted from 1 as in proc(5).
-fn stat_field(pid: Pid, number: usize) -> Result<Option<String>> {
+/// Returns a field of `/proc/<pid>/stat`, by its number in proc(5).
+pub(crate) fn stat_field(pid: Pid, number: usize) -> Result<Option<String>> {
     let text = read(format!("/proc/{pid}/stat"))?;
     // The second field is the name in parentheses, which may hold anything.
     let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);

@@ -135,6 +135,9 @@ std::arch::global_asm!(
 /// Bytes that a context block takes.
 pub const BLOCK_LEN: u64 = 8 * (1 + 15 + 5);
 
+/// Bytes of a [`gate_block`].
+pub const GATE_LEN: u64 = 24 + BLOCK_LEN;
+
 /// One step of a program that the gate runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -181,7 +184,9 @@ pub fn gate_block(word: u64, old: u64, program: u64, regs: &Regs, mask: u64) -> 
     bytes
 }
 
-fn image() -> &'static [u8] {
+/// Returns the stub's code, which runs wherever it lies.
+#[must_use]
+pub fn image() -> &'static [u8] {
     let start = &raw const mvedsua_stub_start;
     let len = &raw const mvedsua_stub_end as usize - start as usize;
     // SAFETY: both labels stand in one read-only section, `end` after `start`.

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
-use std::sync::{Arc, Once, OnceLock};
+use std::sync::{Arc, Once};
 
 use super::{Error, Result, Tid};
 
@@ -88,22 +88,11 @@ pub struct Bell {
     rung: AtomicU32,
     /// The owner's kernel thread id while it waits, else 0; a ring then sends it the wake-up signal.
     sleeper: AtomicI32,
-    /// Who is woken instead, from some time on.
-    heir: OnceLock<Arc<Bell>>,
 }
 
 impl Bell {
-    /// From now on a ring wakes the owner of another bell: whoever rings this one need not know of the change.
-    pub fn pass_on_to(&self, heir: Arc<Bell>) {
-        // The first holds; nobody has two.
-        let _ = self.heir.set(heir);
-    }
-
     /// Makes the owner's next (or current) wait return [`Wake::Bell`].
     pub fn ring(&self) {
-        if let Some(heir) = self.heir.get() {
-            return heir.ring();
-        }
         if self.rung.swap(1, Ordering::SeqCst) == 0 {
             let tid = self.sleeper.load(Ordering::SeqCst);
             if tid != 0 {
@@ -144,7 +133,7 @@ impl Inbox {
         // SAFETY: gettid has no arguments and cannot fail.
         let tid = unsafe { libc::gettid() };
         Inbox {
-            bell: Arc::new(Bell { rung: AtomicU32::new(0), sleeper: AtomicI32::new(0), heir: OnceLock::new() }),
+            bell: Arc::new(Bell { rung: AtomicU32::new(0), sleeper: AtomicI32::new(0) }),
             tid,
             taken: RefCell::default(),
             since: Cell::new(0),

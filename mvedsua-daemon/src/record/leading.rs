@@ -23,7 +23,7 @@
 
 mod bulk;
 mod counter;
-mod holding;
+pub(crate) mod holding;
 mod letting_in;
 mod limits;
 mod mapped;

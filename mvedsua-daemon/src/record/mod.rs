@@ -162,7 +162,7 @@ pub enum Event {
     Executed(Executed),
     /// The process has ended, with all its threads; nothing follows.
     ProcessEnded(Ending),
-    /// The leader has crashed, and what follows is another's that has gone on in its place.
+    /// The leader has crashed, and what follows is another version's that goes on in its process.
     Succession(Succession),
 }
 
@@ -172,8 +172,6 @@ pub struct Succession {
     /// What it has registered with its epoll sets where the old one had registered something else: epoll descriptor, watched
     /// descriptor, the old value, the new one.
     pub registrations: Vec<(i32, i32, u64, u64)>,
-    /// What its threads are called: slot, old id, new one.
-    pub threads: Vec<(Slot, i32, i32)>,
 }
 
 /// A program that was replaced.
@@ -209,7 +207,7 @@ impl Record {
                 Event::Signal(signal) => signal.siginfo.len(),
                 Event::Gap(gap) => gap.reason.len(),
                 Event::Executed(executed) => executed.path.len() + executed.directory.len(),
-                Event::Succession(new) => size_of_val(&*new.registrations) + size_of_val(&*new.threads),
+                Event::Succession(new) => size_of_val(&*new.registrations),
                 Event::ThreadStarted { .. }
                 | Event::ThreadEnded
                 | Event::Resumed

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, unbounded};
 
-use super::failover::{Fallen, Legacy};
+use super::failover::Fallen;
 use super::follow::{Open, Says, Ways};
 use super::lead::Heard;
 use super::recorder::{self, Recorder};
@@ -57,14 +57,15 @@ pub fn run(plan: Plan) -> Result<Report> {
     };
     let mut run = Run {
         plan,
-        first: leader,
-        leading: None,
+        leader,
+        taken_over: false,
         pid: ready.pid,
         recorder,
         ending: None,
         over: false,
         to_end: None,
         stopped: false,
+        notes: Vec::new(),
         followers: Vec::new(),
         crash: None,
     };
@@ -83,7 +84,7 @@ pub fn run(plan: Plan) -> Result<Report> {
     let streams = Streams::new(
         run.plan.log.clone(),
         (run.plan.lockstep, run.plan.on_divergence),
-        Arc::clone(&run.first.bell),
+        Arc::clone(&run.leader.bell),
         bells,
     );
     let streams = Arc::new(streams.recorded(entrance).interleaved(run.plan.interleaving));
@@ -96,8 +97,6 @@ pub fn run(plan: Plan) -> Result<Report> {
             streams: Arc::clone(&streams),
             hang_timeout: run.plan.hang_timeout,
             rules: version.rules.clone(),
-            // The run hears everything to its end.
-            on_full: run.plan.on_full,
             open: Open::Live,
             tell: Box::new(move |says| drop(tell.send(Told::Follower(number, says)))),
         };
@@ -136,10 +135,19 @@ struct Crash {
     fallen: Box<Fallen>,
     /// Followers that have not been asked yet, the next one last.
     left: Vec<usize>,
-    /// Who is asked, and until when.
-    asked: Option<(usize, Instant)>,
+    asked: Asked,
     /// Who cannot.
     faulted: Vec<usize>,
+}
+
+/// How far a follower is that was asked to take over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Nobody,
+    /// It lives through what is recorded, and has until then.
+    Comes(usize, Instant),
+    /// Its memory is being put in place: that is the leader's business, which tells of it.
+    Gives(usize),
 }
 
 /// How long a follower may take to live through what is recorded, for a leader that has crashed.
@@ -152,10 +160,10 @@ const GRACE: Duration = Duration::from_secs(1);
 struct Run {
     plan: Plan,
     recorder: Option<Recorder>,
-    /// The tracer of the version that led first.
-    first: Handle,
-    /// The follower that leads now.
-    leading: Option<usize>,
+    /// The tracer of the leader.
+    leader: Handle,
+    /// The leader has crashed, and goes on with the memory of a follower.
+    taken_over: bool,
     crash: Option<Crash>,
     pid: Pid,
     ending: Option<Ending>,
@@ -164,6 +172,7 @@ struct Run {
     /// A signal that came after the leader's end, and when.
     to_end: Option<(i32, Instant)>,
     stopped: bool,
+    notes: Vec<String>,
     followers: Vec<Tracked>,
 }
 
@@ -173,7 +182,10 @@ impl Run {
         while !self.over || self.followers.iter().any(|one| one.end.is_none()) {
             self.look_at_the_time();
             match told.recv_timeout(CLOCK) {
-                Ok(Told::Leader(Heard::Over)) => self.over = true,
+                Ok(Told::Leader(Heard::Over)) => {
+                    self.over = true;
+                    self.give_up_crash();
+                }
                 Ok(Told::Leader(Heard::Stopped)) => self.stopped = true,
                 // A daemon that another has taken over from ends after the program that was started.
                 Ok(Told::Leader(Heard::Ended(ending))) => drop(self.ending.get_or_insert(ending)),
@@ -184,14 +196,18 @@ impl Run {
                 Ok(Told::Leader(Heard::Crashed(fallen))) => {
                     let left =
                         (0..self.followers.len()).rev().filter(|one| self.followers[*one].end.is_none()).collect();
-                    self.crash = Some(Crash { fallen, left, asked: None, faulted: Vec::new() });
+                    self.crash = Some(Crash { fallen, left, asked: Asked::Nobody, faulted: Vec::new() });
                     self.ask_next();
                 }
-                Ok(Told::Leader(Heard::Surrendered(legacy))) => self.over |= !self.hand_over(legacy),
-                Ok(Told::Follower(number, Says::Prepared(pid))) => {
-                    if self.crash.as_ref().is_some_and(|crash| crash.asked.is_some_and(|(one, _)| one == number)) {
-                        self.pid = pid;
-                        self.leader().order(Order::Surrender);
+                Ok(Told::Leader(Heard::Noted(note))) => self.notes.push(note),
+                Ok(Told::Leader(Heard::Became)) => self.on_became(),
+                Ok(Told::Leader(Heard::NotBecome(reason))) => self.on_not_become(reason),
+                Ok(Told::Follower(number, Says::Prepared(legacy))) => {
+                    if let Some(crash) = &mut self.crash
+                        && matches!(crash.asked, Asked::Comes(one, _) if one == number)
+                    {
+                        crash.asked = Asked::Gives(number);
+                        self.leader.order(Order::Become(legacy));
                     }
                 }
                 Ok(Told::Follower(number, Says::CannotTakeOver)) => {
@@ -201,29 +217,23 @@ impl Run {
                     self.go_past(number);
                 }
                 Ok(Told::Follower(number, Says::Ended(end, followed))) => {
-                    if self.leading == Some(number) && !matches!(end, FollowerEnd::TookOver { .. }) {
-                        // It was to lead, and the old leader is dead.
-                        self.ending.get_or_insert(Ending::Killed(libc::SIGKILL));
-                        self.over = true;
-                    }
                     let one = &mut self.followers[number];
                     let end = one.end.take().map_or(end, |(first, _)| first);
                     one.end = Some((end, followed));
                     self.go_past(number);
                     self.react();
                 }
-                // What the terminal or anybody else sends to the group comes to the program by itself; one that has taken over has
-                // a session of its own.
-                Ok(Told::Signal(_, Source::Group)) if self.leading.is_none() && self.ending.is_none() => {}
+                // What the terminal or anybody else sends to the group comes to the program by itself.
+                Ok(Told::Signal(_, Source::Group)) if self.ending.is_none() => {}
                 Ok(Told::Signal(signo, _)) => self.pass_on(signo),
                 Err(RecvTimeoutError::Timeout) => {
                     let followers = self.followers.iter().filter_map(|one| one.handle.as_ref());
-                    followers.chain([&self.first]).for_each(|handle| handle.bell.ring());
+                    followers.chain([&self.leader]).for_each(|handle| handle.bell.ring());
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.first.join();
+        self.leader.join();
         let followers = self.followers.into_iter().map(|one| {
             if let Some(handle) = one.handle {
                 handle.join();
@@ -235,7 +245,7 @@ impl Run {
         let followers = followers.collect();
         let not_recorded = self.recorder.and_then(Recorder::finish);
         let leader = self.ending.ok_or_else(|| Error::Unsupported("nobody has seen the leader's end".into()))?;
-        Ok(Report { leader, stopped: self.stopped, not_recorded, followers })
+        Ok(Report { leader, stopped: self.stopped, not_recorded, notes: self.notes, followers })
     }
 
     /// Passes a signal on to the program, or notes that the rest of the run is to end where the program has.
@@ -247,48 +257,60 @@ impl Run {
         }
     }
 
-    fn leader(&self) -> &Handle {
-        let successor = self.leading.and_then(|number| self.followers[number].handle.as_ref());
-        successor.unwrap_or(&self.first)
-    }
-
     /// Asks the next follower to take over from a leader that has crashed; without one the leader ends by its signal.
     fn ask_next(&mut self) {
         let Some(crash) = &mut self.crash else { return };
         while let Some(number) = crash.left.pop() {
             if let (Some(handle), None) = (&self.followers[number].handle, &self.followers[number].end) {
-                crash.asked = Some((number, Instant::now() + TAKE_OVER_LIMIT));
+                crash.asked = Asked::Comes(number, Instant::now() + TAKE_OVER_LIMIT);
                 handle.order(Order::TakeOver(crash.fallen.clone()));
                 return;
             }
         }
         self.crash = None;
-        self.leader().order(Order::LetDie);
+        self.leader.order(Order::LetDie);
     }
 
     /// A follower will not take over; if it was asked, the next one is.
     fn go_past(&mut self, number: usize) {
-        if self.crash.as_ref().is_some_and(|crash| crash.asked.is_some_and(|(one, _)| one == number)) {
+        if self.crash.as_ref().is_some_and(|crash| matches!(crash.asked, Asked::Comes(one, _) if one == number)) {
             self.ask_next();
         }
     }
 
-    /// Lets the follower that was asked lead; says whether it is there.
-    fn hand_over(&mut self, legacy: Box<Legacy>) -> bool {
-        let Some(crash) = self.crash.take() else { return false };
-        let Some((number, _)) = crash.asked else { return false };
-        for faulted in crash.faulted {
-            if let Some(handle) = &self.followers[faulted].handle {
-                handle.order(Order::GoOn);
-            }
+    /// The leader goes on with the memory of the follower that was asked, and the others follow it.
+    fn on_became(&mut self) {
+        let Some(crash) = self.crash.take() else { return };
+        self.taken_over = true;
+        if let Asked::Gives(number) = crash.asked {
+            self.order(number, Order::Gone);
         }
-        let old = Arc::clone(&self.leader().bell);
-        self.leading = Some(number);
-        let Some(handle) = &self.followers[number].handle else { return false };
-        // Who is awaited, and who makes room in the logs, wakes the new leader from now on.
-        old.pass_on_to(Arc::clone(&handle.bell));
-        handle.order(Order::Lead(legacy));
-        true
+        crash.faulted.into_iter().for_each(|faulted| self.order(faulted, Order::GoOn));
+    }
+
+    /// The memory of the follower that was asked could not be put in place.
+    fn on_not_become(&mut self, reason: String) {
+        if let Some(Asked::Gives(number)) = self.crash.as_ref().map(|crash| crash.asked) {
+            self.order(number, Order::Unwanted(reason));
+            self.ask_next();
+        }
+    }
+
+    /// The leader has ended without anybody taking over: the followers follow it to its end.
+    fn give_up_crash(&mut self) {
+        let Some(crash) = self.crash.take() else { return };
+        match crash.asked {
+            Asked::Comes(number, _) => self.order(number, Order::GoOn),
+            Asked::Gives(number) => self.order(number, Order::Unwanted("the leader has ended".to_owned())),
+            Asked::Nobody => {}
+        }
+        crash.faulted.into_iter().for_each(|faulted| self.order(faulted, Order::GoOn));
+    }
+
+    fn order(&self, follower: usize, order: Order) {
+        if let Some(handle) = &self.followers[follower].handle {
+            handle.order(order);
+        }
     }
 
     /// Gives up waiting for a follower that does not come to where the leader has crashed, and for all where the run is to end.
@@ -297,11 +319,10 @@ impl Run {
             let name = nix::sys::signal::Signal::try_from(signo).map_or("a signal", |signal| signal.as_str());
             self.drop_all(&format!("{name} ended the run after the leader's end"));
         }
-        let late = self.crash.as_ref().and_then(|crash| crash.asked).filter(|(_, until)| Instant::now() > *until);
-        if let Some((number, _)) = late {
-            if let Some(handle) = &self.followers[number].handle {
-                handle.order(Order::Kill);
-            }
+        if let Some(Asked::Comes(number, until)) = self.crash.as_ref().map(|crash| crash.asked)
+            && Instant::now() > until
+        {
+            self.order(number, Order::Kill);
             self.go_past(number);
         }
     }
@@ -324,13 +345,13 @@ impl Run {
     fn react(&mut self) {
         let dropped = |one: &Tracked| one.end.as_ref().is_some_and(|(end, _)| !end.is_good());
         let dropped = self.followers.iter().any(dropped);
-        if self.crash.is_some() || !(dropped || self.leading.is_some()) {
+        if self.crash.is_some() || !(dropped || self.taken_over) {
             return;
         }
         if dropped && !self.over && self.plan.on_divergence == OnDivergence::Stop {
-            self.leader().order(Order::Kill);
+            self.leader.order(Order::Kill);
         } else if self.recorder.is_none() && self.followers.iter().all(|one| one.end.is_some()) {
-            self.leader().order(Order::Release);
+            self.leader.order(Order::Release);
         }
     }
 }

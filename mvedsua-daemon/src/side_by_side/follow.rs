@@ -7,24 +7,23 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, unbounded};
 use mvedsua_common::syscalls::Pairing;
 
-use super::failover::{self, Fallen, Legacy, Prepared};
+use super::failover::{self, Fallen, Legacy};
 use super::report::{Followed, FollowerEnd};
 use super::streams::{Branch, Streams};
-use super::tree::{self, Members, Nursery, Order, Part, Tracees, Tree, leave_ring};
+use super::tree::{self, LOOK_AGAIN, Members, Nursery, Order, Part, leave_ring};
 use crate::compare::{Divergence, DivergenceKind};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::wait::{Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid};
-use crate::record::leading::{self, Leading};
-use crate::record::{Event, Slot, StreamId};
+use crate::record::{Slot, StreamId};
 use crate::replay::following::processes::Birth;
 use crate::replay::following::reconcile::Reconcile;
 use crate::replay::following::{Following, Living, Settings, Silence, Standing, Tally};
 use crate::replay::objects::Objects;
 use crate::rules::{Counts, Descriptor, Descriptors};
+use crate::tracee::driver::{Driven, Tracees};
 use crate::tracee::process::{Half, Process};
 use crate::tracee::slots::Slots;
-use crate::update::OnFull;
 use crate::update::session::Notice;
 
 /// What is known of what a process of the leader has open when its stream begins.
@@ -57,7 +56,6 @@ pub(super) struct Ways {
     pub(super) streams: Arc<Streams>,
     pub(super) hang_timeout: Duration,
     pub(super) rules: Option<Arc<Counts>>,
-    pub(super) on_full: OnFull,
     pub(super) open: Open,
     pub(super) tell: Box<dyn Fn(Says) + Send>,
 }
@@ -67,19 +65,10 @@ pub(super) struct Ways {
 pub(super) enum Says {
     /// It follows no more; said once.
     Ended(FollowerEnd, Followed),
-    /// It is ready to go on in place of the leader, which has crashed.
-    Prepared(Pid),
+    /// It stands where the leader has crashed, and this is its memory.
+    Prepared(Box<Legacy>),
     /// It is not, and will not be.
     CannotTakeOver,
-}
-
-/// A follower that goes on as the leader.
-pub(super) struct Successor {
-    pub(super) inbox: Inbox,
-    pub(super) process: Process,
-    pub(super) role: Leading,
-    pub(super) notices: Receiver<Notice>,
-    pub(super) settings: leading::Settings,
 }
 
 struct Member {
@@ -109,10 +98,10 @@ pub(super) struct Follower {
     ended: Option<FollowerEnd>,
     /// The leader that it may go on for.
     fallen: Option<Box<Fallen>>,
-    /// Whether it is on its way to where that one stands.
-    draining: bool,
-    prepared: Option<Prepared>,
-    succeeded: Option<(Process, Leading, Receiver<Notice>)>,
+    /// Its process that is on its way to where that one stands.
+    draining: Option<Pid>,
+    /// The process that has given its memory away. It does nothing any more.
+    given: Option<Pid>,
     living: Living,
 }
 
@@ -127,9 +116,8 @@ impl Follower {
             followed: Followed::default(),
             ended: None,
             fallen: None,
-            draining: false,
-            prepared: None,
-            succeeded: None,
+            draining: None,
+            given: None,
             living: Living::default(),
         };
         let main = process.pid.main();
@@ -249,7 +237,7 @@ impl Follower {
                 Notice::Diverged(divergence) => self.part(twin, divergence),
                 Notice::Broken { tid, error } => self.fail(format!("thread {tid}: {error}")),
                 Notice::Faulted => (self.ways.tell)(Says::CannotTakeOver),
-                Notice::Drained => self.prepare(),
+                Notice::Drained => self.give(pid),
                 _ => {}
             }
         }
@@ -270,71 +258,43 @@ impl Follower {
             (self.ways.tell)(Says::CannotTakeOver);
             return Ok(());
         }
-        (self.fallen, self.draining) = (Some(fallen), false);
+        (self.fallen, self.draining) = (Some(fallen), None);
         self.come_to_the_fallen()
     }
 
-    /// Brings the twin of the process that has crashed to where that one stands, as soon as it is alone as well: a follower that
-    /// is behind may have others still, or may not have made it yet.
+    /// Brings the twin of the process that has crashed to where that one stands. A follower that is behind may not have made it
+    /// yet.
     fn come_to_the_fallen(&mut self) -> Result<()> {
-        let alone = self.members.len() == 1 && self.nursery.is_empty();
-        let Some(fallen) = self.fallen.as_ref().filter(|_| alone && !self.draining && self.ended.is_none()) else {
+        let Some(fallen) = self.fallen.as_ref().filter(|_| self.draining.is_none() && self.ended.is_none()) else {
             return Ok(());
         };
-        match self.members.values_mut().next() {
-            Some(member) if member.stream == fallen.stream => {
-                self.draining = true;
+        match self.members.iter_mut().find(|(_, member)| member.stream == fallen.stream) {
+            Some((pid, member)) => {
+                self.draining = Some(*pid);
                 member.role.drain(&mut member.process, fallen.target, fallen.held.clone())
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
-    /// It stands where the leader does: gets what the leader has.
-    fn prepare(&mut self) {
-        let (Some(fallen), Some(member)) = (&self.fallen, self.members.values().next()) else { return };
-        match failover::prepare(&self.inbox, &member.process, &member.role, fallen) {
-            Ok(prepared) => {
-                self.prepared = Some(prepared);
-                (self.ways.tell)(Says::Prepared(member.process.pid));
+    /// A process stands where the leader does: gives its memory away.
+    fn give(&mut self, pid: Pid) {
+        let (Some(fallen), Some(member)) = (&self.fallen, self.members.get(&pid)) else { return };
+        match failover::give(&self.inbox, &member.process, &member.role, fallen) {
+            Ok(legacy) => {
+                self.given = Some(pid);
+                (self.ways.tell)(Says::Prepared(Box::new(legacy)));
             }
             Err(error) => self.fail(format!("it could not take over: {error}")),
         }
     }
 
-    /// The old leader is dead: goes on for real.
-    fn lead(&mut self, legacy: Legacy) -> Result<()> {
-        let (Some(fallen), Some(prepared)) = (self.fallen.take(), self.prepared.take()) else { return Ok(()) };
-        let Some((pid, mut member)) = self.members.pop_first() else { return Ok(()) };
-        let Legacy { mut stream, pending } = legacy;
-        let (process, role) = (&mut member.process, &mut member.role);
-        let succeeded = failover::succeed(&self.inbox, process, role, (&fallen, &prepared), &pending);
-        let (threads, succession) = match succeeded {
-            Ok(succeeded) => succeeded,
-            Err(error) => {
-                self.fail(format!("it could not take over: {error}"));
-                // It may have been set already to live on without us.
-                tree::end(pid)?;
-                return self.kill();
-            }
-        };
-        tracing::info!(%pid, signo = fallen.signo, "goes on in place of the leader");
-        self.followed.add(&member.tally);
-        self.ended = Some(FollowerEnd::TookOver { signo: fallen.signo });
-        self.leave();
-        let (sender, notices) = unbounded();
-        let settings = super::lead::settings(self.ways.on_full, Arc::clone(&self.ways.streams));
-        stream.emit(Slot(0), Event::Succession(succession));
-        let role = Leading::succeed(threads, &member.process.memory, stream, settings, sender);
-        self.succeeded = Some((member.process, role, notices));
-        Ok(())
-    }
-
-    /// Returns what goes on as the leader, once the follower is over.
-    pub(super) fn into_successor(self) -> Option<Successor> {
-        let (process, role, notices) = self.succeeded?;
-        let settings = super::lead::settings(self.ways.on_full, self.ways.streams);
-        Some(Successor { inbox: self.inbox, process, role, notices, settings })
+    /// The leader goes on with the memory of this follower, which ends.
+    fn end_in_favour(&mut self) -> Result<()> {
+        if let Some(fallen) = self.fallen.take() {
+            self.ended.get_or_insert(FollowerEnd::TookOver { signo: fallen.signo });
+        }
+        self.kill()
     }
 
     fn part(&mut self, process: Pid, divergence: Box<Divergence>) {
@@ -384,7 +344,10 @@ impl Follower {
     }
 }
 
-impl Tree for Follower {
+impl Driven for Follower {
+    type Order = Order;
+    const IDLE: Option<Duration> = Some(LOOK_AGAIN);
+
     fn inbox(&self) -> &Inbox {
         &self.inbox
     }
@@ -399,7 +362,7 @@ impl Tree for Follower {
             return;
         }
         for pid in self.members.pids() {
-            if let Some(member) = self.members.get_mut(&pid) {
+            if let Some(member) = self.members.get_mut(&pid).filter(|_| self.given != Some(pid)) {
                 let result = member.role.on_bell(&mut member.process);
                 let heard = self.listen(pid);
                 self.check(result.and(heard));
@@ -418,27 +381,31 @@ impl Tree for Follower {
             Order::TakeOver(fallen) => {
                 let result = self.take_over_from(fallen);
                 self.check(result);
-                let pid = self.members.keys().next().copied();
-                let heard = pid.map_or(Ok(()), |pid| self.listen(pid));
+                let heard = self.draining.map_or(Ok(()), |pid| self.listen(pid));
                 self.check(heard);
             }
             Order::GoOn => {
-                (self.fallen, self.draining) = (None, false);
-                let released = self.members.values_mut().next().map(|one| one.role.release_drain(&mut one.process));
-                self.check(released.unwrap_or(Ok(())));
+                self.fallen = None;
+                let draining = self.draining.take().and_then(|pid| self.members.get_mut(&pid));
+                let released = draining.map_or(Ok(()), |one| one.role.release_drain(&mut one.process));
+                self.check(released);
             }
-            Order::Lead(legacy) => {
-                let result = self.lead(*legacy);
+            Order::Gone => {
+                let result = self.end_in_favour();
                 self.check(result);
             }
-            Order::LetDie | Order::Surrender => {}
+            Order::Unwanted(reason) => {
+                self.fail(format!("it could not take over: {reason}"));
+                let result = self.kill();
+                self.check(result);
+            }
+            Order::LetDie | Order::Become(_) => {}
         }
     }
 
     fn is_over(&mut self, tracees: Tracees) -> bool {
-        let over = self.succeeded.is_some()
-            || self.members.is_empty() && self.nursery.is_empty()
-            || self.ended.is_some() && tracees == Tracees::None;
+        let over =
+            self.members.is_empty() && self.nursery.is_empty() || self.ended.is_some() && tracees == Tracees::None;
         if over {
             for member in self.members.values() {
                 self.followed.add(&member.tally);

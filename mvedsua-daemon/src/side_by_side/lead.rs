@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::failover::{self, Fallen, Legacy};
-use super::tree::{self, Members, Nursery, Order, Part, Tracees, Tree, ending, leave_ring};
+use super::tree::{self, LOOK_AGAIN, Members, Nursery, Order, Part, ending, leave_ring};
+use crate::image::place::Failure;
 use crate::ptrace::memory::Memory;
 use crate::ptrace::ring::Area;
 use crate::ptrace::tsc;
@@ -19,6 +20,7 @@ use crate::record::leading::processes::Birth;
 use crate::record::leading::{Hold, Leading, OnCrash, Settings};
 use crate::record::stream::Stream;
 use crate::record::{Ending, Event, Slot};
+use crate::tracee::driver::{Driven, Tracees};
 use crate::tracee::process::{self, Half, Process};
 use crate::tracee::rings::Rings;
 use crate::tracee::slots::Slots;
@@ -43,10 +45,14 @@ pub(super) enum Heard {
     Stopped,
     /// All of its processes have ended.
     Over,
-    /// It is held before a signal that would end it.
+    /// A process of it is held before a signal that would end it.
     Crashed(Box<Fallen>),
-    /// It has ended in favour of another, to whom belongs what it left.
-    Surrendered(Box<Legacy>),
+    /// It goes on with the memory of the follower that was ready.
+    Became,
+    /// Something that whoever started the run has to know.
+    Noted(String),
+    /// It could not be given that memory, and stands where it did.
+    NotBecome(String),
 }
 
 #[derive(Debug)]
@@ -80,29 +86,22 @@ pub(super) struct Leader {
     killed: bool,
     /// Where the rings of the processes are that are not recorded any more.
     areas: Vec<Area>,
-    /// Set when it crashed: the signal, and since when its threads are being held.
-    crashed: Option<(i32, Instant)>,
-    /// Whether it was told where its threads are held.
+    /// Set while a process is held that has crashed.
+    crashed: Option<Crashed>,
+}
+
+/// A process that has crashed.
+#[derive(Clone, Copy, Debug)]
+struct Crashed {
+    pid: Pid,
+    signo: i32,
+    /// Since when its threads are being held.
+    since: Instant,
+    /// Whether it was told where they are held.
     told: bool,
-    surrendered: bool,
 }
 
 impl Leader {
-    /// Goes on with a process that has followed, as the leader.
-    pub(super) fn resume(
-        inbox: Inbox,
-        process: Process,
-        mut role: Leading,
-        notices: Receiver<Notice>,
-        settings: Settings,
-        tell: Box<dyn Fn(Heard) + Send>,
-    ) -> Result<Leader> {
-        let mut leader = Leader::new(inbox, process.pid, settings, tell);
-        role.start()?;
-        leader.members.insert(process.pid, Member { process, role, notices });
-        Ok(leader)
-    }
-
     fn new(inbox: Inbox, first: Pid, settings: Settings, tell: Box<dyn Fn(Heard) + Send>) -> Leader {
         Leader {
             inbox,
@@ -117,8 +116,6 @@ impl Leader {
             killed: false,
             areas: Vec::new(),
             crashed: None,
-            told: false,
-            surrendered: false,
         }
     }
 
@@ -167,7 +164,6 @@ impl Leader {
 
     fn handle(&mut self, tid: Tid, stop: Stop) -> Result<()> {
         if tid == self.first.main()
-            && !self.surrendered
             && let Some(ending) = ending(stop)
         {
             (self.tell)(Heard::Ended(ending));
@@ -233,28 +229,27 @@ impl Leader {
         }
     }
 
-    /// A process is held before a signal that would end it: a follower can take over, if it is alone.
+    /// A process is held before a signal that would end it: a follower can take over, unless that is its parent's business.
     fn on_crash(&mut self, pid: Pid, signo: i32) -> Result<()> {
-        let alone = self.members.len() == 1 && self.nursery.is_empty();
-        let alone = alone && procfs::children(pid)?.is_empty();
+        let has_parent = self.members.contains_key(&procfs::parent(pid)?);
         let Some(member) = self.members.get_mut(&pid) else { return Ok(()) };
-        if !alone || self.crashed.is_some() {
+        if has_parent || self.crashed.is_some() {
             return member.role.let_die(&mut member.process);
         }
-        self.crashed = Some((signo, Instant::now()));
+        self.crashed = Some(Crashed { pid, signo, since: Instant::now(), told: false });
         member.role.hold(&mut member.process, Hold::Anywhere)
     }
 
     /// Tells of a crash once all threads are held.
     fn look_whether_held(&mut self, pid: Pid) {
-        let (Some((signo, _)), Some(member)) = (self.crashed, self.members.get_mut(&pid)) else { return };
-        if !member.role.is_held() || std::mem::replace(&mut self.told, true) {
+        let (Some(crashed), Some(member)) = (&mut self.crashed, self.members.get_mut(&pid)) else { return };
+        if crashed.pid != pid || !member.role.is_held() || std::mem::replace(&mut crashed.told, true) {
             return;
         }
-        match Fallen::describe(&self.inbox, &member.process, &member.role, signo) {
+        match Fallen::describe(&member.process, &member.role, crashed.signo) {
             Ok(fallen) => (self.tell)(Heard::Crashed(Box::new(fallen))),
             Err(error) => {
-                tracing::warn!(%error, "nobody can take over");
+                (self.tell)(Heard::Noted(format!("nobody takes over from process {pid}, which has crashed: {error}")));
                 let result = self.let_die();
                 self.check(result);
             }
@@ -263,18 +258,36 @@ impl Leader {
 
     /// Nobody takes over: the signal does what it does.
     fn let_die(&mut self) -> Result<()> {
-        self.settings.on_crash = OnCrash::End;
-        self.crashed = None;
-        self.members.values_mut().try_for_each(|member| member.role.let_die(&mut member.process))
+        let Some(Crashed { pid, .. }) = self.crashed.take() else { return Ok(()) };
+        self.members.get_mut(&pid).map_or(Ok(()), |member| member.role.let_die(&mut member.process))
     }
 
-    fn surrender(&mut self) -> Result<()> {
-        self.surrendered = true;
-        for member in self.members.values_mut() {
-            let legacy = failover::end(&member.process, &mut member.role)?;
-            (self.tell)(Heard::Surrendered(Box::new(legacy)));
+    /// A process that has crashed goes on with the memory of a follower.
+    fn become_other(&mut self, legacy: &Legacy) {
+        let Some(crashed) = self.crashed else { return };
+        let Some(member) = self.members.get_mut(&crashed.pid) else {
+            return (self.tell)(Heard::NotBecome("the process that has crashed was ended".to_owned()));
+        };
+        let (sender, notices) = unbounded();
+        let listening = (self.settings.clone(), sender);
+        match failover::become_other(&self.inbox, &mut member.process, &mut member.role, legacy, listening) {
+            Ok(note) => {
+                member.notices = notices;
+                self.crashed = None;
+                note.into_iter().for_each(|note| (self.tell)(Heard::Noted(note)));
+                (self.tell)(Heard::Became);
+            }
+            Err(Failure::Before(error)) => (self.tell)(Heard::NotBecome(error.to_string())),
+            Err(Failure::After(error)) => {
+                // It is neither the one nor the other.
+                self.crashed = None;
+                (self.tell)(Heard::Broken(format!(
+                    "the memory of a follower is not in place as it should be: {error}"
+                )));
+                let ended = tree::end(crashed.pid);
+                self.check(ended);
+            }
         }
-        Ok(())
     }
 
     fn check(&self, result: Result<()>) {
@@ -329,7 +342,10 @@ fn end_unseen(birth: Birth, ending: Ending) {
     }
 }
 
-impl Tree for Leader {
+impl Driven for Leader {
+    type Order = Order;
+    const IDLE: Option<Duration> = Some(LOOK_AGAIN);
+
     fn inbox(&self) -> &Inbox {
         &self.inbox
     }
@@ -340,9 +356,7 @@ impl Tree for Leader {
     }
 
     fn on_bell(&mut self) {
-        if self.crashed.is_some_and(|(_, since)| since.elapsed() > HOLD_LIMIT)
-            && self.members.values().any(|member| !member.role.is_held())
-        {
+        if self.crashed.is_some_and(|crashed| !crashed.told && crashed.since.elapsed() > HOLD_LIMIT) {
             let result = self.let_die();
             self.check(result);
         }
@@ -362,8 +376,11 @@ impl Tree for Leader {
             Order::Kill => self.kill(),
             Order::Release => self.release(),
             Order::LetDie => self.let_die(),
-            Order::Surrender => self.surrender(),
-            Order::TakeOver(_) | Order::Lead(_) | Order::GoOn => Ok(()),
+            Order::Become(legacy) => {
+                self.become_other(&legacy);
+                Ok(())
+            }
+            Order::TakeOver(_) | Order::Gone | Order::Unwanted(_) | Order::GoOn => Ok(()),
         };
         self.check(result);
     }
@@ -371,7 +388,7 @@ impl Tree for Leader {
     fn is_over(&mut self, tracees: Tracees) -> bool {
         let over =
             if self.released { tracees == Tracees::None } else { self.members.is_empty() && self.nursery.is_empty() };
-        if over && !self.surrendered {
+        if over {
             (self.tell)(Heard::Over);
         }
         over

@@ -26,7 +26,6 @@ use crate::ptrace::{self, Pid, launch};
 use crate::record::{Ending, Event, Record, StreamId};
 use crate::report::Payloads;
 use crate::rules::recording::{Frame, Reader, RecordingError};
-use crate::update::OnFull;
 
 /// What is to be replayed.
 #[derive(Clone, Debug)]
@@ -94,7 +93,6 @@ pub fn replay(plan: Offline) -> Result<Replayed, NotReplayed> {
         streams,
         hang_timeout: plan.hang_timeout,
         rules,
-        on_full: OnFull::Block,
         open,
         // It is heard to the end.
         tell: Box::new(move |says| drop(tell.send(Told::Follower(0, says)))),

@@ -69,6 +69,8 @@ pub struct Report {
     pub stopped: bool,
     /// Why the recording that was asked for is not whole, if it is not.
     pub not_recorded: Option<String>,
+    /// What else is to be known: why nobody took over, or what of a process that was taken over is not as it should be.
+    pub notes: Vec<String>,
     pub followers: Vec<FollowerReport>,
 }
 
@@ -138,7 +140,7 @@ impl Report {
             Ending::Killed(signo) => json!({"killed": signo}),
         };
         let followers: Vec<Value> = self.followers.iter().map(|follower| follower.to_json(payloads)).collect();
-        json!({"leader": leader, "stopped": self.stopped, "not_recorded": self.not_recorded, "followers": followers})
+        json!({"leader": leader, "stopped": self.stopped, "not_recorded": self.not_recorded, "notes": self.notes, "followers": followers})
     }
 
     /// Returns the report for people.

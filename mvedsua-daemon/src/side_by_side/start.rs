@@ -7,16 +7,17 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::Plan;
 use super::Version;
 use super::conductor::Told;
-use super::follow::{Follower, Says, Successor, Ways};
+use super::follow::{Follower, Says, Ways};
 use super::lead::{Heard, Leader, settings};
 use super::report::{Followed, FollowerEnd};
 use super::streams::Streams;
-use super::tree::{Handle, Order, drive};
+use super::tree::{Handle, Order};
 use crate::ptrace::launch::{self, Layout, Program, Side};
 use crate::ptrace::ring::Mode;
 use crate::ptrace::sentinel::Sentinel;
 use crate::ptrace::{Error, Pid, Result};
 use crate::record::stream::Stream;
+use crate::tracee::driver::drive;
 use crate::tracee::program::{first, secrets, share_secrets};
 
 /// A leader that stands before its first instruction.
@@ -72,7 +73,7 @@ pub(super) fn start_leader(
 ) -> Result<(Handle, Ready)> {
     let (send, receive) = bounded(1);
     let (program, layout, on_full) = (plan.leader.clone(), plan.layout, plan.on_full);
-    let handle = Handle::spawn("mvedsua-lead".into(), move |inbox, orders| {
+    let handle = Handle::spawn("mvedsua-lead", move |inbox, orders| {
         let started = begin_program(&inbox, &program, (Side::Leader, layout), &mask)
             .and_then(|process| secrets(process.pid).map(|secrets| (process, secrets)));
         let process = match started {
@@ -102,7 +103,7 @@ pub(super) fn start_follower(
     let (send, receive) = bounded(1);
     let program = version.program.clone();
     let (twin, secrets) = (leader.pid, leader.secrets);
-    let handle = Handle::spawn(format!("mvedsua-follow{}", number + 1), move |inbox, orders| {
+    let handle = Handle::spawn(&format!("mvedsua-follow{}", number + 1), move |inbox, orders| {
         let started = begin_program(&inbox, &program, (Side::Follower, layout), &mask)
             .and_then(|process| share_secrets(process.pid, &process.memory, &secrets).map(|()| process));
         let process = match started {
@@ -120,17 +121,10 @@ pub(super) fn start_follower(
             drop(tell.send(Told::Follower(number, Says::Ended(end, Followed::default()))));
         };
         let alarm = OnPanic(|| failed(PANICKED.to_owned()));
-        let driven = Follower::start(inbox, process, twin, ways).and_then(|mut follower| {
-            drive(&mut follower, &orders)?;
-            Ok(follower.into_successor())
-        });
+        let driven = Follower::start(inbox, process, twin, ways).and_then(|mut follower| drive(&mut follower, &orders));
         drop(alarm);
-        match driven {
-            Ok(None) => {}
-            Ok(Some(Successor { inbox, process, role, notices, settings })) => {
-                lead(&tell, &orders, |heard| Leader::resume(inbox, process, role, notices, settings, heard));
-            }
-            Err(error) => failed(error.to_string()),
+        if let Err(error) = driven {
+            failed(error.to_string());
         }
     })?;
     receive.recv().map_err(|_| Error::Unsupported("a follower's tracer thread has ended".into()))??;

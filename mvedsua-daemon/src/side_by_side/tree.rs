@@ -1,35 +1,34 @@
-//! What the drivers of the leader's and of a follower's processes share: the tracer thread's loop, the processes that it
-//! drives, and those that are being born.
+//! What the drivers of the leader's and of a follower's processes share: what they are told, the processes that they drive, and
+//! those that are being born. The tracer thread's loop they share with updates ([`crate::tracee::driver`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
-
-use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::failover::{Fallen, Legacy};
 use crate::ptrace::ring::Area;
-use crate::ptrace::wait::{Bell, Inbox, Stop, Wake};
-use crate::ptrace::{Error, Pid, Result, Tid, procfs, sys};
+use crate::ptrace::wait::Stop;
+use crate::ptrace::{Pid, Result, Tid, procfs, sys};
 use crate::record::Ending;
+use crate::tracee::driver;
 use crate::tracee::process::Process;
 
 /// How long a thread without tracees waits before it looks again for room in the logs.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// What a tracer thread is told.
 #[derive(Debug)]
 pub(super) enum Order {
     /// A leader that has crashed: nobody takes over.
     LetDie,
-    /// A leader that has crashed: another is ready to go on, it ends.
-    Surrender,
+    /// A leader that has crashed: go on with the memory of a follower.
+    Become(Box<Legacy>),
     /// A follower: the leader has crashed, get ready to go on in its place.
     TakeOver(Box<Fallen>),
-    /// A follower that is ready: go on, with what the old leader has left.
-    Lead(Box<Legacy>),
+    /// A follower that has given its memory away: the leader goes on with it.
+    Gone,
+    /// A follower that has given its memory away: the leader could not take it, for this reason.
+    Unwanted(String),
     /// A follower that could not take over: another has, follow that.
     GoOn,
     /// End every process.
@@ -38,85 +37,8 @@ pub(super) enum Order {
     Release,
 }
 
-/// Drives the processes of one version.
-pub(super) trait Tree {
-    fn inbox(&self) -> &Inbox;
-    fn on_stop(&mut self, tid: Tid, stop: Stop);
-    fn on_bell(&mut self);
-    fn on_order(&mut self, order: Order);
-    /// Says whether there is nothing more to do.
-    fn is_over(&mut self, tracees: Tracees) -> bool;
-}
-
-/// Whether the thread has tracees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tracees {
-    Perhaps,
-    None,
-}
-
-/// The loop of a tracer thread.
-pub(super) fn drive(tree: &mut impl Tree, orders: &Receiver<Order>) -> Result<()> {
-    loop {
-        let mut tracees = Tracees::Perhaps;
-        match tree.inbox().wait()? {
-            Wake::Stop(tid, stop) => tree.on_stop(tid, stop),
-            Wake::Bell => {
-                orders.try_iter().for_each(|order| tree.on_order(order));
-                tree.on_bell();
-            }
-            Wake::NoTracees => {
-                tracees = Tracees::None;
-                if let Ok(order) = orders.recv_timeout(LOOK_AGAIN) {
-                    tree.on_order(order);
-                }
-                tree.on_bell();
-            }
-        }
-        if tree.is_over(tracees) {
-            return Ok(());
-        }
-    }
-}
-
-/// A tracer thread.
-#[derive(Debug)]
-pub(super) struct Handle {
-    pub(super) bell: Arc<Bell>,
-    orders: Sender<Order>,
-    join: JoinHandle<()>,
-}
-
-impl Handle {
-    /// Starts a tracer thread. `work` gets its inbox and its orders.
-    pub(super) fn spawn(name: String, work: impl FnOnce(Inbox, Receiver<Order>) + Send + 'static) -> Result<Handle> {
-        let (orders, received) = unbounded();
-        let (ready, bell) = unbounded();
-        let join = std::thread::Builder::new()
-            .name(name.clone())
-            .spawn(move || {
-                let inbox = Inbox::new();
-                if ready.send(inbox.bell()).is_ok() {
-                    work(inbox, received);
-                }
-            })
-            .map_err(|source| Error::Own { doing: format!("starting thread {name}"), source })?;
-        let bell = bell.recv().map_err(|_| Error::Unsupported(format!("thread {name} ended at its start")))?;
-        Ok(Handle { bell, orders, join })
-    }
-
-    pub(super) fn order(&self, order: Order) {
-        // A thread that has ended has nothing left to do it to.
-        let _ = self.orders.send(order);
-        self.bell.ring();
-    }
-
-    pub(super) fn join(self) {
-        if self.join.join().is_err() {
-            tracing::error!("a tracer thread panicked; its tracees were let go");
-        }
-    }
-}
+/// How the conductor reaches a tracer thread.
+pub(super) type Handle = driver::Handle<Order>;
 
 /// A process of a version, with what drives it.
 pub(super) trait Part {

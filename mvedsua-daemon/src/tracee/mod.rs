@@ -1,9 +1,9 @@
 //! A process that is traced, whatever its role: its threads by slot, what was changed in it, and how it is put back.
 //!
 //! [`process`] is the process and the stopping of its threads, [`slots`] its threads by slot, [`rings`] where they are told the
-//! time, [`program`] the beginning of a program, [`cached_tid`] the ids that its C library keeps, [`loaded`] what was loaded into it.
+//! time, [`program`] the beginning of a program, [`driver`] the thread that traces, [`loaded`] what was loaded into it.
 
-pub(crate) mod cached_tid;
+pub(crate) mod driver;
 pub(crate) mod loaded;
 pub(crate) mod process;
 pub(crate) mod program;

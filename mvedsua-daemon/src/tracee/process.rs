@@ -315,7 +315,7 @@ impl Process {
     }
 
     /// Moves a parked thread out of all that will not be there any more.
-    fn leave_patches(&self, tid: Tid, how: &mut Parked) -> Result<()> {
+    pub(crate) fn leave_patches(&self, tid: Tid, how: &mut Parked) -> Result<()> {
         let before = sys::get_regs(tid)?;
         let mut regs = before;
         if let Parked::Entry { nr, .. } = how {
@@ -395,15 +395,20 @@ impl Process {
         }
     }
 
+    /// Puts everything back that was changed in the vDSO, in the memory of this process or of a fork of it. No call can be
+    /// executed in it any more.
+    pub(crate) fn clean_vdso(&self, memory: &Memory) -> Result<()> {
+        self.footprint.vdso.restore(memory)?;
+        if let Some(agent) = &self.footprint.vdso.agent {
+            agent.remove(memory)?;
+        }
+        self.footprint.stub.remove(memory)
+    }
+
     /// Detaches from a child, with its vDSO as it should be.
     fn clean_child(&self, child: Tid, kind: Ghost) -> Result<()> {
         if kind == Ghost::OwnMemory {
-            let memory = Memory::open(Pid(child.0))?;
-            self.footprint.vdso.restore(&memory)?;
-            if let Some(agent) = &self.footprint.vdso.agent {
-                agent.remove(&memory)?;
-            }
-            self.footprint.stub.remove(&memory)?;
+            self.clean_vdso(&Memory::open(Pid(child.0))?)?;
         }
         if let Some(rings) = &self.rings {
             // The parent's ring is not its own, whether it still sees it or not.
@@ -430,6 +435,21 @@ pub(crate) fn reap(remote: &mut Remote<'_>, child: Pid) -> Result<()> {
     }
     tracing::warn!(%child, "it was killed and has not ended; its parent goes on without having waited for it");
     Ok(())
+}
+
+/// Ends a process and waits until every thread that this tracer thread knows is reaped.
+pub(crate) fn kill(inbox: &Inbox, pid: Pid) -> Result<()> {
+    match sys::kill(pid, libc::SIGKILL) {
+        Err(error) if !error.is_gone() => return Err(error),
+        _ => {}
+    }
+    loop {
+        match inbox.wait()? {
+            Wake::Stop(tid, stop) if stop.is_end() && tid == pid.main() => return Ok(()),
+            Wake::Stop(..) | Wake::Bell => {}
+            Wake::NoTracees => return Ok(()),
+        }
+    }
 }
 
 /// Returns a place for a context block on a thread's own stack, below its red zone.

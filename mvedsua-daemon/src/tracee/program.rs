@@ -12,9 +12,10 @@ use super::process::{Footprint, Half, Process, stack_block};
 use super::rings::Rings;
 use super::slots::Slots;
 use crate::ptrace::inject::{Arena, Remote};
-use crate::ptrace::memory::Memory;
+use crate::ptrace::memory::{Memory, Span};
 use crate::ptrace::ring::Mode;
 use crate::ptrace::stub::Stub;
+use crate::ptrace::sys::Regs;
 use crate::ptrace::tsc::{self, Reads, Trapped};
 use crate::ptrace::vdso::Vdso;
 use crate::ptrace::wait::Inbox;
@@ -23,7 +24,7 @@ use crate::ptrace::{Error, Pid, Result, Tid, procfs, sys};
 /// `AT_RANDOM` of `include/uapi/linux/auxvec.h`: the address of 16 random bytes.
 const AT_RANDOM: u64 = 25;
 /// Context blocks of an arena; the threads of a process share them in turn.
-const BLOCKS: u32 = 2 * 64;
+const BLOCKS: u32 = 2 * 512;
 
 /// Equips a process that has just executed a program; its only thread stands at the return from the call.
 pub(crate) fn begin(inbox: &Inbox, process: &mut Process, tid: Tid, mode: Mode) -> Result<()> {
@@ -60,17 +61,66 @@ struct Equipped {
     rings: Option<Rings>,
 }
 
+/// Equips a process in which the image of another program was put in place ([`crate::image`]). Its threads stand before their next
+/// calls; `spare` is memory that nothing of the image uses, and that is unmapped in the end.
+pub(crate) fn equip_anew(inbox: &Inbox, process: &mut Process, clock: Trapped, spare: Span) -> Result<()> {
+    let tids: Vec<Tid> = process.threads.tids().collect();
+    // Who has chosen by itself what reading the clock does keeps that.
+    let plain = tids.iter().find(|tid| !clock.own.contains(tid));
+    let Some(first) = plain.or(tids.first()).copied() else {
+        return Err(Error::Unsupported(format!("process {} has no thread", process.pid)));
+    };
+    let saved = sys::get_regs(first)?;
+    let block = spare.end - 1024;
+    let equipped = equip_with(inbox, process.pid, first, Mode::Note, (clock.reads, saved, block))?;
+    process.memory = equipped.memory;
+    process.footprint = Footprint { clock, ..equipped.footprint };
+    process.rings = equipped.rings;
+    process.restarted.clear();
+    for tid in tids {
+        let mut remote = process.remote(inbox, tid, sys::get_regs(tid)?)?;
+        if tid == first {
+            remote.call("munmap", libc::SYS_munmap, [spare.start, spare.len(), 0, 0, 0, 0])?;
+        } else if !process.footprint.clock.own.contains(&tid) {
+            tsc::set(&mut remote, process.footprint.clock.reads)?;
+        }
+        remote.finish()?;
+        sys::set_options(tid, options_with(process.footprint.clock.reads))?;
+        process.give_ring(tid)?;
+    }
+    process.patch_vdso()
+}
+
 fn equip(inbox: &Inbox, pid: Pid, tid: Tid, mode: Mode) -> Result<Equipped> {
+    let mut saved = sys::get_regs(tid)?;
+    saved.orig_rax = u64::MAX;
+    let reads = if tsc::is_read_by(Path::new(&format!("/proc/{pid}/exe")))? { Reads::Trapped } else { Reads::Allowed };
+    equip_with(inbox, pid, tid, mode, (reads, saved, stack_block(&saved)))
+}
+
+/// Returns the options of a leader: nobody would execute for it what is trapped, when its tracer is gone.
+fn options_with(reads: Reads) -> i32 {
+    match reads {
+        Reads::Trapped => sys::OPTIONS_LEADER | libc::PTRACE_O_EXITKILL,
+        Reads::Allowed => sys::OPTIONS_LEADER,
+    }
+}
+
+/// Equips a process by calls of a thread that goes on with `saved`, over a context block at `block`.
+fn equip_with(
+    inbox: &Inbox,
+    pid: Pid,
+    tid: Tid,
+    mode: Mode,
+    (reads, saved, block): (Reads, Regs, u64),
+) -> Result<Equipped> {
     let memory = Memory::open(pid)?;
     let vdso = Vdso::find(pid, &memory, &procfs::maps(pid)?)?;
     let stub = Stub::install(&memory, vdso.end, vdso.tail)?;
-    let mut saved = sys::get_regs(tid)?;
-    saved.orig_rax = u64::MAX;
-    let mut remote = Remote::begin(inbox, &memory, tid, stub, stack_block(&saved), saved)?;
+    let mut remote = Remote::begin(inbox, &memory, tid, stub, block, saved)?;
     let protection = (libc::PROT_READ | libc::PROT_WRITE) as u64;
     // Private: a child that is forked has blocks of its own.
     let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as u64;
-    let reads = if tsc::is_read_by(Path::new(&format!("/proc/{pid}/exe")))? { Reads::Trapped } else { Reads::Allowed };
     tsc::set(&mut remote, reads)?;
     let base = remote.call("mmap", libc::SYS_mmap, [0, Arena::len(BLOCKS), protection, flags, u64::MAX, 0])?;
     let agent = vdso.agent.as_ref().filter(|_| reads == Reads::Allowed);
@@ -81,8 +131,7 @@ fn equip(inbox: &Inbox, pid: Pid, tid: Tid, mode: Mode) -> Result<Equipped> {
     });
     remote.finish()?;
     if mode == Mode::Note {
-        let ends_with_us = if reads == Reads::Trapped { libc::PTRACE_O_EXITKILL } else { 0 };
-        sys::set_options(tid, sys::OPTIONS_LEADER | ends_with_us)?;
+        sys::set_options(tid, options_with(reads))?;
     }
     let clock = Trapped { reads, ..Trapped::default() };
     Ok(Equipped { memory, footprint: Footprint { vdso, stub, arena: Arena { base, blocks: BLOCKS }, clock }, rings })

@@ -17,6 +17,7 @@ pub mod preflight;
 mod recover;
 pub(crate) mod session;
 mod shared;
+pub(crate) mod ticket;
 pub(crate) mod tracer;
 mod uncopied;
 

@@ -34,7 +34,6 @@ use super::{Command, Counters, Death, FailureKind, OnParting, Options, SessionEv
 use crate::allocator;
 use crate::compare::{Divergence, DivergenceKind};
 use crate::log::{self, Gauge};
-use crate::promote::swap;
 use crate::ptrace::wait::Inbox;
 use crate::ptrace::{Error, Pid, Result, Tid, procfs, query, regs, sys};
 use crate::record::Slot;
@@ -556,7 +555,7 @@ impl Running<'_> {
         let ended = self.follow.ask(|core| {
             core.role = Role::Idle;
             match core.process.take() {
-                Some(process) => swap::kill(&core.inbox, process.pid),
+                Some(process) => crate::tracee::process::kill(&core.inbox, process.pid),
                 None => Ok(()),
             }
         });

@@ -4,20 +4,23 @@
 //! its whole life. What the process *is* at the moment, leader or follower, is the thread's [`Role`]. The process that leads
 //! keeps its tracer; who follows is another process after a promotion.
 //!
-//! Everything arrives in one place: stops of the tracees, and requests of the session as closures that run between two
-//! stops. Nothing polls.
+//! The session's requests are closures that run there between two stops ([`crate::tracee::driver`]). Each has a ticket: it is
+//! answered once, and not carried out when nobody waits for it any more ([`super::ticket`]).
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use super::process::Process;
-use crate::ptrace::wait::{Bell, Inbox, Stop, Wake};
+use super::ticket::{Permit, Ticket};
+use crate::image::place::Failure;
+use crate::ptrace::wait::{Bell, Inbox, Stop};
 use crate::ptrace::{Error, Result, Tid};
 use crate::record::leading::Leading;
 use crate::replay::following::Following;
+use crate::tracee::driver::{Driven, Handle, Tracees, drive};
 use crate::update::session::Notice;
 
 /// How long a tracer thread may take for one request. All it does is bounded by far less; a thread that does not answer has
@@ -57,34 +60,38 @@ impl Drop for Fall {
     }
 }
 
-type Request = Box<dyn FnOnce(&mut Core) + Send>;
+/// Something that a tracer thread is to do, and the ticket that says whether anybody still waits for it.
+pub(crate) struct Request {
+    ticket: Arc<Ticket>,
+    work: Work,
+}
+
+type Work = Box<dyn FnOnce(&mut Core, &Ticket) + Send>;
 
 /// The handle by which the session reaches a tracer thread.
 #[derive(Debug)]
 pub(crate) struct Tracer {
-    requests: Option<Sender<Request>>,
+    /// There until it is dropped.
+    handle: Option<Handle<Request>>,
     bell: Arc<Bell>,
-    join: Option<JoinHandle<()>>,
+    asked: AtomicU64,
     name: &'static str,
 }
 
 impl Tracer {
     /// Starts a tracer thread; `name` is what `ps -L` shows.
     pub(crate) fn spawn(name: &'static str, notices: Sender<Notice>) -> Result<Tracer> {
-        let (requests, inbox_requests) = unbounded::<Request>();
-        let (ready, bell) = bounded(1);
-        let join = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                let _fall = Fall { name, notices: notices.clone() };
-                let inbox = Inbox::new();
-                if ready.send(inbox.bell()).is_ok() {
-                    run(Core { inbox, process: None, role: Role::Idle, notices }, &inbox_requests);
-                }
-            })
-            .map_err(|source| Error::Own { doing: format!("starting thread {name}"), source })?;
-        let bell = bell.recv().map_err(|_| Error::Unsupported(format!("thread {name} ended at its start")))?;
-        Ok(Tracer { requests: Some(requests), bell, join: Some(join), name })
+        let handle = Handle::spawn(name, move |inbox, requests| {
+            let _fall = Fall { name, notices: notices.clone() };
+            let mut core = Core { inbox, process: None, role: Role::Idle, notices };
+            if let Err(error) = drive(&mut core, &requests) {
+                tracing::error!(%error, "waiting for tracees failed");
+                let error = format!("waiting for tracees failed: {error}");
+                let _ = core.notices.send(Notice::Broken { tid: Tid(0), error });
+            }
+        })?;
+        let bell = Arc::clone(&handle.bell);
+        Ok(Tracer { handle: Some(handle), bell, asked: AtomicU64::new(0), name })
     }
 
     pub(crate) fn bell(&self) -> Arc<Bell> {
@@ -96,66 +103,92 @@ impl Tracer {
         &self,
         work: impl FnOnce(&mut Core) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let asked = self.ask_within(ASK_LIMIT, |core, _| work(core).map_err(Failure::Before));
+        asked.map_err(|(Failure::Before(error) | Failure::After(error))| error)
+    }
+
+    /// Does the same with work that comes to what cannot be undone, which it does if its permit lets it.
+    pub(crate) fn ask_to_decide<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Core, Permit<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.ask_within(ASK_LIMIT, work)
+    }
+
+    fn ask_within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        work: impl FnOnce(&mut Core, Permit<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let ticket = Arc::new(Ticket::new(self.asked.fetch_add(1, Ordering::Relaxed) + 1));
         let (reply, result) = bounded(1);
-        let request: Request = Box::new(move |core| {
-            // The asker waits for the reply; nobody else can drop it.
-            let _ = reply.send(work(core));
-        });
-        let sent = self.requests.as_ref().is_some_and(|requests| requests.send(request).is_ok());
-        self.bell.ring();
-        match result.recv_timeout(ASK_LIMIT) {
-            Ok(result) if sent => result,
-            Err(RecvTimeoutError::Timeout) => {
-                let what = format!("an answer of thread {}", self.name);
-                Err(Error::TimedOut { what, seconds: ASK_LIMIT.as_secs_f64() })
-            }
-            _ => Err(Error::Unsupported(format!("thread {} has ended", self.name))),
+        let work = move |core: &mut Core, ticket: &Ticket| {
+            // Whoever has withdrawn does not listen.
+            let _ = reply.send(work(core, Permit::of(ticket)));
+        };
+        let request = Request { ticket: Arc::clone(&ticket), work: Box::new(work) };
+        if !self.handle.as_ref().is_some_and(|handle| handle.order(request)) {
+            return Err(Failure::Before(self.has_ended()));
         }
+        let answer = match result.recv_timeout(limit) {
+            Err(RecvTimeoutError::Timeout) if !ticket.withdraw() => result.recv_timeout(limit),
+            answer => answer,
+        };
+        match answer {
+            Ok(result) => result,
+            Err(why) => {
+                let error = match why {
+                    RecvTimeoutError::Timeout => {
+                        let what = format!("an answer of thread {} to request {}", self.name, ticket.number);
+                        Error::TimedOut { what, seconds: limit.as_secs_f64() }
+                    }
+                    RecvTimeoutError::Disconnected => self.has_ended(),
+                };
+                Err(if ticket.is_decided() { Failure::After(error) } else { Failure::Before(error) })
+            }
+        }
+    }
+
+    fn has_ended(&self) -> Error {
+        Error::Unsupported(format!("thread {} has ended", self.name))
     }
 }
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        self.requests = None;
-        self.bell.ring();
-        if let Some(join) = self.join.take()
-            && join.join().is_err()
-        {
-            tracing::error!(thread = self.name, "a tracer thread panicked; its tracees were let go");
+        if let Some(handle) = self.handle.take() {
+            handle.end();
         }
     }
 }
 
-/// The loop: ends when the handle is dropped.
-fn run(mut core: Core, requests: &Receiver<Request>) {
-    loop {
-        match core.inbox.wait() {
-            Ok(Wake::Stop(tid, stop)) => core.on_stop(tid, stop),
-            Ok(Wake::Bell) => {
-                loop {
-                    match requests.try_recv() {
-                        Ok(request) => request(&mut core),
-                        Err(crossbeam_channel::TryRecvError::Empty) => break,
-                        Err(crossbeam_channel::TryRecvError::Disconnected) => return,
-                    }
-                }
-                core.on_bell();
-            }
-            Ok(Wake::NoTracees) => match requests.recv() {
-                Ok(request) => request(&mut core),
-                Err(_) => return,
-            },
-            Err(error) => {
-                tracing::error!(%error, "waiting for tracees failed");
-                let error = format!("waiting for tracees failed: {error}");
-                let _ = core.notices.send(Notice::Broken { tid: Tid(0), error });
-                return;
-            }
-        }
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request").field("ticket", &self.ticket).finish_non_exhaustive()
     }
 }
 
-impl Core {
+impl Driven for Core {
+    type Order = Request;
+    /// Without tracees there is nothing to look at.
+    const IDLE: Option<Duration> = None;
+
+    fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    fn on_order(&mut self, Request { ticket, work }: Request) {
+        if ticket.begin() {
+            work(self, &ticket);
+        } else {
+            tracing::warn!(request = ticket.number, "nobody waits for a request any more; it is not carried out");
+        }
+    }
+
+    /// It ends when its handle is dropped.
+    fn is_over(&mut self, _tracees: Tracees) -> bool {
+        false
+    }
     fn on_stop(&mut self, tid: Tid, stop: Stop) {
         let result = match (&mut self.role, &mut self.process) {
             (Role::Leading(leading), Some(process)) => leading.on_stop(&self.inbox, process, tid, stop),
@@ -182,5 +215,93 @@ impl Core {
         {
             let _ = self.notices.send(Notice::Broken { tid: Tid(0), error: error.to_string() });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(20);
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn tracer() -> Tracer {
+        Tracer::spawn("test-tracer", unbounded().0).expect("a thread")
+    }
+
+    #[test]
+    fn a_request_is_answered_once() {
+        let tracer = tracer();
+        assert_eq!(tracer.ask(|_| Ok(5)).expect("an answer"), 5);
+        let refused = tracer.ask(|_| Err::<(), _>(Error::Unsupported("no".into()))).expect_err("an error");
+        assert_eq!(refused.to_string(), "no");
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_is_not_carried_out() {
+        let tracer = tracer();
+        let (go_on, wait) = unbounded::<()>();
+        let (done, seen) = unbounded();
+        let first = done.clone();
+        let late = tracer.ask_within(SHORT, move |_, _| {
+            let _ = wait.recv();
+            let _ = first.send("the first");
+            Ok(())
+        });
+        assert!(matches!(late, Err(Failure::Before(Error::TimedOut { .. }))), "{late:?}");
+        // It stands behind the other.
+        let stale = tracer.ask_within(SHORT, move |_, _| {
+            let _ = done.send("the stale one");
+            Ok(())
+        });
+        assert!(matches!(stale, Err(Failure::Before(Error::TimedOut { .. }))), "{stale:?}");
+        drop(go_on);
+        tracer.ask(|_| Ok(())).expect("an answer");
+        assert_eq!(seen.try_iter().collect::<Vec<_>>(), ["the first"]);
+    }
+
+    #[test]
+    fn what_cannot_be_undone_is_not_done_once_its_asker_has_gone() {
+        let tracer = tracer();
+        let (go_on, wait) = unbounded::<()>();
+        let (done, seen) = unbounded();
+        let gone = tracer.ask_within(SHORT, move |_, permit| {
+            let _ = wait.recv();
+            let _ = done.send(permit.decide().is_ok());
+            Ok(())
+        });
+        assert!(matches!(gone, Err(Failure::Before(Error::TimedOut { .. }))), "{gone:?}");
+        drop(go_on);
+        assert_eq!(seen.recv_timeout(LIMIT), Ok(false));
+    }
+
+    #[test]
+    fn what_was_decided_is_waited_for() {
+        let tracer = tracer();
+        let (go_on, wait) = unbounded::<()>();
+        let (decided, is_decided) = unbounded();
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| {
+                tracer.ask_within(LIMIT, move |_, permit| {
+                    permit.decide().map_err(Failure::Before)?;
+                    let _ = decided.send(());
+                    let _ = wait.recv();
+                    Ok(3)
+                })
+            });
+            is_decided.recv_timeout(LIMIT).expect("it is decided");
+            drop(go_on);
+            assert!(matches!(asked.join(), Ok(Ok(3))));
+        });
+        let (go_on, wait) = unbounded::<()>();
+        let unknown = tracer.ask_within(SHORT, move |_, permit| {
+            permit.decide().map_err(Failure::Before)?;
+            let _ = wait.recv();
+            Ok(())
+        });
+        assert!(matches!(unknown, Err(Failure::After(Error::TimedOut { .. }))), "{unknown:?}");
+        drop(go_on);
     }
 }

@@ -38,6 +38,30 @@ pub(crate) struct HeldThread {
     pub(crate) written: bool,
 }
 
+/// Rewinds held threads to before their calls, so that their process can be given another role, or another image.
+pub(crate) fn rewind(held: &[HeldThread]) -> Result<Vec<(Tid, Slot, Option<Rewound>)>> {
+    let mut threads = Vec::new();
+    for thread in held {
+        let mut regs = sys::get_regs(thread.tid)?;
+        let rewound = match (&thread.at, &thread.call) {
+            (HeldAt::Entry, Some(call)) => {
+                // Unless it was rewound already, to execute a call of ours.
+                if let SyscallStop::Entry { nr, .. } = sys::syscall_info(thread.tid)? {
+                    regs::undo_entry(&mut regs, nr);
+                    sys::set_regs(thread.tid, &regs)?;
+                }
+                Some(Rewound { nr: call.nr, args: call.args })
+            }
+            // The kernel may call it restart_syscall by now; the recorder knows better.
+            (HeldAt::Rewound(_), Some(call)) => Some(Rewound { nr: call.nr, args: call.args }),
+            (HeldAt::Rewound(rewound), None) => Some(*rewound),
+            (HeldAt::Entry | HeldAt::Crash(_) | HeldAt::Stuck, _) => None,
+        };
+        threads.push((thread.tid, thread.slot, rewound));
+    }
+    Ok(threads)
+}
+
 impl Leading {
     /// Brings every thread to a place at which the versions can be swapped; [`Notice::Held`] follows.
     pub(crate) fn hold(&mut self, process: &mut Process, hold: Hold) -> Result<()> {

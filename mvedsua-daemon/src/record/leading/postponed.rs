@@ -200,12 +200,6 @@ impl Leading {
         Ok(())
     }
 
-    /// Returns the signals that were kept from the threads, for whoever goes on in place of this process.
-    pub(crate) fn postponed(&self) -> impl Iterator<Item = (Slot, Vec<sys::SigInfo>)> {
-        let kept = |thread: &Thread| thread.postponed.iter().map(|one| one.info).collect();
-        self.threads.values().map(move |thread| (thread.slot, kept(thread)))
-    }
-
     /// Sends all that wait: no call will be looked at for them, and nobody looks when they come.
     pub(crate) fn send_all_postponed(&mut self) {
         for (tid, thread) in &mut self.threads {

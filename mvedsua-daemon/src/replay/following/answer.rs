@@ -21,7 +21,7 @@ impl Following {
                 return Ok(Applied::Diverged(Box::new(self.describe(slot, kind, Some(record), None))));
             }
             Event::Succession(new) => {
-                self.follow_another(process, new);
+                self.follow_another(new);
                 return Ok(Applied::Done);
             }
             Event::ProcessEnded(ending) => return self.finish(process, slot, *ending, record),

@@ -43,6 +43,13 @@ impl Copies {
     }
 }
 
+impl Following {
+    /// Returns where the follower has what stands at an address of a file that the leader has mapped.
+    pub(crate) fn place_of_copy(&self, addr: u64, len: u64) -> Option<u64> {
+        self.known.copies.place(addr, len)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

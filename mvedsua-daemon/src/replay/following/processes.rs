@@ -13,7 +13,6 @@ use super::*;
 use crate::matcher::{Progress, step};
 use crate::ptrace::ring::{Area, Mode};
 use crate::record::{Executed, StreamId, Succession};
-use crate::tracee::cached_tid::replace_cached_tid;
 use crate::tracee::process::Footprint;
 use crate::tracee::program;
 use crate::tracee::rings::Rings;
@@ -305,15 +304,8 @@ impl Following {
     }
 
     /// Another leads from here on.
-    pub(super) fn follow_another(&mut self, process: &Process, new: &Succession) {
+    pub(super) fn follow_another(&mut self, new: &Succession) {
         self.known.registrations.succeed(&new.registrations);
-        for (slot, old, new) in &new.threads {
-            // What a running thread is called is not known; it is stopped before the name matters to anybody.
-            let regs = process.tid(*slot).and_then(|tid| sys::get_regs(tid).ok());
-            if let Some(regs) = regs {
-                replace_cached_tid(&process.memory, regs.fs_base, Tid(*old), Tid(*new));
-            }
-        }
     }
 
     /// The leader's process has ended, and this one has lived through all that it did: it ends too.

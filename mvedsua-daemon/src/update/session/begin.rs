@@ -172,7 +172,7 @@ pub(super) fn follow<T>(
     });
     adopted.inspect_err(|_| {
         // The leader waits for it when it is put back.
-        if let Err(error) = swap::kill(&core.inbox, birth.child) {
+        if let Err(error) = crate::tracee::process::kill(&core.inbox, birth.child) {
             tracing::error!(%error, "ending a child that did not become a follower");
         }
     })

@@ -204,9 +204,6 @@ impl Running<'_> {
                 Err(reason) => return Err(reason),
             }
         }
-        self.swap(None).map_err(|why| match why {
-            roles::Unexchanged::Before(error) => Exchange::Abandoned(error.to_string()),
-            roles::Unexchanged::After(error) => Exchange::Harmed(roles::harm(&error)),
-        })
+        Ok(self.swap(None)?)
     }
 }

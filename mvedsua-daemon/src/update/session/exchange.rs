@@ -1,7 +1,9 @@
 //! Bringing both versions to the same call, so that they can be exchanged; and going on as before where that fails.
 
-use super::roles::{Unexchanged, WayBack};
+use super::roles::{Exchanged, WayBack};
 use super::*;
+use crate::image::place::Failure;
+use crate::update::uncopied::Uncopied;
 
 /// Why an exchange did not happen.
 pub(super) enum Exchange {
@@ -28,6 +30,54 @@ impl std::fmt::Display for Exchange {
             Exchange::Ended(notice) => write!(f, "{notice:?}"),
             Exchange::Over(_) => f.write_str("the session is over"),
             Exchange::Harmed(what) => f.write_str(what),
+        }
+    }
+}
+
+impl From<Failure> for Exchange {
+    fn from(failure: Failure) -> Exchange {
+        match failure {
+            Failure::Before(error) => Exchange::Abandoned(error.to_string()),
+            Failure::After(error) => Exchange::Harmed(roles::harm(&error)),
+        }
+    }
+}
+
+/// An attempt to exchange the versions, which keeps both from going on. Dropped before it is committed, everything goes on as
+/// before.
+#[must_use = "an attempt that is not committed is abandoned"]
+struct Attempt<'s, 'r> {
+    session: &'s mut Running<'r>,
+    is_committed: bool,
+}
+
+impl<'s, 'r> Attempt<'s, 'r> {
+    /// Keeps the leader from going on at its next calls.
+    fn begin(session: &'s mut Running<'r>, hold: Hold) -> std::result::Result<Attempt<'s, 'r>, Exchange> {
+        let attempt = Attempt { session, is_committed: false };
+        let lead = &attempt.session.lead;
+        lead.ask(move |core| with_leading(core, move |leading, process, _| leading.hold(process, hold)))?;
+        Ok(attempt)
+    }
+
+    /// Brings both to the same call.
+    fn ready(self, limit: Duration) -> std::result::Result<Attempt<'s, 'r>, Exchange> {
+        self.session.hold_and_drain(limit)?;
+        Ok(self)
+    }
+
+    /// Puts the follower's image in place.
+    fn commit(mut self, uncopied: Option<Vec<Uncopied>>) -> std::result::Result<Exchanged, Exchange> {
+        let swapped = self.session.swap(uncopied);
+        self.is_committed = !matches!(swapped, Err(Failure::Before(_)));
+        Ok(swapped?)
+    }
+}
+
+impl Drop for Attempt<'_, '_> {
+    fn drop(&mut self) {
+        if !self.is_committed {
+            self.session.go_on();
         }
     }
 }
@@ -167,19 +217,8 @@ impl Running<'_> {
     ) -> std::result::Result<(u64, Duration), Exchange> {
         let uncopied = self.look_ahead(way_back)?;
         let begun = Instant::now();
-        self.lead.ask(move |core| with_leading(core, move |leading, process, _| leading.hold(process, hold)))?;
-        if let Err(reason) = self.hold_and_drain(limit) {
-            self.go_on();
-            return Err(reason);
-        }
-        match self.swap(uncopied) {
-            Ok(exchanged) => Ok((exchanged.moved, exchanged.went_on - begun)),
-            Err(Unexchanged::Before(error)) => {
-                self.go_on();
-                Err(Exchange::Abandoned(error.to_string()))
-            }
-            Err(Unexchanged::After(error)) => Err(Exchange::Harmed(roles::harm(&error))),
-        }
+        let exchanged = Attempt::begin(self, hold)?.ready(limit)?.commit(uncopied)?;
+        Ok((exchanged.moved, exchanged.went_on - begun))
     }
 
     /// After an abandoned exchange: everything as before.

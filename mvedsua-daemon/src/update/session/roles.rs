@@ -12,7 +12,7 @@ use crate::image::program::Watch;
 use crate::image::version::{Handlers, Version, parked};
 use crate::ptrace::memory::Memory;
 use crate::ptrace::ring::Mode;
-use crate::record::leading::{HeldAt, HeldThread};
+use crate::record::leading::{HeldAt, HeldThread, holding};
 use crate::replay::following::reconcile::Reconcile;
 use crate::update::birth::{Birth, Unborn};
 use crate::update::uncopied::{self, Uncopied};
@@ -40,18 +40,6 @@ pub(super) fn harm(error: &Error) -> String {
     format!("the other version's memory is in place, but not all of it went as it should: {error}")
 }
 
-/// Why the images were not exchanged, or not as they should.
-pub(super) enum Unexchanged {
-    Before(Error),
-    After(Error),
-}
-
-impl From<Error> for Unexchanged {
-    fn from(error: Error) -> Unexchanged {
-        Unexchanged::Before(error)
-    }
-}
-
 /// The follower right before it gives its image away.
 struct Coming {
     version: Version,
@@ -61,19 +49,6 @@ struct Coming {
     raced: bool,
     /// What the service has read and this version has not.
     unread: Vec<(i32, Bytes)>,
-}
-
-pub(crate) fn any_thread(process: &Process) -> Result<(Tid, Slot)> {
-    process.threads.first().ok_or_else(wrong_role)
-}
-
-/// Returns the registers of a held thread, rewound if it stands at the entry of a call, so that calls can be executed in it.
-pub(crate) fn held_regs(tid: Tid) -> Result<sys::Regs> {
-    let mut saved = sys::get_regs(tid)?;
-    if let sys::SyscallStop::Entry { nr, .. } = sys::syscall_info(tid)? {
-        regs::undo_entry(&mut saved, nr);
-    }
-    Ok(saved)
 }
 
 /// A call that was interrupted has less of its time left, and the program's memory says so. The version that leads makes it with
@@ -94,7 +69,7 @@ fn give_time_back(child: Pid, held: &[HeldThread]) -> Result<()> {
 
 /// A timed call that was to go on as `restart_syscall` is made under its own number: in another process, nothing of it is left
 /// to restart.
-fn show_original_call(tid: Tid, rewound: Option<regs::Rewound>) -> Result<()> {
+pub(crate) fn show_original_call(tid: Tid, rewound: Option<regs::Rewound>) -> Result<()> {
     let Some(call) = rewound else { return Ok(()) };
     let mut regs = sys::get_regs(tid)?;
     if regs.rax as i64 == libc::SYS_restart_syscall {
@@ -104,17 +79,16 @@ fn show_original_call(tid: Tid, rewound: Option<regs::Rewound>) -> Result<()> {
     Ok(())
 }
 
-/// Returns the registrations of the old leader that the new one calls by another value.
-pub(crate) fn epoll_changes(old: Pid, registrations: &[(i32, i32, Pair)]) -> Result<Vec<(i32, i32, u32, u64)>> {
-    let mut changes = Vec::new();
-    for (epfd, fd, pair) in registrations {
-        let entry =
-            procfs::epoll_entries(old, *epfd)?.into_iter().find(|entry| entry.fd == *fd && entry.data == pair.leader);
-        if let Some(entry) = entry {
-            changes.push((*epfd, *fd, entry.events, pair.follower));
+/// Returns what of the epoll sets of a process another version calls by another value.
+pub(crate) fn watches(pid: Pid, registrations: &[(i32, i32, Pair)]) -> Result<Vec<Watch>> {
+    let mut watches = Vec::new();
+    for (set, fd, pair) in registrations {
+        let entries = procfs::epoll_entries(pid, *set)?;
+        if let Some(entry) = entries.into_iter().find(|entry| entry.fd == *fd && entry.data == pair.leader) {
+            watches.push(Watch { set: *set, fd: *fd, events: entry.events, data: pair.follower });
         }
     }
-    Ok(changes)
+    Ok(watches)
 }
 
 impl Running<'_> {
@@ -128,11 +102,11 @@ impl Running<'_> {
 
     /// Puts the follower's image in place. Both versions are held at the same call. `uncopied` is there where a way back is
     /// wanted.
-    pub(super) fn swap(&mut self, uncopied: Option<Vec<Uncopied>>) -> Result<Exchanged, Unexchanged> {
-        let (service, old) = self.take_stock_of_service(uncopied)?;
+    pub(super) fn swap(&mut self, uncopied: Option<Vec<Uncopied>>) -> Result<Exchanged, Failure> {
+        let (service, old) = self.take_stock_of_service(uncopied).map_err(Failure::Before)?;
         let exchanged = match self.take_stock_of_follower(&service) {
             Ok(coming) => self.put_in_place(service, coming, old.as_ref()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(Failure::Before(error)),
         };
         match (exchanged, old) {
             (Ok((exchanged, reader, settings, registrations)), old) => {
@@ -156,7 +130,7 @@ impl Running<'_> {
             let (inbox, process, role) = parts(core)?;
             let Role::Leading(leading) = role else { return Err(wrong_role()) };
             let held = leading.held().0;
-            let threads = swap::rewind_held(&held)?;
+            let threads = holding::rewind(&held)?;
             let service = Version::take_stock(inbox, process, &parked(&threads), Handlers::Unasked)?;
             let fork = |uncopied| {
                 let birth = birth::fork_parked(inbox, process, service.threads.clone(), uncopied, limit)?;
@@ -201,10 +175,8 @@ impl Running<'_> {
         service: Version,
         coming: Coming,
         old: Option<&Birth>,
-    ) -> Result<(Exchanged, log::Reader, following::Settings, Vec<(i32, i32, Pair)>), Unexchanged> {
-        let changes = epoll_changes(self.leader, &coming.registrations)?;
-        let watches: Vec<Watch> =
-            changes.into_iter().map(|(set, fd, events, data)| Watch { set, fd, events, data }).collect();
+    ) -> Result<(Exchanged, log::Reader, following::Settings, Vec<(i32, i32, Pair)>), Failure> {
+        let watches = watches(self.leader, &coming.registrations).map_err(Failure::Before)?;
         let (writer, reader) = log::channel(log_config(self.options));
         let gauge = reader.gauge();
         let (lead_bell, follow_bell) = (self.lead.bell(), self.follow.bell());
@@ -237,18 +209,20 @@ impl Running<'_> {
         let recorder = records.then(|| (writer, recorder_settings(self.options, &self.pace, agreed)));
         let generation = self.generation;
         let version = coming.version;
-        let placed = self.lead.ask(move |core| {
+        let placed = self.lead.ask_to_decide(move |core, permit| {
             let notices = core.notices.clone();
-            let (inbox, process, role) = parts(core)?;
-            let Role::Leading(leading) = role else { return Err(wrong_role()) };
-            let prepared = place::prepare(inbox, process, &service, &version, &watches)?;
+            let before = Failure::Before;
+            let (inbox, process, role) = parts(core).map_err(before)?;
+            let Role::Leading(leading) = role else { return Err(before(wrong_role())) };
+            let prepared = place::prepare(inbox, process, &service, &version, &watches).map_err(before)?;
             let moved = prepared.moved;
-            let threads = match prepared.commit(generation, generation + 1) {
+            let threads = match prepared.commit(generation, generation + 1, || permit.decide()) {
                 Ok(threads) => threads,
-                Err(Failure::Before(error)) => return Err(error),
-                Err(Failure::After(error)) => {
-                    *role = Role::Idle;
-                    return Ok(Err(error));
+                Err(failure) => {
+                    if let Failure::After(_) = failure {
+                        *role = Role::Idle;
+                    }
+                    return Err(failure);
                 }
             };
             leading.send_all_postponed();
@@ -266,23 +240,24 @@ impl Running<'_> {
                     }
                     let started = leading.start();
                     *role = Role::Leading(Box::new(leading));
-                    started?;
+                    started.map_err(Failure::After)?;
                 }
                 None => *role = Role::Idle,
             }
-            Ok(Ok(Exchanged { moved, went_on: Instant::now() }))
+            Ok(Exchanged { moved, went_on: Instant::now() })
         });
         match placed {
-            Ok(Ok(exchanged)) => {
+            Ok(exchanged) => {
                 self.generation = generation + 1;
                 self.gauge = gauge;
                 Ok((exchanged, reader, settings, coming.registrations))
             }
-            Ok(Err(error)) => {
-                self.generation = generation + 1;
-                Err(Unexchanged::After(error))
+            Err(failure) => {
+                if let Failure::After(_) = failure {
+                    self.generation = generation + 1;
+                }
+                Err(failure)
             }
-            Err(error) => Err(Unexchanged::Before(error)),
         }
     }
 

@@ -13,7 +13,7 @@ const LAYERS: [(&str, &[&str]); 11] = [
     ("ptrace", &[]),
     ("symbols", &["compare", "ptrace", "tracee"]),
     ("calls", &[]),
-    ("tracee", &["ptrace"]),
+    ("tracee", &["calls", "ptrace"]),
     // Its session is told by a message of the session's own.
     ("record", &["calls", "log", "monitor", "ptrace", "symbols", "tracee", "update"]),
     ("log", &["record"]),

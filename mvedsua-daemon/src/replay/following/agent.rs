@@ -105,7 +105,7 @@ impl Following {
         tid: Tid,
         (nr, args): (u32, &[u64; 6]),
     ) -> Result<bool> {
-        let (answers, pairing) = (self.answers_without_stops(), self.settings.pairing);
+        let (answers, pairing) = (self.why_at_stops().is_none(), self.settings.pairing);
         let is_real = self.threads.get(&tid).is_none_or(|thread| matches!(thread.state, State::Real(_)));
         let prepared = answers && !is_real && may_be_prepared(pairing, nr, args);
         match &mut self.agent {

@@ -4,7 +4,7 @@
 //! Everything moves. What of the service lies anywhere is removed, and with it what its threads need to get to the other image:
 //! the gate, the word that decides, and what they find there. So these lie in the area of the programs, beside both images. The
 //! vDSO and its data are the kernel's, and there are no second ones: they are carried to where the other version has them. What
-//! the kernel tells of the address space ([`told`](super::told)) is set last.
+//! the kernel tells of the address space ([`told`]) is set last.
 //!
 //! What the daemon has in a process does not move. The image that comes is clean of it, and the service with it: when the daemon
 //! dies right after the commit, the service runs on as if nobody had ever been there. A daemon that lives equips it anew

@@ -1,7 +1,7 @@
 //! What the debug file of a build tells: names of functions and objects, types, and lines.
 //!
 //! A distribution strips its files and keeps what it took away in a file of its own, and a build of the same sources makes
-//! it again. Nothing of a comparison depends on one; a [proof](crate::proof) does. A [`Debug`] is only worth something where it
+//! it again. Nothing of a comparison depends on one; a [proof](crate::proof) does. A [`struct@Debug`] is only worth something where it
 //! is of the very build that is compared ([`Debug::is_of`]).
 
 mod lines;

@@ -314,7 +314,7 @@ update.toml:3:1: unknown key `metod` in the package
   12 | min_calls = 30
      | ^^^^^^^^^
   expected: one of `promote`, `confirm`, `soak`, `min-calls`, `min-outputs`, `retries`, `retry-after`, `timeout`, \
-`hang-timeout`, `log-memory`, `log-disk`, `on-full`, `threads`, `on-parting`, `lockstep`, `memory-limit`, \
+`hang-timeout`, `log-memory`, `log-disk`, `on-full`, `threads`, `stops`, `on-parting`, `lockstep`, `memory-limit`, \
 `latency-budget`, `max-slowdown`, `accept`, `gate`, `gate-before`, `gate-timeout`, `gate-again-after`, \
 `gate-on-failure`
   hint: did you mean `min-calls`?",

@@ -32,8 +32,6 @@ const PAGE: u64 = 4096;
 pub const ANSWERS: u64 = 2048;
 /// Bytes from one ring to the next: whole pages with its words and its answers.
 const RING: u64 = (16 * 8 + ANSWERS * 32).next_multiple_of(PAGE);
-/// Answers that a follower is given at once.
-const GIVEN: usize = 64;
 /// `question` of a `gettimeofday`; that of a `clock_gettime` is its clock.
 const DAY: u64 = 0x100;
 
@@ -249,29 +247,19 @@ impl Ring<'_> {
         self.set(usize::from(WORDS_AT) / 8, place);
     }
 
-    /// Gives the agent answers for the follower, in place of all that were left. Returns how many found room.
-    pub fn fill(&self, answers: impl Iterator<Item = Answer>) -> u64 {
-        let count = self.put(answers.take(GIVEN));
-        self.show(count);
-        count
-    }
-
-    /// Writes answers in place of all that were left, and shows none. Returns how many found room.
-    pub(crate) fn put(&self, answers: impl Iterator<Item = Answer>) -> u64 {
+    /// Writes answers for the follower in place of all that were left, as many as there is room for, and shows none.
+    pub(crate) fn put(&self, answers: impl Iterator<Item = Answer>) {
         self.set(2, 0);
         self.set(3, 0);
-        let mut count = 0;
-        for answer in answers.take(ANSWERS as usize) {
-            let word = 16 + count as usize * 4;
+        for (number, answer) in answers.take(ANSWERS as usize).enumerate() {
+            let word = 16 + number * 4;
             self.set(word, answer.question);
             self.set(word + 1, answer.ret as u64);
             let (first, second) = answer.time.split_at(8);
             for (place, bytes) in [(word + 2, first), (word + 3, second)] {
                 self.set(place, bytes.try_into().map_or(0, u64::from_ne_bytes));
             }
-            count += 1;
         }
-        count
     }
 
     /// Shows the first of the answers that [`Ring::put`] has written.
@@ -279,7 +267,7 @@ impl Ring<'_> {
         self.set(2, count);
     }
 
-    /// Returns how many answers of those that [`Ring::fill`] left the follower has used.
+    /// Returns how many answers of those that [`Ring::put`] left the follower has used.
     #[must_use]
     pub fn used(&self) -> u64 {
         self.get(3)

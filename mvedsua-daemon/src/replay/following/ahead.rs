@@ -140,7 +140,7 @@ impl Following {
             ahead.given > 0
         });
         if let Some(ring) = process.ring(tid).filter(|_| was_told) {
-            ring.fill(std::iter::empty());
+            ring.put(std::iter::empty());
         }
         if let Some((answers, mapped)) = self.agent.answers(tid) {
             answers.clear(mapped);

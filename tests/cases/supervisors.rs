@@ -27,7 +27,7 @@ use harness::server::{free_port, write_web_files};
 use harness::snapshot::listens;
 use harness::stand::{SINGLE, STEP_LIMIT, UPDATED, VALIDATING, code};
 use harness::systemd::Systemd;
-use harness::wait::wait_for;
+use harness::wait::{try_wait_for, wait_for};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -66,11 +66,18 @@ fn validate(daemon: &Daemon, pid: i32, options: &[&str]) {
     let number = pid.to_string();
     daemon.expect(&[&["update", &number, "--to", "self", "--max-slowdown", "off"], options].concat(), code::DONE);
     daemon.wait_stage(pid, VALIDATING, STEP_LIMIT);
-    wait_for(&format!("{COMPARED} compared outputs; daemon: {}", daemon.output()), STEP_LIMIT, || {
+    let mut last = None;
+    let compared = try_wait_for(STEP_LIMIT, || {
         let status = daemon.status(pid).ok().flatten()?;
         assert_eq!(status.stage, VALIDATING, "{:#}", status.raw);
-        (status.compared_outputs >= COMPARED).then_some(())
+        let compared = status.compared_outputs;
+        last = Some(status);
+        (compared >= COMPARED).then_some(())
     });
+    if compared.is_none() {
+        let stacks = daemon.pid().map(process::stacks).unwrap_or_default();
+        panic!("waited {STEP_LIMIT:?} in vain for {COMPARED} compared outputs; threads:{stacks}\nstatus: {last:#?}");
+    }
 }
 
 fn promote(daemon: &Daemon, pid: i32) {

@@ -274,5 +274,5 @@ fn an_upgrade_of_the_package_leaves_an_update_of_a_service_as_it_is() {
     assert_eq!(fs::read_link(format!("/proc/{next}/exe")).unwrap(), program);
     daemon.expect(&["status"], code::DONE);
     let past = daemon.expect(&["history", "--json"], code::DONE).stdout;
-    assert!(past.contains("confirmed"), "{past}");
+    assert!(past.contains("\"code\":0") && past.contains("updated: process"), "{past}");
 }

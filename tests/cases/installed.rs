@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use harness::daemon::{Daemon, binary};
 use harness::load::lines::{LineClient, ask};
@@ -39,12 +40,17 @@ fn replaced(text: &str, what: &str, with: &str) -> String {
 /// The client's folders, and a manager with the units for them, of which the socket is started. The manager is dropped before
 /// the folders.
 fn installed(watchdog: &str) -> (Systemd, Daemon) {
+    installed_as(binary(), watchdog)
+}
+
+/// The same, with the daemon's file at a place of its own.
+fn installed_as(program: &Path, watchdog: &str) -> (Systemd, Daemon) {
     let daemon = Daemon::prepare(binary()).unwrap();
     let systemd = Systemd::start().unwrap();
     let (run, state) = (daemon.runtime_dir().display().to_string(), daemon.state_dir().display().to_string());
     let config = daemon.config().display().to_string();
     let places = format!("--runtime-dir {run} --state-dir {state} --config {config}");
-    let command = format!("{} {places} daemon --log-format json", binary().display());
+    let command = format!("{} {places} daemon --log-format json", program.display());
     let service = replaced(&shipped("systemd/mvedsuad.service"), "/usr/bin/mvedsuad daemon", &command);
     let service = replaced(&service, "WatchdogSec=60\n", &format!("WatchdogSec={watchdog}\n"));
     let service = replaced(&service, "[Service]\n", &format!("[Service]\nStandardError=append:{state}/daemon.log\n"));
@@ -188,4 +194,85 @@ fn a_daemon_that_stands_still_is_started_anew_and_the_service_goes_on() {
     assert_eq!(server.serving_pid(), Some(pid));
     let past = daemon.expect(&["history", "--json"], code::DONE).stdout;
     assert!(past.contains("rolled"), "{past}");
+}
+
+/// Runs one of the package's scripts as dpkg does, with this machine's manager replaced by the one of the test.
+fn maintain(systemd: &Systemd, daemon: &Daemon, script: &str, args: &[&str]) -> String {
+    let tools = systemd.dir().join("tools");
+    fs::create_dir_all(&tools).unwrap();
+    let run = systemd.dir().join("run");
+    let manager =
+        format!("exec env -u DBUS_SESSION_BUS_ADDRESS XDG_RUNTIME_DIR={} /usr/bin/systemctl --user", run.display());
+    let tool = |name: &str, text: &str| {
+        let path = tools.join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    tool("systemctl", &format!("[ \"$1\" = --system ] && shift\n{manager} \"$@\""));
+    tool("deb-systemd-invoke", &format!("{manager} \"$@\""));
+    tool("deb-systemd-helper", "exit 0");
+    tool("systemd-tmpfiles", "exit 0");
+    let text = shipped(&format!("debian/scripts/{script}"));
+    let text = text.replace("/run/systemd/system", &run.display().to_string());
+    let text = text.replace("/var/lib/mvedsua", &daemon.state_dir().display().to_string());
+    let text = text.replace("/run/mvedsua", &daemon.runtime_dir().display().to_string());
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("sh");
+    let output = command.args(["-c", &text, script]).args(args).env("PATH", path).output().unwrap();
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{script}: {}{}", said(&output.stdout), said(&output.stderr));
+    said(&output.stdout)
+}
+
+#[test]
+fn an_upgrade_of_the_package_leaves_an_update_of_a_service_as_it_is() {
+    let versions = Versions::new(Addresses::Anywhere).unwrap();
+    let server = versions.start(&versions.service("1", &[]).unwrap()).unwrap();
+    let (pid, number) = (server.pid(), server.pid().to_string());
+    let place = tempfile::tempdir().unwrap();
+    let program = place.path().join("mvedsuad");
+    fs::copy(binary(), &program).unwrap();
+    let (systemd, daemon) = installed_as(&program, "60");
+    let clients = Load::start(Plan::busy(server.address, 4), |_| LineClient::default());
+    daemon.expect(&["update", &number, "--to", "self"], code::DONE);
+    daemon.wait_stage(pid, VALIDATING, STEP_LIMIT);
+    let first = systemd.main_pid(SERVICE);
+
+    // As dpkg does it: the old package's script, the new file in the place of the old one, the new package's script.
+    let upgrade = || {
+        maintain(&systemd, &daemon, "prerm", &["upgrade", "2.0"]);
+        let new = place.path().join("mvedsuad.dpkg-new");
+        fs::copy(binary(), &new).unwrap();
+        fs::rename(&new, &program).unwrap();
+        maintain(&systemd, &daemon, "postrm", &["upgrade", "2.0"]);
+        maintain(&systemd, &daemon, "postinst", &["configure", "1.0"])
+    };
+    let told = upgrade();
+    assert!(told.contains("an update of a service is under way"), "{told}");
+    assert_eq!(systemd.main_pid(SERVICE), first, "its daemon goes on");
+    assert!(fs::read_link(format!("/proc/{first}/exe")).unwrap().to_string_lossy().ends_with(" (deleted)"));
+    daemon.wait_stage(pid, VALIDATING, STEP_LIMIT);
+    wait_for("compared outputs", STEP_LIMIT, || {
+        daemon.status(pid).ok().flatten().filter(|status| status.compared_outputs >= COMPARED)
+    });
+    daemon.expect(&["promote", &number], code::DONE);
+    daemon.wait_stage(pid, UPDATED, STEP_LIMIT);
+    // Another upgrade, between promotion and confirmation.
+    assert!(upgrade().contains("an update of a service is under way"));
+    daemon.expect(&["confirm", &number], code::DONE);
+    daemon.wait_stage(pid, SINGLE, STEP_LIMIT);
+    assert_eq!((systemd.main_pid(SERVICE), server.serving_pid()), (first, Some(pid)));
+    clients.stop().expect_clean();
+
+    // Nothing is under way: the new daemon runs after the next one.
+    wait_for("the journal to be empty", STEP_LIMIT, || {
+        (fs::read_dir(daemon.state_dir().join("journal")).unwrap().count() == 0).then_some(())
+    });
+    assert_eq!(upgrade(), "");
+    let next = systemd.main_pid(SERVICE);
+    assert!(next > 0 && next != first);
+    assert_eq!(fs::read_link(format!("/proc/{next}/exe")).unwrap(), program);
+    daemon.expect(&["status"], code::DONE);
+    let past = daemon.expect(&["history", "--json"], code::DONE).stdout;
+    assert!(past.contains("\"code\":0") && past.contains("updated: process"), "{past}");
 }

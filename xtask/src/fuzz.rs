@@ -11,17 +11,20 @@ use anyhow::Context;
 use crate::{setup, sh};
 
 /// The targets, and the files that each begins with.
-const TARGETS: [(&str, &[&str]); 5] = [
+const TARGETS: [(&str, &[&str]); 6] = [
     ("agent", &[]),
     ("rules", &["tests/servers/kvstore/v1-v2.rules"]),
     ("stage", &[]),
     ("files", &[]),
     ("recording", &[]),
+    ("requests", &[]),
 ];
 const CARGO_FUZZ: &str = "0.13.2";
 /// From how many seconds a target on the time is well spent that a build with every optimisation takes.
 const WORTH_OPTIMISING: u64 = 60;
-/// An input of the target `stage`: a rule, and records.
+/// What a target begins with that is no file of its own: a rule, and records; a request.
+const SEEDS: [(&str, &[u8]); 2] = [("stage", STAGE_SEED), ("requests", REQUEST_SEED)];
+const REQUEST_SEED: &[u8] = br#"{"v":1,"request":{"update":{"pid":7,"ask":{"to":"self","wishes":{"soak_ms":20}}}}}"#;
 const STAGE_SEED: &[u8] = b"rule a read(fd, /^put /) => nothing\nrule b write(1, x), write(1, y) => write(1, \"{x}{y}\")\n\xff\x00\x02\x12\x22\x44\x05\x46";
 
 #[derive(clap::Args)]
@@ -53,8 +56,8 @@ pub(crate) fn targets(seconds: u64) -> anyhow::Result<()> {
             let name = seed.rsplit('/').next().unwrap_or(seed);
             std::fs::copy(sh::root().join(seed), corpus.join(name)).with_context(|| format!("copying {seed}"))?;
         }
-        if target == "stage" {
-            std::fs::write(corpus.join("seed"), STAGE_SEED)?;
+        if let Some((_, seed)) = SEEDS.iter().find(|(of, _)| *of == target) {
+            std::fs::write(corpus.join("seed"), seed)?;
         }
         let mut cargo = Command::new("cargo");
         if target == "files" {

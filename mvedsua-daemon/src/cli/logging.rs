@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::journal::Journal;
 use super::log_writer::LogWriter;
 
 /// How the log looks.
@@ -46,16 +47,16 @@ impl Drop for Log {
 /// Where there can be no thread for it.
 pub(super) fn start(format: Option<LogFormat>) -> io::Result<Log> {
     let filter = EnvFilter::try_from_env("MVEDSUA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let writer = LogWriter::start(io::stderr())?;
+    // Whatever it is written to may hang: a thread of the log's own waits for it.
+    let (writer, format) = match (format, journal()) {
+        (None, Some(journal)) => (LogWriter::start(journal)?, LogFormat::Json),
+        (format, _) => (LogWriter::start(io::stderr())?, format.unwrap_or(LogFormat::Text)),
+    };
     let lines = || tracing_subscriber::fmt::layer().with_writer(writer.clone()).with_ansi(false);
     let registry = tracing_subscriber::registry().with(filter);
     match format {
-        Some(LogFormat::Json) => registry.with(lines().json().flatten_event(true)).init(),
-        Some(LogFormat::Text) => registry.with(lines()).init(),
-        None => match journal() {
-            Some(journal) => registry.with(journal).init(),
-            None => registry.with(lines()).init(),
-        },
+        LogFormat::Json => registry.with(lines().json().flatten_event(true)).init(),
+        LogFormat::Text => registry.with(lines()).init(),
     }
     // What a panic says must not wait for standard error either.
     let panics = writer.clone();
@@ -84,14 +85,13 @@ pub(super) fn to_standard_error(filter: EnvFilter) -> io::Result<Log> {
 }
 
 /// Returns the journal, where standard error leads there and it can be reached.
-fn journal() -> Option<tracing_journald::Layer> {
+fn journal() -> Option<Journal> {
     let stream = std::env::var("JOURNAL_STREAM").ok()?;
     let error = File::from(io::stderr().as_fd().try_clone_to_owned().ok()?).metadata().ok()?;
     if !leads_to(&stream, error.dev(), error.ino()) {
         return None;
     }
-    let journal = tracing_journald::layer().ok()?;
-    Some(journal.with_field_prefix(Some("MVEDSUA".to_owned())).with_syslog_identifier("mvedsuad".to_owned()))
+    Journal::connect().ok()
 }
 
 /// Says whether `JOURNAL_STREAM` (`DEVICE:INODE`, see systemd.exec(5)) names a file.

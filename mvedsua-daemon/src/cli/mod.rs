@@ -12,6 +12,7 @@ mod debug_files;
 mod doctor;
 mod events;
 mod generate;
+mod journal;
 mod log_writer;
 mod logging;
 mod observe;

@@ -1,13 +1,16 @@
 //! The engine and the monitor that the daemon really uses.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::control::journal::JournalEntry;
-use crate::control::process::ProcessId;
+use crate::control::process::{self, ProcessId};
 use crate::control::protocol::Problem;
+use crate::control::status::RunsAs;
 use crate::control::{Ability, Code, Engine, Observer, SessionHandle};
 use crate::lifecycle::{Recovery, Stage};
 use crate::monitor::{AttachOptions, Mode, Monitor, MonitorError, StatsSnapshot, TargetInfo, Totals};
+use crate::package::BuildId;
 use crate::ptrace::Pid;
 use crate::update::{self, FailureKind, Options, Recovered, Session, Which};
 
@@ -52,6 +55,8 @@ impl Engine for ForkEngine {
                     Recovered::Cleaned { version } => version,
                     // It was clean before the daemon died, which had said so.
                     Recovered::Nothing if entry.stage == Stage::UpdatedLeader => Which::New,
+                    // The journal's last word may be older than that: a disk that hung did not take it. The process tells.
+                    Recovered::Nothing if runs_new(entry) => Which::New,
                     Recovered::Nothing => Which::Old,
                 };
                 Recovery::Serving { leader: pid, version }
@@ -60,6 +65,22 @@ impl Engine for ForkEngine {
             Err(e) => Recovery::Unsure { what: format!("process {pid} cannot be put back: {e}") },
         }
     }
+}
+
+/// Says whether the process that serves runs the version that the update was to bring, where that is another one.
+fn runs_new(entry: &JournalEntry) -> bool {
+    let pid = entry.leader.pid;
+    let package = entry.package.as_ref();
+    let Some(new) = package.and_then(|package| package.to.clone()).or_else(|| BuildId::of_file(Path::new(&entry.to)))
+    else {
+        return false;
+    };
+    if package.is_some_and(|package| package.from.contains(&new)) {
+        return false;
+    }
+    let loaded = RunsAs::of(pid).iter().any(|file| file.build_id == new.as_str());
+    let mapped = process::mapped_code(pid).unwrap_or_default();
+    loaded || mapped.iter().any(|code| code.build_id.as_deref() == Some(new.as_str()))
 }
 
 /// Waits until a follower has ended.

@@ -403,6 +403,8 @@ fn past_of(entry: &JournalEntry, target: Option<String>, outcome: Outcome, code:
         asked_by: entry.uid,
         asked_ms: entry.asked_ms,
         ended_ms: clock::now_ms(),
+        // The daemon that knew when it began is gone.
+        took_ms: None,
         attempts: 1,
         fork_pause_us: None,
         promotion_pause_us: None,

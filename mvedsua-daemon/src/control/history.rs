@@ -45,6 +45,9 @@ pub struct Past {
     pub asked_by: u32,
     pub asked_ms: u64,
     pub ended_ms: u64,
+    /// How long it took; the two above may be told by a clock that was set meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<u64>,
     pub attempts: u32,
     pub fork_pause_us: Option<u64>,
     pub promotion_pause_us: Option<u64>,
@@ -161,6 +164,7 @@ mod tests {
             asked_by: 0,
             asked_ms: 1,
             ended_ms: 2,
+            took_ms: None,
             attempts: 1,
             fork_pause_us: None,
             promotion_pause_us: None,

@@ -29,7 +29,7 @@ struct Present {
 /// What was counted up to an instant.
 #[derive(Clone, Debug, PartialEq)]
 struct Counted {
-    taken_at_ms: u64,
+    taken_at_ns: u64,
     elapsed_ns: u64,
     observed_ns: u64,
     calls: Vec<(u32, Bins)>,
@@ -40,7 +40,7 @@ impl Counted {
         let own = snapshot.processes.iter().find(|process| process.pid == snapshot.pid);
         let calls = own.into_iter().flat_map(|process| &process.calls);
         Counted {
-            taken_at_ms: snapshot.taken_at_ms,
+            taken_at_ns: snapshot.taken_at_ns,
             elapsed_ns: snapshot.elapsed_ns,
             observed_ns: snapshot.observed_ns,
             calls: calls.map(|call| (call.nr, call.durations.clone())).collect(),
@@ -109,7 +109,7 @@ impl Present {
     /// Returns what was counted in it, or `None` where counting began anew meanwhile.
     fn until(&self, snapshot: &StatsSnapshot) -> Option<Led> {
         let now = snapshot.processes.iter().find(|process| process.pid == snapshot.pid)?;
-        let none = Counted { taken_at_ms: 0, elapsed_ns: 0, observed_ns: 0, calls: vec![] };
+        let none = Counted { taken_at_ns: 0, elapsed_ns: 0, observed_ns: 0, calls: vec![] };
         let since = self.since.as_ref().unwrap_or(&none);
         if self.since.is_some() && began_anew(since, snapshot) {
             return None;
@@ -129,9 +129,9 @@ impl Present {
 
 /// Says whether the monitor has counted from the same instant on both times.
 fn began_anew(before: &Counted, now: &StatsSnapshot) -> bool {
-    /// The wall clock may be adjusted between the two.
+    /// The two are not read at once.
     const SLACK_NS: u64 = 1_000_000_000;
-    let passed_ns = now.taken_at_ms.saturating_sub(before.taken_at_ms).saturating_mul(1_000_000);
+    let passed_ns = now.taken_at_ns.saturating_sub(before.taken_at_ns);
     now.elapsed_ns.saturating_add(SLACK_NS) < before.elapsed_ns.saturating_add(passed_ns)
 }
 
@@ -170,6 +170,7 @@ mod tests {
             name: "served".to_owned(),
             mode: Mode::Exact,
             taken_at_ms: 1_000_000 + seconds * 1000,
+            taken_at_ns: 5_000_000_000 + seconds * 1_000_000_000,
             elapsed_ns: seconds * 1_000_000_000,
             observed_ns: seconds * 1_000_000_000,
             observed_share: 1.0,
@@ -206,13 +207,28 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_changes_nothing_of_what_was_counted() {
+        const HOURS_MS: u64 = 6 * 3_600_000;
+        for (before, after) in [(HOURS_MS, 0), (0, HOURS_MS)] {
+            let at = |ahead_ms, seconds, reads| {
+                let snapshot = snapshot(seconds, reads);
+                StatsSnapshot { taken_at_ms: snapshot.taken_at_ms + ahead_ms, ..snapshot }
+            };
+            let mut periods = Periods::default();
+            periods.turn(&validating(Which::Old), Some(&at(before, 60, 100)));
+            periods.turn(&validating(Which::New), Some(&at(after, 70, 130)));
+            assert_eq!(told(&periods.over()), [(Period::OldLeads, 30)]);
+        }
+    }
+
+    #[test]
     fn nothing_is_told_of_what_nobody_observed_or_where_counting_began_anew() {
         let mut periods = Periods::default();
         periods.turn(&validating(Which::Old), None);
         assert_eq!(periods.until(&snapshot(3, 9)), [], "it is not known what was before");
         let mut periods = Periods::default();
         periods.turn(&validating(Which::Old), Some(&snapshot(60, 100)));
-        let anew = StatsSnapshot { taken_at_ms: snapshot(70, 0).taken_at_ms, ..snapshot(5, 200) };
+        let anew = StatsSnapshot { taken_at_ns: snapshot(70, 0).taken_at_ns, ..snapshot(5, 200) };
         assert_eq!(periods.until(&anew), []);
         periods.turn(&validating(Which::New), Some(&anew));
         assert_eq!(periods.over(), []);

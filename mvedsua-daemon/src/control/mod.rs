@@ -15,6 +15,7 @@
 //! [`journal`]; what the operator may want to know later is in the [`history`]; who asked for what is in the [`audit`]; everything
 //! that happens is told in the [`events`].
 
+pub(crate) mod accept;
 pub mod access;
 pub mod audit;
 mod before;

@@ -17,7 +17,7 @@ use super::dirs::Dirs;
 use super::events::stream::{self, Wanted};
 use super::places::Places;
 use super::protocol::{self, Answer, Body, MAX_REQUEST, Problem, Reply, Request};
-use super::{Code, panics, webhooks};
+use super::{Code, accept, panics, webhooks};
 
 /// How long a client may be silent before its first request.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
@@ -102,13 +102,8 @@ pub async fn serve(daemon: Arc<Daemon>, listener: UnixListener) {
             }
             () = daemon.stop.notified() => break,
         };
-        match accepted {
-            Ok((stream, _)) => receive(&daemon, &places, stream),
-            Err(e) => {
-                tracing::warn!(error = %e, "accepting a client");
-                // Out of descriptors, most likely; they come back when clients leave.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+        if let Some((stream, _)) = accept::or_wait(accepted, "the control socket").await {
+            receive(&daemon, &places, stream);
         }
     }
     daemon.undo_all().await;

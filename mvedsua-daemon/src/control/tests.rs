@@ -1,9 +1,11 @@
 //! The control plane with a scripted engine behind it, through its real socket.
 
+mod clocks;
 mod connections;
 mod damage;
 mod events;
 mod falls;
+mod fuzzed;
 mod gates;
 mod hanging_disk;
 mod http;

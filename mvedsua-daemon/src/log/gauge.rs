@@ -57,6 +57,16 @@ impl Gauge {
     }
 }
 
+impl Gauge {
+    /// Says that the disk hangs under records that the reader has not got, where it does: nobody can wait for them.
+    #[must_use]
+    pub fn hangs(&self) -> Option<String> {
+        let state = self.shared.lock();
+        let so_far = state.hangs().filter(|_| state.spilled > 0)?;
+        Some(format!("{} records wait for a disk that has not answered for {} s", state.spilled, so_far.as_secs()))
+    }
+}
+
 impl fmt::Debug for Gauge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.read().fmt(f)

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   Writer (recorder's thread)                                          Reader (replayer's thread)
-//!     append ──► memory, up to Config::memory ──────────────────────────► next, peek
-//!           └──► spill file, up to Config::disk, once memory is full ──┘
+//!     append ──► memory, up to Config::memory ───────────────────────────────────► next, peek
+//!           └──► thread at the disk: spill file, up to Config::disk, once memory is full ──┘
 //!           └──► Full: the record is handed back, nothing that was written is lost
 //! ```
 //!
-//! One producer, one consumer, neither of which ever blocks in here. While unread records lie in the spill file every
+//! One producer, one consumer, neither of which ever blocks in here: a third thread ([`disk`]) writes the file and reads it, and
+//! what waits for it is bounded. A disk that does not take the records in time makes the log full. While unread records lie in the spill file every
 //! new one goes there too, so the order is kept without sorting; when the file is worked off, memory is used again.
 //! The spill file has no name, so whatever ends the daemon, nothing is left of it; consumed parts of it are given back
 //! to the file system. Records hold payloads of the service: the file is readable by its owner only.
@@ -18,6 +19,7 @@
 //!
 //! Memory is counted until the reader has *consumed* a record, by [`Record::footprint`](crate::record::Record::footprint).
 
+mod disk;
 mod gauge;
 mod reader;
 mod shared;

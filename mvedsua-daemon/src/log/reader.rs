@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::shared::{Charged, Shared};
-use super::spill::{self, CHUNK};
+use super::spill;
 use super::{Gauge, Waker};
 use crate::record::{Event, Gap, Record, Seq, Slot};
 
@@ -15,7 +15,7 @@ pub struct Reader {
     shared: Arc<Shared>,
     /// Records taken out of the shared queue together, so that most reads need no lock.
     batch: VecDeque<Charged>,
-    /// Whole frames loaded from the spill file, and how much of them is decoded. Newer than `batch`.
+    /// Whole frames from the spill file, and how much of them is decoded. Newer than `batch`.
     chunk: Vec<u8>,
     decoded: usize,
     next: Seq,
@@ -28,8 +28,8 @@ impl Reader {
         Reader { shared, batch: VecDeque::new(), chunk: Vec::new(), decoded: 0, next: Seq(0), broken: false }
     }
 
-    /// Returns the next record and gives its room back to the writer; `None` if there is none at the moment. Never blocks
-    /// on the writer.
+    /// Returns the next record and gives its room back to the writer; `None` if there is none at the moment: all were taken, or
+    /// the next one is on its way to the disk and back. Never blocks, neither on the writer nor on the disk.
     ///
     /// If the spill file cannot be read back, an [`Event::Gap`] says so and is the last record.
     #[expect(clippy::should_implement_trait, reason = "`None` means later, not the end: an iterator would mislead")]
@@ -60,14 +60,18 @@ impl Reader {
                 std::mem::swap(&mut state.queue, &mut self.batch);
                 return;
             }
-            let (start, end, spilled) = (state.spill_start, state.spill_end, state.spilled);
-            drop(state);
-            if spilled == 0 {
+            let Some(loaded) = state.loaded.pop_front() else {
+                if let Some(error) = state.unreadable.clone() {
+                    drop(state);
+                    self.give_up(&format!("the spill file of the log cannot be read back: {error}"));
+                }
                 return;
-            }
-            if let Err(error) = self.load(start, end) {
-                return self.give_up(&format!("the spill file of the log cannot be read back: {error}"));
-            }
+            };
+            state.spilled -= loaded.count;
+            drop(state);
+            (self.chunk, self.decoded) = (loaded.frames, 0);
+            self.shared.work.notify_one();
+            self.shared.wake_writer();
         }
         let rest = &self.chunk[self.decoded..];
         let frame = spill::frame_len(rest).and_then(|length| rest.get(..length));
@@ -79,41 +83,6 @@ impl Reader {
             }
             Err(error) => self.give_up(&format!("a record in the spill file of the log is damaged: {error}")),
         }
-    }
-
-    /// Loads whole frames from `start`, gives their space back, and tells the writer.
-    fn load(&mut self, start: u64, end: u64) -> std::io::Result<()> {
-        let torn = || std::io::Error::other("a frame reaches beyond the end of the file");
-        let shared = Arc::clone(&self.shared);
-        let medium = shared.medium.get().ok_or_else(torn)?;
-        let mut want = CHUNK.min(end - start);
-        let (count, length) = loop {
-            self.chunk.resize(want as usize, 0);
-            self.decoded = 0;
-            medium.read_at(start, &mut self.chunk)?;
-            let (count, length) = spill::whole_frames(&self.chunk);
-            if count > 0 {
-                break (count, length);
-            }
-            let alone = spill::frame_len(&self.chunk).ok_or_else(torn)? as u64;
-            if alone <= want || alone > end - start {
-                return Err(torn());
-            }
-            want = alone;
-        };
-        self.chunk.truncate(length);
-        let past = start + length as u64;
-        // Where holes cannot be punched the space comes back when the file is worked off.
-        let released = medium.discard(start, past).is_ok();
-        let mut state = shared.lock();
-        state.spill_start = past;
-        state.spilled -= count;
-        if released {
-            shared.disk.fetch_sub(length as u64, SeqCst);
-        }
-        drop(state);
-        shared.wake_writer();
-        Ok(())
     }
 
     fn give_up(&mut self, reason: &str) {
@@ -139,7 +108,8 @@ impl Reader {
         if self.broken {
             return true;
         }
-        if !state.queue.is_empty() || state.spilled > 0 || state.writer_gone {
+        let is_over = state.writer_gone && state.spilled == 0;
+        if !state.queue.is_empty() || !state.loaded.is_empty() || state.unreadable.is_some() || is_over {
             return false;
         }
         state.reader_waits = true;
@@ -174,6 +144,7 @@ impl Drop for Reader {
         state.reader_gone = true;
         state.queue.clear();
         drop(state);
+        self.shared.work.notify_one();
         self.shared.wake_writer();
     }
 }

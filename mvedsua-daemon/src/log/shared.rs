@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::Waker;
-use super::spill::Medium;
 use crate::record::Record;
 
 /// A record with the bytes of memory that it was charged for.
@@ -15,12 +15,12 @@ pub(super) struct Shared {
     pub(super) memory_budget: u64,
     pub(super) disk_budget: u64,
     state: Mutex<State>,
-    /// Set once by the writer, before the first record is spilled.
-    pub(super) medium: OnceLock<Arc<dyn Medium>>,
+    /// Tells the thread at the disk that there may be something to do.
+    pub(super) work: Condvar,
     /// Bytes charged by the writer and given back by the reader; the difference is in use.
     pub(super) memory_in: AtomicU64,
     pub(super) memory_out: AtomicU64,
-    /// Length of the part of the spill file that is in use.
+    /// Length of the part of the spill file that is in use, with what is on its way there.
     pub(super) disk: AtomicU64,
     pub(super) appended: AtomicU64,
     pub(super) consumed: AtomicU64,
@@ -29,19 +29,44 @@ pub(super) struct Shared {
     reader_waker: OnceLock<Waker>,
 }
 
+/// How long one read or write may take before the disk is said to hang.
+const IN_TIME: Duration = Duration::from_secs(5);
+
 /// Guarded by one short-held lock; no file is read or written under it.
 #[derive(Default)]
 pub(super) struct State {
-    /// Older than everything in the spill file.
+    /// Older than everything that is spilled.
     pub(super) queue: VecDeque<Charged>,
-    /// Records in the spill file that the reader has not loaded. While it is not 0 nothing is put into `queue`.
+    /// Spilled records that the reader has not taken. While it is not 0 nothing is put into `queue`.
     pub(super) spilled: u64,
-    /// Where unread frames begin, and where the next one is written.
-    pub(super) spill_start: u64,
-    pub(super) spill_end: u64,
+    /// Frames that the thread at the disk has not taken yet; the newest ones.
+    pub(super) outgoing: Vec<u8>,
+    /// Bytes of frames that the disk has not taken: those in `outgoing`, and those that are being written.
+    pub(super) unwritten: u64,
+    /// Frames that were read back, the oldest first; older than all others that are spilled.
+    pub(super) loaded: VecDeque<Loaded>,
+    /// Why the last write failed, until one succeeds or the writer was told.
+    pub(super) refused: Option<String>,
+    /// Why nothing more can be read back.
+    pub(super) unreadable: Option<String>,
+    /// Since when the thread at the disk has been at one read or write.
+    pub(super) busy_since: Option<Instant>,
     pub(super) reader_waits: bool,
     pub(super) writer_gone: bool,
     pub(super) reader_gone: bool,
+}
+
+/// Whole frames, and how many they are.
+pub(super) struct Loaded {
+    pub(super) frames: Vec<u8>,
+    pub(super) count: u64,
+}
+
+impl State {
+    /// Returns how long the disk has not answered, where that is too long.
+    pub(super) fn hangs(&self) -> Option<Duration> {
+        self.busy_since.map(|since| since.elapsed()).filter(|so_far| *so_far >= IN_TIME)
+    }
 }
 
 impl Shared {
@@ -50,7 +75,7 @@ impl Shared {
             memory_budget,
             disk_budget,
             state: Mutex::default(),
-            medium: OnceLock::new(),
+            work: Condvar::new(),
             memory_in: AtomicU64::new(0),
             memory_out: AtomicU64::new(0),
             disk: AtomicU64::new(0),

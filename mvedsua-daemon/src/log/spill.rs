@@ -1,4 +1,4 @@
-//! The spill file: frames of `length (u32, little endian) + postcard`, written and read in order.
+//! The spill file: frames of `length (u32, little endian) + postcard`, written and read in order by the thread at the disk.
 
 use std::fs::{self, File};
 use std::io;
@@ -47,7 +47,7 @@ impl Medium for File {
     }
 }
 
-/// How many bytes the reader takes from the file at once; a longer frame is taken alone.
+/// How many bytes are read back at once; a longer frame is read alone.
 pub(super) const CHUNK: u64 = 256 << 10;
 
 const HEADER: usize = 4;

@@ -1,8 +1,8 @@
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -48,6 +48,22 @@ fn within_budgets(writer: &Writer) {
     assert!(reading.disk <= reading.disk_budget, "{reading:?}");
 }
 
+fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {DEADLINE:?} for {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Returns the next record, which may be on its way to the disk and back.
+fn taken(reader: &mut Reader) -> Record {
+    wait_for("a record", || reader.next())
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Append(usize),
@@ -80,31 +96,29 @@ proptest! {
                     Err(FullReason::Oversized { .. }) => prop_assert!(charge(size) > memory),
                     Err(reason) => {
                         prop_assert!(matches!(reason, FullReason::Budgets { .. }), "{reason:?}");
-                        prop_assert!(!writer.has_room());
                     }
                 },
                 Step::Read(count) => for _ in 0..count {
-                    let peeked = reader.peek().cloned();
-                    let record = reader.next();
-                    prop_assert_eq!(&peeked, &record);
-                    match record {
-                        Some(record) => {
-                            assert_is(&record, read as u64, sizes[read]);
-                            read += 1;
-                        }
-                        None => prop_assert_eq!(read, sizes.len()),
+                    if read == sizes.len() {
+                        prop_assert_eq!(reader.next(), None);
+                        continue;
                     }
+                    let peeked = wait_for("a record", || reader.peek().cloned());
+                    let record = reader.next();
+                    prop_assert_eq!(Some(&peeked), record.as_ref());
+                    assert_is(&peeked, read as u64, sizes[read]);
+                    read += 1;
                 },
             }
             within_budgets(&writer);
             prop_assert_eq!(reader.backlog(), (sizes.len() - read) as u64);
         }
         writer.close();
-        while let Some(record) = reader.next() {
-            assert_is(&record, read as u64, sizes[read]);
+        while read < sizes.len() {
+            assert_is(&taken(&mut reader), read as u64, sizes[read]);
             read += 1;
         }
-        prop_assert_eq!(read, sizes.len());
+        prop_assert_eq!(reader.next(), None);
         prop_assert!(reader.is_finished());
     }
 }
@@ -165,15 +179,25 @@ fn two_threads_lose_neither_records_nor_wake_ups() {
     }
 }
 
-/// A disk that holds `capacity` bytes and can be damaged.
+/// A disk that holds `capacity` bytes, hangs when it is told to, and can be damaged.
 #[derive(Default)]
 struct Disk {
     capacity: AtomicU64,
+    hangs: AtomicBool,
     bytes: Mutex<Vec<u8>>,
+}
+
+impl Disk {
+    fn answer(&self) {
+        while self.hangs.load(SeqCst) {
+            std::thread::yield_now();
+        }
+    }
 }
 
 impl Medium for Disk {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.answer();
         let mut held = self.bytes.lock().unwrap();
         let room = self.capacity.load(SeqCst).saturating_sub(offset) as usize;
         let written = room.min(bytes.len());
@@ -183,6 +207,7 @@ impl Medium for Disk {
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.answer();
         let held = self.bytes.lock().unwrap();
         let from = held.get(offset as usize..).and_then(|rest| rest.get(..bytes.len()));
         bytes.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -194,71 +219,133 @@ impl Medium for Disk {
     }
 
     fn reset(&self) -> io::Result<()> {
+        self.answer();
         self.bytes.lock().unwrap().clear();
         Ok(())
     }
 }
 
 fn on_disk(memory: u64, disk: u64, capacity: u64) -> (Writer, Reader, Arc<Disk>) {
-    let medium = Arc::new(Disk { capacity: AtomicU64::new(capacity), bytes: Mutex::default() });
+    let medium = Arc::new(Disk { capacity: AtomicU64::new(capacity), ..Disk::default() });
     let opened = Arc::clone(&medium);
     let (writer, reader) = open(&config(memory, disk), Box::new(move || Ok(opened.clone())));
     (writer, reader, medium)
 }
 
+/// Appends until there is no room; returns the number of the record that found none, and why.
+fn fill(writer: &mut Writer, mut number: u64, size: usize) -> (u64, FullReason) {
+    loop {
+        match append(writer, number, size) {
+            Ok(_) => number += 1,
+            Err(reason) => return (number, reason),
+        }
+    }
+}
+
 #[test]
 fn a_full_disk_is_said_and_loses_nothing() {
-    let (mut writer, mut reader, disk) = on_disk(3 * charge(100), 1 << 20, 1000);
-    let mut written = 0;
-    let reason = loop {
-        match append(&mut writer, written, 100) {
-            Ok(_) => written += 1,
-            Err(reason) => break reason,
-        }
-    };
+    let (mut writer, mut reader, disk) = on_disk(3 * charge(100), 1 << 20, 100_000);
+    let (mut written, reason) = fill(&mut writer, 0, 100);
     let FullReason::Disk { error } = reason else { panic!("{reason:?}") };
     assert!(error.contains("No space left"), "{error}");
     assert!(written > 6, "memory and disk were used before: {written}");
-    assert!(writer.arm(), "there is no room");
 
     // More room on the disk: the torn frame is overwritten and the order goes on.
     disk.capacity.store(1 << 20, SeqCst);
-    append(&mut writer, written, 100).unwrap();
+    wait_for("room", || append(&mut writer, written, 100).ok());
     written += 1;
     for number in 0..written {
-        assert_is(&reader.next().unwrap(), number, 100);
+        assert_is(&taken(&mut reader), number, 100);
     }
     assert_eq!(reader.next(), None);
     assert!(!writer.arm(), "the log is empty again");
     append(&mut writer, written, 100).unwrap();
-    assert_is(&reader.next().unwrap(), written, 100);
+    assert_is(&taken(&mut reader), written, 100);
 }
 
 #[test]
-fn a_spill_directory_that_cannot_be_used_is_said() {
+fn a_spill_directory_that_cannot_be_used_is_said_and_loses_nothing() {
     let config = Config { memory: charge(0), disk: 1 << 20, spill_dir: "/proc/self/nowhere".into() };
     let (mut writer, mut reader) = channel(config);
-    append(&mut writer, 0, 0).unwrap();
-    assert!(matches!(append(&mut writer, 1, 0), Err(FullReason::Disk { .. })));
-    assert_is(&reader.next().unwrap(), 0, 0);
-    append(&mut writer, 1, 0).unwrap();
+    let (written, reason) = fill(&mut writer, 0, 0);
+    assert!(matches!(reason, FullReason::Disk { .. }), "{reason:?}");
+    for number in 0..written {
+        assert_is(&taken(&mut reader), number, 0);
+    }
+    append(&mut writer, written, 0).unwrap();
+    assert_is(&taken(&mut reader), written, 0);
+}
+
+#[test]
+fn a_disk_that_hangs_holds_up_neither_side_and_is_told() {
+    const SIZE: usize = 1 << 16;
+    for hangs_at in [0, 40] {
+        let (mut writer, mut reader, disk) = on_disk(3 * charge(SIZE), 1 << 30, 1 << 30);
+        for number in 0..hangs_at {
+            append(&mut writer, number, SIZE).unwrap();
+        }
+        disk.hangs.store(true, SeqCst);
+        let (written, reason) = fill(&mut writer, hangs_at, SIZE);
+        assert!(matches!(reason, FullReason::Behind { hangs: None, .. }), "{reason:?}");
+        assert!(reason.to_string().ends_with("wait for the disk, which does not take them in time"), "{reason}");
+        assert!(writer.arm(), "there is no room");
+        let gauge = writer.gauge();
+        let told = wait_for("the disk to hang", || gauge.hangs());
+        assert!(told.contains("records wait for a disk that has not answered for 5 s"), "{told}");
+        assert!(writer.hangs());
+        // What is in memory is there, and then nothing before the disk answers.
+        let mut read = 0;
+        while let Some(record) = reader.next() {
+            assert_is(&record, read, SIZE);
+            read += 1;
+        }
+        assert!((3..written).contains(&read), "{read}");
+        assert!(reader.arm(), "there is nothing to do but to wait");
+        disk.hangs.store(false, SeqCst);
+        while read < written {
+            assert_is(&taken(&mut reader), read, SIZE);
+            read += 1;
+        }
+        assert_eq!(gauge.hangs(), None);
+        append(&mut writer, written, SIZE).unwrap();
+        assert_is(&taken(&mut reader), written, SIZE);
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_nobody_from_the_end() {
+    let (mut writer, reader, disk) = on_disk(0, 1 << 20, 1 << 20);
+    disk.hangs.store(true, SeqCst);
+    append(&mut writer, 0, 100).unwrap();
+    drop(reader);
+    assert_eq!(append(&mut writer, 1, 100), Err(FullReason::ReaderGone));
+    drop(writer);
+    disk.hangs.store(false, SeqCst);
+    wait_for("the thread at the disk to end", || (Arc::strong_count(&disk) == 1).then_some(()));
 }
 
 #[test]
 fn a_damaged_spill_file_is_a_gap() {
-    let (mut writer, mut reader, disk) = on_disk(0, 1 << 20, 1 << 20);
-    for number in 0..3 {
-        append(&mut writer, number, 10).unwrap();
+    // More than is read ahead, so that some of it is on the disk when that is damaged.
+    let (mut writer, mut reader, disk) = on_disk(0, 1 << 24, 1 << 24);
+    let mut number = 0;
+    while number < 20 {
+        match append(&mut writer, number, 100_000) {
+            Ok(_) => number += 1,
+            Err(FullReason::Behind { .. }) => std::thread::yield_now(),
+            Err(reason) => panic!("{reason}"),
+        }
     }
-    let half = disk.bytes.lock().unwrap().len() / 2;
-    disk.bytes.lock().unwrap()[half..].fill(0xff);
-    let mut last = None;
-    while let Some(record) = reader.next() {
-        last = Some(record);
-    }
-    let last = last.unwrap();
+    // The first ones may have been read back before the next were written.
+    wait_for("most to be on the disk", || (disk.bytes.lock().unwrap().len() > 1_500_000).then_some(()));
+    disk.bytes.lock().unwrap()[1_000_000..1_400_000].fill(0xff);
+    let last = loop {
+        let record = taken(&mut reader);
+        if reader.is_finished() {
+            break record;
+        }
+    };
     assert!(matches!(last.event, Event::Gap(_)), "{last:?}");
-    assert!(reader.is_finished());
 }
 
 #[test]
@@ -266,7 +353,7 @@ fn the_space_of_read_records_is_used_again_without_holes() {
     let (mut writer, mut reader, disk) = on_disk(0, 4000, 4000);
     for number in 0..500 {
         append(&mut writer, number, 100).unwrap();
-        assert_is(&reader.next().unwrap(), number, 100);
+        assert_is(&taken(&mut reader), number, 100);
     }
     assert!(disk.bytes.lock().unwrap().len() < 4000);
 }
@@ -284,7 +371,7 @@ fn the_spill_file_has_no_name_and_gives_consumed_space_back() {
             Ok(_) => written += 1,
             Err(FullReason::Budgets { .. }) => {
                 for _ in 0..disk / 2000 {
-                    assert_is(&reader.next().unwrap(), read, 1000);
+                    assert_is(&taken(&mut reader), read, 1000);
                     read += 1;
                 }
             }

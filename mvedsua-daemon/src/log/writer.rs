@@ -3,16 +3,22 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
-use super::shared::Shared;
+use super::disk;
+use super::shared::{Shared, State};
 use super::spill::{self, Opener};
 use super::{Gauge, Waker};
 use crate::record::{Event, Record, Seq, Slot};
 
+/// How many bytes wait for the disk at the most, but for a record that is larger alone.
+const MOST_UNWRITTEN: u64 = 8 << 20;
+
 /// Appends records; belongs to the recorder's thread. Dropping it closes the log.
 pub struct Writer {
     shared: Arc<Shared>,
-    opener: Opener,
+    /// Taken by the thread at the disk when it starts.
+    opener: Option<Opener>,
     next: Seq,
     /// Reused for every spilled record.
     frame: Vec<u8>,
@@ -23,7 +29,7 @@ pub struct Writer {
 #[derive(Clone, Copy)]
 struct Wanted {
     memory: u64,
-    /// `None` when the disk refused the last write: then only room in memory counts.
+    /// `None` when it cannot be spilled: then only room in memory counts.
     disk: Option<u64>,
 }
 
@@ -36,6 +42,8 @@ pub enum FullReason {
     Oversized { bytes: u64 },
     /// The spill file could not be created or written (a full disk, for one).
     Disk { error: String },
+    /// The disk does not take the records as fast as they come, or not at all.
+    Behind { bytes: u64, hangs: Option<Duration> },
     /// The reader is gone, nobody will ever make room.
     ReaderGone,
 }
@@ -57,6 +65,13 @@ impl fmt::Display for FullReason {
             }
             FullReason::Oversized { bytes } => write!(f, "one record of {bytes} bytes exceeds the whole budget"),
             FullReason::Disk { error } => write!(f, "memory is used up and the spill file cannot be written: {error}"),
+            FullReason::Behind { bytes, hangs } => {
+                write!(f, "memory is used up, and {} KiB wait for the disk, which ", bytes >> 10)?;
+                match hangs {
+                    Some(so_far) => write!(f, "has not answered for {} s", so_far.as_secs()),
+                    None => f.write_str("does not take them in time"),
+                }
+            }
             FullReason::ReaderGone => f.write_str("nobody reads it any more"),
         }
     }
@@ -64,10 +79,17 @@ impl fmt::Display for FullReason {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, opener: Opener) -> Writer {
-        Writer { shared, opener, next: Seq(0), frame: Vec::new(), wanted: Wanted { memory: 0, disk: Some(0) } }
+        Writer {
+            shared,
+            opener: Some(opener),
+            next: Seq(0),
+            frame: Vec::new(),
+            wanted: Wanted { memory: 0, disk: Some(0) },
+        }
     }
 
-    /// Appends a record and returns its number, or hands it back when there is no room. Never blocks on the reader.
+    /// Appends a record and returns its number, or hands it back when there is no room. Never blocks, neither on the reader nor
+    /// on the disk.
     pub fn append(&mut self, slot: Slot, event: Event) -> Result<Seq, Full> {
         let record = Record { seq: self.next, slot, event };
         match self.put(record) {
@@ -105,7 +127,7 @@ impl Writer {
         self.spill(&record).map_err(|reason| Box::new((record, reason)))
     }
 
-    /// Writes the record to the spill file. Only this thread moves the end of the file, so it may write outside the lock.
+    /// Hands the record to the thread at the disk.
     fn spill(&mut self, record: &Record) -> Result<(), FullReason> {
         let shared = Arc::clone(&self.shared);
         if let Err(error) = spill::encode(record, &mut self.frame) {
@@ -117,51 +139,40 @@ impl Writer {
         }
         let length = self.frame.len() as u64;
         self.wanted.disk = Some(length);
+        let budgets = || FullReason::Budgets { memory: shared.memory_budget, disk: shared.disk_budget };
         if length > shared.disk_budget {
             return Err(if self.wanted.memory > shared.memory_budget {
                 FullReason::Oversized { bytes: self.wanted.memory }
             } else {
-                FullReason::Budgets { memory: shared.memory_budget, disk: shared.disk_budget }
+                budgets()
             });
         }
-        let failed = |wanted: &mut Wanted, error: &std::io::Error| {
-            wanted.disk = None;
-            FullReason::Disk { error: error.to_string() }
-        };
-        let medium = match shared.medium.get() {
-            Some(medium) => Arc::clone(medium),
-            None => {
-                let medium = (self.opener)().map_err(|e| failed(&mut self.wanted, &e))?;
-                Arc::clone(shared.medium.get_or_init(|| medium))
+        if let Some(opener) = self.opener.take()
+            && let Err((opener, error)) = disk::start(&shared, opener)
+        {
+            self.opener = Some(opener);
+            return Err(FullReason::Disk { error: format!("there is no thread for it: {error}") });
+        }
+        let mut state = shared.lock();
+        if let Some(error) = state.refused.clone() {
+            // Where nothing waits to be written again, the next record is the next try.
+            if state.unwritten == 0 {
+                state.refused = None;
             }
-        };
-        let (worked_off, mut end) = {
-            let state = shared.lock();
-            (state.spilled == 0 && state.spill_end > 0, state.spill_end)
-        };
-        if worked_off {
-            // Everything was loaded: the reader does not touch the file before `spilled` grows again.
-            medium.reset().map_err(|e| failed(&mut self.wanted, &e))?;
-            let mut state = shared.lock();
-            state.spill_start = 0;
-            state.spill_end = 0;
-            shared.disk.store(0, SeqCst);
-            end = 0;
+            return Err(FullReason::Disk { error });
         }
         if shared.disk.load(SeqCst) + length > shared.disk_budget {
-            return Err(FullReason::Budgets { memory: shared.memory_budget, disk: shared.disk_budget });
+            return Err(budgets());
         }
-        // A write that fails half-way leaves bytes behind the end, where nobody reads and the next write goes.
-        medium.write_at(end, &self.frame).map_err(|e| failed(&mut self.wanted, &e))?;
-        let mut state = shared.lock();
-        state.spill_end = end + length;
+        if !takes(&state, length) {
+            return Err(FullReason::Behind { bytes: state.unwritten, hangs: state.hangs() });
+        }
+        state.outgoing.extend_from_slice(&self.frame);
+        state.unwritten += length;
         state.spilled += 1;
         shared.disk.fetch_add(length, SeqCst);
-        let wake = std::mem::take(&mut state.reader_waits);
         drop(state);
-        if wake {
-            shared.wake_reader();
-        }
+        shared.work.notify_one();
         Ok(())
     }
 
@@ -169,9 +180,20 @@ impl Writer {
     #[must_use]
     pub fn has_room(&self) -> bool {
         let memory = self.shared.memory_used() + self.wanted.memory <= self.shared.memory_budget;
-        let on_disk = |length| self.shared.disk.load(SeqCst) + length <= self.shared.disk_budget;
+        let state = self.shared.lock();
+        let on_disk = |length| {
+            self.shared.disk.load(SeqCst) + length <= self.shared.disk_budget
+                && (state.refused.is_none() || state.unwritten == 0)
+                && takes(&state, length)
+        };
         let disk = self.shared.disk_budget > 0 && self.wanted.disk.is_some_and(on_disk);
-        disk || (memory && self.shared.lock().spilled == 0)
+        disk || (memory && state.spilled == 0)
+    }
+
+    /// Says whether records wait for a disk that hangs.
+    #[must_use]
+    pub fn hangs(&self) -> bool {
+        self.gauge().hangs().is_some()
     }
 
     /// Asks to be woken when the reader has made room; returns false, and asks nothing, if there is room already.
@@ -200,12 +222,18 @@ impl Writer {
     pub fn close(self) {}
 }
 
+/// Says whether a frame may wait for the disk beside those that do.
+fn takes(state: &State, length: u64) -> bool {
+    state.unwritten == 0 || state.unwritten + length <= MOST_UNWRITTEN
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.writer_gone = true;
         state.reader_waits = false;
         drop(state);
+        self.shared.work.notify_one();
         self.shared.wake_reader();
     }
 }

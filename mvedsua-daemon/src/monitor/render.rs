@@ -316,6 +316,7 @@ mod tests {
             name: "a-server-with-x".to_owned(),
             mode: Mode::Sampled,
             taken_at_ms: 0,
+            taken_at_ns: 0,
             elapsed_ns: 12_000_000_000,
             observed_ns: 600_000_000,
             observed_share: 0.05,

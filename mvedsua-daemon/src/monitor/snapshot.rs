@@ -71,6 +71,7 @@ pub(super) fn of<'a>(
         name: target.name.clone(),
         mode: target.options.mode,
         taken_at_ms: clock::unix_ms(),
+        taken_at_ns: clock::monotonic_ns(),
         elapsed_ns,
         observed_ns: if target.options.mode == Mode::Exact { elapsed_ns } else { observed_ns },
         observed_share,

@@ -224,6 +224,9 @@ pub struct StatsSnapshot {
     pub mode: Mode,
     /// Unix time, milliseconds.
     pub taken_at_ms: u64,
+    /// The same instant on `CLOCK_MONOTONIC`, nanoseconds.
+    #[serde(default)]
+    pub taken_at_ns: u64,
     /// Time since the statistics began (the attach, or the last change of mode).
     pub elapsed_ns: u64,
     /// How much of it was observed.

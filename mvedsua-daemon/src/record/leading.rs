@@ -362,7 +362,7 @@ impl Leading {
                     return Ok(());
                 }
                 _ if self.settings.pairing == Pairing::Processes => self.give_up_full(),
-                _ => self.fail(Notice::LogFull, "the log is full"),
+                _ => self.fail(Notice::LogFull(self.stream.full_because()), "the log is full"),
             }
         }
         if self.settings.pairing == Pairing::Threads && !self.failed && self.stream.is_deserted() {

@@ -16,8 +16,8 @@ struct Branch {
     log: Writer,
     /// Events that the log had no room for, in order.
     stuck: VecDeque<(Slot, Event)>,
-    /// The first of them is larger than the log.
-    oversized: bool,
+    /// Why it had none for the first of them.
+    full: Option<FullReason>,
     /// Nobody reads it any more.
     abandoned: bool,
 }
@@ -37,13 +37,13 @@ impl Branch {
     }
 
     fn refused(&mut self, full: Full) {
-        self.oversized = matches!(full.reason, FullReason::Oversized { .. });
         if let FullReason::ReaderGone = full.reason {
             self.abandoned = true;
             self.stuck.clear();
         } else {
             self.stuck.push_front((full.slot, *full.event));
         }
+        self.full = Some(full.reason);
     }
 
     fn retry(&mut self) {
@@ -89,7 +89,7 @@ impl Stream {
 
     /// A stream that is written to several logs.
     pub(crate) fn branching(logs: impl IntoIterator<Item = Writer>) -> Stream {
-        let branch = |log| Branch { log, stuck: VecDeque::new(), oversized: false, abandoned: false };
+        let branch = |log| Branch { log, stuck: VecDeque::new(), full: None, abandoned: false };
         Stream {
             id: StreamId(0),
             branches: logs.into_iter().map(branch).collect(),
@@ -191,9 +191,16 @@ impl Stream {
         self.branches.iter_mut().any(Branch::is_stuck)
     }
 
-    /// Says whether an event waits that there will never be room for.
+    /// Says whether an event waits that there will never be room for, or none before a disk answers that hangs.
     pub(crate) fn is_hopeless(&self) -> bool {
-        self.branches.iter().any(|branch| branch.oversized && !branch.stuck.is_empty())
+        let never = |branch: &Branch| matches!(branch.full, Some(FullReason::Oversized { .. })) || branch.log.hangs();
+        self.branches.iter().any(|branch| !branch.stuck.is_empty() && never(branch))
+    }
+
+    /// Says why an event waits for room.
+    pub(crate) fn full_because(&self) -> String {
+        let stuck = self.branches.iter().find(|branch| !branch.stuck.is_empty());
+        stuck.and_then(|branch| branch.full.as_ref()).map(ToString::to_string).unwrap_or_default()
     }
 
     /// Gives up the logs that have no room; says whether others are left.

@@ -377,6 +377,12 @@ impl Running<'_> {
                     }
                 },
                 default(PROGRESS) => {
+                    // What the follower needs lies on a disk that hangs: neither version waits for that.
+                    if let Some(how) = self.gauge.hangs()
+                        && let Some(end) = self.on_notice(Notice::LogFull(how))
+                    {
+                        return end;
+                    }
                     self.help_to_catch_up();
                     self.tell(SessionEvent::Progress(self.counters()));
                 }
@@ -470,10 +476,10 @@ impl Running<'_> {
                 }
                 Some(if back { self.go_back(hold) } else { self.fall_back_without_follower() })
             }
-            Notice::LogFull => {
+            Notice::LogFull(why) => {
                 let reading = self.gauge.read();
                 let text = format!(
-                    "{} records wait, {} bytes in memory, {} on disk",
+                    "{why} ({} records wait, {} bytes in memory, {} on disk)",
                     reading.records(),
                     reading.memory,
                     reading.disk

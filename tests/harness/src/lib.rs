@@ -6,6 +6,7 @@
 //! - [`load`]: clients that check every reply against a model and remember the longest request.
 //! - [`daemon`]: the real `mvedsuad`, with directories of its own.
 //! - [`disk`]: a disk that is full when a test says so.
+//! - [`site`]: a server under load beside a daemon whose disk fails.
 //! - [`guests`]: small programs that check themselves, for each row of the system-call table.
 //! - [`corners`]: a program for each odd way to use a call.
 //! - [`side_by_side`]: programs under `mvedsuad run`.
@@ -29,6 +30,7 @@ pub mod prometheus;
 pub mod restore;
 pub mod server;
 pub mod side_by_side;
+pub mod site;
 pub mod snapshot;
 pub mod stand;
 pub mod stock;

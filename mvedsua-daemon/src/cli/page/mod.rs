@@ -45,7 +45,7 @@ pub(super) fn page(past: &Past, payloads: Payloads, made_ms: u64) -> String {
                 a.skip href="#main" { "To the content" }
                 header {
                     h1 { (title) }
-                    p.verdict.(class(past)) { strong { (verdict(past)) } ". " (past.outcome) }
+                    p.verdict.(class(past)) { strong { (verdict(past)) } ". " (details(past)) }
                 }
                 nav aria-label="Sections" {
                     ul {
@@ -119,6 +119,18 @@ pub(super) fn verdict(past: &Past) -> &'static str {
     }
 }
 
+/// Returns the outcome without the words of the verdict that stands before it.
+fn details(past: &Past) -> String {
+    let outcome = past.outcome.to_string();
+    match outcome.split_once(": ") {
+        Some((first, rest)) if first.eq_ignore_ascii_case(verdict(past)) => {
+            let mut rest = rest.chars();
+            rest.next().into_iter().flat_map(char::to_uppercase).chain(rest).collect()
+        }
+        Some(_) | None => outcome,
+    }
+}
+
 fn class(past: &Past) -> &'static str {
     match past.outcome {
         Outcome::Confirmed { .. } => "good",
@@ -167,7 +179,7 @@ fn summary(past: &Past) -> Markup {
     rows.extend([
         ("Asked for", html! { (time(past.asked_ms)) " by user " (past.asked_by) }),
         ("Over", html! { (time(past.ended_ms)) }),
-        ("Took", html! { (took(past.ended_ms.saturating_sub(past.asked_ms))) }),
+        ("Took", html! { (took(past.took_ms.unwrap_or(past.ended_ms.saturating_sub(past.asked_ms)))) }),
         ("Attempts", html! { (past.attempts) }),
         ("Exit code", html! { (u8::from(past.code)) ": " (past.code.meaning()) }),
         ("Outcome", html! { (past.outcome) }),

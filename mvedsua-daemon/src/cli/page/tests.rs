@@ -58,6 +58,7 @@ pub(in crate::cli) fn past() -> Past {
         asked_by: 0,
         asked_ms: 1_800_000_000_000,
         ended_ms: 1_800_000_009_710,
+        took_ms: None,
         attempts: 2,
         fork_pause_us: Some(12_345),
         promotion_pause_us: None,

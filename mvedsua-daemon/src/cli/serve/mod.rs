@@ -28,11 +28,11 @@ use self::token::Token;
 use super::args::{Cli, ServeArgs};
 use super::client::{Client, mismatched};
 use super::{out, page as report_page};
-use crate::control::Code;
 use crate::control::clock::now_ms;
 use crate::control::dirs::Dirs;
 use crate::control::http::front::{self, Answer as HttpAnswer, Front, refusal, text, written};
 use crate::control::protocol::{Answer, Problem, Request};
+use crate::control::{Code, accept};
 use crate::report::Payloads;
 
 /// How many updates that are over are listed.
@@ -111,9 +111,8 @@ impl Site {
             }
         };
         loop {
-            match listener.accept().await {
-                Ok((stream, _)) => self.front.receive(stream, &answer),
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            if let Some((stream, _)) = accept::or_wait(listener.accept().await, "the page").await {
+                self.front.receive(stream, &answer);
             }
         }
     }

@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 
 pub use self::config::{HttpConfig, Listen};
 use self::front::{Answer, Front, refusal, text, written};
+use super::accept;
 use super::daemon::Daemon;
 use super::metrics::{Format, Metrics};
 
@@ -95,10 +96,7 @@ pub async fn serve(daemon: Arc<Daemon>, listener: Listener) {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| site.front.receive(stream, &answer)),
             Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| site.front.receive(stream, &answer)),
         };
-        if let Err(e) = accepted {
-            tracing::warn!(error = %e, "accepting a client of the metrics");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        accept::or_wait(accepted, "the metrics").await;
     }
 }
 

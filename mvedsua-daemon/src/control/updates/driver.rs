@@ -502,6 +502,7 @@ impl Driver {
             asked_by: self.asked.by.uid,
             asked_ms: self.asked_ms,
             ended_ms: clock::now_ms(),
+            took_ms: u64::try_from(self.asked_at.elapsed().as_millis()).ok(),
             attempts: self.last.attempts,
             fork_pause_us: self.last.fork_pause_us,
             promotion_pause_us: self.last.promotion_pause_us,

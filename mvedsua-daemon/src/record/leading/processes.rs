@@ -137,8 +137,9 @@ impl Leading {
 
     /// A log has no room, and the leader does not wait for any: its follower is given up.
     pub(super) fn give_up_full(&mut self) {
+        let why = self.stream.full_because();
         let others = self.stream.abandon_full();
-        self.notify(Notice::LogFull);
+        self.notify(Notice::LogFull(why));
         if !others {
             self.failed = true;
             self.stream.close("the log is full".into());

@@ -49,7 +49,7 @@ impl Running<'_> {
                 // The follower is lost, and nobody is left who could go on.
                 Ok(
                     notice @ (Notice::NotApplied { .. }
-                    | Notice::LogFull
+                    | Notice::LogFull(_)
                     | Notice::Refused { .. }
                     | Notice::Lost(_)
                     | Notice::Broken { .. }),
@@ -91,7 +91,7 @@ impl Running<'_> {
                     | Notice::LeaderEnds { .. }
                     | Notice::LeaderEnded { .. }
                     | Notice::NotApplied { .. }
-                    | Notice::LogFull
+                    | Notice::LogFull(_)
                     | Notice::Refused { .. }
                     | Notice::Lost(_)
                     | Notice::Broken { .. }),
@@ -148,7 +148,7 @@ impl Running<'_> {
                     Notice::Faulted
                     | Notice::NotApplied { .. }
                     | Notice::Diverged(_)
-                    | Notice::LogFull
+                    | Notice::LogFull(_)
                     | Notice::Refused { .. }
                     | Notice::Lost(_)
                     | Notice::Broken { .. },

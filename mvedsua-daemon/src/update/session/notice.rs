@@ -21,8 +21,8 @@ pub(crate) enum Notice {
         may_help_to_retry: bool,
     },
     Diverged(Box<Divergence>),
-    /// The log has no room, and the leader does not wait for any.
-    LogFull,
+    /// The log has no room for this reason, and the leader does not wait for any.
+    LogFull(String),
     /// The memory that both versions share runs short; said again as long as it does.
     MemoryShort(String),
     /// The leader made a call that cannot be recorded.

@@ -209,6 +209,7 @@ pub(in crate::cli) fn stats_of(seconds: u64) -> StatsSnapshot {
         name: "redis-server".to_owned(),
         mode: Mode::Exact,
         taken_at_ms: NOW_MS + seconds * 1000,
+        taken_at_ns: seconds * 1_000_000_000,
         elapsed_ns: seconds * 1_000_000_000,
         observed_ns: seconds * 1_000_000_000,
         observed_share: 1.0,

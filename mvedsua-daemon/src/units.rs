@@ -19,6 +19,17 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}` is too much"))
 }
 
+/// Reads the number of a process.
+///
+/// # Errors
+///
+/// Where it is none.
+pub fn parse_pid(text: &str) -> Result<i32, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number
+        .ok_or_else(|| format!("`{text}` is no process's number; `ps -e` lists them, and --exe finds one by its name"))
+}
+
 /// Reads a percentage of at least 100: `300%`, or `300`.
 ///
 /// # Errors
@@ -28,7 +39,9 @@ pub fn parse_percent(text: &str) -> Result<u32, String> {
     let digits = text.trim().strip_suffix('%').unwrap_or(text).trim();
     let number: u32 = digits.parse().map_err(|_| format!("`{text}` is no percentage; write 300% or 300"))?;
     if number < 100 {
-        Err(format!("{number} % is less than 100 %, so the same version would fail"))
+        Err(format!(
+            "{number} % is less than 100 %, so the same version would fail; write `200%` for twice the latency"
+        ))
     } else {
         Ok(number)
     }
@@ -86,6 +99,14 @@ mod tests {
     use serde::{Deserialize, Serialize};
 
     use super::*;
+
+    #[test]
+    fn a_process_has_a_number() {
+        assert_eq!(parse_pid("17"), Ok(17));
+        for none in ["redis", "", "0", "-1", "99999999999"] {
+            assert!(parse_pid(none).is_err_and(|why| why.contains("`ps -e` lists them")), "{none}");
+        }
+    }
 
     #[test]
     fn sizes_are_read_with_their_units() {

@@ -3,6 +3,8 @@
 //! The server of these cases can tell that it is the follower, and then answers otherwise.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -273,6 +275,47 @@ fn the_store_goes_to_typed_values_and_the_old_version_follows() {
     stand.confirm();
     assert_eq!((line("put int bob 10"), line("type bob")), ("OK".to_owned(), "int".to_owned()));
     assert_eq!(line("get bob"), "10");
+    stand.expect_alone();
+    stand.expect_clean(load);
+}
+
+/// What a rule makes of a read may be more than the follower has room for: it reads the rest later, and answers in pieces.
+#[test]
+fn what_a_rule_makes_longer_than_a_read_is_read_later() {
+    let (store, package) = typed_store("");
+    let mut stand = Stand::new(store.start(1000).unwrap());
+    let address = stand.server.address;
+    let mut early = TcpStream::connect(address).unwrap();
+    assert_eq!(lines::ask(address, "get key1", LIMIT).unwrap(), "value1");
+    let (pid, to) = (stand.serving.to_string(), package.display().to_string());
+    stand.daemon.expect(&["update", &pid, "--to", &to], code::DONE);
+    stand.daemon.wait_stage(stand.serving, VALIDATING, LIMIT);
+    let load = Load::start(Plan::busy(address, 3), |index| StoreClient::new(Speech::Common, index, 3, 1000));
+    let mut late = TcpStream::connect(address).unwrap();
+    for (name, client) in [("e", &mut early), ("l", &mut late)] {
+        client.set_read_timeout(Some(LIMIT)).unwrap();
+        let puts: String = (0..1200).map(|at| format!("put {name}{at} v{at}\n")).collect();
+        client.write_all(puts.as_bytes()).unwrap();
+        let mut answers = vec![0; "OK\n".len() * 1200];
+        client.read_exact(&mut answers).unwrap();
+        assert_eq!(answers, "OK\n".repeat(1200).as_bytes());
+        let long = "x".repeat(30_000);
+        client.write_all(format!("put {name} {long}\nget {name}\n").as_bytes()).unwrap();
+        let mut answers = vec![0; "OK\n".len() + long.len() + 1];
+        client.read_exact(&mut answers).unwrap();
+        assert_eq!(answers, format!("OK\n{long}\n").as_bytes());
+    }
+    let compared = stand.wait_compared(1).compared_outputs;
+    let status = stand.wait_compared(compared + 100);
+    assert_eq!(status.raw.pointer("/update/plan/attempt").and_then(Value::as_u64), Some(1), "{:#}", status.raw);
+    stand.promote();
+    for (name, client) in [("e", &mut early), ("l", &mut late)] {
+        client.write_all(format!("type {name}1199\nget {name}700\n").as_bytes()).unwrap();
+        let mut answers = vec![0; "string\nv700\n".len()];
+        client.read_exact(&mut answers).unwrap();
+        assert_eq!(answers, b"string\nv700\n", "version 2 has what was put");
+    }
+    stand.confirm();
     stand.expect_alone();
     stand.expect_clean(load);
 }

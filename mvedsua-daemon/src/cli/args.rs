@@ -18,6 +18,7 @@ use crate::package::{self, Accept, MaxSlowdown, StopAt};
 use crate::record::interleaving::Interleaving;
 use crate::rules::Direction;
 use crate::side_by_side::{OnDivergence, Quorum};
+use crate::units;
 use crate::update::{OnFull, OnParting};
 
 /// Updates a running server in place, without stopping it and without betting the service on the update.
@@ -168,7 +169,7 @@ pub enum Verb {
 #[group(multiple = false)]
 pub struct TargetArgs {
     /// The process; left out where only one comes into question.
-    #[arg(value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(value_name = "PID", value_parser = units::parse_pid)]
     pub pid: Option<i32>,
     /// The process that runs this executable (a path or a name).
     #[arg(long, value_name = "EXE")]
@@ -448,7 +449,7 @@ pub struct CheckArgs {
     pub path: PathBuf,
     /// See whether it is for the version that this process runs, too. For `method = "binary"` that version is compared with
     /// the package's again, which shows what changed.
-    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "PID", value_parser = units::parse_pid)]
     pub target: Option<i32>,
     /// For `method = "binary"`: compare this version with the package's again, which shows what changed. It is named as in
     /// `compare`.
@@ -569,7 +570,7 @@ anew.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// Look at this process too.
-    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "PID", value_parser = units::parse_pid)]
     pub target: Option<i32>,
     /// Look at the process that runs this executable too (a path or a name).
     #[arg(long, value_name = "EXE", conflicts_with = "target")]

@@ -86,6 +86,10 @@ fn plan(args: &RunArgs) -> Result<Plan, NotRun> {
         let why = format!("at most {MOST_FOLLOWERS} versions can follow");
         return Err(NotRun { why, code: USAGE, remedy: "leave out --self or a --follower" });
     }
+    if let Some(path) = args.record.as_deref().filter(|path| path.exists()) {
+        let why = format!("recording: the file {} is there already", path.display());
+        return Err(NotRun { why, code: FAILED, remedy: "take another name for the recording; nothing was started" });
+    }
     let on_full = match args.on_full {
         OnFullLog::Wait => OnFull::Block,
         OnFullLog::Drop => OnFull::Rollback,

@@ -36,7 +36,7 @@ fn find_wanted(wanted: &Wanted, doing: &str) -> Result<i32, Problem> {
             process::FindError::Several(..) => Code::Usage,
             process::FindError::Proc(_) => Code::Kernel,
         };
-        Problem::new(code, doing, e.to_string(), "check the name; `ps -e` lists what runs")
+        Problem::new(code, doing, e.to_string(), "check the number, or the name; `ps -e` lists what runs")
     })
 }
 

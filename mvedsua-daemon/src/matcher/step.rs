@@ -263,7 +263,7 @@ mod tests {
     }
 
     fn events() -> Vec<Event> {
-        let executed = Executed { path: "/x".into(), directory: "/".into(), random: [0; 16] };
+        let executed = Executed { path: "/x".into(), directory: "/".into(), random: [0; 16], image: None };
         vec![
             Event::Call(entry(1, [0; 6]), ret(0)),
             Event::Enter(entry(1, [0; 6])),

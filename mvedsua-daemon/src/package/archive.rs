@@ -24,7 +24,14 @@ const COMPRESSED: &[(&[u8], &str)] =
 pub(super) fn unpack(path: &Path, into: &Path) -> Result<(TempDir, PathBuf), Faults> {
     let name = path.display().to_string();
     let fault = |what: String| Fault::new(Kind::File, name.clone(), what, "a tar archive with a package in it");
-    let failed = |e: io::Error| Faults::from(fault(format!("it cannot be unpacked: {e}")));
+    // What is wrong with the archive is told without its bytes: whoever names a file need not be allowed to read it.
+    let failed = |e: io::Error| {
+        let why = match e.raw_os_error() {
+            Some(_) => e.to_string(),
+            None => "it is no tar archive, or a damaged one".to_owned(),
+        };
+        Faults::from(fault(format!("it cannot be unpacked: {why}")))
+    };
     let mut file = File::open(path).map_err(failed)?;
     let mut head = [0; 8];
     let length = file.read(&mut head).map_err(failed)?;

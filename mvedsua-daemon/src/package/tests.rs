@@ -765,6 +765,11 @@ fn an_archive_that_leads_out_or_is_none_is_refused() {
     let path = draft.dir.path().join("package.tar");
     fs::write(&path, "nonsense").expect("it is ours");
     assert!(open(&path).contains("it cannot be unpacked"), "{}", open(&path));
+    // As the password file begins, which nobody is to be told.
+    let secret = format!("root:$6$secret:{}\n", "daemon:*:20228:0:99999:7:::\n".repeat(40));
+    fs::write(&path, secret).expect("it is ours");
+    let said = open(&path);
+    assert!(said.contains("it is no tar archive") && !said.contains("secret") && !said.contains("20228"), "{said}");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("it is ours");
     assert!(open(&path).contains("others may write it"), "{}", open(&path));
 }

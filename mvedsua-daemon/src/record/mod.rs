@@ -184,6 +184,8 @@ pub struct Executed {
     pub directory: Bytes,
     /// What the kernel gave the new program for its secrets (`AT_RANDOM`, 16 bytes).
     pub random: [u8; 16],
+    /// The program itself, where it was executed from a file in memory.
+    pub image: Option<Bytes>,
 }
 
 /// One entry of the log.
@@ -206,7 +208,10 @@ impl Record {
                 Event::Return(ret) => pieces(&ret.outputs),
                 Event::Signal(signal) => signal.siginfo.len(),
                 Event::Gap(gap) => gap.reason.len(),
-                Event::Executed(executed) => executed.path.len() + executed.directory.len(),
+                Event::Executed(executed) => {
+                    let image = executed.image.as_ref().map_or(0, Bytes::len);
+                    executed.path.len() + executed.directory.len() + image
+                }
                 Event::Succession(new) => size_of_val(&*new.registrations),
                 Event::ThreadStarted { .. }
                 | Event::ThreadEnded

@@ -8,10 +8,13 @@ use std::collections::HashMap;
 /// Bytes of one `struct epoll_event`, which is packed on x86-64: events, then data.
 const EVENT: usize = 12;
 
-/// The registrations whose values differ, by epoll descriptor and watched descriptor.
+/// What was registered, by epoll descriptor and watched descriptor.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registrations {
+    /// Where the values differ.
     differing: HashMap<(i32, i32), Pair>,
+    /// Where both are the same; those that were there from the beginning are not among them.
+    same: HashMap<(i32, i32), u64>,
 }
 
 /// What the two versions registered for one descriptor.
@@ -24,8 +27,9 @@ pub(crate) struct Pair {
 impl Registrations {
     /// Both versions registered a descriptor.
     pub(crate) fn set(&mut self, epfd: i32, fd: i32, pair: Pair) {
+        self.remove(epfd, fd);
         if pair.leader == pair.follower {
-            self.differing.remove(&(epfd, fd));
+            self.same.insert((epfd, fd), pair.leader);
         } else {
             self.differing.insert((epfd, fd), pair);
         }
@@ -41,6 +45,13 @@ impl Registrations {
 
     pub(crate) fn remove(&mut self, epfd: i32, fd: i32) {
         self.differing.remove(&(epfd, fd));
+        self.same.remove(&(epfd, fd));
+    }
+
+    /// Returns what the leader has registered for a descriptor, as far as that is known.
+    pub(crate) fn leaders(&self, epfd: i32, fd: i32) -> Option<u64> {
+        let differing = self.differing.get(&(epfd, fd)).map(|pair| pair.leader);
+        differing.or_else(|| self.same.get(&(epfd, fd)).copied())
     }
 
     /// Rewrites the events that the leader got to what the follower would have got.
@@ -97,5 +108,6 @@ mod tests {
         assert_eq!(registrations.differing().count(), 1);
         registrations.set(3, 7, Pair { leader: 5, follower: 5 });
         assert_eq!(registrations.differing().count(), 0);
+        assert_eq!((registrations.leaders(3, 7), registrations.leaders(4, 7)), (Some(5), None));
     }
 }

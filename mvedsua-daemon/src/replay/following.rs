@@ -405,6 +405,9 @@ impl Following {
     fn advance(&mut self, process: &mut Process) -> Result<()> {
         self.try_to_switch(process)?;
         drive::advance(&mut Live { following: self, process })?;
+        while self.give_what_is_left() {
+            drive::advance(&mut Live { following: self, process })?;
+        }
         self.settings.tally.due.store(self.due.len() as u64, Ordering::Relaxed);
         let close = self.reader.backlog() + self.due.len() as u64 <= CLOSE_BEHIND;
         if !self.caught_up && !self.ended && close && self.applying.is_none() {

@@ -6,18 +6,23 @@
 //! follower's ([`own_addresses`]). All other files of the process are supplied like any file: the pid, the descriptors
 //! and the limits that a program sees are the leader's.
 //!
+//! `mem` is the memory itself: where a version reads or writes there is an address of its own, and what it writes goes into its own
+//! memory.
+//!
 //! The follower's copies of mapped files have no names in its `maps`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::matcher::Call;
 use crate::ptrace::Pid;
 use crate::ptrace::memory::Span;
-use crate::record::Piece;
+use crate::record::{CallEntry, Piece};
 
 /// Files that are the follower's own as a whole.
 const OWN: [&str; 5] = ["maps", "smaps", "smaps_rollup", "numa_maps", "auxv"];
 const STAT: &str = "stat";
+const MEMORY: &str = "mem";
 /// The fields of `stat` that are addresses, counted from 1 as proc_pid_stat(5) does: code and stack, then data, heap,
 /// arguments and environment.
 const ADDRESSES: [usize; 10] = [26, 27, 28, 45, 46, 47, 48, 49, 50, 51];
@@ -28,6 +33,14 @@ struct OwnFile {
     name: &'static str,
     text: Option<Vec<u8>>,
     at: usize,
+}
+
+/// What a call does to the memory of its own process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnMemory {
+    Read(u64),
+    Write(u64),
+    Seek(u64),
 }
 
 /// The open files of one process that tell about itself.
@@ -45,7 +58,7 @@ fn named(path: &[u8], told: Option<i32>) -> Option<&'static str> {
     if whose != "self" && whose != "thread-self" && (told.is_none() || whose.parse().ok() != told) {
         return None;
     }
-    OWN.into_iter().chain([STAT]).find(|own| *own == name)
+    OWN.into_iter().chain([STAT, MEMORY]).find(|own| *own == name)
 }
 
 impl OwnFiles {
@@ -60,6 +73,12 @@ impl OwnFiles {
             }
             libc::SYS_close => {
                 self.open.remove(&(args[0] as i32));
+                return;
+            }
+            libc::SYS_read | libc::SYS_write if ret > 0 => {
+                if let Some(file) = self.memory_mut(args[0]) {
+                    file.at += ret as usize;
+                }
                 return;
             }
             libc::SYS_lseek if ret >= 0 => {
@@ -89,12 +108,41 @@ impl OwnFiles {
     /// Says whether a call reads a file that is each version's own.
     pub(crate) fn is_read_by(&self, nr: u32, args: &[u64; 6]) -> bool {
         [libc::SYS_read, libc::SYS_pread64].contains(&i64::from(nr))
-            && self.open.get(&(args[0] as i32)).is_some_and(|file| file.name != STAT)
+            && self.open.get(&(args[0] as i32)).is_some_and(|file| OWN.contains(&file.name))
     }
 
     /// Says whether a call reads `stat`.
     pub(crate) fn is_stat_read_by(&self, nr: u32, args: &[u64; 6]) -> bool {
         i64::from(nr) == libc::SYS_read && self.open.get(&(args[0] as i32)).is_some_and(|file| file.name == STAT)
+    }
+
+    fn memory_mut(&mut self, fd: u64) -> Option<&mut OwnFile> {
+        self.open.get_mut(&(fd as i32)).filter(|file| file.name == MEMORY)
+    }
+
+    /// Returns where in its memory a call reads or writes, or moves to, through `mem`.
+    pub(crate) fn memory_at(&self, nr: u32, args: &[u64; 6]) -> Option<OwnMemory> {
+        let file = self.open.get(&(args[0] as i32)).filter(|file| file.name == MEMORY)?;
+        Some(match i64::from(nr) {
+            libc::SYS_read => OwnMemory::Read(file.at as u64),
+            libc::SYS_pread64 => OwnMemory::Read(args[3]),
+            libc::SYS_write => OwnMemory::Write(file.at as u64),
+            libc::SYS_pwrite64 => OwnMemory::Write(args[3]),
+            libc::SYS_lseek if args[2] as i32 == libc::SEEK_SET => OwnMemory::Seek(args[1]),
+            libc::SYS_lseek if args[2] as i32 == libc::SEEK_CUR => {
+                OwnMemory::Seek((file.at as u64).wrapping_add(args[1]))
+            }
+            _ => return None,
+        })
+    }
+
+    /// Returns the leader's call as it is in a version with other addresses.
+    pub(crate) fn on_own_memory(&self, call: &Call, entry: &CallEntry) -> Option<CallEntry> {
+        if call.nr != entry.nr || call.args[0] as i32 != entry.args[0] as i32 || call.args[2] != entry.args[2] {
+            return None;
+        }
+        self.memory_at(call.nr, &call.args)?;
+        Some(CallEntry { args: call.args, inputs: call.inputs.clone(), ..entry.clone() })
     }
 
     /// Returns what a call of [`OwnFiles::is_read_by`] reads in process `pid`, but for what is mapped in `hidden`.
@@ -187,6 +235,12 @@ mod tests {
         let is_own = |path| opened(path).is_read_by(READ, &[5, 0, 100, 0, 0, 0]);
         assert!(is_own("/proc/self/maps") && is_own("/proc/77/smaps") && is_own("/proc/thread-self/auxv"));
         assert!(!is_own("/proc/78/maps") && !is_own("/proc/self/status") && !is_own("/etc/maps"));
+        let memory = opened("/proc/self/mem");
+        assert_eq!(
+            memory.memory_at(libc::SYS_pwrite64 as u32, &[5, 0, 8, 0x7000, 0, 0]),
+            Some(OwnMemory::Write(0x7000))
+        );
+        assert!(!is_own("/proc/self/mem") && opened("/proc/78/mem").memory_at(READ, &[5, 0, 8, 0, 0, 0]).is_none());
         assert!(!is_own("/proc/self/stat") && opened("/proc/self/stat").is_stat_read_by(READ, &[5, 0, 9, 0, 0, 0]));
     }
 
@@ -203,6 +257,16 @@ mod tests {
         assert_eq!(files.read(positioned, &[5, 0, 10, 10, 0, 0], me, None).unwrap(), second);
         files.note(libc::SYS_close as u32, &[5, 0, 0, 0, 0, 0], &[], 0);
         assert!(!files.is_read_by(READ, &[5, 0, 10, 0, 0, 0]));
+    }
+
+    #[test]
+    fn memory_is_read_where_the_program_stands_in_it() {
+        let mut memory = opened("/proc/self/mem");
+        let seek = libc::SYS_lseek as u32;
+        assert_eq!(memory.memory_at(seek, &[5, 0x7000, 0, 0, 0, 0]), Some(OwnMemory::Seek(0x7000)));
+        memory.note(seek, &[5, 0x7000, 0, 0, 0, 0], &[], 0x7000);
+        memory.note(libc::SYS_write as u32, &[5, 0, 8, 0, 0, 0], &[], 8);
+        assert_eq!(memory.memory_at(READ, &[5, 0, 8, 0, 0, 0]), Some(OwnMemory::Read(0x7008)));
     }
 
     #[test]

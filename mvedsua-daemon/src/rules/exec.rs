@@ -10,6 +10,7 @@ use super::calls::{self, Seen};
 use super::lines::{LineStreams, Lines};
 use super::matcher::{self, Found, Sets, Thread};
 use super::program::{Emit, Give, Matcher, Part, RuleSet};
+use super::stage::carried;
 use crate::record::{CallEntry, CallReturn, Piece, PieceDir};
 
 /// How closely the follower's call must be what is expected.
@@ -20,7 +21,16 @@ pub(super) struct Expected {
     pub(super) loose: Vec<(u8, Loose)>,
     /// The call was not recorded: its result is computed where the rule does not say it.
     pub(super) added: bool,
+    /// What does not fit into the follower's buffer it may read later.
+    pub(super) cut: bool,
     pub(super) result: Option<i64>,
+}
+
+impl Expected {
+    /// Says whether the call is compared in full.
+    pub(super) fn is_strict(&self) -> bool {
+        self.loose.is_empty() && !self.added
+    }
 }
 
 /// What is asked of an argument.
@@ -96,7 +106,8 @@ pub(super) fn perform(
                         call.base = base;
                         done.rewritten += usize::from(call.rewritten);
                         done.added += usize::from(base.is_none());
-                        done.loosened += usize::from(call.expected.is_some());
+                        done.loosened +=
+                            usize::from(call.expected.as_ref().is_some_and(|expected| !expected.is_strict()));
                         done.calls.push(call);
                     }
                     Err(reason) => done.failed = Some(format!("rule `{}`: {reason}", rule.name)),
@@ -151,6 +162,8 @@ fn make(
         }
     };
     let added = base.is_none();
+    let mut cut = false;
+    let may_be_cut = base.is_some_and(|call| carried::may_be_cut(&call.entry, call.descriptors[0].as_deref()));
     let mut loose: Vec<(u8, Loose)> = Vec::new();
     let mut fixed = [false; 6];
     let before = (entry.clone(), ret.clone());
@@ -208,7 +221,8 @@ fn make(
                 // How much room there is in an added call, only the follower's own call will tell.
                 let mut roomy = entry.clone();
                 let is_open = |other: &(u8, Give)| matches!(other.1, Give::Any);
-                if added || emit.args.iter().any(is_open) {
+                cut = may_be_cut;
+                if added || cut || emit.args.iter().any(is_open) {
                     roomy.args = [u64::MAX; 6];
                 }
                 calls::set_output(row, &roomy, ret, *arg, bytes)?;
@@ -241,7 +255,8 @@ fn make(
         loose.extend(free.map(|arg| (arg, Loose::Any)));
     }
     let rewritten = !added && (before.0 != entry || before.1 != ret);
-    let expected = (added || !loose.is_empty()).then_some(Expected { rule: found.rule, loose, added, result });
+    let expected =
+        (added || cut || !loose.is_empty()).then_some(Expected { rule: found.rule, loose, added, cut, result });
     Ok(Emitted { place: 0, entry, ret, base: None, expected, rewritten })
 }
 
@@ -326,14 +341,13 @@ impl Expected {
         (entry, ret)
     }
 
-    /// Says why an added call's bytes do not fit into the room that the follower has, if they do not.
-    pub(super) fn overflow(&self, ret: &CallReturn, asked: &Asked<'_>) -> Option<String> {
+    /// Returns how much room the follower has for a call's bytes, if they do not fit into it.
+    pub(super) fn overflow(&self, ret: &CallReturn, asked: &Asked<'_>) -> Option<(usize, u64)> {
         let room = asked.row.args.iter().find_map(|arg| match arg {
             Arg::Mem(Dir::Out, Extent::FromRet { cap, scale: 1 }) => Some(asked.args[usize::from(*cap)]),
             _ => None,
         })?;
         let bytes: usize = ret.outputs.iter().map(|piece| piece.bytes.len()).sum();
-        (!regions::failed(ret.ret) && bytes as u64 > room)
-            .then(|| format!("{bytes} bytes do not fit into the {room} that the follower has room for"))
+        (!regions::failed(ret.ret) && bytes as u64 > room).then_some((bytes, room))
     }
 }

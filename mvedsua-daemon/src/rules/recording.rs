@@ -17,7 +17,7 @@ use crate::record::interleaving::Interleaving;
 use crate::record::{Record, StreamId};
 
 const MAGIC: [u8; 8] = *b"MVEDREC\n";
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// What stands before the bytes of a frame: its length and its sum.
 const FRAME_HEAD: u64 = 8;
 /// What stands before the header's frame.

@@ -7,6 +7,7 @@
 //!
 //! A record that no rule can be about costs one look at a table.
 
+pub(super) mod carried;
 mod counts;
 mod follower;
 mod tails;
@@ -27,6 +28,7 @@ use super::matcher::{Context, Found, Search, Sets};
 use super::program::{Action, RuleSet, Trigger};
 use crate::record::{CallEntry, CallReturn, Event, Gap, Record, Seq, Slot};
 
+use carried::Carried;
 pub use counts::{Counts, RuleCount};
 use tails::Tails;
 
@@ -120,6 +122,7 @@ pub struct Stage {
     sets: Sets,
     streams: LineStreams,
     tails: Tails,
+    carried: Carried,
     expected: HashMap<Slot, VecDeque<(Seq, Option<Expected>)>>,
     visited: Vec<bool>,
     work: u64,
@@ -159,6 +162,7 @@ impl Stage {
             sets: vec![Vec::new(); rules.sets.len()],
             streams: LineStreams::default(),
             tails,
+            carried: Carried::default(),
             expected: HashMap::new(),
             visited: vec![false; rules.states.len()],
             work: 0,

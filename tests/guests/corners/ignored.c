@@ -230,6 +230,25 @@ corner(writes_to_its_own_memory)
 	say("%ld", back);
 }
 
+corner(seeks_in_its_own_memory)
+{
+	static volatile long words[2] = { 1, 2 };
+	int fd = DO(open("/proc/self/mem", O_RDWR));
+	long values[] = { 77, 88 }, back = 0;
+	CHECK(lseek(fd, (off_t)words, SEEK_SET) == (off_t)words);
+	CHECK(write(fd, &values[0], sizeof values[0]) == sizeof values[0]);
+	CHECK(write(fd, &values[1], sizeof values[1]) == sizeof values[1]);
+	say("%ld %ld", words[0], words[1]);
+	CHECK(lseek(fd, -(off_t)sizeof back, SEEK_CUR) == (off_t)&words[1]);
+	CHECK(read(fd, &back, sizeof back) == sizeof back);
+	say("%ld", back);
+	const char *constant = "a constant";
+	CHECK(pwrite(fd, "A", 1, (off_t)constant) == 1);
+	say("%s", constant);
+	CHECK(pread(fd, &back, sizeof back, 16) == -1);
+	say("%d", errno == EIO);
+}
+
 corner(subreaper_is_told)
 {
 	int is = 5;

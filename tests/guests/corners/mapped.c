@@ -41,7 +41,7 @@ corner(map_given_up_comes_back)
 	say("%.5s", seen);
 }
 
-corner(map_is_moved)
+corner(map_grows)
 {
 	int fd = file_of("file", "first");
 	DO(ftruncate(fd, 16384));
@@ -51,6 +51,67 @@ corner(map_is_moved)
 	seen = mremap(seen, 4096, 16384, MREMAP_MAYMOVE);
 	CHECK(seen != MAP_FAILED);
 	say("%.5s %.6s", seen, seen + 8192);
+}
+
+corner(map_is_moved)
+{
+	int fd = file_of("file", "first");
+	DO(ftruncate(fd, 16384));
+	CHECK(pwrite(fd, "second", 6, 8192) == 6);
+	char *seen = mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	CHECK(seen != MAP_FAILED);
+	memcpy(seen, "other", 5);
+	char *place = mmap(NULL, 16384, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(place != MAP_FAILED);
+	CHECK(mremap(seen, 16384, 12288, MREMAP_MAYMOVE | MREMAP_FIXED, place) == place);
+	say("%.5s %.6s", place, place + 8192);
+	DO(madvise(place, 12288, MADV_DONTNEED));
+	say("%.5s %.6s", place, place + 8192);
+}
+
+corner(map_never_written_is_given_up)
+{
+	int fd = file_of("file", "first");
+	DO(ftruncate(fd, 8192));
+	int protections[] = { PROT_READ, PROT_READ | PROT_WRITE }, kinds[] = { MAP_PRIVATE, MAP_SHARED };
+	for (int i = 0; i < 2; i++) {
+		char *seen = mmap(NULL, 8192, protections[0], kinds[i], fd, 0);
+		CHECK(seen != MAP_FAILED);
+		say("%.5s", seen);
+		DO(madvise(seen, 8192, MADV_DONTNEED));
+		say("%.5s", seen);
+	}
+	char *seen = mmap(NULL, 8192, protections[1], MAP_PRIVATE, fd, 0);
+	CHECK(seen != MAP_FAILED);
+	memcpy(seen + 4096, "other", 5);
+	DO(madvise(seen, 4096, MADV_DONTNEED));
+	say("%.5s %.5s", seen, seen + 4096);
+}
+
+corner(map_made_anonymous_is_given_up)
+{
+	int fd = file_of("file", "first");
+	DO(ftruncate(fd, 8192));
+	char *seen = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	CHECK(seen != MAP_FAILED);
+	CHECK(mmap(seen, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == seen);
+	memcpy(seen, "other", 5);
+	memcpy(seen + 4096, "again", 5);
+	DO(madvise(seen, 8192, MADV_DONTNEED));
+	say("%d %d", seen[0], seen[4096]);
+}
+
+corner(map_private_touched_keeps_what_is_its_own)
+{
+	int fd = file_of("file", "first");
+	DO(ftruncate(fd, 12288));
+	char *seen = mmap(NULL, 12288, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	CHECK(seen != MAP_FAILED);
+	memcpy(seen + 4096, "other", 5);
+	char text[12288];
+	memset(text, 'x', sizeof text);
+	CHECK(pwrite(fd, text, sizeof text, 0) == sizeof text);
+	say("%.5s %.5s %.5s", seen, seen + 4096, seen + 8192);
 }
 
 corner(map_tail_grows)

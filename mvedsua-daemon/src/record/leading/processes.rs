@@ -177,7 +177,8 @@ impl Leading {
         if !self.failed {
             let random = secrets(process.pid)?;
             if let Some(Target { path, directory }) = thread.program.take() {
-                self.stream.emit(slot, Event::Executed(Executed { path, directory, random }));
+                let image = image_in_memory(process.pid);
+                self.stream.emit(slot, Event::Executed(Executed { path, directory, random, image }));
             }
         }
         thread.state = State::Executed;
@@ -217,4 +218,14 @@ impl Leading {
         }
         self.notify(Notice::LeaderEnded { status: stop.to_string() });
     }
+}
+
+/// Returns the program of a process, where that is a file in memory: no path leads to it.
+fn image_in_memory(pid: Pid) -> Option<Bytes> {
+    let exe = format!("/proc/{pid}/exe");
+    if !linked(&exe).starts_with(b"/memfd:") {
+        return None;
+    }
+    // What cannot be read the follower cannot execute, and says so.
+    std::fs::read(exe).ok().map(Bytes::from)
 }

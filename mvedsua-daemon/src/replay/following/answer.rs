@@ -2,7 +2,9 @@
 
 use mvedsua_common::syscalls::instructions;
 
+use super::super::proc_self::OwnMemory;
 use super::carrier::Live;
+use super::copies::Mapped;
 use super::real::{Mapping, Newborn, RealCall, What};
 use super::*;
 use crate::matcher::Progress;
@@ -184,6 +186,9 @@ impl Following {
             }
             Step::Unexpected => {
                 let Some(call) = self.call_of(tid) else { return Ok(Applied::NotReady) };
+                if self.puts_return_off(record) {
+                    return Ok(Applied::Done);
+                }
                 if self.lets_in(slot, record.seq, &call) || self.order_alone(tid, &call)? {
                     return Ok(Applied::NotReady);
                 }
@@ -216,13 +221,18 @@ impl Following {
     }
 
     fn return_from(&mut self, process: &mut Process, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
-        let slot = self.threads.get(&tid).map(|thread| thread.slot);
-        match (&mut self.parted, slot) {
-            (Some(parted), Some(slot)) => {
+        let Some(slot) = self.threads.get(&tid).map(|thread| thread.slot) else { return Ok(Applied::NotReady) };
+        let rest = match self.rest_of(slot, ret) {
+            Ok(rest) => rest,
+            Err(kind) => return Ok(Applied::Diverged(Box::new(self.describe(slot, kind, None, Some(call))))),
+        };
+        let ret = rest.as_ref().unwrap_or(ret);
+        match &mut self.parted {
+            Some(parted) => {
                 let own = parted.own_return(slot, ret);
                 self.complete(process, tid, call, &own)
             }
-            (None | Some(_), _) => self.complete(process, tid, call, ret),
+            None => self.complete(process, tid, call, ret),
         }
     }
 
@@ -304,6 +314,12 @@ impl Following {
         let State::AtCall(call) = std::mem::replace(state, State::Running { local: None }) else {
             return Ok(Applied::NotReady);
         };
+        if self.applying.is_none() && self.reads_on(record.slot, record.seq, &call) {
+            self.state(tid, State::AtCall(call));
+            return Ok(Applied::NotReady);
+        }
+        let on_own_memory = self.known.own_files.on_own_memory(&call, entry);
+        let entry = on_own_memory.as_ref().unwrap_or(entry);
         let question = Question {
             call: &call,
             entry,
@@ -405,7 +421,12 @@ impl Following {
             }
             Err(kind) if self.parted.is_some() => return self.go_past(process, tid, call, record, kind),
             Err(kind) => {
-                let let_in = self.lets_in(record.slot, record.seq, &call);
+                if self.puts_off(record, &call) {
+                    self.state(tid, State::AtCall(call));
+                    return Ok(Applied::Done);
+                }
+                let kind = self.of_what_is_left(record.seq, &call, kind);
+                let let_in = self.lets_in(record.slot, record.seq, &call) || self.writes_beginning(record, &call);
                 let divergence = (!let_in).then(|| Divergence {
                     nearest_rule: self.nearest_rule(entry),
                     ..self.describe(record.slot, kind, Some(record), Some(&call))
@@ -495,6 +516,8 @@ impl Following {
         let part = |piece: &Piece| (piece.addr.0.wrapping_sub(ret.ret as u64), piece.bytes.clone());
         let contents = ret.outputs.iter().map(part).collect();
         let leader = (ret.ret as u64, call.args[1]);
+        let shared = call.args[3] as i32 & libc::MAP_TYPE != libc::MAP_PRIVATE;
+        let writable = call.args[2] as i32 & libc::PROT_WRITE != 0;
         let mut regs = sys::get_regs(tid)?;
         let fixed = call.args[3] & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) as u64;
         regs::undo_entry(&mut regs, call.nr);
@@ -504,7 +527,11 @@ impl Following {
         regs.r9 = 0;
         sys::set_regs(tid, &regs)?;
         let restore = [original.r10, original.r8, original.r9];
-        self.go(tid, Resume::Syscall, State::real(What::Mapping(Mapping { leader, contents, restore })))?;
+        self.go(
+            tid,
+            Resume::Syscall,
+            State::real(What::Mapping(Mapping { leader, shared, writable, contents, restore })),
+        )?;
         Ok(Applied::Done)
     }
 
@@ -515,11 +542,13 @@ impl Following {
         else {
             return Ok(());
         };
-        let Mapping { leader, contents, restore } = mapping;
+        let Mapping { leader, shared, writable, contents, restore } = mapping;
         let mut regs = sys::get_regs(tid)?;
         [regs.r10, regs.r8, regs.r9] = *restore;
         if regs.rax as i64 > 0 {
-            self.known.copies.insert(leader.0, regs.rax, leader.1);
+            let (leader, len) = *leader;
+            let mapped = Mapped { leader, place: regs.rax, len, shared: *shared, writable: *writable };
+            self.known.copies.insert(mapped, contents);
             for (offset, bytes) in contents {
                 process.memory.force(regs.rax + offset, bytes)?;
             }
@@ -589,6 +618,15 @@ impl Following {
     pub(super) fn supply(&mut self, process: &mut Process, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
         let stat = self.known.own_files.is_stat_read_by(call.nr, &call.args).then(|| own_stat(process.pid, call, ret));
         let ret = stat.as_ref().unwrap_or(ret);
+        let own = match self.on_own_memory(process, call, ret) {
+            Ok(own) => own,
+            Err(error) => {
+                let reason =
+                    format!("what the program does to its own memory the new version's does not allow: {error}");
+                return Ok(self.has_no_room(tid, call, DivergenceKind::Gap { reason }));
+            }
+        };
+        let ret = own.as_ref().unwrap_or(ret);
         if let Some(row) = call.row {
             let mut places = Vec::new();
             let after = regions::After::Emulated;
@@ -611,7 +649,10 @@ impl Following {
                 }
             }
         }
-        self.known.copies.change(&process.memory, ret)?;
+        if !self.known.copies.change(&process.memory, ret)? {
+            let reason = "a file was written to whose mapping the program has moved".to_owned();
+            return Ok(self.has_no_room(tid, call, DivergenceKind::Gap { reason }));
+        }
         self.known.timers.note(call, ret);
         self.known.own_files.note(call.nr, &call.args, &call.inputs, ret.ret);
         if self.suspend(process, tid, call, ret.ret)? {
@@ -628,6 +669,26 @@ impl Following {
         let signo = thread.incoming.as_ref().map_or(0, |signal| signal.signo);
         self.hold(tid, signo, Why::Moved);
         Ok(Applied::Done)
+    }
+
+    /// Does to the follower's memory what the leader's call has done to the leader's, and returns what that call says then.
+    fn on_own_memory(&self, process: &Process, call: &Call, ret: &CallReturn) -> Result<Option<CallReturn>> {
+        let Some(own) = self.known.own_files.memory_at(call.nr, &call.args) else { return Ok(None) };
+        let mut ret = ret.clone();
+        let Ok(len @ 1..) = usize::try_from(ret.ret) else { return Ok(Some(ret)) };
+        match own {
+            OwnMemory::Seek(at) => ret.ret = at as i64,
+            OwnMemory::Read(at) => {
+                let mut bytes = vec![0; len];
+                process.memory.read(at, &mut bytes)?;
+                ret.outputs.iter_mut().take(1).for_each(|piece| piece.bytes = std::mem::take(&mut bytes).into());
+            }
+            OwnMemory::Write(at) => {
+                let whole = call.inputs.iter().find(|piece| piece.arg == 1);
+                process.memory.force(at, whole.map_or(&[][..], |piece| &piece.bytes[..len.min(piece.bytes.len())]))?;
+            }
+        }
+        Ok(Some(ret))
     }
 
     /// The follower's buffers are not such that it would have got what the leader got.

@@ -70,11 +70,14 @@ impl Following {
         if !may_be_prepared(self.settings.pairing, entry.nr, &entry.args) || regions::interrupted(ret.ret) {
             return None;
         }
-        if self.is_left_open(record) {
+        if self.is_left_open(record) || self.has_input_left() {
             return None;
         }
         let own = &self.known.own_files;
-        if own.is_read_by(entry.nr, &entry.args) || own.is_stat_read_by(entry.nr, &entry.args) {
+        if own.is_read_by(entry.nr, &entry.args)
+            || own.is_stat_read_by(entry.nr, &entry.args)
+            || own.memory_at(entry.nr, &entry.args).is_some()
+        {
             return None;
         }
         let row = syscalls::row(entry.nr)?;

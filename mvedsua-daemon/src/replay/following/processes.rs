@@ -5,6 +5,9 @@
 //! replaced for real too, by that which the leader's path names. The end is made when everything of the stream was lived
 //! through: an `exit_group` is answered by nothing until then, since other threads may have records behind its entry.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
 use std::sync::PoisonError;
 
 use super::copies::Copies;
@@ -63,6 +66,8 @@ pub(super) struct Executing {
     path: String,
     directory: String,
     random: [u8; 16],
+    /// The program, where it is a file in memory; open until it is executed.
+    _image: Option<File>,
     /// Set while it changes its directory: the call's own arguments, of which the first is the path.
     moving: Option<[u64; 3]>,
     executed: bool,
@@ -262,7 +267,12 @@ impl Following {
         executed: &Executed,
     ) -> Result<Applied> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (path, directory) = (text(&executed.path), text(&executed.directory));
+        let (mut path, directory) = (text(&executed.path), text(&executed.directory));
+        let image = executed.image.as_deref().map(in_memory).transpose();
+        let image = image.map_err(|source| Error::Proc { path: path.clone(), source })?;
+        if let Some(image) = &image {
+            path = format!("/proc/{}/fd/{}", std::process::id(), image.as_raw_fd());
+        }
         if executed.path.len() >= PATH_MAX || executed.directory.len() >= PATH_MAX {
             let kind =
                 DivergenceKind::Gap { reason: format!("the path of the program is too long: {directory}/{path}") };
@@ -271,7 +281,8 @@ impl Following {
         }
         let place = self.scratch(process, tid);
         let below = place + PATH_MAX as u64;
-        process.memory.write(place, &[&executed.path[..], b"\0"].concat())?;
+        let given = if image.is_some() { path.as_bytes() } else { &executed.path[..] };
+        process.memory.write(place, &[given, b"\0"].concat())?;
         process.memory.write(below, &[&executed.directory[..], b"\0"].concat())?;
         let mut regs = sys::get_regs(tid)?;
         let at = usize::from(i64::from(call.nr) == libc::SYS_execveat);
@@ -280,7 +291,7 @@ impl Following {
         regs.rdi = below;
         sys::set_regs(tid, &regs)?;
         let random = executed.random;
-        let executing = Executing { path, directory, random, moving, executed: false };
+        let executing = Executing { path, directory, random, _image: image, moving, executed: false };
         self.go(tid, Resume::Syscall, State::real(What::Program(Box::new(executing))))?;
         Ok(Applied::Done)
     }
@@ -367,4 +378,11 @@ fn synchronous(signo: i32) -> bool {
 
 pub(super) fn error(ret: i64) -> std::io::Error {
     std::io::Error::from_raw_os_error(-ret as i32)
+}
+
+/// Puts a program into a file in memory that can be executed: nobody has it open for writing.
+fn in_memory(program: &[u8]) -> std::io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("program", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all(program)?;
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }

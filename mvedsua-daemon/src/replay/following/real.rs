@@ -43,6 +43,8 @@ pub(super) enum What {
     Alike { call: Box<Call>, ret: Box<CallReturn> },
     /// It maps memory where the leader mapped a file.
     Mapping(Mapping),
+    /// It changes mappings that are copies.
+    Copies(copies::Change),
     /// It applies a new version.
     Update(applying::OwnCall),
     /// It waits for a signal that it lets in for the time of one call.
@@ -64,6 +66,8 @@ pub(super) struct Newborn {
 pub(super) struct Mapping {
     /// Where the leader's is, and how long.
     pub(super) leader: (u64, u64),
+    pub(super) shared: bool,
+    pub(super) writable: bool,
     /// What stands where from its beginning on.
     pub(super) contents: Vec<(u64, bytes::Bytes)>,
     pub(super) restore: [u64; 3],
@@ -82,7 +86,7 @@ impl RealCall {
     /// What the matcher is told; `child` says where a thread is that was made.
     pub(super) fn making(&self, child: impl FnOnce(Option<Tid>) -> Child) -> Making {
         match &self.what {
-            What::Own { .. } => Making::Own,
+            What::Own { .. } | What::Copies(_) => Making::Own,
             What::Thread(newborn) => Making::Thread(child(newborn.born), newborn.returned),
             What::Process(forking) => Making::Process(forking.returned),
             What::Program(_) => Making::Program,
@@ -103,6 +107,7 @@ impl RealCall {
             | What::Program(_)
             | What::Alike { .. }
             | What::Mapping(_)
+            | What::Copies(_)
             | What::Update(_)
             | What::Suspension(_)
             | What::End => true,
@@ -137,6 +142,7 @@ impl Following {
             | What::Program(_)
             | What::Alike { .. }
             | What::Mapping(_)
+            | What::Copies(_)
             | What::Update(_) => {
                 real.stage = Stage::Entered;
                 sys::resume(tid, Resume::Syscall, 0)
@@ -197,6 +203,10 @@ impl Following {
                 self.advance(process)?;
             }
             What::Mapping(_) => self.fill_copy(process, tid)?,
+            What::Copies(change) => {
+                let change = *change;
+                self.finish_change(process, tid, change, ret)?;
+            }
             What::Update(_) => self.finish_own(tid)?,
             // It is made again.
             What::Thread(_) | What::Process(_) => sys::resume(tid, Resume::Syscall, 0)?,

@@ -99,6 +99,9 @@ impl Following {
                 if row.class == Class::Local
                     && (self.is_on_its_own() || !lets_in(self.settings.pairing, tid, nr, &args, &process.memory)?) =>
             {
+                if self.change_copies(process, tid, nr, &args)? {
+                    return Ok(());
+                }
                 return self.make(tid, nr, State::real(What::Own { nr }));
             }
             // A timed call of its own goes on, with what is left of its time.

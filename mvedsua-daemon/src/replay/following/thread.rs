@@ -90,7 +90,7 @@ pub(super) fn describe_state(tid: Tid, thread: &Thread) -> String {
             What::Process(_) => "makes a process".to_owned(),
             What::Program(_) => "executes another program".to_owned(),
             What::Alike { call, .. } => format!("makes its {}", name(call.nr)),
-            What::Mapping(_) => "maps memory".to_owned(),
+            What::Mapping(_) | What::Copies(_) => "maps memory".to_owned(),
             What::Update(_) => "makes a call of the update's own".to_owned(),
             What::Suspension(_) => "waits for a signal".to_owned(),
             What::End => "ends".to_owned(),

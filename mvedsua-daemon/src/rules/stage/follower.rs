@@ -21,11 +21,12 @@ impl Stage {
     ///
     /// What the rule gives does not fit into the room that the follower has.
     pub fn expected(
-        &self,
+        &mut self,
         record: &Record,
         args: &[u64; 6],
         inputs: &[Piece],
     ) -> Result<Option<(CallEntry, Option<CallReturn>)>, String> {
+        self.carried.begin();
         let Some((seq, Some(expected))) = self.expected.get(&record.slot).and_then(VecDeque::front) else {
             return Ok(None);
         };
@@ -37,9 +38,15 @@ impl Stage {
         let Some(row) = syscalls::row(entry.nr).filter(|_| *seq == record.seq) else { return Ok(None) };
         let is = |fd: u64, kind: &Kind| self.descriptors.get(fd as i32).is_some_and(|what| what.is(kind));
         let asked = Asked { row, args, inputs, is: &is };
-        let (entry, ret) = expected.fill(entry, ret, &asked);
-        if let Some(reason) = ret.as_ref().and_then(|ret| expected.overflow(ret, &asked)) {
-            return Err(format!("rule `{}`: {reason}", self.counts.rules.rules[expected.rule].name));
+        let (entry, mut ret) = expected.fill(entry, ret, &asked);
+        if let Some(ret) = &mut ret
+            && let Some((bytes, room)) = expected.overflow(ret, &asked)
+            && !(expected.cut && self.carried.cut(entry.args[0] as i32, room, ret))
+        {
+            let rule = &self.counts.rules.rules[expected.rule].name;
+            return Err(format!(
+                "rule `{rule}`: {bytes} bytes do not fit into the {room} that the follower has room for"
+            ));
         }
         Ok(Some((entry, ret)))
     }
@@ -57,6 +64,7 @@ impl Stage {
         if !matches!(record.event, Event::Call(..) | Event::Enter(_)) {
             return;
         }
+        self.carried.answered(record);
         if let Some(queue) = self.expected.get_mut(&record.slot) {
             if queue.front().is_some_and(|(seq, _)| *seq == record.seq) {
                 queue.pop_front();

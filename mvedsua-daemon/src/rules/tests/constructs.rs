@@ -273,7 +273,7 @@ fn a_condition_on_the_result_waits_for_it_unless_the_leader_waits_for_us() {
 #[test]
 fn what_does_not_fit_is_a_gap() {
     let source = "rule long read(fd, _, n) => read(fd, \"0123456789\") where n < 10";
-    let story = Story::default().event(0, Event::Call(entry("read", &[5, 0x1000, 4], None), ret(1, Some((1, b"x")))));
+    let story = Story::default().event(0, Event::Call(entry("read", &[9, 0x1000, 4], None), ret(1, Some((1, b"x")))));
     assert_eq!(run(source, story), ["gap: rule `long`: 10 bytes do not fit into the 4 that the call has room for"]);
 }
 
@@ -370,4 +370,102 @@ fn lines_are_whole_before_they_are_looked_at() {
     assert_eq!(say(Story::default().call("close", &[6], 0)), (vec!["close(6) = 0".into()], false));
     assert_eq!(say(Story::default().read(5, "")), (vec!["read(5) = 0".into()], false));
     assert_eq!(say(Story::default().call("read", &[5, 0x1000, 9], -11)), (vec!["read(5) = -11".into()], false));
+}
+
+/// A stage of which the follower has read four of ten bytes that were made of one.
+fn cut_stage(story: Story) -> (Stage, Vec<Record>) {
+    let mut stage =
+        stage(r#"rule long read(client c, _) => read(c, "0123456789")"#, Direction::OutdatedLeader, Pace::Free);
+    let mut out = Vec::new();
+    let read = Event::Call(entry("read", &[5, 0x1000, 4], None), ret(1, Some((1, b"x"))));
+    let mut story =
+        Story { records: Story::default().event(0, read).records.into_iter().chain(story.records).collect() };
+    (0..).zip(&mut story.records).for_each(|(seq, record)| record.seq = Seq(seq));
+    story.records.into_iter().for_each(|record| stage.push(record, &mut out));
+    let read = asked("read", &[5, 0x2000, 4], None);
+    let (_, first) = stage.expected(&out[0], &read.args, &[]).expect("it is cut").expect("a rule's");
+    let first = first.expect("it has returned");
+    assert_eq!((first.ret, &first.outputs[0].bytes[..], stage.carries()), (4, &b"0123"[..], false));
+    stage.answered(&out[0]);
+    assert!(stage.carries());
+    (stage, out)
+}
+
+fn nobody(_: i32, _: i32) -> Option<u64> {
+    None
+}
+
+#[test]
+fn what_does_not_fit_is_read_later() {
+    let (mut stage, out) = cut_stage(Story::default().write(5, "answers"));
+    let place = (Slot(0), Seq(1));
+    let carry = |stage: &mut Stage, call: &CallEntry, registered: &dyn Fn(i32, i32) -> Option<u64>| {
+        stage.carry(place, (call.nr, &call.args), &call.inputs, registered)
+    };
+    let wait = asked("epoll_wait", &[4, 0x3000, 8, -1], None);
+    assert_eq!(carry(&mut stage, &wait, &nobody), None, "it waits for others");
+    let told = carry(&mut stage, &wait, &|epfd, fd| (epfd == 4).then_some(u64::from(fd as u32) + 100)).expect("more");
+    let Event::Call(_, ret) = &told.event else { panic!("a whole call") };
+    let event = [&1u32.to_ne_bytes()[..], &105u64.to_ne_bytes()].concat();
+    assert_eq!((told.seq, ret.ret, &ret.outputs[0].bytes[..]), (Seq(1), 1, &event[..]));
+    assert_eq!(carry(&mut stage, &wait, &|_, _| Some(1)), None, "it is answered first");
+    assert_eq!(stage.expected(&told, &wait.args, &[]), Ok(None), "it is simply compared");
+    stage.answered(&told);
+
+    // It answers the beginning before.
+    let begin = asked("write", &[5, 0x3000, 3], Some((1, b"ans")));
+    let (own, left) = stage.begins(&out[1], begin.nr, &begin.args, &begin.inputs).expect("a beginning");
+    assert_eq!([show(&own), show(&left)], ["write(5, ans) = 3", "write(5, wers) = 4"]);
+    stage.answered(&own);
+    let other = asked("write", &[5, 0x3000, 3], Some((1, b"xns")));
+    assert!(stage.begins(&out[1], other.nr, &other.args, &other.inputs).is_none());
+    assert!(stage.explains_difference(Seq(1), other.nr, &other.args));
+
+    let read = asked("read", &[5, 0x2000, 100], None);
+    let rest = carry(&mut stage, &read, &nobody).expect("the rest");
+    assert_eq!((show(&rest), stage.carries()), ("read(5, 456789) = 6".to_owned(), false));
+    stage.answered(&rest);
+    assert!(!stage.explains_difference(Seq(1), read.nr, &read.args));
+}
+
+#[test]
+fn an_output_that_is_not_over_returns_for_the_rest() {
+    let (mut stage, out) = cut_stage(Story::default().write_enter(5, "answers"));
+    let begin = asked("write", &[5, 0x3000, 3], Some((1, b"ans")));
+    let (own, left) = stage.begins(&out[1], begin.nr, &begin.args, &begin.inputs).expect("a beginning");
+    assert_eq!([show(&own), show(&left)], ["write(5, ans) = 3", "write(5, wers) …"]);
+    stage.answered(&own);
+    assert_eq!(stage.rest_of(Slot(0), &ret(7, None)).map(|rest| rest.map(|ret| ret.ret)), Ok(Some(4)));
+    assert_eq!(stage.rest_of(Slot(0), &ret(7, None)), Ok(None), "it is told once");
+    let (mut stage, out) = cut_stage(Story::default().write_enter(5, "answers"));
+    stage.begins(&out[1], begin.nr, &begin.args, &begin.inputs).expect("a beginning");
+    assert!(stage.rest_of(Slot(0), &ret(2, None)).is_err(), "the leader's was cut off before");
+}
+
+#[test]
+fn what_the_leader_has_answered_waits_while_others_are_served() {
+    let (mut stage, out) = cut_stage(Story::default().write_enter(5, "answers").returns(7).write(6, "others"));
+    let others = asked("write", &[6, 0x3000, 6], Some((1, b"others")));
+    assert!(stage.puts_off(&out[1], others.nr, &others.args) && stage.puts_return_off(&out[2]));
+    assert!(!stage.puts_off(&out[3], others.nr, &others.args), "it is the call that is due");
+    assert!(stage.brings_back(Slot(0), others.nr, &others.args).is_empty());
+    let own = asked("write", &[5, 0x3000, 3], Some((1, b"ans")));
+    assert_eq!(stage.brings_back(Slot(0), own.nr, &own.args), [out[1].clone(), out[2].clone()]);
+    assert!(!stage.puts_off(&out[1], own.nr, &own.args));
+    // What comes when all was read is looked at, whatever it is.
+    assert!(stage.puts_off(&out[1], others.nr, &others.args));
+    let read = asked("read", &[5, 0x2000, 100], None);
+    let rest = stage.carry((Slot(0), Seq(3)), (read.nr, &read.args), &[], &nobody).expect("the rest");
+    assert!(stage.brings_back(Slot(0), read.nr, &read.args).is_empty(), "it reads first");
+    stage.answered(&rest);
+    assert!(stage.carries() && stage.explains_difference(Seq(1), others.nr, &others.args));
+    assert_eq!(stage.brings_back(Slot(0), others.nr, &others.args), [out[1].clone()]);
+    assert!(!stage.carries());
+}
+
+#[test]
+fn what_is_left_ends_with_its_descriptor() {
+    let (mut stage, out) = cut_stage(Story::default().call("close", &[5], 0));
+    stage.answered(&out[1]);
+    assert!(!stage.carries());
 }

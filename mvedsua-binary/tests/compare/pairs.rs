@@ -41,6 +41,20 @@ fn code_that_moved_is_unchanged() {
     }
 }
 
+/// What a text in the code looks like when it is decoded is not looked at.
+#[test]
+fn a_text_among_the_code_is_none() {
+    let flags = with(PIE, &["-fno-toplevel-reorder"]);
+    let same = Twins::build("texts.c", &flags, &[]);
+    let comparison = same.compare();
+    passes(&comparison);
+    assert_eq!(classes(&comparison), [].into());
+    let changed = Twins::build("texts.c", &flags, &["-DCHANGED"]);
+    let comparison = changed.compare();
+    passes(&comparison);
+    assert_eq!(classes(&comparison).values().sum::<usize>(), 1, "{:?}", comparison.fates.changed);
+}
+
 #[test]
 fn one_changed_body_can_be_updated() {
     for flags in ALL {

@@ -195,6 +195,10 @@ fn tell_proof(text: &mut String, proof: &Proof) {
         format!("{told}; {wrong} differ or are wrong, {lacking} could not be compared")
     };
     wrap(text, "  proof      ", &told);
+    if proof.shown > 0 {
+        let what = "objects are shown to have their size, or to be new, which the two files do not tell";
+        wrap(text, "             ", &format!("{} {what}", proof.shown));
+    }
     for what in proof.wrong.iter().chain(&proof.lacking).take(MOST_TOLD) {
         wrap(text, "             - ", what);
     }

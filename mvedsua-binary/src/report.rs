@@ -224,7 +224,8 @@ fn notes(comparison: &Comparison<'_>) -> Vec<String> {
         notes.push(format!("{} texts in data keep the old numbers of source lines", data.line_texts));
     }
     if !data.version_texts.is_empty() {
-        let texts: Vec<_> = data.version_texts.values().take(4).map(|text| format!("{text:?}")).collect();
+        let shown = |text: &String| format!("{:?}", text.chars().take(60).collect::<String>());
+        let texts: Vec<_> = data.version_texts.values().take(4).map(shown).collect();
         notes.push(format!("data goes on to name the old version or date: {}", texts.join(", ")));
     }
     for one in &comparison.transforms {

@@ -6,10 +6,12 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use anyhow::{Context, Result, ensure};
 use harness::daemon::Daemon;
 use harness::debian::{self, Pair};
 use harness::fleet::{haproxy_of, nginx_of};
@@ -18,7 +20,7 @@ use harness::load::resp::{RedisClient, RespClient};
 use harness::load::{Load, Persistence, Plan};
 use harness::process;
 use harness::restore::{DAMAGED, bytes_of, expect_same_answers, mutations};
-use harness::server::{Server, free_port, redis_of, strings};
+use harness::server::{Server, free_port, redis_of, strings, under};
 use harness::snapshot::listens;
 use harness::stand::{SINGLE, STEP_LIMIT, Stand, UPDATED, VALIDATING, code};
 use harness::systemd::Systemd;
@@ -263,6 +265,29 @@ fn redis_answers_damaged_values_as_its_security_update_does() {
     stand.expect_clean(clients);
 }
 
+/// Starts a PostgreSQL of a folder, as nobody: it does not run as root.
+fn postgres_of(program: &Path) -> Result<Server> {
+    const NOBODY: u32 = 65_534;
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"].map(str::to_owned);
+    let mut start = nobody.to_vec();
+    start[0] = process::find_program("setpriv")?.display().to_string();
+    let initdb = program.with_file_name("initdb");
+    under(&start, || {
+        debian::start(program, None, |port, dir| {
+            let data = dir.join("data");
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
+            fs::create_dir(&data)?;
+            chown(&data, Some(NOBODY), Some(NOBODY))?;
+            let mut make = Command::new(&nobody[0]);
+            make.args(&nobody[1..]).arg(&initdb).args(["--no-sync", "--auth=trust", "--pgdata"]).arg(&data);
+            let made = make.current_dir("/").stdin(Stdio::null()).output().context("running initdb")?;
+            ensure!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+            let (data, port) = (data.display().to_string(), port.to_string());
+            Ok(strings(&["-D", &data, "-k", &data, "-p", &port, "-h", "127.0.0.1", "-F"]))
+        })
+    })
+}
+
 /// Programs and libraries whose next version asks for more than new functions: each runs, and is told so before anything of it is
 /// touched. What is right of a pair that the archive does not have any more is what the comparison of the files says.
 #[test]
@@ -280,7 +305,9 @@ fn what_takes_a_restart_is_refused_with_the_reason() {
     let mosquitto: Start =
         |program, _| debian::start(program, None, |port, _| Ok(strings(&["-p", &port.to_string()]))).unwrap();
     let nginx: Start = |program, _| nginx_of(program).unwrap();
+    let postgres: Start = |program, _| postgres_of(program).unwrap();
     let pairs = [
+        ("postgresql-15", "usr/lib/postgresql/15/bin/postgres", postgres),
         ("mosquitto", "usr/sbin/mosquitto", mosquitto),
         ("nginx", "usr/sbin/nginx", nginx),
         ("libssl3", "usr/lib/x86_64-linux-gnu/libssl.so.3", redis),

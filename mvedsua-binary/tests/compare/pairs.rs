@@ -100,6 +100,19 @@ fn a_field_in_the_middle_is_refused() {
     }
 }
 
+/// A sum that is calculated as an address would be is none: no field moved.
+#[test]
+fn a_sum_that_changed_is_a_number() {
+    for flags in ALL {
+        let twins = Twins::build(SERVER, flags, &["-DSUM_CHANGED"]);
+        let comparison = twins.compare();
+        let is_sum = |reason: &Reason| matches!(reason, Reason::ChangedNumber { old: 28, new: 20, role, .. } if role.contains("calculated"));
+        refuses(&comparison, is_sum);
+        let Verdict::Refused { reasons } = &comparison.verdict else { unreachable!("it is refused") };
+        assert!(!reasons.iter().any(|reason| matches!(reason, Reason::ShiftedFields { .. })), "{reasons:?}");
+    }
+}
+
 #[test]
 fn a_field_that_doubles_is_refused() {
     for flags in ALL {

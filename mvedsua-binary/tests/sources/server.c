@@ -159,6 +159,14 @@ NOINLINE int within(long value) {
     return value < settings.limit;
 }
 
+NOINLINE int padded(int len) {
+#ifdef SUM_CHANGED
+    return len + 20;
+#else
+    return len + 28;
+#endif
+}
+
 #ifdef NEW_FUNCTION
 NOINLINE int acceptable(const char *text) {
     int count = 0;

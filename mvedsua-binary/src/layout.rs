@@ -122,12 +122,17 @@ fn compare(old: &Instruction, new: &Instruction, on_stack: bool, supported: bool
             if local {
                 add(a, b, Role::ThreadLocal);
             } else if !on_stack && !old.is_ip_rel_memory_operand() {
-                add(a, b, Role::Field);
+                add(a, b, if is_sum(old) { Role::Arithmetic } else { Role::Field });
             }
         } else if is_immediate(old.op_kind(index)) && is_immediate(new.op_kind(index)) && !grows_stack(old) {
             add(old.immediate(index), new.immediate(index), role(old.mnemonic()));
         }
     }
+}
+
+/// Says whether an instruction calculates a number in the form of an address: what has less than eight bytes is none.
+fn is_sum(instruction: &Instruction) -> bool {
+    instruction.mnemonic() == Mnemonic::Lea && instruction.op0_register().size() < 8
 }
 
 fn grows_stack(instruction: &Instruction) -> bool {

@@ -19,7 +19,7 @@
 //!                                          │
 //!                                        patch           what a process has to load and to change
 //!                                          │
-//!                     debug, symbols ──► proof           with the debug files of both: is it true?
+//!               debug, symbols ──► shown, proof          with the debug files of both: what else is known, and is it true?
 //! ```
 //!
 //! A wrong "can be updated" is the worst outcome: whatever is not understood is a reason to refuse.
@@ -45,6 +45,7 @@ pub mod patch;
 pub mod proof;
 pub mod reason;
 pub mod report;
+pub mod shown;
 pub mod side;
 pub mod symbols;
 pub mod texts;
@@ -58,6 +59,8 @@ use self::image::ReadError;
 use self::matching::Matching;
 use self::patch::Patch;
 use self::proof::Proof;
+use self::reason::Reason;
+use self::shown::Shown;
 use self::side::Side;
 use self::transform::Transform;
 use self::verdict::{Evidence, Verdict};
@@ -87,8 +90,19 @@ pub struct Comparison<'d> {
     pub patch: Option<Patch>,
     /// What a hook converts.
     pub transforms: Vec<Transform>,
+    /// What debug files have shown beyond what the two files tell.
+    pub shown: Shown,
     /// What debug files say of it, where it was asked for.
     pub proof: Option<Proof>,
+}
+
+/// What a comparison takes for given besides the two files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given<'g> {
+    /// What a hook converts.
+    pub transforms: &'g [Transform],
+    /// What debug files have shown; see [`proof::prove`].
+    pub shown: Option<&'g Shown>,
 }
 
 /// Compares two files.
@@ -97,43 +111,68 @@ pub struct Comparison<'d> {
 ///
 /// One of the files is no ELF file for x86-64 that can be loaded, is damaged, or lacks sections or unwind information.
 pub fn compare<'d>(old: &'d [u8], new: &'d [u8]) -> Result<Comparison<'d>, CompareError> {
-    compare_with(old, new, &[])
+    compare_with(old, new, Given::default())
 }
 
-/// Compares two files of which a hook converts some objects.
+/// Compares two files of which more is known.
 ///
 /// # Errors
 ///
 /// As [`compare`]. That an object cannot be converted is a reason of the verdict.
-pub fn compare_with<'d>(
-    old: &'d [u8],
-    new: &'d [u8],
-    transforms: &[Transform],
-) -> Result<Comparison<'d>, CompareError> {
+pub fn compare_with<'d>(old: &'d [u8], new: &'d [u8], given: Given<'_>) -> Result<Comparison<'d>, CompareError> {
     let old = Side::read(old).map_err(CompareError::Old)?;
     let new = Side::read(new).map_err(CompareError::New)?;
     let matching = matching::run(&old, &new);
     let bindings = binding::bind(&old, &new, &matching);
-    let data = data::compare(&old, &new, &matching, &bindings, transforms);
+    let data = data::compare(&old, &new, &matching, &bindings, given.transforms);
     let fates = classes::classify(&old, &new, &matching, &bindings, &data);
-    let evidence = Evidence {
-        old: &old,
-        new: &new,
-        matching: &matching,
-        bindings: &bindings,
-        data: &data,
-        fates: &fates,
-        transforms,
+    let mut comparison = Comparison {
+        old,
+        new,
+        matching,
+        bindings,
+        data,
+        fates,
+        verdict: Verdict::Refused { reasons: vec![] },
+        patch: None,
+        transforms: given.transforms.to_vec(),
+        shown: given.shown.cloned().unwrap_or_default(),
+        proof: None,
     };
-    let verdict = verdict::judge(&evidence);
-    let transforms = transforms.to_vec();
-    let mut comparison =
-        Comparison { old, new, matching, bindings, data, fates, verdict, patch: None, transforms, proof: None };
-    if let Verdict::Updatable { .. } = comparison.verdict {
-        match patch::build(&comparison) {
-            Ok(patch) => comparison.patch = Some(patch),
-            Err(reasons) => comparison.verdict = Verdict::Refused { reasons },
+    comparison.judge();
+    Ok(comparison)
+}
+
+impl<'d> Comparison<'d> {
+    /// Says whether the update can be done, as far as is known now, and makes the patch of it.
+    pub(crate) fn judge(&mut self) {
+        self.patch = None;
+        self.verdict = verdict::judge(&self.evidence());
+        if let Verdict::Updatable { .. } = self.verdict {
+            match patch::build(self) {
+                Ok(patch) => self.patch = Some(patch),
+                Err(reasons) => self.verdict = Verdict::Refused { reasons },
+            }
         }
     }
-    Ok(comparison)
+
+    /// Takes back that the update can be done.
+    pub(crate) fn refuse(&mut self, reasons: Vec<Reason>) {
+        self.shown = Shown::default();
+        self.verdict = Verdict::Refused { reasons };
+        self.patch = None;
+    }
+
+    pub(crate) fn evidence(&self) -> Evidence<'_, 'd> {
+        Evidence {
+            old: &self.old,
+            new: &self.new,
+            matching: &self.matching,
+            bindings: &self.bindings,
+            data: &self.data,
+            fates: &self.fates,
+            transforms: &self.transforms,
+            shown: &self.shown,
+        }
+    }
 }

@@ -69,7 +69,7 @@ impl Bodies {
     pub fn read(image: &Image<'_>, functions: &[Function<'_>]) -> Bodies {
         let mut bodies = Bodies::default();
         for function in functions {
-            bodies.add(image, function);
+            bodies.add(image, function, functions);
         }
         bodies
     }
@@ -107,7 +107,7 @@ impl Bodies {
             && refs.iter().zip(other_refs).all(|(a, b)| (a.at, a.field, a.way) == (b.at, b.field, b.way))
     }
 
-    fn add(&mut self, image: &Image<'_>, function: &Function<'_>) {
+    fn add(&mut self, image: &Image<'_>, function: &Function<'_>, functions: &[Function<'_>]) {
         let bytes = image.bytes_at(function.start, function.len()).unwrap_or_default();
         let (first_byte, first_ref) = (self.masked.len(), self.refs.len());
         self.masked.extend_from_slice(bytes);
@@ -122,12 +122,18 @@ impl Bodies {
             body.jumps_indirectly |= instruction.flow_control() == FlowControl::IndirectBranch;
             references(image, function, &instruction, &decoder, &mut |reference| found.push(reference));
         }
-        // Data between functions may look like instructions. What does not decode, or refers to nothing, must be
-        // equal byte by byte.
+        // Data between functions may look like instructions. What does not decode, or refers to nothing, or jumps to
+        // where no function is, must be equal byte by byte.
+        let is_in_function = |address: u64| {
+            let after = functions.partition_point(|function| function.start <= address);
+            after.checked_sub(1).and_then(|index| functions.get(index)).is_some_and(|function| address < function.end)
+        };
         clean &= found.iter().all(|reference: &Ref| match reference.way {
-            Way::Call | Way::Jump | Way::Branch => {
-                matches!(image.area_at(reference.target), Some(Area::Code | Area::Stubs))
-            }
+            Way::Call | Way::Jump | Way::Branch => match image.area_at(reference.target) {
+                Some(Area::Stubs) => true,
+                Some(Area::Code) => is_in_function(reference.target),
+                _ => false,
+            },
             Way::Access(_) | Way::Indexed | Way::Address => image.is_inside_or_behind(reference.target),
         });
         if clean || function.known_by == KnownBy::Unwind {

@@ -11,6 +11,9 @@
 //! - each number that was taken for that of a source line is as far from the line of its instruction as before.
 //!
 //! What a value means, and what a function makes for another, no type says.
+//!
+//! Where two stripped files do not tell whether an object grew, or whether one is new, the update is refused. Symbols tell, and
+//! then it is not refused, if all the rest is proved, too ([`Shown`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +22,7 @@ use crate::debug::{Debug, Shape};
 use crate::image::{Scope, Written};
 use crate::patch::Form;
 use crate::reason::Reason;
+use crate::shown::{self, Shown};
 use crate::side::Target;
 use crate::symbols::{self, Said};
 use crate::verdict::{Certainty, Verdict};
@@ -37,6 +41,8 @@ pub struct Proof {
     pub signatures: usize,
     /// Numbers that are shown to be those of source lines.
     pub line_numbers: usize,
+    /// Objects that are shown to have their size, or to be new, where the two files do not tell.
+    pub shown: usize,
     /// What could not be compared.
     pub lacking: Vec<String>,
     /// What is not true, or not the same.
@@ -48,6 +54,7 @@ const LONGEST_STATEMENT: u64 = 200;
 
 /// Proves a comparison, or shows that it is wrong; the verdict becomes what is known then.
 pub fn prove(comparison: &mut Comparison<'_>, old: &Debug, new: &Debug) {
+    let refused = lift(comparison, old, new);
     let mut prover = Prover { comparison, old, new, proof: Proof::default() };
     prover.names();
     prover.used();
@@ -55,16 +62,36 @@ pub fn prove(comparison: &mut Comparison<'_>, old: &Debug, new: &Debug) {
     prover.variables();
     prover.signatures();
     prover.line_numbers();
-    let proof = prover.proof;
+    let mut proof = prover.proof;
     if let Verdict::Updatable { certainty } = &mut comparison.verdict {
         if !proof.wrong.is_empty() {
-            comparison.verdict = Verdict::Refused { reasons: vec![Reason::Disproved { what: proof.wrong.clone() }] };
-            comparison.patch = None;
+            let disproved = Reason::Disproved { what: proof.wrong.clone() };
+            let reasons = refused.into_iter().flatten().chain([disproved]).collect();
+            comparison.refuse(reasons);
         } else if proof.lacking.is_empty() {
             *certainty = Certainty::Proved;
+            proof.shown = comparison.shown.kept.len() + comparison.shown.fresh.len();
+        } else if let Some(reasons) = refused {
+            comparison.refuse(reasons);
         }
     }
     comparison.proof = Some(proof);
+}
+
+/// Lets a comparison pass for now that is refused for nothing but what symbols show not to be so; returns why it was refused.
+fn lift(comparison: &mut Comparison<'_>, old: &Debug, new: &Debug) -> Option<Vec<Reason>> {
+    let Verdict::Refused { reasons } = &comparison.verdict else { return None };
+    if !reasons.iter().all(Reason::may_be_disproved) {
+        return None;
+    }
+    let reasons = reasons.clone();
+    comparison.shown = Shown::by_names(comparison, &old.names, &new.names);
+    comparison.judge();
+    if let Verdict::Refused { .. } = comparison.verdict {
+        comparison.refuse(reasons);
+        return None;
+    }
+    Some(reasons)
 }
 
 struct Prover<'c, 'd> {
@@ -145,13 +172,28 @@ impl Prover<'_, '_> {
         }
         for (name, offset) in names {
             // Of several objects with that name each one may be another one's.
-            let is_bound = |place: u64| bindings.old.contains_key(&place);
-            if let Some(place) = self.old.names.places_of(&name).find(|place| !is_bound(place + offset)) {
-                self.proof
-                    .wrong
-                    .push(format!("`{name}` at {address:#x} is taken for new, and lay at {place:#x} before"));
+            if !shown::is_new(self.comparison, &self.old.names, &name, offset) {
+                self.proof.wrong.push(format!("`{name}` at {address:#x} is taken for new, and the old build has one"));
+            }
+            if let Some(gone) = self.renamed(address) {
+                let why = format!("`{gone}` is gone and `{name}` is new: one may have become the other");
+                self.proof.lacking.push(why);
             }
         }
+    }
+
+    /// Returns an object of the old build that is not bound to any and has the type of a new one, which may be its new name.
+    fn renamed(&self, address: u64) -> Option<&str> {
+        let (_, fresh) = self.new.variable_around(address)?;
+        let mut gone = self.old.variables.iter().filter(|(start, before)| {
+            let end = self.old.names.end_of(**start).unwrap_or(**start).max(*start + 1);
+            before.kind == fresh.kind && self.comparison.bindings.old.range(**start..end).next().is_none()
+        });
+        let is_gone = |address: u64| {
+            let names = self.old.names.objects_around(address);
+            !names.is_empty() && names.iter().all(|(name, _)| self.new.names.places_of(name).next().is_none())
+        };
+        gone.find(|(start, _)| is_gone(**start)).map(|(_, before)| before.name.as_str())
     }
 
     fn types(&mut self) {

@@ -63,6 +63,14 @@ pub enum Reason {
     TooMuch { changed: usize, functions: usize },
 }
 
+impl Reason {
+    /// Says whether symbols may show that this is not so: it says that something is not known.
+    #[must_use]
+    pub fn may_be_disproved(&self) -> bool {
+        matches!(self, Reason::Grown { .. } | Reason::Unbound { .. })
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

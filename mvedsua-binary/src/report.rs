@@ -195,6 +195,10 @@ fn tell_proof(text: &mut String, proof: &Proof) {
         format!("{told}; {wrong} differ or are wrong, {lacking} could not be compared")
     };
     wrap(text, "  proof      ", &told);
+    if proof.shown > 0 {
+        let what = "objects are shown to have their size, or to be new, which the two files do not tell";
+        wrap(text, "             ", &format!("{} {what}", proof.shown));
+    }
     for what in proof.wrong.iter().chain(&proof.lacking).take(MOST_TOLD) {
         wrap(text, "             - ", what);
     }
@@ -220,7 +224,8 @@ fn notes(comparison: &Comparison<'_>) -> Vec<String> {
         notes.push(format!("{} texts in data keep the old numbers of source lines", data.line_texts));
     }
     if !data.version_texts.is_empty() {
-        let texts: Vec<_> = data.version_texts.values().take(4).map(|text| format!("{text:?}")).collect();
+        let shown = |text: &String| format!("{:?}", text.chars().take(60).collect::<String>());
+        let texts: Vec<_> = data.version_texts.values().take(4).map(shown).collect();
         notes.push(format!("data goes on to name the old version or date: {}", texts.join(", ")));
     }
     for one in &comparison.transforms {

@@ -20,9 +20,41 @@ pub fn differ_in_lines(old: &str, new: &str) -> bool {
     without_lines(old).is_some_and(|text| Some(text) == without_lines(new))
 }
 
-/// Says whether two texts are equal apart from the digits of a version (`7.0.15`) or a date (`2025-10-03`).
+/// Says whether two texts are equal apart from the digits of a version (`7.0.15`) or a date (`2025-10-03`), or from what a
+/// distribution adds to a version (`1.20-1+b2` and `1.20-1+deb12u1`).
 #[must_use]
 pub fn differ_in_version(old: &str, new: &str) -> bool {
+    differ_in_digits(old, new) || differ_in_revision(old, new)
+}
+
+fn differ_in_revision(old: &str, new: &str) -> bool {
+    /// Returns a version as its authors call it, and the distribution's number behind that.
+    fn parts(word: &str) -> Option<(&str, &str)> {
+        let (version, revision) = word.split_once('-')?;
+        let is_version = version.contains('.') && version.chars().all(|c| c.is_ascii_digit() || c == '.');
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '~' | '.');
+        let is_revision = revision.starts_with(|c: char| c.is_ascii_digit()) && revision.chars().all(fits);
+        (is_version && is_revision).then_some((version, revision))
+    }
+    let (mut before, mut after) = (old.split_inclusive(char::is_whitespace), new.split_inclusive(char::is_whitespace));
+    loop {
+        match (before.next(), after.next()) {
+            (None, None) => return true,
+            (Some(a), Some(b)) if a == b => {}
+            (Some(a), Some(b)) => {
+                let (word, other) = (a.trim_end(), b.trim_end());
+                let space = |whole: &str, word: &str| whole.get(word.len()..).unwrap_or_default().to_owned();
+                let same = parts(word).zip(parts(other)).is_some_and(|(a, b)| a.0 == b.0);
+                if !same || space(a, word) != space(b, other) {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+    }
+}
+
+fn differ_in_digits(old: &str, new: &str) -> bool {
     let without_digits = |text: &str| {
         let mut kept = String::new();
         for c in text.chars() {
@@ -65,6 +97,10 @@ mod tests {
         assert!(!differ_in_lines("src/a.c:1", "src/b.c:1"));
         assert!(!differ_in_lines("2.6.12", "2.6.13"));
         assert!(differ_in_version("2.6.12-1+deb12u3", "2.6.12-1+deb12u10"));
+        assert!(differ_in_version("sslh 1.20-1+b2\nusage:", "sslh 1.20-1+deb12u1\nusage:"));
+        assert!(!differ_in_version("sslh 1.20-1+b2 a", "sslh 1.20-1+deb12u1 b"));
+        assert!(!differ_in_version("1.20-1+b2", "1.21-1") && !differ_in_version("a-1", "a-2+b"));
+        assert!(!differ_in_version("1.20-1+b2\n", "1.20-1+deb12u1 ") && !differ_in_version("5.1-rc1", "5.1-1"));
         assert!(!differ_in_version("TLSv1.2", "TLSv1.3") && !differ_in_version("2.6.12", "2.6.13 beta"));
     }
 

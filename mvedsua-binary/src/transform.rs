@@ -49,6 +49,11 @@ impl Spans {
         self.around(address).is_some()
     }
 
+    /// Returns all of them, by their starts.
+    pub fn iter(&self) -> impl Iterator<Item = Range<u64>> {
+        self.0.iter().map(|(start, end)| *start..*end)
+    }
+
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()

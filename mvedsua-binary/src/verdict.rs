@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::binding::{Bindings, What};
 use crate::classes::{Class, Fates};
-use crate::data::{Because, Data};
+use crate::data::{Because, Data, Gap};
 use crate::image::{Area, SymbolKind, Written};
 use crate::layout::{self, Role, Shift};
 use crate::matching::Matching;
 use crate::normalise::{Ref, Way};
 use crate::numbers::Callee;
 use crate::reason::{Place, Reason};
+use crate::shown::Shown;
 use crate::side::{Side, Target};
 use crate::transform::{self, Transform};
 
@@ -46,6 +47,7 @@ pub(crate) struct Evidence<'a, 'd> {
     pub(crate) data: &'a Data,
     pub(crate) fates: &'a Fates,
     pub(crate) transforms: &'a [Transform],
+    pub(crate) shown: &'a Shown,
 }
 
 /// A function of either file that uses a field.
@@ -117,7 +119,8 @@ impl Evidence<'_, '_> {
             reasons.push(Reason::OtherArea { count, first: first(&self.data.other_area) });
         }
         reasons.extend(self.data.resized.iter().take(EXAMPLES).cloned().map(Reason::Resized));
-        let grown: Vec<_> = self.data.gaps.iter().filter(|gap| gap.because == Because::Unknown).copied().collect();
+        let is_grown = |gap: &&Gap| gap.because == Because::Unknown && !self.shown.kept.contains(&gap.below.0);
+        let grown: Vec<_> = self.data.gaps.iter().filter(is_grown).copied().collect();
         if !grown.is_empty() {
             reasons.push(Reason::Grown { count: grown.len(), first: first(&grown) });
         }
@@ -273,44 +276,58 @@ impl Evidence<'_, '_> {
         Place { function: self.old.function_name(function), old_at, new_at }
     }
 
-    /// Looks at what the code refers to that would be loaded.
-    fn references(&self, reasons: &mut Vec<Reason>) {
+    /// Returns the addresses of data that are neither bound nor shown to be new and that new or changed code uses: who uses it,
+    /// where, and the address.
+    pub(crate) fn unbound(&self) -> Vec<(String, u64, u64)> {
         let mut unbound = vec![];
-        let mut unknown = vec![];
-        let mut thread_local = BTreeSet::new();
         let mut tables = BTreeSet::new();
-        for fate in &self.fates.changed {
-            let (Some(g), true) = (fate.new, fate.class != Class::LineNumbers) else { continue };
-            let start = self.new.functions.get(g).map_or(0, |function| function.start);
-            for reference in self.new.bodies.refs(g) {
-                let at = start + u64::from(reference.at);
-                match self.new.resolve(reference.target).target {
-                    Target::Object(address) if !self.is_known(address, reference.way) => {
-                        if self.new.image.area_at(address) == Some(Area::Relro) {
-                            tables.insert(address);
-                        } else {
-                            unbound.push((self.new.function_name(g), at, address));
-                        }
+        for (g, at, reference) in self.loaded_references() {
+            match self.new.resolve(reference.target).target {
+                Target::Object(address) if !self.is_known(address, reference.way) => {
+                    if self.new.image.area_at(address) == Some(Area::Relro) {
+                        tables.insert(address);
+                    } else {
+                        unbound.push((self.new.function_name(g), at, address));
                     }
-                    // The end of a section is the same place of the old file.
-                    Target::Edge(name, _) if self.old.image.sections.iter().any(|section| section.name == name) => {}
-                    Target::Unknown(_) | Target::StrayCode(_) | Target::Edge(..) => {
-                        unknown.push(Place { function: self.new.function_name(g), old_at: 0, new_at: at });
-                    }
-                    Target::ThreadLocal(kind, name, addend) => {
-                        let written = Written::ThreadLocal(kind, name, addend);
-                        if !self.old.image.relocations.iter().any(|relocation| relocation.written == written) {
-                            thread_local.insert(format!(
-                                "{} uses what the old version has no slot for",
-                                self.new.function_name(g)
-                            ));
-                        }
-                    }
-                    _ => {}
                 }
+                _ => {}
             }
         }
         self.follow_tables(tables, &mut unbound);
+        unbound
+    }
+
+    /// Returns the references of the code that would be loaded: the function of the new file, the place, and the reference.
+    fn loaded_references(&self) -> impl Iterator<Item = (usize, u64, &Ref)> {
+        let loaded = self.fates.changed.iter().filter(|fate| fate.class != Class::LineNumbers);
+        loaded.filter_map(|fate| fate.new).flat_map(|g| {
+            let start = self.new.functions.get(g).map_or(0, |function| function.start);
+            self.new.bodies.refs(g).iter().map(move |reference| (g, start + u64::from(reference.at), reference))
+        })
+    }
+
+    /// Looks at what the code refers to that would be loaded.
+    fn references(&self, reasons: &mut Vec<Reason>) {
+        let mut unknown = vec![];
+        let mut thread_local = BTreeSet::new();
+        for (g, at, reference) in self.loaded_references() {
+            match self.new.resolve(reference.target).target {
+                // The end of a section is the same place of the old file.
+                Target::Edge(name, _) if self.old.image.sections.iter().any(|section| section.name == name) => {}
+                Target::Unknown(_) | Target::StrayCode(_) | Target::Edge(..) => {
+                    unknown.push(Place { function: self.new.function_name(g), old_at: 0, new_at: at });
+                }
+                Target::ThreadLocal(kind, name, addend) => {
+                    let written = Written::ThreadLocal(kind, name, addend);
+                    if !self.old.image.relocations.iter().any(|relocation| relocation.written == written) {
+                        let user = self.new.function_name(g);
+                        thread_local.insert(format!("{user} uses what the old version has no slot for"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let unbound = self.unbound();
         if !unbound.is_empty() {
             reasons.push(Reason::Unbound { count: unbound.len(), first: first(&unbound) });
         }
@@ -372,7 +389,7 @@ impl Evidence<'_, '_> {
 
     /// Says whether an address of the new file is an old object, or is shown to be a new one.
     fn is_known(&self, address: u64, way: Way) -> bool {
-        if self.data.moved_to.contains(address) {
+        if self.data.moved_to.contains(address) || self.shown.fresh.contains(address) {
             return true;
         }
         if let Some((old, _)) = self.bindings.old_of(self.old, self.new, address) {

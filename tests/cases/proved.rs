@@ -84,6 +84,44 @@ fn what_is_proved_needs_no_consent() {
     pair.stand.expect_clean(clients);
 }
 
+/// A table among the others is new, or another one grew: the files do not tell, and symbols do.
+#[test]
+fn what_the_files_do_not_tell_is_proved() {
+    let mut pair = Pair::new(&["-DTALLY"]);
+    let clients = Load::start(Plan::busy(pair.stand.server.address, 10), |_| LineClient::default());
+    let inferred = |pair: &Pair, to: &Path| {
+        let (pid, to) = (pair.stand.serving.to_string(), text(to));
+        pair.stand.daemon.expect(&["update", &pid, "--to", &to, "--accept", "inferred"], code::REFUSED).stderr
+    };
+    let told = inferred(&pair, &pair.new.0);
+    assert!(told.contains("neither bound nor shown to be new"), "{told}");
+    let (package, told) = pair.package(&pair.old.1, &pair.new.1, code::DONE);
+    assert!(told.contains("proved with the debug files of both") && told.contains("or to be new, which"), "{told}");
+    let checked =
+        pair.stand.daemon.expect(&["package", "check", &text(&package), "--old", &text(&pair.old.0)], code::DONE);
+    assert!(checked.stdout.contains("can be updated in place (proved"), "{}", checked.stdout);
+    // What was shown holds for what was proved, and for nothing else.
+    let manifest = package.join("update.toml");
+    let said = fs::read_to_string(&manifest).unwrap();
+    assert!(said.contains("\nfresh = [[0x"), "{said}");
+    let digest = said.lines().find_map(|line| line.strip_prefix("patch = ")).unwrap();
+    fs::write(&manifest, said.replace(digest, &format!("\"{}\"", "0".repeat(64)))).unwrap();
+    let told = inferred(&pair, &package);
+    assert!(told.contains("without a proof the two versions are refused"), "{told}");
+    let args = ["package", "check", &text(&package), "--old", &text(&pair.old.0)];
+    pair.stand.daemon.expect(&args, code::REFUSED);
+    fs::write(&manifest, said).unwrap();
+    assert_eq!(say(&pair.stand, "area d 3 4"), "24");
+    pair.update(&package, code::DONE);
+    pair.stand.daemon.wait_stage(pair.stand.serving, VALIDATING, STEP_LIMIT);
+    pair.stand.wait_compared(COMPARED);
+    pair.stand.promote();
+    pair.stand.confirm();
+    pair.stand.expect_alone();
+    assert_eq!([say(&pair.stand, "area d 3 4"), say(&pair.stand, "area d 3 4")], ["25", "26"]);
+    pair.stand.expect_clean(clients);
+}
+
 #[test]
 fn a_proof_of_something_else_is_none() {
     let pair = Pair::new(&["-DAREA"]);

@@ -102,6 +102,16 @@ impl Names {
         around(&self.objects, address)
     }
 
+    /// Returns the objects around an address that have a size: the name, in the same way, the distance from the start, and the
+    /// size.
+    #[must_use]
+    pub fn extents_around(&self, address: u64) -> BTreeSet<(String, u64, u64)> {
+        holding(&self.objects, address)
+            .filter(|symbol| symbol.size > 0)
+            .map(|symbol| (plain(&symbol.name).to_owned(), address - symbol.address, symbol.size))
+            .collect()
+    }
+
     /// Returns the objects that have a size: name, address, bytes.
     pub fn objects(&self) -> impl Iterator<Item = (&str, u64, u64)> {
         let sized = self.objects.iter().filter(|symbol| symbol.size > 0);
@@ -129,14 +139,16 @@ impl Names {
 }
 
 fn around(symbols: &[Symbol], address: u64) -> BTreeSet<Name> {
+    holding(symbols, address).map(|symbol| (plain(&symbol.name).to_owned(), address - symbol.address)).collect()
+}
+
+fn holding(symbols: &[Symbol], address: u64) -> impl Iterator<Item = &Symbol> {
     let end = symbols.partition_point(|symbol| symbol.address <= address);
     let near = symbols.get(end.saturating_sub(NEAR)..end).unwrap_or_default().iter();
     // Those that start at the address may be many: aliases.
     let far = symbols.get(..end.saturating_sub(NEAR)).unwrap_or_default().iter().rev();
-    near.chain(far.take_while(|symbol| symbol.address == address))
-        .filter(|symbol| symbol.address == address || address < symbol.address.saturating_add(symbol.size))
-        .map(|symbol| (plain(&symbol.name).to_owned(), address - symbol.address))
-        .collect()
+    near.chain(far.take_while(move |symbol| symbol.address == address))
+        .filter(move |symbol| symbol.address == address || address < symbol.address.saturating_add(symbol.size))
 }
 
 /// Returns a name without the number that the compiler adds to those that occur twice.

@@ -229,9 +229,10 @@ impl<'d> Builder<'_, 'd> {
 
     /// Has an object of the new file loaded, with what it points to.
     pub(super) fn load_object(&mut self, address: u64) -> Option<()> {
-        let (start, end) = match (self.comparison.data.moved_to.around(address), self.new.image.object_around(address))
-        {
-            (Some(moved), _) => (moved.start, moved.end),
+        let comparison = self.comparison;
+        let told = comparison.data.moved_to.around(address).or_else(|| comparison.shown.fresh.around(address));
+        let (start, end) = match (told, self.new.image.object_around(address)) {
+            (Some(told), _) => (told.start, told.end),
             (None, Some(symbol)) => (symbol.address, symbol.address.saturating_add(symbol.size)),
             (None, None) => (address, address.saturating_add(self.new.object_extent(address))),
         };

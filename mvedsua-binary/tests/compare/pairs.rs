@@ -41,6 +41,20 @@ fn code_that_moved_is_unchanged() {
     }
 }
 
+/// What a text in the code looks like when it is decoded is not looked at.
+#[test]
+fn a_text_among_the_code_is_none() {
+    let flags = with(PIE, &["-fno-toplevel-reorder"]);
+    let same = Twins::build("texts.c", &flags, &[]);
+    let comparison = same.compare();
+    passes(&comparison);
+    assert_eq!(classes(&comparison), [].into());
+    let changed = Twins::build("texts.c", &flags, &["-DCHANGED"]);
+    let comparison = changed.compare();
+    passes(&comparison);
+    assert_eq!(classes(&comparison).values().sum::<usize>(), 1, "{:?}", comparison.fates.changed);
+}
+
 #[test]
 fn one_changed_body_can_be_updated() {
     for flags in ALL {
@@ -83,6 +97,19 @@ fn a_field_in_the_middle_is_refused() {
         let comparison = twins.compare();
         refuses(&comparison, |reason| matches!(reason, Reason::ShiftedFields { .. }));
         refuses(&comparison, |reason| matches!(reason, Reason::ChangedNumber { role, .. } if role.contains("alloc")));
+    }
+}
+
+/// A sum that is calculated as an address would be is none: no field moved.
+#[test]
+fn a_sum_that_changed_is_a_number() {
+    for flags in ALL {
+        let twins = Twins::build(SERVER, flags, &["-DSUM_CHANGED"]);
+        let comparison = twins.compare();
+        let is_sum = |reason: &Reason| matches!(reason, Reason::ChangedNumber { old: 28, new: 20, role, .. } if role.contains("calculated"));
+        refuses(&comparison, is_sum);
+        let Verdict::Refused { reasons } = &comparison.verdict else { unreachable!("it is refused") };
+        assert!(!reasons.iter().any(|reason| matches!(reason, Reason::ShiftedFields { .. })), "{reasons:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use mvedsua_binary::debug::{Debug, DebugError};
 use mvedsua_binary::proof::{Proof, prove};
 use mvedsua_binary::reason::Reason;
 use mvedsua_binary::verdict::{Certainty, Verdict};
-use mvedsua_binary::{Comparison, compare};
+use mvedsua_binary::{Comparison, Given, compare, compare_with, patch};
 use tempfile::TempDir;
 
 use crate::twins::{Twins, build, passes, refuses};
@@ -27,8 +27,12 @@ fn copied(file: &[u8], options: &[&str]) -> Vec<u8> {
 
 /// Compares two stripped files, and proves what comes out with two debug files.
 fn proved<'t>(twins: &'t Twins, old: &[u8], new: &[u8]) -> Comparison<'t> {
-    let mut comparison = compare(&twins.old.stripped, &twins.new.stripped).unwrap();
+    let comparison = compare(&twins.old.stripped, &twins.new.stripped).unwrap();
     passes(&comparison);
+    with_debug(comparison, twins, old, new)
+}
+
+fn with_debug<'t>(mut comparison: Comparison<'t>, twins: &Twins, old: &[u8], new: &[u8]) -> Comparison<'t> {
     let (old, new) = (Debug::read(old).unwrap(), Debug::read(new).unwrap());
     old.is_of(&twins.old.stripped).unwrap();
     new.is_of(&twins.new.stripped).unwrap();
@@ -103,6 +107,60 @@ fn a_new_variable_is_shown_to_be_new() {
     // Not where the old build has one of that name that nothing is bound to.
     let other = copied(&twins.old.full, &["--add-symbol", "refused=.bss:3,object,local"]);
     is_disproved(&proved(&twins, &other, &twins.new.full), "is taken for new");
+}
+
+/// Compares two stripped files of which the comparison refuses something, and proves it with all symbols.
+fn refused_and_proved(twins: &Twins) -> Comparison<'_> {
+    let comparison = compare(&twins.old.stripped, &twins.new.stripped).unwrap();
+    refuses(&comparison, Reason::may_be_disproved);
+    with_debug(comparison, twins, &twins.old.full, &twins.new.full)
+}
+
+#[test]
+fn symbols_tell_what_the_files_do_not() {
+    for flags in [PIE, FIXED, LIBRARY] {
+        let twins = Twins::build("server.c", flags, &["-DNEW_ARRAY"]);
+        let comparison = refused_and_proved(&twins);
+        is_proved(&comparison);
+        assert!(proof(&comparison).shown > 0 && !comparison.shown.is_empty(), "{flags:?} {:?}", proof(&comparison));
+        let patch = comparison.patch.as_ref().unwrap();
+        assert_eq!((patch::verify(&comparison, patch).faults, patch.fresh), (vec![], 1), "{flags:?}");
+        // Whoever is told the same comes to the same, without symbols.
+        let given = Given { shown: Some(&comparison.shown), ..Given::default() };
+        let again = compare_with(&twins.old.stripped, &twins.new.stripped, given).unwrap();
+        assert_eq!(
+            (again.verdict, again.patch),
+            (Verdict::Updatable { certainty: Certainty::Inferred }, comparison.patch)
+        );
+    }
+}
+
+#[test]
+fn what_symbols_show_to_be_so_stays_refused() {
+    for flags in [PIE, FIXED, LIBRARY] {
+        // An array grew: it is refused for what it was refused for.
+        let twins = Twins::build("server.c", flags, &["-DFLAGS_GREW", "-DBODY_CHANGED"]);
+        let comparison = refused_and_proved(&twins);
+        refuses(&comparison, |reason| matches!(reason, Reason::Grown { .. }));
+        assert!(comparison.patch.is_none() && comparison.shown.is_empty());
+        // So it is beside one that symbols explain.
+        let twins = Twins::build("server.c", flags, &["-DFLAGS_GREW", "-DNEW_ARRAY"]);
+        refuses(&refused_and_proved(&twins), |reason| matches!(reason, Reason::Grown { .. }));
+        let twins = Twins::build("server.c", flags, &["-DGLOBAL_GREW"]);
+        let comparison = compare(&twins.old.stripped, &twins.new.stripped).unwrap();
+        let comparison = with_debug(comparison, &twins, &twins.old.full, &twins.new.full);
+        assert!(matches!(comparison.verdict, Verdict::Refused { .. }) && comparison.patch.is_none(), "{flags:?}");
+    }
+}
+
+/// Of a variable that is gone and one that is new, the one may be the other's new name.
+#[test]
+fn a_variable_that_may_have_got_another_name_is_not_new() {
+    let twins = Twins::build("server.c", &[PIE, &["-DOLD_ARRAY"]].concat(), &["-DNEW_ARRAY"]);
+    let comparison = refused_and_proved(&twins);
+    refuses(&comparison, Reason::may_be_disproved);
+    let lacking = &proof(&comparison).lacking;
+    assert!(lacking.iter().any(|what| what.contains("`met` is gone and `seen` is new")), "{:#?}", proof(&comparison));
 }
 
 #[test]

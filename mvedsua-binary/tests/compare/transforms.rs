@@ -5,7 +5,7 @@ use std::ops::Range;
 use mvedsua_binary::image::{Image, SymbolKind};
 use mvedsua_binary::reason::Reason;
 use mvedsua_binary::transform::Transform;
-use mvedsua_binary::{Comparison, compare, compare_with, patch};
+use mvedsua_binary::{Comparison, Given, compare, compare_with, patch};
 
 use crate::twins::{Twins, passes, reasons, refuses};
 
@@ -30,7 +30,7 @@ fn transform(twins: &Twins, name: &str, numbers: &[(u64, u64)]) -> Transform {
 }
 
 fn with<'t>(twins: &'t Twins, transforms: &[Transform]) -> Comparison<'t> {
-    let comparison = compare_with(&twins.old.stripped, &twins.new.stripped, transforms).unwrap();
+    let comparison = compare_with(&twins.old.stripped, &twins.new.stripped, Given { transforms, shown: None }).unwrap();
     let faults = comparison.patch.iter().flat_map(|patch| patch::verify(&comparison, patch).faults);
     assert_eq!(faults.collect::<Vec<_>>(), []);
     comparison

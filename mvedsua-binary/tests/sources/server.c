@@ -32,10 +32,20 @@ struct item {
     void (*handler)(struct item *);
 };
 
+#ifdef NEW_ARRAY
+static unsigned char seen[64];
+#endif
 static struct item *items;
 static int item_count;
 static long total;
+#ifdef FLAGS_GREW
+static unsigned char flags[56];
+#else
 static unsigned char flags[40];
+#endif
+#if defined OLD_ARRAY && !defined NEW_ARRAY
+static unsigned char met[64];
+#endif
 #ifdef NEW_STATIC
 static long refused;
 #endif
@@ -140,7 +150,22 @@ NOINLINE const char *describe(int kind) {
     }
 }
 
-NOINLINE int within(long value) { assert(value != 77); return value < settings.limit; }
+NOINLINE int within(long value) {
+    assert(value != 77);
+#if defined OLD_ARRAY && !defined NEW_ARRAY
+    if (++met[value & 63] > 100)
+        return 0;
+#endif
+    return value < settings.limit;
+}
+
+NOINLINE int padded(int len) {
+#ifdef SUM_CHANGED
+    return len + 20;
+#else
+    return len + 28;
+#endif
+}
 
 #ifdef NEW_FUNCTION
 NOINLINE int acceptable(const char *text) {
@@ -161,6 +186,10 @@ NOINLINE long parse(const char *text) {
     if (value > 1000000)
         refused++;
     if (refused > 10)
+        return 0;
+#endif
+#ifdef NEW_ARRAY
+    if (++seen[value % 61 + 1] > 100)
         return 0;
 #endif
 #ifdef OTHER_GLOBAL

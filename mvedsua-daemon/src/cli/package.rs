@@ -4,10 +4,11 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use mvedsua_binary::Report;
 use mvedsua_binary::hooks::HookFile;
+use mvedsua_binary::reason::Reason;
 use mvedsua_binary::report::FileFacts;
 use mvedsua_binary::verdict::{Certainty, Verdict};
+use mvedsua_binary::{Given, Report};
 use serde_json::json;
 
 use super::args::{BuildArgs, CheckArgs, Cli, PackageArgs, PackageVerb};
@@ -144,12 +145,20 @@ fn compare_again(package: &Package, old: &OsStr, file: Option<&Path>) -> Result<
     };
     let (old, new) = versions::read_both(old, object.as_os_str(), file)?;
     let transforms = hooks.as_ref().map(|hooks| hooks.transforms.as_slice()).unwrap_or_default();
-    let mut comparison = versions::compare_with(&old, &new, transforms)?;
-    if let (Some(proof), Some(patch), Verdict::Updatable { certainty }) =
-        (proof, &comparison.patch, &mut comparison.verdict)
-        && proof.holds_for(patch)
-    {
-        *certainty = Certainty::Proved;
+    let given = Given { transforms, shown: None };
+    let mut comparison = match proof {
+        Some(proof) => versions::compare_with(&old, &new, Given { shown: Some(proof.shown()), ..given })?,
+        None => versions::compare_with(&old, &new, given)?,
+    };
+    let is_proved = match (proof, &comparison.patch) {
+        (Some(proof), Some(patch)) => proof.holds_for(patch),
+        _ => false,
+    };
+    match &mut comparison.verdict {
+        Verdict::Updatable { certainty } if is_proved => *certainty = Certainty::Proved,
+        // What a proof of something else has shown is nothing.
+        _ if !comparison.shown.is_empty() => comparison = versions::compare_with(&old, &new, given)?,
+        _ => {}
     }
     let report = Report::of(&comparison);
     let found = build_id(&old, &report.old)?;
@@ -194,13 +203,13 @@ fn build(cli: &Cli, args: &BuildArgs) -> Result<Code, Problem> {
     let mut comparison = versions::compare(&old, &new)?;
     let hooks = args.hooks.as_deref().map(hooks_of).transpose()?;
     let mut debug = DebugFiles::read((&old, &new), &args.debug)?;
-    if args.twin && matches!(comparison.verdict, Verdict::Updatable { .. }) {
+    if args.twin && may_be_proved(&comparison.verdict) {
         let twins = Twins { place: &args.twins, network: args.twin_network, progress: &progress };
         debug = debug.with_twins((&old, &new), &twins)?;
     }
     let converted = transforms::find(&args.transforms, &comparison, &debug, &args.follows)?;
     if !converted.is_empty() {
-        comparison = versions::compare_with(&old, &new, &converted)?;
+        comparison = versions::compare_with(&old, &new, Given { transforms: &converted, shown: None })?;
     }
     debug.prove(&mut comparison);
     let report = Report::of(&comparison);
@@ -255,6 +264,14 @@ fn build(cli: &Cli, args: &BuildArgs) -> Result<Code, Problem> {
     }
     out::text(&text);
     Ok(Code::Done)
+}
+
+/// Says whether debug files may prove an update: it is not refused, or for nothing but what is not known.
+fn may_be_proved(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Updatable { .. } => true,
+        Verdict::Refused { reasons } => reasons.iter().all(Reason::may_be_disproved),
+    }
 }
 
 /// Reads a file of rules, and returns the name that it has in a package.

@@ -11,8 +11,7 @@ use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use mvedsua_binary::transform::Transform;
-use mvedsua_binary::{CompareError, Comparison};
+use mvedsua_binary::{CompareError, Comparison, Given};
 use tempfile::TempDir;
 
 use super::twin::Source;
@@ -53,20 +52,16 @@ pub(super) fn read_both(old: &OsStr, new: &OsStr, file: Option<&Path>) -> Result
 ///
 /// One of them is not what can be compared.
 pub(super) fn compare<'d>(old: &'d Chosen, new: &'d Chosen) -> Result<Comparison<'d>, Problem> {
-    compare_with(old, new, &[])
+    compare_with(old, new, Given::default())
 }
 
-/// Compares two versions of a file of which hooks convert some objects.
+/// Compares two versions of a file of which more is known.
 ///
 /// # Errors
 ///
 /// One of them is not what can be compared.
-pub(super) fn compare_with<'d>(
-    old: &'d Chosen,
-    new: &'d Chosen,
-    transforms: &[Transform],
-) -> Result<Comparison<'d>, Problem> {
-    mvedsua_binary::compare_with(&old.bytes, &new.bytes, transforms).map_err(|e| {
+pub(super) fn compare_with<'d>(old: &'d Chosen, new: &'d Chosen, given: Given<'_>) -> Result<Comparison<'d>, Problem> {
+    mvedsua_binary::compare_with(&old.bytes, &new.bytes, given).map_err(|e| {
         let tried = format!("comparing {} with {}", old.given.display(), new.given.display());
         let (CompareError::Old(error) | CompareError::New(error)) = &e;
         let code = if error.is_lack() { Code::Refused } else { Code::Usage };

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mvedsua_binary::compare_with;
 use mvedsua_binary::verdict::{Certainty, Verdict};
+use mvedsua_binary::{Given, compare_with};
 
 use super::Code;
 use super::process;
@@ -285,14 +285,17 @@ fn change(pid: i32, mapped: &Mapped, path: &Path, with: &With<'_>) -> Result<Fil
     };
     let (old, new) = (read(&mapped.link)?, read(&path)?);
     let transforms = hooks.map(|hooks| hooks.transforms.as_slice()).unwrap_or_default();
+    let given = Given { transforms, shown: proof.map(package::Proof::shown) };
     let comparison =
-        compare_with(&old, &new, transforms).map_err(|e| refused(e.to_string(), "restart the service instead"))?;
+        compare_with(&old, &new, given).map_err(|e| refused(e.to_string(), "restart the service instead"))?;
     let is_proved = match (proof, &comparison.patch) {
         (Some(proof), Some(patch)) => proof.holds_for(patch),
         _ => false,
     };
+    // What names have shown is worth nothing beside another patch.
+    let rests_on_it = !comparison.shown.is_empty();
     if let Verdict::Updatable { certainty: Certainty::Inferred } = comparison.verdict
-        && accept == Accept::Proved
+        && (accept == Accept::Proved || rests_on_it)
         && !is_proved
     {
         let (why, remedy) = match proof {
@@ -300,6 +303,10 @@ fn change(pid: i32, mapped: &Mapped, path: &Path, with: &With<'_>) -> Result<Fil
                 "it can be updated as far as the two files tell; no types are known that would prove it",
                 "`mvedsuad package build` with `--debug-old` and `--debug-new`, or with `--twin`, makes a package that is \
                  proved; `--accept inferred` takes what the files tell for enough",
+            ),
+            Some(_) if rests_on_it => (
+                "the package was proved for another comparison than this one; was it made by another version of mvedsuad?",
+                "make the package again with `mvedsuad package build`; without a proof the two versions are refused",
             ),
             Some(_) => (
                 "the package was proved for another comparison than this one; was it made by another version of mvedsuad?",

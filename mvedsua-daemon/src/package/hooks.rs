@@ -13,10 +13,10 @@
 //! ```
 
 use mvedsua_binary::transform::Transform;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::manifest::symbol;
-use super::reader::{self, At, Reader, Unfit};
+use super::reader::{self, At, Reader};
 
 /// The name that the file has in packages that are built here.
 pub(super) const FILE: &str = "hooks.so";
@@ -74,7 +74,8 @@ fn transform<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Option<Transfo
     let old_size = number("old-size", "how many bytes it has there");
     let new = number("new", "an address of the new file");
     let new_size = number("new-size", "how many bytes it has there");
-    let numbers = reader.get(table, "numbers", "pairs of numbers, such as [[15, 31]]", pairs);
+    let numbers = reader
+        .get(table, "numbers", "pairs of numbers, such as [[15, 31]]", |value| reader::pairs(value, "before and now"));
     let name = reader.need(table, "name", "what the hook calls it", symbol)?;
     let range = |start: Option<u64>, len: Option<u64>| Some(start?..start?.saturating_add(len?));
     Some(Transform {
@@ -83,18 +84,6 @@ fn transform<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Option<Transfo
         new: range(new, new_size)?,
         numbers: numbers.map(|at| at.value).unwrap_or_default(),
     })
-}
-
-fn pairs(value: &DeValue<'_>) -> Result<Vec<(u64, u64)>, Unfit> {
-    let items = value.as_array().ok_or(Unfit::Type)?;
-    let pair = |item: &toml::Spanned<DeValue<'_>>| {
-        let numbers: Vec<_> = item.get_ref().as_array().into_iter().flat_map(|pair| pair.iter()).collect();
-        match numbers.as_slice() {
-            [old, new] => Ok((reader::count(old.get_ref())?, reader::count(new.get_ref())?)),
-            _ => Err(Unfit::Content("each is a list of two numbers: before and now".to_owned())),
-        }
-    };
-    items.iter().map(pair).collect()
 }
 
 /// Writes the lines of the manifest.

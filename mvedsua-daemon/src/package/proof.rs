@@ -11,12 +11,15 @@
 //! variables = 640
 //! signatures = 9
 //! line-numbers = 214
+//! kept = [0x40a0]             # objects of the old file that have kept their size, which the two files do not tell
+//! fresh = [[0x50c0, 0x5100]]  # where objects of the new file lie that the old one does not have; both may be left out
 //! ```
 //!
 //! The daemon makes the comparison again. The proof holds where the same comes out as when it was made, and nowhere else.
 
 use mvedsua_binary::Comparison;
 use mvedsua_binary::patch::Patch;
+use mvedsua_binary::shown::Shown;
 use mvedsua_binary::verdict::{Certainty, Verdict};
 use sha2::{Digest as _, Sha256};
 use toml::de::{DeTable, DeValue};
@@ -37,6 +40,8 @@ pub struct Proof {
     from: (String, String),
     /// How many of [`COUNTS`] were compared.
     counts: [u64; COUNTS.len()],
+    /// What names have shown and the two files do not tell.
+    shown: Shown,
 }
 
 impl Proof {
@@ -47,7 +52,18 @@ impl Proof {
         let (patch, proof) = (comparison.patch.as_ref()?, comparison.proof.as_ref()?);
         let counts =
             [proof.objects, proof.functions, proof.types, proof.variables, proof.signatures, proof.line_numbers];
-        Some(Proof { patch: digest(patch), from, counts: counts.map(|count| count as u64) })
+        Some(Proof {
+            patch: digest(patch),
+            from,
+            counts: counts.map(|count| count as u64),
+            shown: comparison.shown.clone(),
+        })
+    }
+
+    /// Returns what a comparison has to take for given, to come to what was proved.
+    #[must_use]
+    pub fn shown(&self) -> &Shown {
+        &self.shown
     }
 
     /// Says whether this is the patch that was proved.
@@ -61,7 +77,11 @@ impl std::fmt::Display for Proof {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let counts: Vec<String> =
             COUNTS.iter().zip(self.counts).map(|(what, count)| format!("{count} {}", what.replace('-', " "))).collect();
-        write!(f, "{}, compared with {} and {}", counts.join(", "), self.from.0, self.from.1)
+        write!(f, "{}, compared with {} and {}", counts.join(", "), self.from.0, self.from.1)?;
+        match self.shown.kept.len() + self.shown.fresh.len() {
+            0 => Ok(()),
+            count => write!(f, "; {count} objects are shown to have their size, or to be new"),
+        }
     }
 }
 
@@ -79,14 +99,25 @@ pub(super) fn read<'t>(reader: &mut Reader<'t>, table: &DeTable<'t>) -> Option<P
         reader.fault(&place, "`proof` is no table", "a table: a line `[proof]`, and its keys below");
         return None;
     };
-    let known: Vec<&str> = ["patch", "old", "new"].into_iter().chain(COUNTS).collect();
+    let known: Vec<&str> = ["patch", "old", "new", "kept", "fresh"].into_iter().chain(COUNTS).collect();
     reader.only(proof, &known, "`proof`");
     let patch = reader.need(proof, "patch", "64 hexadecimal digits, as `package build` writes them", sum);
     let old = reader.need(proof, "old", "where the names and types of the old version are from", reader::text);
     let new = reader.need(proof, "new", "where those of the new version are from", reader::text);
     let counts = COUNTS.map(|key| reader.need(proof, key, "how many were compared", reader::count));
     let counts = counts.into_iter().map(|count| Some(count?.value)).collect::<Option<Vec<u64>>>()?;
-    Some(Proof { patch: patch?.value, from: (old?.value, new?.value), counts: counts.try_into().ok()? })
+    let kept = reader.get(proof, "kept", "addresses of the old file, such as [0x40a0]", reader::counts);
+    let fresh = reader.get(
+        proof,
+        "fresh",
+        "where objects of the new file begin and end, such as [[0x50c0, 0x5100]]",
+        |value| reader::pairs(value, "where it begins and where it ends"),
+    );
+    let shown = Shown {
+        kept: kept.map(|at| at.value).unwrap_or_default().into_iter().collect(),
+        fresh: fresh.map(|at| at.value).unwrap_or_default().into_iter().map(|(start, end)| start..end).collect(),
+    };
+    Some(Proof { patch: patch?.value, from: (old?.value, new?.value), counts: counts.try_into().ok()?, shown })
 }
 
 fn sum(value: &DeValue<'_>) -> Result<String, Unfit> {
@@ -107,6 +138,13 @@ pub(super) fn manifest(proof: &Proof) -> String {
         text(&proof.from.1)
     );
     lines.extend(COUNTS.iter().zip(proof.counts).map(|(key, count)| format!("{key} = {count}\n")));
+    let mut list = |key: &str, items: Vec<String>| {
+        if !items.is_empty() {
+            lines.push_str(&format!("{key} = [{}]\n", items.join(", ")));
+        }
+    };
+    list("kept", proof.shown.kept.iter().map(|address| format!("{address:#x}")).collect());
+    list("fresh", proof.shown.fresh.iter().map(|one| format!("[{:#x}, {:#x}]", one.start, one.end)).collect());
     lines
 }
 
@@ -127,8 +165,16 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let from = ("old \"file\"".to_owned(), "new".to_owned());
-        let proof = Proof { patch: "5f".repeat(DIGITS / 2), from, counts: [1, 2, 3, 4, 5, 6] };
+        let shown = Shown { kept: [0x40a0, 0x40b0].into(), fresh: [0x50c0..0x5100].into_iter().collect() };
+        let patch = "5f".repeat(DIGITS / 2);
+        let proof = Proof { patch, from, counts: [1, 2, 3, 4, 5, 6], shown: Shown::default() };
         assert_eq!(read(&manifest(&proof)), Ok(Some(proof.clone())));
+        assert!(!manifest(&proof).contains("kept") && !proof.to_string().contains("shown"));
+        let proof = Proof { shown, ..proof };
+        assert_eq!(read(&manifest(&proof)), Ok(Some(proof.clone())));
+        assert!(proof.to_string().contains("3 objects are shown"), "{proof}");
+        let torn = manifest(&proof).replace("0x5100", "0x5100, 1");
+        assert!(read(&torn).is_err_and(|said| said.contains("a list of two numbers: where it begins")));
         assert_eq!(read(""), Ok(None));
         assert!(proof.to_string().contains("6 line numbers"), "{proof}");
         let short = manifest(&Proof { patch: "5f".to_owned(), ..proof });

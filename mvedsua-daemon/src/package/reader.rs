@@ -184,6 +184,20 @@ pub(super) fn count(value: &DeValue<'_>) -> Result<u64, Unfit> {
     u64::from_str_radix(digits, number.radix()).map_err(|_| Unfit::Content(format!("`{digits}` is out of range")))
 }
 
+/// Reads a list of whole numbers.
+pub(super) fn counts(value: &DeValue<'_>) -> Result<Vec<u64>, Unfit> {
+    value.as_array().ok_or(Unfit::Type)?.iter().map(|item| count(item.get_ref())).collect()
+}
+
+/// Reads a list of pairs of whole numbers; `each` says what a pair is.
+pub(super) fn pairs(value: &DeValue<'_>, each: &str) -> Result<Vec<(u64, u64)>, Unfit> {
+    let pair = |item: &Spanned<DeValue<'_>>| match counts(item.get_ref())?.as_slice() {
+        [one, other] => Ok((*one, *other)),
+        _ => Err(Unfit::Content(format!("each is a list of two numbers: {each}"))),
+    };
+    value.as_array().ok_or(Unfit::Type)?.iter().map(pair).collect()
+}
+
 /// Reads a whole number from 0 that is not beyond 32 bits.
 pub(super) fn small_count(value: &DeValue<'_>) -> Result<u32, Unfit> {
     let number = count(value)?;

@@ -9,6 +9,7 @@
  *   GROWN     a global that is larger         WRONG     an answer that is wrong
  *   SPINS     an answer that never comes      IMPORT    functions of the C library that were not used before
  *   VALUE     another initial value           CHOSEN    one that the C library chooses at the start (IFUNC)
+ *   TALLY     a table of its own
  *
  * With REPORTS, in both versions, it tells of a crash before it ends; ABORTS, in the next one, lets a client cause it.
  */
@@ -40,6 +41,11 @@ struct entry {
 #ifdef FRESH
 /* They lie behind all others, and have names that the linker keeps: so it shows that the old version does not have them. */
 long since, never;
+#endif
+
+#ifdef TALLY
+/* It lies among the others, and code takes its address: only symbols tell that it is new. */
+static unsigned char tally[61];
 #endif
 
 #ifdef GROWN
@@ -125,6 +131,8 @@ FAR static long area(int shape, long a, long b) {
     case 'd':
 #ifdef AREA
         return a * b * 3;
+#elif defined(TALLY)
+        return a * b * 2 + ++tally[(unsigned long)b % 61];
 #else
         return a * b * 2;
 #endif

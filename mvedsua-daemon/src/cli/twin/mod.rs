@@ -52,12 +52,14 @@ impl Twins<'_> {
         })?;
         let kept = self.place.join(format!("{id}.debug"));
         let name = |source: &str| format!("a twin of {source}");
+        let source = version.source();
+        let known = source.as_ref().map_or_else(|_| version.file_name.display().to_string(), Source::to_string);
         if let Ok(bytes) = fs::read(&kept)
-            && let Ok(file) = DebugFile::of(&bytes, version, name(&version.file_name.to_string_lossy()))
+            && let Ok(file) = DebugFile::of(&bytes, version, name(&known))
         {
             return Ok(file);
         }
-        let source = version.source()?;
+        let source = source?;
         let workshop = Workshop::open(self.place, self.network, self.progress)?;
         let built = workshop.build(&source)?;
         let (bytes, file) = find(&built, version, &name(&source.to_string())).map_err(|why| {

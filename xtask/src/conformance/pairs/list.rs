@@ -108,6 +108,14 @@ pub(super) const PAIRS: &[Pair] = &[
     pair("libgs10", "usr/lib/x86_64-linux-gnu/libgs.so.10.*", "10.0.0~dfsg-11+deb12u8", "10.0.0~dfsg-11+deb12u9", Refused("shifted-fields")),
     pair("libnode108", "usr/lib/x86_64-linux-gnu/libnode.so.108", "18.20.4+dfsg-1~deb12u2", "18.20.4+dfsg-1~deb12u3", Refused("shifted-fields")).but_not_to_itself("unbound"),
     pair("containerd", "usr/bin/containerd", "1.6.20~ds1-1+deb12u2", "1.6.20~ds1-1+deb12u3", Refused("too-much")).but_not_to_itself("initial-values"),
+    pair("rsyslog", "usr/sbin/rsyslogd", "8.2302.0-1+deb12u1", "8.2302.0-1+deb12u2", Updatable),
+    pair("radsecproxy", "usr/sbin/radsecproxy", "1.9.2-2", "1.9.2-2+deb12u1", Updatable),
+    pair("hostapd", "usr/sbin/hostapd", "2:2.10-12+deb12u2", "2:2.10-12+deb12u3", Updatable),
+    pair("sslh", "usr/sbin/sslh", "1.20-1+b2", "1.20-1+deb12u1", Updatable),
+    pair("open-iscsi", "sbin/iscsid", "2.1.8-1", "2.1.8-1+deb12u1", Updatable),
+    pair("librabbitmq4", "usr/lib/x86_64-linux-gnu/librabbitmq.so.4.*", "0.11.0-1+deb12u2", "0.11.0-1+deb12u3", Refused("shifted-fields")),
+    pair("xrdp", "usr/sbin/xrdp", "0.9.21.1-1+deb12u2", "0.9.21.1-1+deb12u3", Refused("changed-number")),
+    pair("libtpms0", "usr/lib/x86_64-linux-gnu/libtpms.so.0.*", "0.9.2-3.1~deb12u1", "0.9.2-3.1+deb12u1", Refused("changed-number")),
     pair("grub-efi-amd64-bin", "usr/lib/grub/x86_64-efi/normal.mod", "2.06-13+deb12u1", "2.06-13+deb12u2", Incomparable),
 ];
 

@@ -2,10 +2,9 @@
 //!
 //! Recorder, matcher and replayer go by the same answers. Everything here looks at a call's number and arguments alone.
 
-use mvedsua_common::syscalls::{in_order, instructions};
+use mvedsua_common::syscalls::{self, Wait, in_order, instructions};
 
-/// `futex_wait` of Linux 6.7.
-const FUTEX_WAIT: i64 = 455;
+pub(crate) use mvedsua_common::syscalls::waits_inside as waits;
 
 /// Says whether a call only asks for the time.
 pub(crate) fn asks_time(nr: u32) -> bool {
@@ -37,7 +36,7 @@ pub(crate) fn asks_duration(nr: u32, args: &[u64; 6]) -> bool {
 
 /// Says whether a call only waits.
 pub(crate) fn sleeps(nr: u32) -> bool {
-    [libc::SYS_nanosleep, libc::SYS_clock_nanosleep].contains(&i64::from(nr))
+    syscalls::row(nr).is_some_and(|row| row.wait == Wait::Time)
 }
 
 /// Says whether a call asks what the process or the thread is called.
@@ -74,19 +73,4 @@ pub(crate) fn of_one_thread_in_order(nr: u32) -> bool {
 /// Says whether a call means nothing to anybody but the threads of its process.
 pub(crate) fn is_internal(nr: u32) -> bool {
     of_one_thread(nr) || in_order(nr, &[0; 6]).is_some()
-}
-
-/// Says whether a call of the thread's own may wait for another thread, or for a signal.
-pub(crate) fn waits(nr: u32, args: &[u64; 6]) -> bool {
-    const WAITS: [i32; 5] = [
-        libc::FUTEX_WAIT,
-        libc::FUTEX_WAIT_BITSET,
-        libc::FUTEX_WAIT_REQUEUE_PI,
-        libc::FUTEX_LOCK_PI,
-        libc::FUTEX_LOCK_PI2,
-    ];
-    match i64::from(nr) {
-        libc::SYS_futex => WAITS.contains(&(args[1] as i32 & libc::FUTEX_CMD_MASK)),
-        nr => [libc::SYS_futex_waitv, FUTEX_WAIT, libc::SYS_pause, libc::SYS_rt_sigsuspend].contains(&nr),
-    }
 }

@@ -1,5 +1,7 @@
 //! The types a row of the system-call table is made of.
 
+use super::columns::{Limit, Wait};
+
 /// Says which way the bytes behind a pointer travel, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dir {
@@ -218,8 +220,19 @@ pub struct Row {
     pub outcome: Outcome,
     /// Set where the row alone does not tell the whole story.
     pub irregular: Option<Irregular>,
+    pub wait: Wait,
+    /// Set where the time that it waits may be limited and the kernel does not keep it.
+    pub limit: Option<Limit>,
     /// Why the row is as it is, where that is not obvious; empty otherwise.
     pub note: &'static str,
+}
+
+impl Row {
+    /// Returns a row whose columns say what they say of most calls.
+    #[must_use]
+    pub const fn new(nr: u32, name: &'static str, class: Class, args: &'static [Arg], outcome: Outcome) -> Row {
+        Row { nr, name, class, args, outcome, irregular: None, wait: Wait::Never, limit: None, note: "" }
+    }
 }
 
 /// Says at which of its two stops a call takes its place in the total order (an output is ordered by its entry, an input by

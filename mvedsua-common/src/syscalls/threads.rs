@@ -1,5 +1,6 @@
 //! Threads, their scheduling, and the processes that a program forks.
 
+use super::columns::Wait;
 use super::model::Arg::{Addr, Flags, Int, Int32, LongFlags, Mem};
 use super::model::Dir::{In, InOut, Out};
 use super::model::Extent::{CloneArgs, FromArg, SizeFirst};
@@ -23,7 +24,7 @@ pub(super) const ROWS: &[Row] = &[
     supply(146, "sched_get_priority_max", &[Int32], Num),
     supply(147, "sched_get_priority_min", &[Int32], Num),
     supply(148, "sched_rr_get_interval", &[Int32, writes(16)], Num),
-    local(202, "futex", &[Addr, Int, Int, Addr, Addr, Int], Num).but(Irregular::Futex),
+    local(202, "futex", &[Addr, Int, Int, Addr, Addr, Int], Num).but(Irregular::Futex).waits(Wait::Thread),
     compare(203, "sched_setaffinity", &[Int32, Int32, reads_arg(1)], Num).but(Irregular::Myself { arg: 0 }),
     supply(204, "sched_getaffinity", &[Int32, Int32, fills(1)], Size),
     local(218, "set_tid_address", &[Addr], Pid),
@@ -37,9 +38,9 @@ pub(super) const ROWS: &[Row] = &[
     supply(315, "sched_getattr", &[Int32, Mem(Out, FromArg { len: 2, scale: 1 }), Int32, Flags], Num).note("what it does not know of is zeroed"),
     local(334, "rseq", &[Addr, Int, Flags, Int], Num),
     both(435, "clone3", &[Mem(InOut, CloneArgs), Int], Pid).but(Irregular::Clone3),
-    local(449, "futex_waitv", &[Addr, Int, Flags, Addr, Int], Num),
+    local(449, "futex_waitv", &[Addr, Int, Flags, Addr, Int], Num).waits(Wait::Thread),
     local(454, "futex_wake", &[Addr, Int, Int, Flags], Num),
-    local(455, "futex_wait", &[Addr, Int, Int, Flags, Addr, Int], Num),
+    local(455, "futex_wait", &[Addr, Int, Int, Flags, Addr, Int], Num).waits(Wait::Thread),
     local(456, "futex_requeue", &[Addr, Flags, Int, Int], Num),
 ];
 

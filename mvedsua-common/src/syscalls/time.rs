@@ -1,5 +1,6 @@
 //! Clocks, sleeping and timers.
 
+use super::columns::Wait;
 use super::model::Arg::{Fd, Flags, Int32, Mem};
 use super::model::Dir::{In, TimeLeft};
 use super::model::Extent::{Fixed, SigEvent};
@@ -9,7 +10,7 @@ use super::words::{check, compare, reads, supply, updates, writes};
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
-    supply(35, "nanosleep", &[reads(16), Mem(TimeLeft, Fixed(16))], Num),
+    supply(35, "nanosleep", &[reads(16), Mem(TimeLeft, Fixed(16))], Num).waits(Wait::Time),
     supply(36, "getitimer", &[Int32, writes(32)], Num),
     compare(37, "alarm", &[Int32], Num),
     compare(38, "setitimer", &[Int32, reads(32), writes(32)], Num),
@@ -24,7 +25,7 @@ pub(super) const ROWS: &[Row] = &[
     compare(226, "timer_delete", &[Int32], Num),
     supply(228, "clock_gettime", &[Int32, writes(16)], Num),
     supply(229, "clock_getres", &[Int32, writes(16)], Num),
-    supply(230, "clock_nanosleep", &[Int32, Flags, reads(16), Mem(TimeLeft, Fixed(16))], Num).but(Irregular::ClockNanosleep),
+    supply(230, "clock_nanosleep", &[Int32, Flags, reads(16), Mem(TimeLeft, Fixed(16))], Num).but(Irregular::ClockNanosleep).waits(Wait::Time),
     supply(283, "timerfd_create", &[Int32, Flags], NewFd),
     compare(286, "timerfd_settime", &[Fd, Flags, reads(32), writes(32)], Num),
     supply(287, "timerfd_gettime", &[Fd, writes(32)], Num),

@@ -7,7 +7,7 @@
 //! The follower has no descriptors. A file that it opens really gets the lowest number, which is one of the leader's; so it
 //! is told a number that is [`FIRST`] higher, and calls with such numbers are made with the real one.
 
-use mvedsua_common::syscalls::{Class, Treatment};
+use mvedsua_common::syscalls::{self, Class, Treatment};
 
 /// What is added to the numbers of descriptors that the update opens itself.
 pub(super) const FIRST: i32 = 1 << 24;
@@ -153,31 +153,11 @@ fn by_descriptor(fd: i32) -> Own {
 
 /// Says whether a call that blocks may be answered with `EINTR`, as by a signal that comes.
 pub(super) fn is_interruptible(nr: u32) -> bool {
-    [
-        libc::SYS_epoll_wait,
-        libc::SYS_epoll_pwait,
-        libc::SYS_epoll_pwait2,
-        libc::SYS_poll,
-        libc::SYS_ppoll,
-        libc::SYS_select,
-        libc::SYS_pselect6,
-        libc::SYS_accept,
-        libc::SYS_accept4,
-        libc::SYS_read,
-        libc::SYS_readv,
-        libc::SYS_recvfrom,
-        libc::SYS_recvmsg,
-        libc::SYS_nanosleep,
-        libc::SYS_clock_nanosleep,
-        libc::SYS_pause,
-    ]
-    .contains(&i64::from(nr))
+    syscalls::row(nr).is_some_and(|row| row.wait.takes_in())
 }
 
 #[cfg(test)]
 mod tests {
-    use mvedsua_common::syscalls;
-
     use super::*;
 
     struct NoMemory;

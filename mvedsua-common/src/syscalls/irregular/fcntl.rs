@@ -1,6 +1,7 @@
 //! `fcntl(2)` by command.
 
 use super::Variant;
+use crate::syscalls::columns::Wait;
 use crate::syscalls::model::Arg::{self, Addr, Fd, Int, Int32, Mem};
 use crate::syscalls::model::Dir::{In, InOut};
 use crate::syscalls::model::Extent::Flock;
@@ -39,7 +40,7 @@ pub(super) const VARIANTS: &[Variant] = &[
     sets(4, "fcntl/F_SETFL", NUMBER, Num),
     asks(5, "fcntl/F_GETLK", ASK_LOCK),
     sets(6, "fcntl/F_SETLK", LOCK, Num),
-    sets(7, "fcntl/F_SETLKW", LOCK, Num),
+    sets(7, "fcntl/F_SETLKW", LOCK, Num).waits(Wait::Others),
     sets(8, "fcntl/F_SETOWN", NUMBER, Num),
     asks(9, "fcntl/F_GETOWN", PLAIN),
     sets(10, "fcntl/F_SETSIG", NUMBER, Num),
@@ -49,7 +50,7 @@ pub(super) const VARIANTS: &[Variant] = &[
     asks(17, "fcntl/F_GETOWNER_UIDS", &[Fd, Int32, writes(8)]),
     asks(36, "fcntl/F_OFD_GETLK", ASK_LOCK),
     sets(37, "fcntl/F_OFD_SETLK", LOCK, Num),
-    sets(38, "fcntl/F_OFD_SETLKW", LOCK, Num),
+    sets(38, "fcntl/F_OFD_SETLKW", LOCK, Num).waits(Wait::Others),
     sets(1024, "fcntl/F_SETLEASE", NUMBER, Num),
     asks(1025, "fcntl/F_GETLEASE", PLAIN),
     refused(1026, "fcntl/F_NOTIFY", "its notifications do not survive a promotion"),

@@ -1,0 +1,129 @@
+//! The columns that say what a call means, beside its arguments and its class.
+//!
+//! Each answers one question that recorder, matcher, replayer or monitor ask of a call. What most calls are stands first in each,
+//! and is what a row says that does not name the column. A question that only one place asks, and that is answered by doing
+//! something else for each call, is no column.
+
+use super::irregular;
+use super::model::{Irregular, Row};
+
+/// Says what a call may wait for, signal(7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Wait {
+    /// It returns as soon as the kernel has done it.
+    #[default]
+    Never,
+    /// For bytes, a message or a connection where none is there yet.
+    Input,
+    /// For somebody to make room or to give way: a full pipe, a lock of a file, the other end of a FIFO.
+    Others,
+    /// For a descriptor to be ready, or for a time to be over.
+    Ready,
+    /// For a time to be over.
+    Time,
+    /// For a child.
+    Child,
+    /// For another thread of the process; the operations of `futex(2)` that do are named by [`waits_inside`].
+    Thread,
+    /// For a signal that is delivered.
+    Signal,
+    /// For a signal that it takes, so that no handler runs.
+    TakenSignal,
+    /// For what the call waits for that it goes on with.
+    Resumed,
+}
+
+impl Wait {
+    /// Says whether to wait is the purpose of the call, so that it is no news when it is slow.
+    #[must_use]
+    pub const fn is_purpose(self) -> bool {
+        match self {
+            Wait::Never | Wait::Input | Wait::Others => false,
+            Wait::Ready
+            | Wait::Time
+            | Wait::Child
+            | Wait::Thread
+            | Wait::Signal
+            | Wait::TakenSignal
+            | Wait::Resumed => true,
+        }
+    }
+
+    /// Says whether the call waits for something to come in, or for a time, and may be ended as by a signal before it has.
+    #[must_use]
+    pub const fn takes_in(self) -> bool {
+        match self {
+            Wait::Input | Wait::Ready | Wait::Time | Wait::Signal => true,
+            Wait::Never | Wait::Others | Wait::Child | Wait::Thread | Wait::TakenSignal | Wait::Resumed => false,
+        }
+    }
+}
+
+/// Says what limits how long a call waits, and what it returns then.
+///
+/// Only of calls that answer `EINTR` to whatever wakes them: of the others the kernel itself knows how much time is left when
+/// they go on (signal(7), `restart_syscall(2)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub after: After,
+    /// The error, 0 for none.
+    pub errno: i32,
+}
+
+/// Says where a limit stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// In this argument, milliseconds; there is none where it is below 0.
+    Milliseconds { arg: u8 },
+    /// In a `struct timespec` behind this argument; there is none where it is null.
+    Timespec { arg: u8 },
+    /// In the socket's `SO_RCVTIMEO`, socket(7).
+    Receiving,
+    /// In the socket's `SO_SNDTIMEO`.
+    Sending,
+}
+
+impl Limit {
+    const AGAIN: i32 = 11;
+    const IN_PROGRESS: i32 = 115;
+
+    /// The limit of what waits for the readiness of descriptors: it says that none is ready.
+    pub(super) const fn ready(after: After) -> Limit {
+        Limit { after, errno: 0 }
+    }
+
+    /// The limit of what is to be tried again.
+    pub(super) const fn again(after: After) -> Limit {
+        Limit { after, errno: Limit::AGAIN }
+    }
+
+    /// The limit of a connection, which is made all the same.
+    pub(super) const fn connection() -> Limit {
+        Limit { after: After::Sending, errno: Limit::IN_PROGRESS }
+    }
+}
+
+/// Returns the row that says most of a call without looking at memory: that of its request, command or option where the call is
+/// described by those, else its own.
+#[must_use]
+pub fn row_of(nr: u32, args: &[u64; 6]) -> Option<&'static Row> {
+    irregular::chosen(nr, args).or_else(|| super::row(nr))
+}
+
+/// Says whether a call of the thread's own may wait for another thread of its process, or for a signal.
+#[must_use]
+pub fn waits_inside(nr: u32, args: &[u64; 6]) -> bool {
+    let Some(row) = super::row(nr) else { return false };
+    match row.wait {
+        Wait::Thread => row.irregular != Some(Irregular::Futex) || irregular::futex_waits(args[1]),
+        Wait::Signal => true,
+        Wait::Never
+        | Wait::Input
+        | Wait::Others
+        | Wait::Ready
+        | Wait::Time
+        | Wait::Child
+        | Wait::TakenSignal
+        | Wait::Resumed => false,
+    }
+}

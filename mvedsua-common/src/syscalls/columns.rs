@@ -59,6 +59,27 @@ impl Wait {
     }
 }
 
+/// Says whether a call moves something where it succeeds, and which way.
+///
+/// Calls that only look, or wait, move nothing, nor do those that change what a name or a descriptor stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Moves {
+    #[default]
+    Nothing,
+    /// Bytes or messages into the second argument's memory, those that come next.
+    In,
+    /// The same from a place in a file that the fourth argument names.
+    InFrom,
+    /// Bytes or messages out of the second argument's memory, to where the next ones go.
+    Out,
+    /// The same to a place in a file that the fourth argument names.
+    OutTo,
+    /// From one descriptor to another, without the program's memory.
+    Between,
+    /// A connection in.
+    Connection,
+}
+
 /// Says what limits how long a call waits, and what it returns then.
 ///
 /// Only of calls that answer `EINTR` to whatever wakes them: of the others the kernel itself knows how much time is left when

@@ -2,7 +2,7 @@
 //!
 //! The upper half of the offset of `preadv` and its kin is not looked at where registers have 64 bits.
 
-use super::columns::{After, Limit, Wait};
+use super::columns::{After, Limit, Moves, Wait};
 use super::model::Arg::{Addr, Fd, Flags, Int, Int32, Mem};
 use super::model::Dir::{In, Out};
 use super::model::Extent::IoVec;
@@ -12,20 +12,20 @@ use super::words::{PATH, check, compare, fills, reads, reads_arg, supply, update
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
-    supply(0, "read", &[Fd, fills(2), Int], Size).waits(Wait::Input).limit(Limit::again(After::Receiving)),
-    compare(1, "write", &[Fd, reads_arg(2), Int], Size).waits(Wait::Others).limit(Limit::again(After::Sending)),
+    supply(0, "read", &[Fd, fills(2), Int], Size).waits(Wait::Input).limit(Limit::again(After::Receiving)).moves(Moves::In),
+    compare(1, "write", &[Fd, reads_arg(2), Int], Size).waits(Wait::Others).limit(Limit::again(After::Sending)).moves(Moves::Out),
     compare(3, "close", &[Fd], Num).note("others see it: the peer, and epoll sets that lose the descriptor"),
     supply(5, "fstat", &[Fd, writes(144)], Num),
     supply(8, "lseek", &[Fd, Int, Int32], Size).note("the offset is the leader's alone: promotion moves it with the file"),
     supply(16, "ioctl", &[Fd, Int32], Num).but(Irregular::Ioctl),
-    supply(17, "pread64", &[Fd, fills(2), Int, Int], Size),
-    compare(18, "pwrite64", &[Fd, reads_arg(2), Int, Int], Size),
-    supply(19, "readv", &[Fd, Mem(Out, IoVec { count: 2 }), Int], Size).waits(Wait::Input).limit(Limit::again(After::Receiving)),
-    compare(20, "writev", &[Fd, Mem(In, IoVec { count: 2 }), Int], Size).waits(Wait::Others).limit(Limit::again(After::Sending)),
+    supply(17, "pread64", &[Fd, fills(2), Int, Int], Size).moves(Moves::InFrom),
+    compare(18, "pwrite64", &[Fd, reads_arg(2), Int, Int], Size).moves(Moves::OutTo),
+    supply(19, "readv", &[Fd, Mem(Out, IoVec { count: 2 }), Int], Size).waits(Wait::Input).limit(Limit::again(After::Receiving)).moves(Moves::In),
+    compare(20, "writev", &[Fd, Mem(In, IoVec { count: 2 }), Int], Size).waits(Wait::Others).limit(Limit::again(After::Sending)).moves(Moves::Out),
     supply(22, "pipe", &[writes(8)], Num),
     compare(32, "dup", &[Fd], NewFd),
     compare(33, "dup2", &[Fd, Fd], NewFd),
-    compare(40, "sendfile", &[Fd, Fd, updates(8), Int], Size).note("its payload never is in memory; the file is the same one").waits(Wait::Others).limit(Limit::again(After::Sending)),
+    compare(40, "sendfile", &[Fd, Fd, updates(8), Int], Size).note("its payload never is in memory; the file is the same one").waits(Wait::Others).limit(Limit::again(After::Sending)).moves(Moves::Between),
     supply(72, "fcntl", &[Fd, Int32], Num).but(Irregular::Fcntl),
     compare(73, "flock", &[Fd, Int32], Num).waits(Wait::Others),
     compare(74, "fsync", &[Fd], Num),
@@ -46,8 +46,8 @@ pub(super) const ROWS: &[Row] = &[
     supply(221, "fadvise64", &[Fd, Int, Int, Int32], Num),
     supply(253, "inotify_init", &[], NewFd),
     compare(255, "inotify_rm_watch", &[Fd, Int32], Num),
-    compare(275, "splice", &[Fd, updates(8), Fd, updates(8), Int, Flags], Size).waits(Wait::Others),
-    compare(276, "tee", &[Fd, Fd, Int, Flags], Size).waits(Wait::Others),
+    compare(275, "splice", &[Fd, updates(8), Fd, updates(8), Int, Flags], Size).waits(Wait::Others).moves(Moves::Between),
+    compare(276, "tee", &[Fd, Fd, Int, Flags], Size).waits(Wait::Others).moves(Moves::Between),
     compare(277, "sync_file_range", &[Fd, Int, Int, Flags], Num),
     compare(282, "signalfd", &[Fd, reads_arg(2), Int], NewFd),
     supply(284, "eventfd", &[Int32], NewFd),
@@ -57,13 +57,13 @@ pub(super) const ROWS: &[Row] = &[
     compare(292, "dup3", &[Fd, Fd, Flags], NewFd),
     supply(293, "pipe2", &[writes(8), Flags], Num),
     supply(294, "inotify_init1", &[Flags], NewFd),
-    supply(295, "preadv", &[Fd, Mem(Out, IoVec { count: 2 }), Int, Int, Addr], Size),
-    compare(296, "pwritev", &[Fd, Mem(In, IoVec { count: 2 }), Int, Int, Addr], Size),
+    supply(295, "preadv", &[Fd, Mem(Out, IoVec { count: 2 }), Int, Int, Addr], Size).moves(Moves::InFrom),
+    compare(296, "pwritev", &[Fd, Mem(In, IoVec { count: 2 }), Int, Int, Addr], Size).moves(Moves::OutTo),
     compare(306, "syncfs", &[Fd], Num),
     supply(319, "memfd_create", &[PATH, Flags], NewFd),
-    compare(326, "copy_file_range", &[Fd, updates(8), Fd, updates(8), Int, Flags], Size),
-    supply(327, "preadv2", &[Fd, Mem(Out, IoVec { count: 2 }), Int, Int, Addr, Flags], Size).waits(Wait::Input),
-    compare(328, "pwritev2", &[Fd, Mem(In, IoVec { count: 2 }), Int, Int, Addr, Flags], Size).waits(Wait::Others),
+    compare(326, "copy_file_range", &[Fd, updates(8), Fd, updates(8), Int, Flags], Size).moves(Moves::Between),
+    supply(327, "preadv2", &[Fd, Mem(Out, IoVec { count: 2 }), Int, Int, Addr, Flags], Size).waits(Wait::Input).moves(Moves::In),
+    compare(328, "pwritev2", &[Fd, Mem(In, IoVec { count: 2 }), Int, Int, Addr, Flags], Size).waits(Wait::Others).moves(Moves::Out),
     compare(436, "close_range", &[Int32, Int32, Flags], Num),
     supply(451, "cachestat", &[Fd, reads(16), writes(40), Flags], Num),
 ];

@@ -1,6 +1,6 @@
 //! The types a row of the system-call table is made of.
 
-use super::columns::{Limit, Wait};
+use super::columns::{Limit, Moves, Wait};
 
 /// Says which way the bytes behind a pointer travel, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -223,6 +223,7 @@ pub struct Row {
     pub wait: Wait,
     /// Set where the time that it waits may be limited and the kernel does not keep it.
     pub limit: Option<Limit>,
+    pub moves: Moves,
     /// Why the row is as it is, where that is not obvious; empty otherwise.
     pub note: &'static str,
 }
@@ -231,7 +232,26 @@ impl Row {
     /// Returns a row whose columns say what they say of most calls.
     #[must_use]
     pub const fn new(nr: u32, name: &'static str, class: Class, args: &'static [Arg], outcome: Outcome) -> Row {
-        Row { nr, name, class, args, outcome, irregular: None, wait: Wait::Never, limit: None, note: "" }
+        Row {
+            nr,
+            name,
+            class,
+            args,
+            outcome,
+            irregular: None,
+            wait: Wait::Never,
+            limit: None,
+            moves: Moves::Nothing,
+            note: "",
+        }
+    }
+}
+
+impl Row {
+    /// Returns the descriptor that the first argument is, if it is one.
+    #[must_use]
+    pub fn first_descriptor(&self, args: &[u64; 6]) -> Option<i32> {
+        matches!(self.args.first(), Some(Arg::Fd)).then_some(args[0] as i32)
     }
 }
 

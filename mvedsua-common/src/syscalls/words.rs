@@ -1,6 +1,6 @@
 //! The words that rows are written with, and the checks that they pass when the crate is compiled.
 
-use super::columns::{After, Limit, Wait};
+use super::columns::{After, Limit, Moves, Wait};
 use super::model::{Arg, Class, Dir, Extent, Irregular, Outcome, Row};
 
 /// A path or other string that the kernel reads.
@@ -95,6 +95,12 @@ impl Row {
         self
     }
 
+    /// Says that it moves something.
+    pub(super) const fn moves(mut self, moves: Moves) -> Row {
+        self.moves = moves;
+        self
+    }
+
     /// Names the handler that tells the rest.
     pub(super) const fn but(mut self, irregular: Irregular) -> Row {
         self.irregular = Some(irregular);
@@ -126,11 +132,25 @@ pub(super) const fn check_row(row: &Row) {
     if let Some(limit) = row.limit {
         check_limit(row, limit);
     }
+    check_moves(row);
     let named = match row.irregular {
         Some(Irregular::Open { flags: arg } | Irregular::Myself { arg } | Irregular::MMsg { count: arg }) => arg,
         _ => 0,
     };
     assert!(named == 0 || (named as usize) < row.args.len(), "an irregular row names an argument that it has");
+}
+
+const fn check_moves(row: &Row) {
+    let second = if row.args.len() > 1 { row.args[1] } else { Arg::Addr };
+    let fourth = if row.args.len() > 3 { row.args[3] } else { Arg::Addr };
+    match row.moves {
+        Moves::In | Moves::InFrom => assert!(matches!(second, Arg::Mem(Dir::Out, _)), "what comes in goes to memory"),
+        Moves::Out | Moves::OutTo => assert!(matches!(second, Arg::Mem(..)), "what goes out comes from memory"),
+        Moves::Nothing | Moves::Between | Moves::Connection => {}
+    }
+    if matches!(row.moves, Moves::InFrom | Moves::OutTo) {
+        assert!(matches!(fourth, Arg::Int), "a place in a file is a number");
+    }
 }
 
 const fn check_limit(row: &Row, limit: Limit) {

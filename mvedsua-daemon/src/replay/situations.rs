@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mvedsua_common::monitor;
+use mvedsua_common::syscalls::{self, Moves};
 
 use crate::record::{CallReturn, Event, Record, Slot};
 
@@ -74,20 +75,9 @@ impl Situations {
 
 /// Returns what a call has read from a descriptor: its length, and as much of it as is looked at.
 fn read(nr: u32, ret: &CallReturn) -> Option<(i64, &[u8])> {
-    let reads = [
-        libc::SYS_read,
-        libc::SYS_pread64,
-        libc::SYS_readv,
-        libc::SYS_preadv,
-        libc::SYS_preadv2,
-        libc::SYS_recvfrom,
-        libc::SYS_recvmsg,
-        libc::SYS_recvmmsg,
-        libc::SYS_mq_timedreceive,
-        libc::SYS_msgrcv,
-    ];
-    let piece = ret.outputs.iter().find(|piece| piece.arg == 1).filter(|_| ret.ret > 0)?;
-    reads.contains(&i64::from(nr)).then(|| (ret.ret, &piece.bytes[..piece.bytes.len().min(LOOKED_AT)]))
+    let reads = matches!(syscalls::row(nr)?.moves, Moves::In | Moves::InFrom);
+    let piece = ret.outputs.iter().find(|piece| piece.arg == 1).filter(|_| reads && ret.ret > 0)?;
+    Some((ret.ret, &piece.bytes[..piece.bytes.len().min(LOOKED_AT)]))
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! what it has read is moved behind them. The record of the call shows what the kernel gave; the version that follows from now
 //! on has read the rest itself.
 
+use mvedsua_common::syscalls::Moves;
+
 use super::*;
 use crate::ptrace::query;
 
@@ -28,21 +30,17 @@ enum Reads {
 }
 
 fn reads(entry: &CallEntry) -> Option<(i32, Reads)> {
-    let fd = entry.args[0] as i32;
-    match i64::from(entry.nr) {
-        libc::SYS_read => Some((fd, Reads::Plain { flags: 0 })),
-        libc::SYS_recvfrom => {
+    let row = syscalls::row(entry.nr)?;
+    let fd = row.first_descriptor(&entry.args)?;
+    match (row.moves, i64::from(entry.nr)) {
+        (Moves::In, libc::SYS_read) => Some((fd, Reads::Plain { flags: 0 })),
+        (Moves::In, libc::SYS_recvfrom) => {
             let flags = entry.args[3] as i32;
             (flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) == 0).then_some((fd, Reads::Plain { flags }))
         }
-        libc::SYS_readv
-        | libc::SYS_preadv2
-        | libc::SYS_recvmsg
-        | libc::SYS_recvmmsg
-        | libc::SYS_splice
-        | libc::SYS_tee => Some((fd, Reads::Otherwise)),
-        libc::SYS_sendfile => Some((entry.args[1] as i32, Reads::Otherwise)),
-        _ => None,
+        (Moves::Between, libc::SYS_sendfile) => Some((entry.args[1] as i32, Reads::Otherwise)),
+        (Moves::In | Moves::Between, _) => Some((fd, Reads::Otherwise)),
+        (Moves::Nothing | Moves::InFrom | Moves::Out | Moves::OutTo | Moves::Connection, _) => None,
     }
 }
 

@@ -80,6 +80,42 @@ pub enum Moves {
     Connection,
 }
 
+/// Says what a call does to the numbers of descriptors, where it succeeds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Fds {
+    #[default]
+    Keeps,
+    /// The result is a new one.
+    Makes(Made),
+    /// Two new ones, in the memory behind this argument.
+    MakesTwo { at: u8, what: Made },
+    /// The result is another number for the first argument.
+    Duplicates,
+    /// The second argument becomes another number for the first one; what it stood for is closed.
+    DuplicatesOnto,
+    /// The first argument is closed.
+    Closes,
+    /// Those from the first argument to the second are closed, or marked for the end of the program (`close_range(2)`).
+    ClosesRange,
+    /// New ones may come in a message, `SCM_RIGHTS` of unix(7).
+    Receives,
+}
+
+/// Says what stands behind a new descriptor, where that is told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Made {
+    Other,
+    /// What the call's path names.
+    File,
+    Socket,
+    /// A connection of the socket that the first argument is.
+    Connection,
+    Pipe,
+    Epoll,
+    /// What wakes a thread that waits for it once it is written to.
+    Event,
+}
+
 /// Says what limits how long a call waits, and what it returns then.
 ///
 /// Only of calls that answer `EINTR` to whatever wakes them: of the others the kernel itself knows how much time is left when

@@ -2,7 +2,7 @@
 //!
 //! The upper half of the offset of `preadv` and its kin is not looked at where registers have 64 bits.
 
-use super::columns::{After, Limit, Moves, Wait};
+use super::columns::{After, Fds, Limit, Made, Moves, Wait};
 use super::model::Arg::{Addr, Fd, Flags, Int, Int32, Mem};
 use super::model::Dir::{In, Out};
 use super::model::Extent::IoVec;
@@ -14,7 +14,7 @@ use super::words::{PATH, check, compare, fills, reads, reads_arg, supply, update
 pub(super) const ROWS: &[Row] = &[
     supply(0, "read", &[Fd, fills(2), Int], Size).waits(Wait::Input).limit(Limit::again(After::Receiving)).moves(Moves::In),
     compare(1, "write", &[Fd, reads_arg(2), Int], Size).waits(Wait::Others).limit(Limit::again(After::Sending)).moves(Moves::Out),
-    compare(3, "close", &[Fd], Num).note("others see it: the peer, and epoll sets that lose the descriptor"),
+    compare(3, "close", &[Fd], Num).note("others see it: the peer, and epoll sets that lose the descriptor").numbers(Fds::Closes),
     supply(5, "fstat", &[Fd, writes(144)], Num),
     supply(8, "lseek", &[Fd, Int, Int32], Size).note("the offset is the leader's alone: promotion moves it with the file"),
     supply(16, "ioctl", &[Fd, Int32], Num).but(Irregular::Ioctl),
@@ -22,9 +22,9 @@ pub(super) const ROWS: &[Row] = &[
     compare(18, "pwrite64", &[Fd, reads_arg(2), Int, Int], Size).moves(Moves::OutTo),
     supply(19, "readv", &[Fd, Mem(Out, IoVec { count: 2 }), Int], Size).waits(Wait::Input).limit(Limit::again(After::Receiving)).moves(Moves::In),
     compare(20, "writev", &[Fd, Mem(In, IoVec { count: 2 }), Int], Size).waits(Wait::Others).limit(Limit::again(After::Sending)).moves(Moves::Out),
-    supply(22, "pipe", &[writes(8)], Num),
-    compare(32, "dup", &[Fd], NewFd),
-    compare(33, "dup2", &[Fd, Fd], NewFd),
+    supply(22, "pipe", &[writes(8)], Num).numbers(Fds::MakesTwo { at: 0, what: Made::Pipe }),
+    compare(32, "dup", &[Fd], NewFd).numbers(Fds::Duplicates),
+    compare(33, "dup2", &[Fd, Fd], NewFd).numbers(Fds::DuplicatesOnto),
     compare(40, "sendfile", &[Fd, Fd, updates(8), Int], Size).note("its payload never is in memory; the file is the same one").waits(Wait::Others).limit(Limit::again(After::Sending)).moves(Moves::Between),
     supply(72, "fcntl", &[Fd, Int32], Num).but(Irregular::Fcntl),
     compare(73, "flock", &[Fd, Int32], Num).waits(Wait::Others),
@@ -50,12 +50,12 @@ pub(super) const ROWS: &[Row] = &[
     compare(276, "tee", &[Fd, Fd, Int, Flags], Size).waits(Wait::Others).moves(Moves::Between),
     compare(277, "sync_file_range", &[Fd, Int, Int, Flags], Num),
     compare(282, "signalfd", &[Fd, reads_arg(2), Int], NewFd),
-    supply(284, "eventfd", &[Int32], NewFd),
+    supply(284, "eventfd", &[Int32], NewFd).numbers(Fds::Makes(Made::Event)),
     compare(285, "fallocate", &[Fd, Int32, Int, Int], Num),
     compare(289, "signalfd4", &[Fd, reads_arg(2), Int, Flags], NewFd),
-    supply(290, "eventfd2", &[Int32, Flags], NewFd),
-    compare(292, "dup3", &[Fd, Fd, Flags], NewFd),
-    supply(293, "pipe2", &[writes(8), Flags], Num),
+    supply(290, "eventfd2", &[Int32, Flags], NewFd).numbers(Fds::Makes(Made::Event)),
+    compare(292, "dup3", &[Fd, Fd, Flags], NewFd).numbers(Fds::DuplicatesOnto),
+    supply(293, "pipe2", &[writes(8), Flags], Num).numbers(Fds::MakesTwo { at: 0, what: Made::Pipe }),
     supply(294, "inotify_init1", &[Flags], NewFd),
     supply(295, "preadv", &[Fd, Mem(Out, IoVec { count: 2 }), Int, Int, Addr], Size).moves(Moves::InFrom),
     compare(296, "pwritev", &[Fd, Mem(In, IoVec { count: 2 }), Int, Int, Addr], Size).moves(Moves::OutTo),
@@ -64,7 +64,7 @@ pub(super) const ROWS: &[Row] = &[
     compare(326, "copy_file_range", &[Fd, updates(8), Fd, updates(8), Int, Flags], Size).moves(Moves::Between),
     supply(327, "preadv2", &[Fd, Mem(Out, IoVec { count: 2 }), Int, Int, Addr, Flags], Size).waits(Wait::Input).moves(Moves::In),
     compare(328, "pwritev2", &[Fd, Mem(In, IoVec { count: 2 }), Int, Int, Addr, Flags], Size).waits(Wait::Others).moves(Moves::Out),
-    compare(436, "close_range", &[Int32, Int32, Flags], Num),
+    compare(436, "close_range", &[Int32, Int32, Flags], Num).numbers(Fds::ClosesRange),
     supply(451, "cachestat", &[Fd, reads(16), writes(40), Flags], Num),
 ];
 

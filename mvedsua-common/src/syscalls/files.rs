@@ -1,6 +1,6 @@
 //! Files by path: opening, asking, changing.
 
-use super::columns::Wait;
+use super::columns::{Fds, Made, Wait};
 use super::model::Arg::{Fd, Flags, Int, Int32, Mem};
 use super::model::Dir::{Always, In, InOut};
 use super::model::Extent::{FileHandle, FromArg, MountId, XattrArgs};
@@ -10,7 +10,7 @@ use super::words::{PATH, check, compare, fills, reads, reads_arg, supply, writes
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
-    supply(2, "open", &[PATH, Flags, Int32], NewFd).but(Irregular::Open { flags: 1 }).waits(Wait::Others),
+    supply(2, "open", &[PATH, Flags, Int32], NewFd).but(Irregular::Open { flags: 1 }).waits(Wait::Others).numbers(Fds::Makes(Made::File)),
     supply(4, "stat", &[PATH, writes(144)], Num),
     supply(6, "lstat", &[PATH, writes(144)], Num),
     supply(21, "access", &[PATH, Int32], Num),
@@ -20,7 +20,7 @@ pub(super) const ROWS: &[Row] = &[
     compare(82, "rename", &[PATH, PATH], Num),
     compare(83, "mkdir", &[PATH, Int32], Num),
     compare(84, "rmdir", &[PATH], Num),
-    compare(85, "creat", &[PATH, Int32], NewFd).waits(Wait::Others),
+    compare(85, "creat", &[PATH, Int32], NewFd).waits(Wait::Others).numbers(Fds::Makes(Made::File)),
     compare(86, "link", &[PATH, PATH], Num),
     compare(87, "unlink", &[PATH], Num),
     compare(88, "symlink", &[PATH, PATH], Num),
@@ -42,7 +42,7 @@ pub(super) const ROWS: &[Row] = &[
     compare(198, "lremovexattr", &[PATH, PATH], Num),
     compare(235, "utimes", &[PATH, reads(32)], Num),
     compare(254, "inotify_add_watch", &[Fd, PATH, Flags], Num),
-    supply(257, "openat", &[Fd, PATH, Flags, Int32], NewFd).but(Irregular::Open { flags: 2 }).waits(Wait::Others),
+    supply(257, "openat", &[Fd, PATH, Flags, Int32], NewFd).but(Irregular::Open { flags: 2 }).waits(Wait::Others).numbers(Fds::Makes(Made::File)),
     compare(258, "mkdirat", &[Fd, PATH, Int32], Num),
     compare(259, "mknodat", &[Fd, PATH, Int32, Int32], Num),
     compare(260, "fchownat", &[Fd, PATH, Int32, Int32, Flags], Num),
@@ -60,7 +60,7 @@ pub(super) const ROWS: &[Row] = &[
     compare(304, "open_by_handle_at", &[Fd, Mem(In, FileHandle), Flags], NewFd).note("taken as if it emptied the file"),
     compare(316, "renameat2", &[Fd, PATH, Fd, PATH, Flags], Num),
     supply(332, "statx", &[Fd, PATH, Flags, Flags, writes(256)], Num),
-    compare(437, "openat2", &[Fd, PATH, reads_arg(3), Int], NewFd).note("its flags are in memory; taken as if it created").waits(Wait::Others),
+    compare(437, "openat2", &[Fd, PATH, reads_arg(3), Int], NewFd).note("its flags are in memory; taken as if it created").waits(Wait::Others).numbers(Fds::Makes(Made::File)),
     supply(439, "faccessat2", &[Fd, PATH, Int32, Flags], Num),
     compare(452, "fchmodat2", &[Fd, PATH, Int32, Flags], Num),
     compare(463, "setxattrat", &[Fd, PATH, Flags, PATH, Mem(In, XattrArgs), Int], Num),

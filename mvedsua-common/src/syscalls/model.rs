@@ -1,6 +1,6 @@
 //! The types a row of the system-call table is made of.
 
-use super::columns::{Limit, Moves, Wait};
+use super::columns::{Fds, Limit, Made, Moves, Wait};
 
 /// Says which way the bytes behind a pointer travel, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -224,6 +224,7 @@ pub struct Row {
     /// Set where the time that it waits may be limited and the kernel does not keep it.
     pub limit: Option<Limit>,
     pub moves: Moves,
+    pub fds: Fds,
     /// Why the row is as it is, where that is not obvious; empty otherwise.
     pub note: &'static str,
 }
@@ -232,6 +233,7 @@ impl Row {
     /// Returns a row whose columns say what they say of most calls.
     #[must_use]
     pub const fn new(nr: u32, name: &'static str, class: Class, args: &'static [Arg], outcome: Outcome) -> Row {
+        let fds = if matches!(outcome, Outcome::Fd) { Fds::Makes(Made::Other) } else { Fds::Keeps };
         Row {
             nr,
             name,
@@ -242,12 +244,29 @@ impl Row {
             wait: Wait::Never,
             limit: None,
             moves: Moves::Nothing,
+            fds,
             note: "",
         }
     }
 }
 
 impl Row {
+    /// Returns which argument is the path that the call is about, the first one where there are two.
+    #[must_use]
+    pub fn path(&self) -> Option<u8> {
+        let at = self.args.iter().position(|arg| matches!(arg, Arg::Mem(Dir::In, Extent::CStr)))?;
+        u8::try_from(at).ok()
+    }
+
+    /// Returns the flags with which a path is opened, of a call that takes them as an argument.
+    #[must_use]
+    pub fn open_flags(&self, args: &[u64; 6]) -> Option<u64> {
+        match self.irregular {
+            Some(Irregular::Open { flags }) => Some(args[usize::from(flags)]),
+            _ => None,
+        }
+    }
+
     /// Returns the descriptor that the first argument is, if it is one.
     #[must_use]
     pub fn first_descriptor(&self, args: &[u64; 6]) -> Option<i32> {

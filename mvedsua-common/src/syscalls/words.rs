@@ -1,6 +1,6 @@
 //! The words that rows are written with, and the checks that they pass when the crate is compiled.
 
-use super::columns::{After, Limit, Moves, Wait};
+use super::columns::{After, Fds, Limit, Moves, Wait};
 use super::model::{Arg, Class, Dir, Extent, Irregular, Outcome, Row};
 
 /// A path or other string that the kernel reads.
@@ -101,6 +101,12 @@ impl Row {
         self
     }
 
+    /// Says what it does to the numbers of descriptors; that a result is one the outcome says.
+    pub(super) const fn numbers(mut self, fds: Fds) -> Row {
+        self.fds = fds;
+        self
+    }
+
     /// Names the handler that tells the rest.
     pub(super) const fn but(mut self, irregular: Irregular) -> Row {
         self.irregular = Some(irregular);
@@ -133,11 +139,21 @@ pub(super) const fn check_row(row: &Row) {
         check_limit(row, limit);
     }
     check_moves(row);
+    check_fds(row);
     let named = match row.irregular {
         Some(Irregular::Open { flags: arg } | Irregular::Myself { arg } | Irregular::MMsg { count: arg }) => arg,
         _ => 0,
     };
     assert!(named == 0 || (named as usize) < row.args.len(), "an irregular row names an argument that it has");
+}
+
+const fn check_fds(row: &Row) {
+    let is_made = matches!(row.fds, Fds::Makes(_) | Fds::Duplicates | Fds::DuplicatesOnto);
+    assert!(is_made == matches!(row.outcome, Outcome::Fd), "what makes a descriptor returns one");
+    if let Fds::MakesTwo { at, .. } = row.fds {
+        let is_pair = matches!(row.args[at as usize], Arg::Mem(Dir::Out, Extent::Fixed(8)));
+        assert!(is_pair, "two descriptors are eight bytes");
+    }
 }
 
 const fn check_moves(row: &Row) {

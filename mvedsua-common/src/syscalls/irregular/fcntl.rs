@@ -1,7 +1,7 @@
 //! `fcntl(2)` by command.
 
 use super::Variant;
-use crate::syscalls::columns::Wait;
+use crate::syscalls::columns::{Fds, Wait};
 use crate::syscalls::model::Arg::{self, Addr, Fd, Int, Int32, Mem};
 use crate::syscalls::model::Dir::{In, InOut};
 use crate::syscalls::model::Extent::Flock;
@@ -33,7 +33,7 @@ const ASK_LOCK: &[Arg] = &[Fd, Int32, Mem(InOut, Flock)];
 /// Sorted by command, `include/uapi/asm-generic/fcntl.h` and `include/uapi/linux/fcntl.h`.
 #[rustfmt::skip]
 pub(super) const VARIANTS: &[Variant] = &[
-    sets(0, "fcntl/F_DUPFD", NUMBER, NewFd),
+    sets(0, "fcntl/F_DUPFD", NUMBER, NewFd).numbers(Fds::Duplicates),
     asks(1, "fcntl/F_GETFD", PLAIN),
     sets(2, "fcntl/F_SETFD", NUMBER, Num),
     asks(3, "fcntl/F_GETFL", PLAIN),
@@ -56,7 +56,7 @@ pub(super) const VARIANTS: &[Variant] = &[
     refused(1026, "fcntl/F_NOTIFY", "its notifications do not survive a promotion"),
     asks(1027, "fcntl/F_DUPFD_QUERY", &[Fd, Int32, Fd]),
     asks(1028, "fcntl/F_CREATED_QUERY", PLAIN),
-    sets(1030, "fcntl/F_DUPFD_CLOEXEC", NUMBER, NewFd),
+    sets(1030, "fcntl/F_DUPFD_CLOEXEC", NUMBER, NewFd).numbers(Fds::Duplicates),
     sets(1031, "fcntl/F_SETPIPE_SZ", NUMBER, Num),
     asks(1032, "fcntl/F_GETPIPE_SZ", PLAIN),
     sets(1033, "fcntl/F_ADD_SEALS", NUMBER, Num),

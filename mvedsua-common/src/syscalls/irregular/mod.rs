@@ -12,7 +12,7 @@ mod others;
 mod paired;
 mod prctl;
 
-use super::columns::Wait;
+use super::columns::{Fds, Wait};
 use super::model::{Irregular, Row};
 use super::regions::{self, Memory};
 
@@ -30,6 +30,12 @@ pub struct Variant {
 }
 
 impl Variant {
+    /// Says what the request does to the numbers of descriptors.
+    const fn numbers(mut self, fds: Fds) -> Variant {
+        self.row = self.row.numbers(fds);
+        self
+    }
+
     /// Says what the request may wait for.
     const fn waits(mut self, wait: Wait) -> Variant {
         self.row = self.row.waits(wait);

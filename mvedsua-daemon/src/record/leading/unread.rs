@@ -5,7 +5,7 @@
 //! what it has read is moved behind them. The record of the call shows what the kernel gave; the version that follows from now
 //! on has read the rest itself.
 
-use mvedsua_common::syscalls::Moves;
+use mvedsua_common::syscalls::{Fds, Moves};
 
 use super::*;
 use crate::ptrace::query;
@@ -52,11 +52,11 @@ impl Unread {
     /// Forgets what a call closes.
     fn note(&mut self, entry: &CallEntry) {
         let [first, second, ..] = entry.args;
-        match i64::from(entry.nr) {
-            libc::SYS_close => drop(self.0.remove(&(first as i32))),
-            libc::SYS_dup2 | libc::SYS_dup3 if first as i32 != second as i32 => drop(self.0.remove(&(second as i32))),
-            libc::SYS_close_range => self.0.retain(|fd, _| !(first as u32..=second as u32).contains(&(*fd as u32))),
-            _ => {}
+        match syscalls::row(entry.nr).map(|row| row.fds) {
+            Some(Fds::Closes) => drop(self.0.remove(&(first as i32))),
+            Some(Fds::DuplicatesOnto) if first as i32 != second as i32 => drop(self.0.remove(&(second as i32))),
+            Some(Fds::ClosesRange) => self.0.retain(|fd, _| !(first as u32..=second as u32).contains(&(*fd as u32))),
+            Some(_) | None => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Answering one record: comparing the call that waits for it, writing what the leader's kernel wrote, letting the thread go.
 
-use mvedsua_common::syscalls::instructions;
+use mvedsua_common::syscalls::{Irregular, instructions};
 
 use super::carrier::Live;
 use super::real::{Mapping, Newborn, RealCall, What};
@@ -684,7 +684,7 @@ fn finish(tid: Tid, nr: u32, ret: i64, first_output: Option<&[u8]>) -> Result<()
 }
 
 fn is_epoll_wait(nr: u32) -> bool {
-    [libc::SYS_epoll_wait, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2].contains(&i64::from(nr))
+    syscalls::row(nr).is_some_and(|row| row.irregular == Some(Irregular::EpollWait))
 }
 
 /// Puts the leader's tid where `clone` wrote the follower's.

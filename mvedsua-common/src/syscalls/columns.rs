@@ -116,6 +116,69 @@ pub enum Made {
     Event,
 }
 
+/// Says what it means that one version makes a call and the other one does not, once they have parted
+/// and the version that made it is taken to be wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Alone {
+    /// The other version may miss what it got or changed.
+    #[default]
+    Parts,
+    /// The world got something, and the version nothing but how much of it.
+    Output,
+    /// It only asked.
+    Question,
+    /// It has a file of its own from then on.
+    Opens,
+}
+
+/// Says what a call asks for that takes something from the world.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Asks {
+    /// Something that is there, or nothing.
+    #[default]
+    World,
+    /// The time, or the processor that the thread is on: it is another one whenever it is asked for.
+    Time,
+    /// What the process or the thread is called.
+    Name(Identity),
+}
+
+/// Says who is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Identity {
+    Process,
+    Thread,
+    Parent,
+}
+
+/// Says what a call has to do with signals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Signals {
+    #[default]
+    None,
+    /// It sends one, perhaps to its own thread; the argument is the process or thread that gets it.
+    Sends { to: u8 },
+    /// It changes which signals are taken, so that one that waits may come with it.
+    LetsIn,
+}
+
+/// Says what becomes of a call that the new version makes while it is applied in place: the leader makes none of them, so no record
+/// answers it, and what has an effect, or depends on what only the leader has, ends the update.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Applying {
+    /// It ends the update, unless it is the version's own business at any time ([`super::Class::Local`]).
+    #[default]
+    Refused,
+    /// It is made as it stands.
+    Made,
+    /// It is made on a descriptor, the first argument, that the version has opened itself since.
+    OnOwn,
+    /// The same, and of one that the leader has it is asked what the leader would be told.
+    OnAny,
+    /// It is made if the first argument, a folder, is the working one or one that the version has opened itself.
+    Below,
+}
+
 /// Says what limits how long a call waits, and what it returns then.
 ///
 /// Only of calls that answer `EINTR` to whatever wakes them: of the others the kernel itself knows how much time is left when

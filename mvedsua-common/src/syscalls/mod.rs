@@ -37,7 +37,9 @@ mod threads;
 mod time;
 mod words;
 
-pub use columns::{After, Fds, Limit, Made, Moves, Wait, row_of, waits_inside};
+pub use columns::{
+    After, Alone, Applying, Asks, Fds, Identity, Limit, Made, Moves, Signals, Wait, row_of, waits_inside,
+};
 pub use irregular::{Ordering, Pairing, Treatment, in_order, locks_inheriting, treatment, treatment_of};
 pub use model::{Arg, Class, Dir, Extent, Irregular, Order, Outcome, Row};
 pub use names::{by_name, name};

@@ -1,6 +1,6 @@
 //! The types a row of the system-call table is made of.
 
-use super::columns::{Fds, Limit, Made, Moves, Wait};
+use super::columns::{Alone, Applying, Asks, Fds, Limit, Made, Moves, Signals, Wait};
 
 /// Says which way the bytes behind a pointer travel, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -225,6 +225,10 @@ pub struct Row {
     pub limit: Option<Limit>,
     pub moves: Moves,
     pub fds: Fds,
+    pub applying: Applying,
+    pub signals: Signals,
+    pub asks: Asks,
+    pub alone: Alone,
     /// Why the row is as it is, where that is not obvious; empty otherwise.
     pub note: &'static str,
 }
@@ -245,6 +249,10 @@ impl Row {
             limit: None,
             moves: Moves::Nothing,
             fds,
+            applying: Applying::Refused,
+            signals: Signals::None,
+            asks: Asks::World,
+            alone: Alone::Parts,
             note: "",
         }
     }
@@ -265,6 +273,12 @@ impl Row {
             Some(Irregular::Open { flags }) => Some(args[usize::from(flags)]),
             _ => None,
         }
+    }
+
+    /// Says whether the thread or the process ends by it.
+    #[must_use]
+    pub fn ends(&self) -> bool {
+        self.class == Class::Both && self.outcome == Outcome::Never
     }
 
     /// Returns the descriptor that the first argument is, if it is one.

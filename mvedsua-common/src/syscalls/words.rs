@@ -1,6 +1,6 @@
 //! The words that rows are written with, and the checks that they pass when the crate is compiled.
 
-use super::columns::{After, Fds, Limit, Moves, Wait};
+use super::columns::{After, Alone, Applying, Asks, Fds, Limit, Moves, Signals, Wait};
 use super::model::{Arg, Class, Dir, Extent, Irregular, Outcome, Row};
 
 /// A path or other string that the kernel reads.
@@ -104,6 +104,30 @@ impl Row {
     /// Says what it does to the numbers of descriptors; that a result is one the outcome says.
     pub(super) const fn numbers(mut self, fds: Fds) -> Row {
         self.fds = fds;
+        self
+    }
+
+    /// Says what it means where the leader alone makes it.
+    pub(super) const fn alone(mut self, alone: Alone) -> Row {
+        self.alone = alone;
+        self
+    }
+
+    /// Says what it asks for.
+    pub(super) const fn asks(mut self, asks: Asks) -> Row {
+        self.asks = asks;
+        self
+    }
+
+    /// Says what it has to do with signals.
+    pub(super) const fn signals(mut self, signals: Signals) -> Row {
+        self.signals = signals;
+        self
+    }
+
+    /// Says what becomes of it while the new version is applied.
+    pub(super) const fn applying(mut self, applying: Applying) -> Row {
+        self.applying = applying;
         self
     }
 

@@ -1,7 +1,7 @@
 //! `fcntl(2)` by command.
 
 use super::Variant;
-use crate::syscalls::columns::{Fds, Wait};
+use crate::syscalls::columns::{Applying, Fds, Wait};
 use crate::syscalls::model::Arg::{self, Addr, Fd, Int, Int32, Mem};
 use crate::syscalls::model::Dir::{In, InOut};
 use crate::syscalls::model::Extent::Flock;
@@ -34,9 +34,9 @@ const ASK_LOCK: &[Arg] = &[Fd, Int32, Mem(InOut, Flock)];
 #[rustfmt::skip]
 pub(super) const VARIANTS: &[Variant] = &[
     sets(0, "fcntl/F_DUPFD", NUMBER, NewFd).numbers(Fds::Duplicates),
-    asks(1, "fcntl/F_GETFD", PLAIN),
-    sets(2, "fcntl/F_SETFD", NUMBER, Num),
-    asks(3, "fcntl/F_GETFL", PLAIN),
+    asks(1, "fcntl/F_GETFD", PLAIN).applying(Applying::OnAny),
+    sets(2, "fcntl/F_SETFD", NUMBER, Num).applying(Applying::OnOwn),
+    asks(3, "fcntl/F_GETFL", PLAIN).applying(Applying::OnAny),
     sets(4, "fcntl/F_SETFL", NUMBER, Num),
     asks(5, "fcntl/F_GETLK", ASK_LOCK),
     sets(6, "fcntl/F_SETLK", LOCK, Num),

@@ -12,7 +12,7 @@ mod others;
 mod paired;
 mod prctl;
 
-use super::columns::{Fds, Wait};
+use super::columns::{Applying, Fds, Wait};
 use super::model::{Irregular, Row};
 use super::regions::{self, Memory};
 
@@ -33,6 +33,12 @@ impl Variant {
     /// Says what the request does to the numbers of descriptors.
     const fn numbers(mut self, fds: Fds) -> Variant {
         self.row = self.row.numbers(fds);
+        self
+    }
+
+    /// Says what becomes of the request while the new version is applied.
+    const fn applying(mut self, applying: Applying) -> Variant {
+        self.row = self.row.applying(applying);
         self
     }
 

@@ -366,8 +366,8 @@ impl Leading {
                     self.blocked.push((tid, signo));
                     return Ok(());
                 }
-                _ if self.settings.pairing == Pairing::Processes => self.give_up_full(),
-                _ => self.fail(Notice::LogFull, "the log is full"),
+                OnFull::Rollback | OnFull::Block if self.settings.pairing == Pairing::Processes => self.give_up_full(),
+                OnFull::Rollback | OnFull::Block => self.fail(Notice::LogFull, "the log is full"),
             }
         }
         if self.settings.pairing == Pairing::Threads && !self.failed && self.stream.is_deserted() {

@@ -229,18 +229,25 @@ impl Objects {
                     self.learn(&entry, ret, at, agreed);
                 }
             }
-            _ => {}
+            Event::Call(..)
+            | Event::Enter(_)
+            | Event::Signal(_)
+            | Event::ThreadStarted { .. }
+            | Event::ThreadEnded
+            | Event::Resumed
+            | Event::Overdue
+            | Event::Gap(_)
+            | Event::ProcessStarted { .. }
+            | Event::Executed(_)
+            | Event::ProcessEnded(_)
+            | Event::Succession(_) => {}
         }
     }
 
     /// Returns what a call has to do with.
     pub(super) fn touched(&self, record: &Record) -> Touched {
         let at = record.seq.0;
-        let (entry, ret) = match &record.event {
-            Event::Call(entry, ret) => (entry, Some(ret)),
-            Event::Enter(entry) => (entry, None),
-            _ => return Touched::default(),
-        };
+        let Some((entry, ret)) = record.event.call() else { return Touched::default() };
         let Some(row) = row_of(entry.nr, &entry.args) else { return Touched::default() };
         let args =
             row.args.iter().zip(entry.args).filter(|(arg, _)| matches!(arg, Arg::Fd)).map(|(_, value)| value as i32);

@@ -74,7 +74,15 @@ pub(super) fn decide(nr: u32, args: &[u64; 6], treatment: &Treatment) -> Own {
         (Applying::Refused | Applying::OnOwn, _) => match treatment {
             Treatment::Row(row) if row.class == Class::Local => Own::Local,
             Treatment::Restart(_) => Own::Local,
-            _ => Own::Refuse(NO_EFFECTS),
+            Treatment::Row(_)
+            | Treatment::ThreadClone(_)
+            | Treatment::GhostFork(_)
+            | Treatment::Fork(_)
+            | Treatment::Exec(_)
+            | Treatment::Alike(_)
+            | Treatment::Absent(_)
+            | Treatment::MmapFile(_)
+            | Treatment::Refuse(_) => Own::Refuse(NO_EFFECTS),
         },
     }
 }

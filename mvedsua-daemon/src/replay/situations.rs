@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use mvedsua_common::monitor;
 use mvedsua_common::syscalls::{self, Moves};
 
-use crate::record::{CallReturn, Event, Record, Slot};
+use crate::record::{CallReturn, Record, Slot};
 
 /// How many situations of earlier attempts one looks for.
 pub const SITUATIONS: usize = 3;
@@ -47,11 +47,7 @@ impl Situations {
 
     /// The follower has made the call of this record as its twin did.
     pub(super) fn note(&mut self, record: &Record, met: &Met) {
-        let (entry, ret) = match &record.event {
-            Event::Call(entry, ret) => (entry, Some(ret)),
-            Event::Enter(entry) => (entry, None),
-            _ => return,
-        };
+        let Some((entry, ret)) = record.event.call() else { return };
         let at = self.at(record.slot, entry.nr);
         for (sought, met) in self.sought.iter().zip(met) {
             if *sought == Some(at) {
@@ -85,7 +81,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::record::{CallEntry, LeaderAddr, Piece, PieceDir, Seq};
+    use crate::record::{CallEntry, Event, LeaderAddr, Piece, PieceDir, Seq};
 
     fn call(slot: u32, nr: i64, read: &[u8]) -> Record {
         let bytes = Bytes::copy_from_slice(read);

@@ -73,10 +73,8 @@ impl Leading {
             return Vec::new();
         }
         // What a call gives is not there before it has returned.
-        let on_the_way = self.threads.values().filter_map(|thread| match &thread.state {
-            State::InCall(call) if call.given.is_some() => Some(call.entry.args[0] as i32),
-            _ => None,
-        });
+        let calls = self.threads.values().filter_map(|thread| thread.state.in_call());
+        let on_the_way = calls.filter(|call| call.given.is_some()).map(|call| call.entry.args[0] as i32);
         self.unread.0.keys().copied().chain(on_the_way).collect()
     }
 

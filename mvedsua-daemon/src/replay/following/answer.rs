@@ -129,10 +129,10 @@ impl Following {
                 self.fork(process, tid, call)?;
                 Ok(Applied::NotReady)
             }
-            Step::AdoptProcess => match &record.event {
-                Event::ProcessStarted { stream, pid } => self.bear(process, tid, *stream, *pid),
-                _ => Ok(Applied::NotReady),
-            },
+            Step::AdoptProcess => {
+                let Event::ProcessStarted { stream, pid } = record.event else { return Ok(Applied::NotReady) };
+                self.bear(process, tid, stream, pid)
+            }
             Step::ReturnFromProcess => self.return_from_process(process, tid, &record.event),
             Step::Execute => match (&record.event, self.call_of(tid)) {
                 (Event::Executed(executed), Some(call)) => self.replace_program(process, tid, &call, executed),
@@ -156,10 +156,10 @@ impl Following {
                 one_by_one::let_next_go(&mut Live { following: self, process })?;
                 Ok(Applied::NotReady)
             }
-            Step::KeepSignal | Step::SendSignal | Step::DeliverSignal => match &record.event {
-                Event::Signal(signal) => self.give_signal(process, tid, signal, step),
-                _ => Ok(Applied::NotReady),
-            },
+            Step::KeepSignal | Step::SendSignal | Step::DeliverSignal => {
+                let Event::Signal(signal) = &record.event else { return Ok(Applied::NotReady) };
+                self.give_signal(process, tid, signal, step)
+            }
             Step::ShareFault => {
                 let Event::Signal(signal) = &record.event else { return Ok(Applied::NotReady) };
                 self.leave_site(process, tid)?;
@@ -294,11 +294,7 @@ impl Following {
 
     /// Compares a waiting call with its record and answers it.
     pub(super) fn answer(&mut self, process: &mut Process, tid: Tid, record: &Record) -> Result<Applied> {
-        let (entry, ret) = match &record.event {
-            Event::Call(entry, ret) => (entry, Some(ret)),
-            Event::Enter(entry) => (entry, None),
-            _ => return Ok(Applied::NotReady),
-        };
+        let Some((entry, ret)) = record.event.call() else { return Ok(Applied::NotReady) };
         let Some(Thread { state, counting, .. }) = self.threads.get_mut(&tid) else { return Ok(Applied::NotReady) };
         let counting = *counting;
         let State::AtCall(call) = std::mem::replace(state, State::Running { local: None }) else {
@@ -454,7 +450,7 @@ impl Following {
                 Applied::Diverged(found) => {
                     Applied::Diverged(Box::new(self.describe(record.slot, found.kind, Some(record), Some(&call))))
                 }
-                done => done,
+                done @ (Applied::Done | Applied::NotReady) => done,
             }),
         }
     }
@@ -484,10 +480,11 @@ impl Following {
 
     /// Lets a call return that was compared, be that with its entry's record or later.
     fn complete(&mut self, process: &mut Process, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
-        match syscalls::treatment_of(self.settings.pairing, call.nr, &call.args, &process.memory) {
-            Treatment::MmapFile(_) if ret.ret > 0 => self.map_copy(tid, call, ret),
-            _ => self.supply(process, tid, call, ret),
+        let treatment = syscalls::treatment_of(self.settings.pairing, call.nr, &call.args, &process.memory);
+        if matches!(treatment, Treatment::MmapFile(_)) && ret.ret > 0 {
+            return self.map_copy(tid, call, ret);
         }
+        self.supply(process, tid, call, ret)
     }
 
     /// Makes a private, anonymous mapping of its own where the leader mapped a file; the contents follow.

@@ -116,24 +116,16 @@ impl Following {
         record: &Record,
         kind: DivergenceKind,
     ) -> Result<Applied> {
-        let (entry, ret) = match &record.event {
-            Event::Call(entry, ret) => (entry, Some(ret)),
-            Event::Enter(entry) => (entry, None),
-            _ => return Ok(Applied::NotReady),
-        };
+        let Some((entry, ret)) = record.event.call() else { return Ok(Applied::NotReady) };
         let slot = record.slot;
         let Some(parted) = &mut self.parted else { return Ok(Applied::NotReady) };
         let same_output =
             entry.nr == call.nr && entry.args[0] as i32 == call.args[0] as i32 && alone(call.nr) == Alone::Output;
         if same_output {
-            match kind {
-                DivergenceKind::Payload { expected_len, actual_len, .. } => {
-                    parted.lengths.insert(slot, (expected_len as i64, actual_len as i64));
-                }
-                DivergenceKind::Argument { expected, actual, .. } => {
-                    parted.lengths.insert(slot, (expected as i64, actual as i64));
-                }
-                _ => {}
+            if let DivergenceKind::Payload { expected_len, actual_len, .. } = kind {
+                parted.lengths.insert(slot, (expected_len as i64, actual_len as i64));
+            } else if let DivergenceKind::Argument { expected, actual, .. } = kind {
+                parted.lengths.insert(slot, (expected as i64, actual as i64));
             }
             return match ret {
                 Some(ret) => {
@@ -166,15 +158,12 @@ impl Following {
         }
         let limit = self.settings.hang_timeout;
         let computes = self.leader_computes(limit);
-        let waits = |thread: &Thread| match &thread.state {
-            State::AtCall(call)
-                if alone(call.nr) == Alone::Output
-                    && call.since.elapsed() > limit
-                    && self.due.first_of(thread.slot).is_none() =>
-            {
-                Some((thread.slot, call.clone()))
-            }
-            _ => None,
+        let waits = |thread: &Thread| {
+            let call = thread.state.at_call()?;
+            let is_stuck = alone(call.nr) == Alone::Output
+                && call.since.elapsed() > limit
+                && self.due.first_of(thread.slot).is_none();
+            is_stuck.then(|| (thread.slot, call.clone()))
         };
         if self.waiting.moved.elapsed() < limit || !self.due.is_empty() || self.drain.is_some() {
             return;
@@ -205,16 +194,10 @@ impl Following {
     }
 
     /// Returns a thread that waits at a call, where all of them do.
-    fn idle(&self) -> Option<(Slot, Box<Call>)> {
-        let calls: Option<Vec<_>> = self
-            .threads
-            .values()
-            .map(|thread| match &thread.state {
-                State::AtCall(call) => Some((thread.slot, call.clone())),
-                _ => None,
-            })
-            .collect();
-        calls?.into_iter().next()
+    fn idle(&self) -> Option<(Slot, Call)> {
+        let calls: Option<Vec<_>> =
+            self.threads.values().map(|thread| thread.state.at_call().map(|call| (thread.slot, call))).collect();
+        calls?.into_iter().next().map(|(slot, call)| (slot, call.clone()))
     }
 }
 

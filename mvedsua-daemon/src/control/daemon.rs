@@ -1,7 +1,6 @@
 //! The daemon: what it holds, how it starts and how it ends.
 
 use std::collections::BTreeSet;
-use std::fs::{File, TryLockError};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -11,10 +10,11 @@ use tokio::sync::Notify;
 
 use super::access::{Config, ConfigError};
 use super::audit::{Audit, Line};
-use super::dirs::{self, Dirs};
+use super::dirs::Dirs;
 use super::events::{Events, Subject, What};
 use super::history::{History, Past};
 use super::journal::{Journal, JournalEntry, Unreadable};
+use super::lock::Lock;
 use super::names::Names;
 use super::observer::Observer;
 use super::packages;
@@ -65,7 +65,7 @@ pub struct Daemon {
     /// The beginnings of the troubles that the events have told.
     told: Mutex<Vec<String>>,
     /// Held as long as the daemon lives, so that there is one for these directories only.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Daemon {
@@ -78,7 +78,8 @@ impl Daemon {
     pub fn start(dirs: &Dirs, engine: Arc<dyn Engine>, observer: Arc<dyn Observer>) -> Result<Arc<Daemon>, StartError> {
         let files = |what: String| move |source| StartError::Files { what, source };
         dirs.create().map_err(files("prepare the directories".to_owned()))?;
-        let lock = take_lock(dirs)?;
+        let path = dirs.lock().display().to_string();
+        let lock = Lock::take(&dirs.lock()).map_err(files(format!("lock {path}")))?.ok_or(StartError::Running(path))?;
         let journal = Journal::new(dirs.journal());
         let history = History::open(dirs.history());
         let audit = Audit::new(dirs.audit());
@@ -365,18 +366,6 @@ fn only_observed(monitored: TargetInfo) -> TargetStatus {
         }
     };
     TargetStatus { pid, stage, versions, monitor: Some(monitored), update: None, next: next.to_owned() }
-}
-
-fn take_lock(dirs: &Dirs) -> Result<File, StartError> {
-    let path = dirs.lock();
-    let name = path.display().to_string();
-    let files = |source| StartError::Files { what: format!("open {name}"), source };
-    let lock = dirs::append(&path).map_err(files)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StartError::Running(name)),
-        Err(TryLockError::Error(e)) => Err(files(e)),
-    }
 }
 
 fn outcome_of(entry: &JournalEntry, recovery: Recovery) -> Outcome {

@@ -33,6 +33,7 @@ mod journal_writer;
 pub mod led;
 mod line_writer;
 mod lines;
+mod lock;
 mod metrics;
 pub mod names;
 pub mod next_version;

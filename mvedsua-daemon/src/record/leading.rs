@@ -61,7 +61,8 @@ use crate::ptrace::sys::{self, Resume, SyscallStop};
 use crate::ptrace::tsc::{self, Reading, Trapped};
 use crate::ptrace::wait::{Inbox, Stop};
 use crate::ptrace::{Pid, Result, Tid};
-use crate::tracee::process::{self, Ghost, Process, Rewinding};
+use crate::tracee::ghosts::{Ghost, stands};
+use crate::tracee::process::{self, Process, Rewinding};
 use crate::update::OnFull;
 use crate::update::session::Notice;
 
@@ -103,10 +104,6 @@ pub(crate) struct Leading {
     blocked: Vec<(Tid, i32)>,
     /// Outputs that wait for the follower's agreement.
     awaiting: Vec<(Seq, Tid)>,
-    /// First stops of threads whose birth was not reported yet.
-    orphans: Vec<Tid>,
-    /// Forked children on their way out of our hands; `true` for one that still shares the leader's memory.
-    ghosts: Vec<(Tid, Ghost)>,
     /// Children that are to be recorded too and that nobody has taken over yet.
     births: Vec<processes::Birth>,
     mapped: mapped::MappedFiles,
@@ -311,8 +308,6 @@ impl Leading {
             held_reported: false,
             blocked: Vec::new(),
             awaiting: Vec::new(),
-            orphans: Vec::new(),
-            ghosts: Vec::new(),
             births: Vec::new(),
             mapped: match settings.pairing {
                 Pairing::Processes => mapped::MappedFiles::of(memory.pid()),

@@ -186,6 +186,7 @@ impl Follower {
             rings: None,
             agent: None,
             leftovers: Vec::new(),
+            ghosts: Vec::new(),
         };
         match self.ways.streams.take(self.ways.number, birth.stream) {
             Some(branch) => self.take_over(process, tid, birth.twin, branch, |role| role.inherit(birth.inherited)),

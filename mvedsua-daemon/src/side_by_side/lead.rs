@@ -331,6 +331,7 @@ fn process_of(birth: &Birth, memory: Memory) -> Process {
         rings: None,
         agent: None,
         leftovers: Vec::new(),
+        ghosts: Vec::new(),
     }
 }
 

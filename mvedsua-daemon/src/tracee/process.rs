@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::Slot;
+use super::ghosts::{Ghost, wait_until_it_stands};
 use super::rings::Rings;
 use super::slots::Slots;
 use crate::calls::sends_signals;
 use crate::ptrace::agent::SteppedOut;
-use crate::ptrace::inject::{Arena, Remote, wait_stop};
+use crate::ptrace::inject::{Arena, Remote};
 use crate::ptrace::memory::{Memory, Span};
 use crate::ptrace::procfs::{self, signal_bit};
 use crate::ptrace::regs::{self, Rewound};
@@ -46,6 +47,8 @@ pub(crate) struct Process {
     pub(crate) agent: Option<Span>,
     /// What an earlier daemon had mapped for an image that it did not live to put in place.
     pub(crate) leftovers: Vec<Span>,
+    /// Children of which it was told, and which have not come to their first stop.
+    pub(crate) ghosts: Vec<(Tid, Ghost)>,
 }
 
 /// Leader and follower share the arena's memory, so each has its own blocks.
@@ -227,6 +230,9 @@ impl Process {
 
     /// Undoes all changes and detaches. Every thread must be parked.
     pub(crate) fn release(mut self, inbox: &Inbox, mut parked: BTreeMap<Tid, Parked>, zombies: Zombies) -> Result<()> {
+        for (child, kind) in std::mem::take(&mut self.ghosts) {
+            Touched::Patched(&self).let_child_go(inbox, child, kind)?;
+        }
         if !self.footprint.stub.is_installed(&self.memory) {
             // Another program runs there now; it has nothing of ours.
             return parked.keys().try_for_each(|tid| sys::detach(*tid, 0));
@@ -333,13 +339,6 @@ impl Process {
     }
 }
 
-/// What a forked child has of its parent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ghost {
-    OwnMemory,
-    SharedMemory,
-}
-
 impl Process {
     /// Lets a forked child go, which runs unobserved. It may have been killed meanwhile; whatever is wrong with it is none of its
     /// parent's business.
@@ -388,6 +387,7 @@ impl Process {
                     rings: None,
                     agent: None,
                     leftovers: Vec::new(),
+                    ghosts: Vec::new(),
                 };
                 let parked = BTreeMap::from([(child, Parked::User)]);
                 process.release(inbox, parked, Zombies::These(Vec::new()))
@@ -578,6 +578,10 @@ fn wake(inbox: &Inbox, process: &Process, tids: &[Tid]) -> Result<BTreeMap<Tid, 
             stops.insert(*tid, stop);
             continue;
         }
+        if let Some(event) = birth(&info) {
+            stops.insert(*tid, Stop::Event(event));
+            continue;
+        }
         let mut signo = delivered(&info);
         let woken = match signo {
             0 => Ok(()),
@@ -593,6 +597,13 @@ fn wake(inbox: &Inbox, process: &Process, tids: &[Tid]) -> Result<BTreeMap<Tid, 
         }
     }
     Ok(stops)
+}
+
+/// Returns the event of a thread that stands where it tells of a child: what `wait(2)` tells of it is the code, ptrace(2).
+fn birth(info: &sys::SigInfo) -> Option<i32> {
+    let code = i32::from_ne_bytes([info[8], info[9], info[10], info[11]]);
+    let event = (code & 0xff == libc::SIGTRAP).then_some(code >> 8)?;
+    [libc::PTRACE_EVENT_FORK, libc::PTRACE_EVENT_VFORK, libc::PTRACE_EVENT_CLONE].contains(&event).then_some(event)
 }
 
 /// Returns the signal that a stopped thread is about to be given, 0 for none. At any other stop the code is what `wait(2)`
@@ -643,13 +654,10 @@ impl Touched<'_> {
         }
     }
 
-    /// Lets a child go that was forked while its parent was being stopped. Whoever traces a parent traces its child, which
-    /// stops at its birth and would stand there for ever.
+    /// Lets a child go that was forked while its parent was being stopped.
     fn let_child_go(self, inbox: &Inbox, child: Tid, kind: Ghost) -> Result<()> {
-        match wait_stop(inbox, child, "being born") {
-            Ok(_) => {}
-            Err(error) if error.is_gone() => return Ok(()),
-            Err(error) => return Err(error),
+        if !wait_until_it_stands(inbox, child)? {
+            return Ok(());
         }
         match self {
             Touched::Patched(process) if process.footprint.clock != Trapped::default() => {
@@ -863,7 +871,7 @@ pub(crate) mod tests {
                 while !fs::read_to_string(&status).is_ok_and(|stat| stat.contains(") Z ")) {
                     std::thread::yield_now();
                 }
-                wait_stop(&inbox, pid.main(), "making a call")
+                crate::ptrace::inject::wait_stop(&inbox, pid.main(), "making a call")
             });
             said.send(ended.map_err(|error| error.to_string()))
         });

@@ -50,6 +50,7 @@ pub(crate) fn first(inbox: &Inbox, pid: Pid, mode: Mode) -> Result<Process> {
         rings,
         agent: None,
         leftovers: Vec::new(),
+        ghosts: Vec::new(),
     };
     process.become_equipped(tid, Slot(0))?;
     Ok(process)

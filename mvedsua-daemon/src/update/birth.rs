@@ -115,6 +115,7 @@ pub(crate) fn prepare(inbox: &Inbox, pid: Pid, limit: Duration) -> Result<Proces
         rings,
         agent: None,
         leftovers: Vec::new(),
+        ghosts: Vec::new(),
     };
     for tid in tids {
         process.new_slot(tid);
@@ -274,6 +275,7 @@ pub(crate) fn adopt(inbox: &Inbox, birth: &Birth) -> Result<Process> {
         rings: None,
         agent: None,
         leftovers: Vec::new(),
+        ghosts: Vec::new(),
     };
     process.threads.insert(main, birth.forked_slot);
     // Of two processes that need memory, the one that nobody depends on goes first.

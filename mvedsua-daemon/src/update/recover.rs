@@ -67,8 +67,18 @@ pub(crate) fn undo_leftovers(inbox: &Inbox, pid: Pid, limit: Duration) -> Result
         Footprint { vdso, stub, arena: arena.unwrap_or(Arena { base: 0, blocks: 0 }), clock: Trapped::default() };
     let rings = area.map(|area| Rings::find(pid, area, Mode::Note)).transpose()?;
     let restarted = BTreeMap::new();
-    let process =
-        Process { pid, memory, footprint, threads, restarted, half: Half::First, rings, agent: None, leftovers };
+    let process = Process {
+        pid,
+        memory,
+        footprint,
+        threads,
+        restarted,
+        half: Half::First,
+        rings,
+        agent: None,
+        leftovers,
+        ghosts: Vec::new(),
+    };
     let parked = park_all(inbox, &process, limit)?;
     let version = match arena.map(|arena| process.memory.read_u64(arena.word())).transpose()? {
         Some(generation) if generation % 2 == 1 => Which::New,

@@ -193,7 +193,10 @@ impl Driven for Core {
         let result = match (&mut self.role, &mut self.process) {
             (Role::Leading(leading), Some(process)) => leading.on_stop(&self.inbox, process, tid, stop),
             (Role::Following(following), Some(process)) => following.on_stop(&self.inbox, process, tid, stop),
-            _ => super::process::let_go(tid, stop),
+            (_, process) => match process.as_mut().is_some_and(|process| process.on_stranger(tid, stop)) {
+                true => Ok(()),
+                false => super::process::let_go(tid, stop),
+            },
         };
         if let Err(error) = result {
             // A thread that was killed between its stop and our request reports its end by itself.

@@ -93,15 +93,30 @@ pub fn thread_states(pid: i32) -> Vec<(i32, char)> {
     .collect()
 }
 
-/// Says where in the kernel each thread of a process stands; for what is printed when something does not end.
+/// Says where in the kernel each thread of a process and of what it traces stands; for what is printed when something does not
+/// end.
 #[must_use]
 pub fn stacks(pid: i32) -> String {
+    let threads: Vec<i32> = thread_states(pid).into_iter().map(|(tid, _)| tid).collect();
+    let traced = all().into_iter().map(|stat| stat.pid).filter(|pid| threads.contains(&tracer(*pid)));
+    std::iter::once(pid).chain(traced).map(stacks_of).collect()
+}
+
+/// The thread that traces a process, 0 where none does.
+fn tracer(pid: i32) -> i32 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    line.and_then(|tid| tid.trim().parse().ok()).unwrap_or(0)
+}
+
+fn stacks_of(pid: i32) -> String {
     let mut text = String::new();
     for (tid, state) in thread_states(pid) {
         let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/task/{tid}/{file}")).unwrap_or_default();
         let stack = read("stack");
         let frames: Vec<&str> = stack.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-        text.push_str(&format!("\n  {pid}/{tid} {} {state}: {}", read("comm").trim(), frames.join(" < ")));
+        let (name, call) = (read("comm"), read("syscall"));
+        text.push_str(&format!("\n  {pid}/{tid} {} {state}: {}; {}", name.trim(), call.trim(), frames.join(" < ")));
     }
     text
 }

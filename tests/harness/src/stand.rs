@@ -62,11 +62,15 @@ impl Stand {
         self.serving.to_string()
     }
 
-    /// Asks for an update to the same version; `extra` is added to the command line.
+    /// Asks for an update to the same version; `extra` is added to the command line. What it may cost has no limit: that is
+    /// measured, and the machine has other work.
     #[track_caller]
     pub fn update(&self, extra: &[&str]) {
         let pid = self.pid();
         let mut args = vec!["update", &pid, "--to", "self"];
+        if !extra.contains(&"--max-slowdown") {
+            args.extend(["--max-slowdown", "off"]);
+        }
         args.extend(extra);
         self.daemon.expect(&args, code::DONE);
     }

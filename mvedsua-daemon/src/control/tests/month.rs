@@ -60,8 +60,24 @@ fn give_back(files: [(PathBuf, PathBuf); 2]) {
     }
 }
 
+/// Says in which process the updates take place.
+const ALONE: &str = "MVEDSUA_MONTH_ALONE";
+
+/// In a process of its own: the memory of this one is that of all tests.
 #[test]
 fn a_month_of_updates_leaves_nothing_behind() {
+    if std::env::var_os(ALONE).is_some() {
+        return a_month();
+    }
+    let (_, module) = module_path!().split_once("::").expect("the crate comes first");
+    let this = format!("{module}::a_month_of_updates_leaves_nothing_behind");
+    let itself = std::env::current_exe().expect("/proc is there");
+    let ran = std::process::Command::new(itself).args(["--exact", &this]).env(ALONE, "1").output().expect("it starts");
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+fn a_month() {
     let site = Site::new();
     let old = site.leader.pid();
     let wanted = std::env::var("MVEDSUA_MONTH").ok().and_then(|count| count.parse::<u64>().ok());

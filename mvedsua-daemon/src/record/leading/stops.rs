@@ -32,7 +32,8 @@ impl Leading {
         }
         self.note_stop();
         if !self.threads.contains_key(&tid) {
-            return self.on_stranger(process, tid, stop);
+            process.on_stranger(tid, stop);
+            return Ok(());
         }
         let stop = if self.bulk.has(tid) {
             self.leave_bulk(inbox, process, tid, stop)?
@@ -93,30 +94,9 @@ impl Leading {
                 }
                 self.go(tid, 0)
             }
-            Stop::Event(event) => self.on_event(process, tid, event),
+            Stop::Event(event) => self.on_event(inbox, process, tid, event),
             Stop::Exited(_) | Stop::Killed(_) => {
                 self.on_end(process, tid, stop);
-                Ok(())
-            }
-        }
-    }
-
-    /// A stop of a thread that is not ours yet: newborn, or a forked child.
-    pub(super) fn on_stranger(&mut self, process: &mut Process, tid: Tid, stop: Stop) -> Result<()> {
-        if stop.is_end() {
-            self.orphans.retain(|orphan| *orphan != tid);
-            self.ghosts.retain(|(ghost, _)| *ghost != tid);
-            return Ok(());
-        }
-        match self.ghosts.iter().find(|(ghost, _)| *ghost == tid) {
-            Some((_, kind)) => {
-                let kind = *kind;
-                self.ghosts.retain(|(ghost, _)| *ghost != tid);
-                process.let_child_go(tid, kind);
-                Ok(())
-            }
-            None => {
-                self.orphans.push(tid);
                 Ok(())
             }
         }
@@ -515,11 +495,11 @@ impl Leading {
         thread_state(&mut self.threads, tid, State::Restarting { call, written });
     }
 
-    pub(super) fn on_event(&mut self, process: &mut Process, tid: Tid, event: i32) -> Result<()> {
+    pub(super) fn on_event(&mut self, inbox: &Inbox, process: &mut Process, tid: Tid, event: i32) -> Result<()> {
         match event {
             libc::PTRACE_EVENT_CLONE | libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK => {
                 let child = Tid(sys::event_message(tid)? as i32);
-                let born = self.on_birth(process, tid, child);
+                let born = self.on_birth(inbox, process, tid, child);
                 // The parent goes on whatever became of the child.
                 self.go(tid, 0)?;
                 return born;
@@ -533,9 +513,7 @@ impl Leading {
         self.go(tid, 0)
     }
 
-    pub(super) fn on_birth(&mut self, process: &mut Process, parent: Tid, child: Tid) -> Result<()> {
-        let here = self.orphans.contains(&child);
-        self.orphans.retain(|orphan| *orphan != child);
+    pub(super) fn on_birth(&mut self, inbox: &Inbox, process: &mut Process, parent: Tid, child: Tid) -> Result<()> {
         let (is_thread, shares_memory) = match self.threads.get(&parent).map(|thread| &thread.state) {
             Some(State::InCall(call)) => {
                 let args = call.entry.args;
@@ -559,7 +537,7 @@ impl Leading {
             {
                 self.stream.emit(parent, Event::ThreadStarted { child: slot, tid: child.0 });
             }
-            if here && !self.newborn_has_to_wait(child) {
+            if stands(inbox, child) && !self.newborn_has_to_wait(child) {
                 self.threads.entry(child).and_modify(|thread| thread.newborn = false);
                 process.give_ring(child)?;
                 self.go(child, 0)?;
@@ -571,11 +549,7 @@ impl Leading {
             self.births.push(processes::Birth::of(process, child, kind));
             return self.emit_birth(process, parent, child);
         }
-        if here {
-            process.let_child_go(child, kind);
-        } else {
-            self.ghosts.push((child, kind));
-        }
+        process.on_child(inbox, child, kind);
         Ok(())
     }
 

@@ -11,7 +11,8 @@ use super::*;
 use crate::ptrace::tsc::{Reads, Trapped};
 use crate::ptrace::{Error, sys};
 use crate::record::leading::processes::Birth;
-use crate::tracee::process::{Ghost, Zombies};
+use crate::tracee::ghosts::Ghost;
+use crate::tracee::process::Zombies;
 
 /// How long stopping the threads of one process may take, and how long it is left alone after that failed.
 const STOP_LIMIT: Duration = Duration::from_millis(250);

@@ -22,8 +22,8 @@ fn main() {
     for watched in ["mvedsua-ebpf/src", "mvedsua-ebpf/Cargo.toml", "mvedsua-ebpf/Cargo.lock"] {
         println!("cargo:rerun-if-changed={}", root.join(watched).display());
     }
-    // The rest of the common crate is compiled along, but nothing of it is used.
-    for watched in ["lib.rs", "bulk.rs", "histogram.rs", "monitor.rs"] {
+    // The rest of the common crate is compiled along, but nothing of it is used. Of the table it is which calls are to wait.
+    for watched in ["lib.rs", "bulk.rs", "histogram.rs", "monitor.rs", "syscalls"] {
         println!("cargo:rerun-if-changed={}", root.join("mvedsua-common/src").join(watched).display());
     }
     println!("cargo:rerun-if-changed=build.rs");

@@ -12,6 +12,7 @@
 //! | slow calls not read yet | [`SLOW_RING_BYTES`] | that | [`Lost::slow`] |
 
 use crate::histogram::BUCKETS;
+use crate::syscalls;
 
 /// How many processes are told apart at once.
 pub const MAX_PROCESSES: u32 = 256;
@@ -86,11 +87,35 @@ pub const fn claim_key(process: u32, nr: u32) -> u32 {
 #[must_use]
 #[inline(always)]
 pub const fn waits(nr: u32) -> bool {
-    matches!(
-        nr,
-        7 | 23 | 34 | 35 | 61 | 128 | 130 | 202 | 208 | 219 | 230 | 232 | 247 | 270 | 271 | 281 | 333 | 441 | 449 | 455
-    )
+    // By constants rather than by an array, which would be a map of its own in the kernel.
+    let word = match nr / 64 {
+        0 => WAITING[0],
+        1 => WAITING[1],
+        2 => WAITING[2],
+        3 => WAITING[3],
+        4 => WAITING[4],
+        5 => WAITING[5],
+        6 => WAITING[6],
+        7 => WAITING[7],
+        _ => 0,
+    };
+    word >> (nr % 64) & 1 != 0
 }
+
+/// A bit for each call of the table whose purpose is to wait.
+const WAITING: [u64; 8] = {
+    let mut words = [0; 8];
+    let mut nr = 0;
+    while nr < 512 {
+        if let Some(row) = syscalls::row(nr)
+            && row.wait.is_purpose()
+        {
+            words[nr as usize / 64] |= 1 << (nr % 64);
+        }
+        nr += 1;
+    }
+    words
+};
 
 /// One histogram with its error counts: one call of one process, as one CPU saw it.
 ///

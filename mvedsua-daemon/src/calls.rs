@@ -2,15 +2,13 @@
 //!
 //! Recorder, matcher and replayer go by the same answers. Everything here looks at a call's number and arguments alone.
 
-use mvedsua_common::syscalls::{in_order, instructions};
+use mvedsua_common::syscalls::{self, Asks, Identity, Signals, Wait, in_order, instructions};
 
-/// `futex_wait` of Linux 6.7.
-const FUTEX_WAIT: i64 = 455;
+pub(crate) use mvedsua_common::syscalls::waits_inside as waits;
 
 /// Says whether a call only asks for the time.
 pub(crate) fn asks_time(nr: u32) -> bool {
-    reads_counter(nr)
-        || [libc::SYS_clock_gettime, libc::SYS_gettimeofday, libc::SYS_time, libc::SYS_getcpu].contains(&i64::from(nr))
+    reads_counter(nr) || syscalls::row(nr).is_some_and(|row| row.asks == Asks::Time)
 }
 
 /// Says whether it is the processor that is asked for the time.
@@ -37,23 +35,23 @@ pub(crate) fn asks_duration(nr: u32, args: &[u64; 6]) -> bool {
 
 /// Says whether a call only waits.
 pub(crate) fn sleeps(nr: u32) -> bool {
-    [libc::SYS_nanosleep, libc::SYS_clock_nanosleep].contains(&i64::from(nr))
+    syscalls::row(nr).is_some_and(|row| row.wait == Wait::Time)
 }
 
 /// Says whether a call asks what the process or the thread is called.
 pub(crate) fn asks_its_name(nr: u32) -> bool {
-    [libc::SYS_getpid, libc::SYS_gettid].contains(&i64::from(nr))
+    let own = [Asks::Name(Identity::Process), Asks::Name(Identity::Thread)];
+    syscalls::row(nr).is_some_and(|row| own.contains(&row.asks))
 }
 
 /// Says whether a call sends signals, perhaps to its own thread.
 pub(crate) fn sends_signals(nr: u32) -> bool {
-    [libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo]
-        .contains(&i64::from(nr))
+    syscalls::row(nr).is_some_and(|row| matches!(row.signals, Signals::Sends { .. }))
 }
 
 /// Says whether a recorded call may have let a signal in.
 pub(crate) fn lets_in(nr: u32) -> bool {
-    [libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_rt_sigaction].contains(&i64::from(nr))
+    syscalls::row(nr).is_some_and(|row| row.signals == Signals::LetsIn)
 }
 
 /// Says whether a call is elastic.
@@ -74,19 +72,4 @@ pub(crate) fn of_one_thread_in_order(nr: u32) -> bool {
 /// Says whether a call means nothing to anybody but the threads of its process.
 pub(crate) fn is_internal(nr: u32) -> bool {
     of_one_thread(nr) || in_order(nr, &[0; 6]).is_some()
-}
-
-/// Says whether a call of the thread's own may wait for another thread, or for a signal.
-pub(crate) fn waits(nr: u32, args: &[u64; 6]) -> bool {
-    const WAITS: [i32; 5] = [
-        libc::FUTEX_WAIT,
-        libc::FUTEX_WAIT_BITSET,
-        libc::FUTEX_WAIT_REQUEUE_PI,
-        libc::FUTEX_LOCK_PI,
-        libc::FUTEX_LOCK_PI2,
-    ];
-    match i64::from(nr) {
-        libc::SYS_futex => WAITS.contains(&(args[1] as i32 & libc::FUTEX_CMD_MASK)),
-        nr => [libc::SYS_futex_waitv, FUTEX_WAIT, libc::SYS_pause, libc::SYS_rt_sigsuspend].contains(&nr),
-    }
 }

@@ -19,6 +19,10 @@ Arguments: a *number*, *flags* and a *descriptor* must be equal in both versions
 *own* is not compared. `#2` is the second argument, `*#2` what it points to. A call in several lines is told apart by its
 request or flags, which stand after the slash.
 
+*While applied* is what a new version may do itself while it is applied in place (mvedsua-sdk), before it follows the leader: what is
+*made* each version makes at any time or may make then, *own files* are those that it has opened itself since. What has no word there
+ends the update.
+
 Some listed calls are refused with certain arguments: `mmap` of a file shared and writable, or of memory shared with future
 children; `clone` of a process that shares memory or descriptors; `futex` with priority inheritance; socket options whose
 value holds a pointer; limits and capabilities of a process named by its id; more than 63 messages in one `sendmmsg` or

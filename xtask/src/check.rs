@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::bail;
 
-use crate::{layers, setup, sh};
+use crate::{layers, named_calls, setup, sh};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {}
@@ -48,11 +48,13 @@ pub(crate) fn run(_: &Args) -> anyhow::Result<()> {
 /// Runs all checks, whatever the first ones say.
 pub(crate) fn all() -> anyhow::Result<()> {
     let mut failed = vec![];
-    println!("check: layers");
-    let faults = layers::faults(&sh::root().join("mvedsua-daemon/src"))?;
-    if !faults.is_empty() {
-        faults.iter().for_each(|fault| eprintln!("check: {fault}"));
-        failed.push("layers");
+    let source = sh::root().join("mvedsua-daemon/src");
+    for (name, faults) in [("layers", layers::faults(&source)?), ("named calls", named_calls::faults(&source)?)] {
+        println!("check: {name}");
+        if !faults.is_empty() {
+            faults.iter().for_each(|fault| eprintln!("check: {fault}"));
+            failed.push(name);
+        }
     }
     let deny = sh::find("cargo-deny").map(|_| DENY);
     if deny.is_none() {

@@ -8,6 +8,7 @@ mod deb;
 mod demo;
 mod fuzz;
 mod layers;
+mod named_calls;
 mod pictures;
 mod setup;
 mod sh;

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::columns::{Applying, Asks};
 use super::model::{Arg, Class, Dir, Extent, Irregular, Row};
 use super::names::name;
 
@@ -289,6 +290,33 @@ impl fmt::Display for Extent {
     }
 }
 
+/// What becomes of a call while the new version is applied, as the manual has it; of one that chooses by its arguments the row of
+/// the call itself says it.
+fn while_applied(row: &Row) -> &'static str {
+    let whole = super::row(row.nr).unwrap_or(row);
+    let described = !whole.irregular.is_some_and(Irregular::is_many);
+    match (whole.irregular, whole.asks) {
+        _ if row.class == Class::Local => return "made",
+        (_, Asks::Name(_)) => return "as the leader is told",
+        (Some(Irregular::Open { .. }), _) => return if row.class == Class::Supply { "to read" } else { "" },
+        (Some(Irregular::Mmap | Irregular::Ioctl), _) => return "own files",
+        (Some(Irregular::EpollCtl), _) => return "adds and changes",
+        (Some(Irregular::Prlimit), _) => return "asked of itself",
+        (Some(Irregular::Restart), _) => return "made",
+        // Only where the order of threads is recorded is it another row; a lock with inherited priority is refused elsewhere.
+        (Some(Irregular::Futex), _) if matches!(row.args.first(), Some(Arg::Mem(..))) => return "",
+        _ if described && whole.class == Class::Local => return "made",
+        _ => {}
+    }
+    match if described { whole.applying } else { row.applying } {
+        Applying::Made => "made",
+        Applying::OnOwn => "own files",
+        Applying::OnAny => "own files, and asked of the leader's",
+        Applying::Below => "below the working folder, or own ones",
+        Applying::Refused => "",
+    }
+}
+
 /// The table for the manual, in Markdown: what is done with each call that has a row.
 #[derive(Clone, Copy, Debug)]
 pub struct Manual;
@@ -296,8 +324,8 @@ pub struct Manual;
 impl fmt::Display for Manual {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "| call | arguments | remark |\n\
-             |---|---|---|\n",
+            "| call | arguments | while applied | remark |\n\
+             |---|---|---|---|\n",
         )?;
         for (heading, class) in [
             ("supplied", Class::Supply),
@@ -305,20 +333,20 @@ impl fmt::Display for Manual {
             ("made by each version", Class::Local),
             ("made by both", Class::Both),
         ] {
-            writeln!(f, "| **{heading}** | | |")?;
+            writeln!(f, "| **{heading}** | | | |")?;
             let rows = super::rows().filter(|row| !row.irregular.is_some_and(Irregular::is_many));
             for row in rows.chain(super::irregular::variants()).filter(|row| row.class == class) {
                 write!(f, "| `{}` | ", row.name)?;
                 for (i, arg) in row.args.iter().enumerate() {
                     write!(f, "{}{arg}", if i > 0 { "; " } else { "" })?;
                 }
-                writeln!(f, " | {} |", row.note)?;
+                writeln!(f, " | {} | {} |", while_applied(row), row.note)?;
             }
         }
-        f.write_str("| **refused** | | |\n")?;
+        f.write_str("| **refused** | | | |\n")?;
         for row in super::rows().chain(super::irregular::variants()) {
             if let Class::Refuse(reason) = row.class {
-                writeln!(f, "| `{}` | | {reason} |", row.name)?;
+                writeln!(f, "| `{}` | | | {reason} |", row.name)?;
             }
         }
         Ok(())

@@ -12,6 +12,7 @@
 //! 3. [`regions::outputs`] resolves the memory that the kernel wrote. The follower, where nothing is performed, resolves
 //!    it with its own arguments and the leader's result; pieces and regions are paired by argument and part.
 
+mod columns;
 mod descriptors;
 mod files;
 pub mod format;
@@ -36,6 +37,9 @@ mod threads;
 mod time;
 mod words;
 
+pub use columns::{
+    After, Alone, Applying, Asks, Fds, Identity, Limit, Made, Moves, Signals, Wait, row_of, waits_inside,
+};
 pub use irregular::{Ordering, Pairing, Treatment, in_order, locks_inheriting, treatment, treatment_of};
 pub use model::{Arg, Class, Dir, Extent, Irregular, Order, Outcome, Row};
 pub use names::{by_name, name};
@@ -104,8 +108,8 @@ const fn same(a: &str, b: &str) -> bool {
 
 /// Returns the row of a call, or `None` for one that the table does not know and that is therefore refused.
 #[must_use]
-pub fn row(nr: u32) -> Option<&'static Row> {
-    BY_NUMBER.get(nr as usize).copied().flatten()
+pub const fn row(nr: u32) -> Option<&'static Row> {
+    if (nr as usize) < LIMIT { BY_NUMBER[nr as usize] } else { None }
 }
 
 /// Returns every row, by family; the rows of single requests, commands and options are in [`irregular::variants`].

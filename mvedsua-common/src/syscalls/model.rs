@@ -1,5 +1,7 @@
 //! The types a row of the system-call table is made of.
 
+use super::columns::{Alone, Applying, Asks, Fds, Limit, Made, Moves, Signals, Wait};
+
 /// Says which way the bytes behind a pointer travel, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dir {
@@ -218,8 +220,72 @@ pub struct Row {
     pub outcome: Outcome,
     /// Set where the row alone does not tell the whole story.
     pub irregular: Option<Irregular>,
+    pub wait: Wait,
+    /// Set where the time that it waits may be limited and the kernel does not keep it.
+    pub limit: Option<Limit>,
+    pub moves: Moves,
+    pub fds: Fds,
+    pub applying: Applying,
+    pub signals: Signals,
+    pub asks: Asks,
+    pub alone: Alone,
     /// Why the row is as it is, where that is not obvious; empty otherwise.
     pub note: &'static str,
+}
+
+impl Row {
+    /// Returns a row whose columns say what they say of most calls.
+    #[must_use]
+    pub const fn new(nr: u32, name: &'static str, class: Class, args: &'static [Arg], outcome: Outcome) -> Row {
+        let fds = if matches!(outcome, Outcome::Fd) { Fds::Makes(Made::Other) } else { Fds::Keeps };
+        Row {
+            nr,
+            name,
+            class,
+            args,
+            outcome,
+            irregular: None,
+            wait: Wait::Never,
+            limit: None,
+            moves: Moves::Nothing,
+            fds,
+            applying: Applying::Refused,
+            signals: Signals::None,
+            asks: Asks::World,
+            alone: Alone::Parts,
+            note: "",
+        }
+    }
+}
+
+impl Row {
+    /// Returns which argument is the path that the call is about, the first one where there are two.
+    #[must_use]
+    pub fn path(&self) -> Option<u8> {
+        let at = self.args.iter().position(|arg| matches!(arg, Arg::Mem(Dir::In, Extent::CStr)))?;
+        u8::try_from(at).ok()
+    }
+
+    /// Returns the flags with which a path is opened, of a call that takes them as an argument.
+    #[must_use]
+    pub fn open_flags(&self, args: &[u64; 6]) -> Option<u64> {
+        match self.irregular {
+            Some(Irregular::Open { flags }) => Some(args[usize::from(flags)]),
+            _ => None,
+        }
+    }
+
+    /// Says whether the thread or the process ends by it.
+    #[must_use]
+    pub fn ends(&self) -> bool {
+        self.class == Class::Both && self.outcome == Outcome::Never
+    }
+
+    /// Returns the descriptor that the first argument is, if it is one.
+    #[must_use]
+    pub fn first_descriptor(&self, args: &[u64; 6]) -> Option<i32> {
+        matches!(self.args.first(), Some(Arg::Fd)).then_some(args[0] as i32)
+    }
 }
 
 /// Says at which of its two stops a call takes its place in the total order (an output is ordered by its entry, an input by

@@ -1,5 +1,6 @@
 //! Calls that are known and not supported, each with the reason that the operator reads.
 
+use super::columns::Wait;
 use super::model::Row;
 use super::words::{check, refuse};
 
@@ -30,7 +31,7 @@ pub(super) const ROWS: &[Row] = &[
     refuse(179, "quotactl", "how much memory it reads and writes depends on the file system"),
     refuse(206, "io_setup", ASYNC),
     refuse(207, "io_destroy", ASYNC),
-    refuse(208, "io_getevents", ASYNC),
+    refuse(208, "io_getevents", ASYNC).waits(Wait::Ready),
     refuse(209, "io_submit", ASYNC),
     refuse(210, "io_cancel", ASYNC),
     refuse(216, "remap_file_pages", SHARED),
@@ -39,7 +40,7 @@ pub(super) const ROWS: &[Row] = &[
     refuse(249, "request_key", KEYS),
     refuse(250, "keyctl", KEYS),
     refuse(272, "unshare", CONFINE),
-    refuse(278, "vmsplice", "it gives the program's pages to a pipe, where later writes still show"),
+    refuse(278, "vmsplice", "it gives the program's pages to a pipe, where later writes still show").waits(Wait::Others),
     refuse(298, "perf_event_open", ASYNC),
     refuse(308, "setns", CONFINE),
     refuse(310, "process_vm_readv", DEBUG),
@@ -49,7 +50,7 @@ pub(super) const ROWS: &[Row] = &[
     refuse(321, "bpf", ASYNC),
     refuse(322, "execveat", SELF),
     refuse(323, "userfaultfd", "page faults are not recorded"),
-    refuse(333, "io_pgetevents", ASYNC),
+    refuse(333, "io_pgetevents", ASYNC).waits(Wait::Ready),
     refuse(335, "uretprobe", PROBE),
     refuse(336, "uprobe", PROBE),
     refuse(425, "io_uring_setup", ASYNC),

@@ -6,7 +6,7 @@ use super::{Actual, DivergenceKind, Evidence, Input, MatchedCall, Trail, describ
 use crate::record::{CallEntry, LeaderAddr, Nanos, Piece, PieceDir, Seq, Slot};
 
 const fn row(class: Class, args: &'static [Arg], irregular: Option<Irregular>) -> Row {
-    Row { nr: 1, name: "call", class, args, outcome: Outcome::Int, irregular, note: "" }
+    Row { irregular, ..Row::new(1, "call", class, args, Outcome::Int) }
 }
 
 const WRITE: Row =

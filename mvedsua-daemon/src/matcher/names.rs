@@ -6,6 +6,7 @@
 //! name is the last that it looked at there: such functions write it into the caller's memory and pass that on.
 
 use bytes::Bytes;
+use mvedsua_common::syscalls;
 
 use super::Call;
 use crate::record::{CallEntry, Piece};
@@ -63,13 +64,9 @@ fn makes_new(nr: u32, args: &[u64; 6]) -> Option<u8> {
         let both = (libc::O_CREAT | libc::O_EXCL) as u64;
         flags & both == both
     };
-    match i64::from(nr) {
-        libc::SYS_open if excludes(args[1]) => Some(0),
-        libc::SYS_openat if excludes(args[2]) => Some(1),
-        libc::SYS_mkdir => Some(0),
-        libc::SYS_mkdirat => Some(1),
-        _ => None,
-    }
+    let row = syscalls::row(nr)?;
+    let is_folder = matches!(i64::from(nr), libc::SYS_mkdir | libc::SYS_mkdirat);
+    row.path().filter(|_| is_folder || row.open_flags(args).is_some_and(excludes))
 }
 
 fn differ_in_a_choice(own: &[u8], leaders: &[u8]) -> bool {

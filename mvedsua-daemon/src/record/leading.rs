@@ -361,8 +361,10 @@ impl Leading {
                     self.blocked.push((tid, signo));
                     return Ok(());
                 }
-                _ if self.settings.pairing == Pairing::Processes => self.give_up_full(),
-                _ => self.fail(Notice::LogFull(self.stream.full_because()), "the log is full"),
+                OnFull::Rollback | OnFull::Block if self.settings.pairing == Pairing::Processes => self.give_up_full(),
+                OnFull::Rollback | OnFull::Block => {
+                    self.fail(Notice::LogFull(self.stream.full_because()), "the log is full");
+                }
             }
         }
         if self.settings.pairing == Pairing::Threads && !self.failed && self.stream.is_deserted() {

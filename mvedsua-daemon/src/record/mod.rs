@@ -7,6 +7,7 @@
 //!
 //! An output whose result is not there yet when another thread's record is due is written as two entries,
 //! [`Event::Enter`] and later [`Event::Return`]; in the common case both collapse into one [`Event::Call`].
+#![warn(clippy::wildcard_enum_match_arm)]
 
 pub(crate) mod agreement;
 pub(crate) mod bulk;
@@ -164,6 +165,28 @@ pub enum Event {
     ProcessEnded(Ending),
     /// The leader has crashed, and what follows is another version's that goes on in its process.
     Succession(Succession),
+}
+
+impl Event {
+    /// Returns the call that was made, and what it returned where it has: nothing for what is no call, or a return alone.
+    #[must_use]
+    pub fn call(&self) -> Option<(&CallEntry, Option<&CallReturn>)> {
+        match self {
+            Event::Call(entry, ret) => Some((entry, Some(ret))),
+            Event::Enter(entry) => Some((entry, None)),
+            Event::Return(_)
+            | Event::Signal(_)
+            | Event::ThreadStarted { .. }
+            | Event::ThreadEnded
+            | Event::Resumed
+            | Event::Overdue
+            | Event::Gap(_)
+            | Event::ProcessStarted { .. }
+            | Event::Executed(_)
+            | Event::ProcessEnded(_)
+            | Event::Succession(_) => None,
+        }
+    }
 }
 
 /// What is different about a new leader.

@@ -18,6 +18,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use mvedsua_common::syscalls::{self, Moves};
 use serde::{Deserialize, Serialize};
 
 /// The shortest time in which all threads are in calls that counts as waiting.
@@ -26,30 +27,7 @@ const LEAST_WAIT: Duration = Duration::from_micros(200);
 /// Returns whether a call moves something, where it succeeds.
 #[must_use]
 pub fn moves(nr: u32) -> bool {
-    [
-        libc::SYS_read,
-        libc::SYS_readv,
-        libc::SYS_pread64,
-        libc::SYS_preadv,
-        libc::SYS_preadv2,
-        libc::SYS_recvfrom,
-        libc::SYS_recvmsg,
-        libc::SYS_recvmmsg,
-        libc::SYS_write,
-        libc::SYS_writev,
-        libc::SYS_pwrite64,
-        libc::SYS_pwritev,
-        libc::SYS_pwritev2,
-        libc::SYS_sendto,
-        libc::SYS_sendmsg,
-        libc::SYS_sendmmsg,
-        libc::SYS_sendfile,
-        libc::SYS_splice,
-        libc::SYS_copy_file_range,
-        libc::SYS_accept,
-        libc::SYS_accept4,
-    ]
-    .contains(&i64::from(nr))
+    syscalls::row(nr).is_some_and(|row| row.moves != Moves::Nothing)
 }
 
 /// What was counted since the recording began.

@@ -33,6 +33,7 @@ mod owned;
 mod owners;
 mod parted;
 mod patience;
+#[expect(clippy::wildcard_enum_match_arm, reason = "what is not named there is not prepared, and stops as ever")]
 mod prepare;
 pub(crate) mod processes;
 mod real;
@@ -374,9 +375,9 @@ impl Following {
     }
 
     fn describe(&self, slot: Slot, kind: DivergenceKind, due: Option<&Record>, actual: Option<&Call>) -> Divergence {
-        let expected = due.and_then(|record| match &record.event {
-            Event::Call(entry, _) | Event::Enter(entry) => Some((syscalls::row(entry.nr)?, entry)),
-            _ => None,
+        let expected = due.and_then(|record| {
+            let (entry, _) = record.event.call()?;
+            Some((syscalls::row(entry.nr)?, entry))
         });
         let inputs: Vec<Input<'_>> = actual.map(Call::inputs).unwrap_or_default();
         let view = actual.map(|call| Actual { nr: call.nr, args: call.args, inputs: &inputs });

@@ -7,6 +7,7 @@
 //! tells where a difference is looked for again; [`own`] says what a follower may do while it applies a new version.
 //!
 //! Nobody who stands above is known here: whoever wants to hear what a follower has to say is a [`Listener`].
+#![warn(clippy::wildcard_enum_match_arm)]
 
 pub(crate) mod epoll;
 pub(crate) mod following;

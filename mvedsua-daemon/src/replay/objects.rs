@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
-use mvedsua_common::syscalls::{self, Arg, Class, Dir, Extent, Outcome};
+use mvedsua_common::syscalls::{self, Arg, Class, Dir, Extent, Fds, Irregular, Made, Outcome, Row, row_of};
 
 use crate::ptrace::{Pid, procfs};
 use crate::record::{CallEntry, CallReturn, Event, Piece, Record, Slot};
@@ -158,25 +158,15 @@ fn numbers(bytes: Option<&[u8]>) -> Vec<i32> {
     [0, 4].into_iter().filter_map(|at| number_at(bytes?, at)).collect()
 }
 
+/// Returns what a call does to the numbers.
+fn numbers_of(entry: &CallEntry) -> Fds {
+    row_of(entry.nr, &entry.args).map_or(Fds::Keeps, |row| row.fds)
+}
+
 /// Says whether the call makes, renames or closes descriptors, or says what they have to do with each other.
-fn tells(nr: u32) -> bool {
-    matches!(
-        i64::from(nr),
-        libc::SYS_close
-            | libc::SYS_close_range
-            | libc::SYS_dup
-            | libc::SYS_dup2
-            | libc::SYS_dup3
-            | libc::SYS_fcntl
-            | libc::SYS_pipe
-            | libc::SYS_pipe2
-            | libc::SYS_socketpair
-            | libc::SYS_bind
-            | libc::SYS_connect
-            | libc::SYS_accept
-            | libc::SYS_accept4
-            | libc::SYS_epoll_ctl
-    ) || syscalls::row(nr).is_some_and(|row| row.outcome == Outcome::Fd)
+fn tells(entry: &CallEntry) -> bool {
+    !matches!(numbers_of(entry), Fds::Keeps | Fds::Receives)
+        || matches!(i64::from(entry.nr), libc::SYS_bind | libc::SYS_connect | libc::SYS_epoll_ctl)
 }
 
 impl Objects {
@@ -226,11 +216,11 @@ impl Objects {
     pub(super) fn note(&mut self, record: &Record, agreed: u64) {
         let at = record.seq.0;
         match &record.event {
-            Event::Call(entry, ret) if tells(entry.nr) => {
+            Event::Call(entry, ret) if tells(entry) => {
                 self.forget(entry, at, agreed);
                 self.learn(entry, ret, at, agreed);
             }
-            Event::Enter(entry) if tells(entry.nr) => {
+            Event::Enter(entry) if tells(entry) => {
                 self.forget(entry, at, agreed);
                 self.entered.insert(record.slot, entry.clone());
             }
@@ -239,77 +229,80 @@ impl Objects {
                     self.learn(&entry, ret, at, agreed);
                 }
             }
-            _ => {}
+            Event::Call(..)
+            | Event::Enter(_)
+            | Event::Signal(_)
+            | Event::ThreadStarted { .. }
+            | Event::ThreadEnded
+            | Event::Resumed
+            | Event::Overdue
+            | Event::Gap(_)
+            | Event::ProcessStarted { .. }
+            | Event::Executed(_)
+            | Event::ProcessEnded(_)
+            | Event::Succession(_) => {}
         }
     }
 
     /// Returns what a call has to do with.
     pub(super) fn touched(&self, record: &Record) -> Touched {
         let at = record.seq.0;
-        let (entry, ret) = match &record.event {
-            Event::Call(entry, ret) => (entry, Some(ret)),
-            Event::Enter(entry) => (entry, None),
-            _ => return Touched::default(),
-        };
-        let Some(row) = syscalls::row(entry.nr) else { return Touched::default() };
+        let Some((entry, ret)) = record.event.call() else { return Touched::default() };
+        let Some(row) = row_of(entry.nr, &entry.args) else { return Touched::default() };
         let args =
             row.args.iter().zip(entry.args).filter(|(arg, _)| matches!(arg, Arg::Fd)).map(|(_, value)| value as i32);
-        let opens = row.outcome == Outcome::Fd || self.duplicates(entry);
-        let opened: Vec<i32> = ret.map_or_else(Vec::new, |ret| match i64::from(entry.nr) {
-            libc::SYS_pipe | libc::SYS_pipe2 => numbers(output(ret, 0)),
-            libc::SYS_socketpair => numbers(output(ret, 3)),
-            _ if opens => vec![ret.ret as i32],
-            _ => Vec::new(),
+        let opened: Vec<i32> = ret.map_or_else(Vec::new, |ret| match row.fds {
+            Fds::MakesTwo { at, .. } => numbers(output(ret, at)),
+            Fds::Makes(_) | Fds::Duplicates | Fds::DuplicatesOnto => vec![ret.ret as i32],
+            Fds::Keeps | Fds::Closes | Fds::ClosesRange | Fds::Receives => Vec::new(),
         });
         let places = opened.iter().copied().chain(self.given_up(entry)).filter(|fd| *fd >= 0);
         let mut places: Vec<Touch> = places.map(|fd| Touch::of(Object::Place(fd))).collect();
-        if [libc::SYS_recvmsg, libc::SYS_recvmmsg].contains(&i64::from(entry.nr)) {
+        if row.fds == Fds::Receives {
             places.push(Touch::of(Object::SomePlaces));
         }
         // AT_FDCWD and errors are no descriptors.
-        let fds = args.chain(opened).chain(ready(entry, ret)).filter(|fd| *fd >= 0);
+        let fds = args.chain(opened).chain(ready(row, ret)).filter(|fd| *fd >= 0);
         let mut touched: Vec<Touch> = fds.map(|fd| self.meaning(fd, at)).chain(places).collect();
-        if row.args.iter().any(|arg| matches!(arg, Arg::Mem(Dir::In, Extent::CStr))) {
-            touched.push(Touch { changes: row.class == Class::Compare || creates(entry), ..Touch::of(Object::Names) });
+        if row.path().is_some() {
+            touched.push(Touch {
+                changes: row.class == Class::Compare || creates(row, entry),
+                ..Touch::of(Object::Names)
+            });
         }
-        match i64::from(entry.nr) {
-            libc::SYS_epoll_wait | libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 => {
-                let set = self.watched.get(&self.meaning(entry.args[0] as i32, at).object);
-                let live = |one: &&Watched| one.since <= at && one.until.is_none_or(|until| at <= until);
-                touched.extend(set.into_iter().flatten().filter(live).map(|one| one.touch));
-            }
-            libc::SYS_sendto => {
-                if let (Some(to), Some(first)) = (input(entry, 4).and_then(address), touched.first().copied()) {
-                    touched.push(Touch { meeting: Some((to, Side::Client)), ..first });
-                }
-            }
-            _ => {}
+        if row.irregular == Some(Irregular::EpollWait) {
+            let set = self.watched.get(&self.meaning(entry.args[0] as i32, at).object);
+            let live = |one: &&Watched| one.since <= at && one.until.is_none_or(|until| at <= until);
+            touched.extend(set.into_iter().flatten().filter(live).map(|one| one.touch));
+        }
+        if i64::from(entry.nr) == libc::SYS_sendto
+            && let (Some(to), Some(first)) = (input(entry, 4).and_then(address), touched.first().copied())
+        {
+            touched.push(Touch { meeting: Some((to, Side::Client)), ..first });
         }
         Touched(touched)
     }
 
     /// Returns the numbers that a call closes.
     fn given_up(&self, entry: &CallEntry) -> Vec<i32> {
-        match i64::from(entry.nr) {
-            libc::SYS_close => vec![entry.args[0] as i32],
-            libc::SYS_dup2 | libc::SYS_dup3 => vec![entry.args[1] as i32],
-            libc::SYS_close_range => {
-                let range = entry.args[0] as u32..=entry.args[1] as u32;
-                self.by_number.keys().copied().filter(|fd| range.contains(&(*fd as u32))).collect()
-            }
-            _ => Vec::new(),
+        match numbers_of(entry) {
+            Fds::Closes => vec![entry.args[0] as i32],
+            Fds::DuplicatesOnto => vec![entry.args[1] as i32],
+            Fds::ClosesRange => self.known_in_range(entry),
+            Fds::Keeps | Fds::Makes(_) | Fds::MakesTwo { .. } | Fds::Duplicates | Fds::Receives => Vec::new(),
         }
+    }
+
+    /// Returns the numbers in the range of `close_range(2)` of which something is known.
+    fn known_in_range(&self, entry: &CallEntry) -> Vec<i32> {
+        let range = entry.args[0] as u32..=entry.args[1] as u32;
+        self.by_number.keys().copied().filter(|fd| range.contains(&(*fd as u32))).collect()
     }
 
     /// Returns what a call has to do with when it returns that was entered by another record: the number that it is given.
     pub(super) fn touched_by_return(nr: u32, ret: &CallReturn) -> Touched {
         let opens = syscalls::row(nr).is_some_and(|row| row.outcome == Outcome::Fd);
         Touched((opens && ret.ret >= 0).then(|| Touch::of(Object::Place(ret.ret as i32))).into_iter().collect())
-    }
-
-    fn duplicates(&self, entry: &CallEntry) -> bool {
-        i64::from(entry.nr) == libc::SYS_fcntl
-            && [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC].contains(&(entry.args[1] as i32))
     }
 
     fn known(&self, fd: i32, at: u64) -> Option<Meaning> {
@@ -358,15 +351,19 @@ impl Objects {
     /// A call begins by which numbers lose their meaning.
     fn forget(&mut self, entry: &CallEntry, at: u64, agreed: u64) {
         let none = |fd| Meaning { since: at + 1, touch: Touch::of(Object::Number(fd)), inward: false };
-        match i64::from(entry.nr) {
-            libc::SYS_close => self.set(entry.args[0] as i32, none(entry.args[0] as i32), agreed),
-            libc::SYS_close_range if entry.args[2] & u64::from(libc::CLOSE_RANGE_CLOEXEC) == 0 => {
-                let range = entry.args[0] as u32..=entry.args[1] as u32;
-                let closed: Vec<i32> =
-                    self.by_number.keys().copied().filter(|fd| range.contains(&(*fd as u32))).collect();
-                closed.into_iter().for_each(|fd| self.set(fd, none(fd), agreed));
+        match numbers_of(entry) {
+            Fds::Closes => self.set(entry.args[0] as i32, none(entry.args[0] as i32), agreed),
+            Fds::ClosesRange if entry.args[2] & u64::from(libc::CLOSE_RANGE_CLOEXEC) == 0 => {
+                self.known_in_range(entry).into_iter().for_each(|fd| self.set(fd, none(fd), agreed));
             }
-            _ => {}
+            // What takes a number takes it when it returns.
+            Fds::Keeps
+            | Fds::Makes(_)
+            | Fds::MakesTwo { .. }
+            | Fds::Duplicates
+            | Fds::DuplicatesOnto
+            | Fds::ClosesRange
+            | Fds::Receives => {}
         }
     }
 
@@ -381,36 +378,36 @@ impl Objects {
         match i64::from(entry.nr) {
             // What could not be connected at once may be later.
             libc::SYS_connect => self.meet(fd, input(entry, 1), Side::Client, at, agreed),
-            _ if ret.ret < 0 => {}
+            _ if ret.ret < 0 => return,
             libc::SYS_bind => self.meet(fd, input(entry, 1), Side::Server, at, agreed),
-            libc::SYS_pipe | libc::SYS_pipe2 => self.pair(output(ret, 0), made, agreed),
-            libc::SYS_socketpair => self.pair(output(ret, 3), made, agreed),
-            libc::SYS_dup | libc::SYS_dup2 | libc::SYS_dup3 => self.duplicate(fd, ret.ret as i32, at, agreed),
-            libc::SYS_fcntl if self.duplicates(entry) => self.duplicate(fd, ret.ret as i32, at, agreed),
-            libc::SYS_accept | libc::SYS_accept4 => {
+            libc::SYS_epoll_ctl => self.register(entry, at, agreed),
+            _ => {}
+        }
+        let Some(row) = row_of(entry.nr, &entry.args) else { return };
+        let what = match row.fds {
+            Fds::Keeps | Fds::Closes | Fds::ClosesRange | Fds::Receives => return,
+            Fds::MakesTwo { at: arg, .. } => return self.pair(output(ret, arg), made, agreed),
+            Fds::Duplicates | Fds::DuplicatesOnto => return self.duplicate(fd, ret.ret as i32, at, agreed),
+            Fds::Makes(what) => what,
+        };
+        let meaning = match what {
+            Made::Connection => {
                 let meeting = self.meaning(fd, at).meeting.map(|(place, _)| (place, Side::Server));
-                self.set(ret.ret as i32, Meaning { touch: Touch { meeting, ..made.touch }, ..made }, agreed);
+                Meaning { touch: Touch { meeting, ..made.touch }, ..made }
             }
-            libc::SYS_epoll_ctl => {
-                let (set, of) = (fd, entry.args[2] as i32);
-                match entry.args[1] as i32 {
-                    libc::EPOLL_CTL_ADD => self.watch(set, of, at),
-                    libc::EPOLL_CTL_DEL => self.unwatch(set, of, at, agreed),
-                    _ => {}
-                }
-            }
-            libc::SYS_eventfd | libc::SYS_eventfd2 => {
-                self.set(ret.ret as i32, Meaning { inward: true, ..made }, agreed);
-            }
-            libc::SYS_open | libc::SYS_creat => {
-                self.set(ret.ret as i32, input(entry, 0).map_or(made, named), agreed);
-            }
-            libc::SYS_openat | libc::SYS_openat2 => {
-                self.set(ret.ret as i32, input(entry, 1).map_or(made, named), agreed);
-            }
-            _ if syscalls::row(entry.nr).is_some_and(|row| row.outcome == Outcome::Fd) => {
-                self.set(ret.ret as i32, made, agreed);
-            }
+            Made::Event => Meaning { inward: true, ..made },
+            Made::File => row.path().and_then(|arg| input(entry, arg)).map_or(made, named),
+            Made::Other | Made::Socket | Made::Pipe | Made::Epoll => made,
+        };
+        self.set(ret.ret as i32, meaning, agreed);
+    }
+
+    /// `epoll_ctl(2)` says what a set watches.
+    fn register(&mut self, entry: &CallEntry, at: u64, agreed: u64) {
+        let (set, of) = (entry.args[0] as i32, entry.args[2] as i32);
+        match entry.args[1] as i32 {
+            libc::EPOLL_CTL_ADD => self.watch(set, of, at),
+            libc::EPOLL_CTL_DEL => self.unwatch(set, of, at, agreed),
             _ => {}
         }
     }
@@ -463,35 +460,26 @@ impl Objects {
 }
 
 /// Says whether a call that opens a file may make it.
-fn creates(entry: &CallEntry) -> bool {
-    let flags = match i64::from(entry.nr) {
-        libc::SYS_open => entry.args[1],
-        libc::SYS_openat => entry.args[2],
-        _ => 0,
-    };
+fn creates(row: &Row, entry: &CallEntry) -> bool {
+    let flags = row.open_flags(&entry.args).unwrap_or_default();
     flags as i32 & (libc::O_CREAT | libc::O_TRUNC) != 0
 }
 
 /// Returns the descriptors that `poll` or `select` found ready.
-fn ready(entry: &CallEntry, ret: Option<&CallReturn>) -> Vec<i32> {
+fn ready(row: &Row, ret: Option<&CallReturn>) -> Vec<i32> {
     let Some(ret) = ret.filter(|ret| ret.ret > 0) else { return Vec::new() };
-    match i64::from(entry.nr) {
-        libc::SYS_poll | libc::SYS_ppoll => {
-            let found = output(ret, 0).unwrap_or_default().chunks_exact(8);
-            found.filter(|one| one[6..8] != [0, 0]).filter_map(|one| number_at(one, 0)).collect()
-        }
-        libc::SYS_select | libc::SYS_pselect6 => {
-            let sets = ret.outputs.iter().filter(|piece: &&Piece| (1..=3).contains(&piece.arg));
-            let bits = |piece: &Piece| {
-                let set = |(at, byte): (usize, &u8)| {
-                    (0..8).filter(|bit| byte & 1 << bit != 0).map(|bit| 8 * at as i32 + bit).collect::<Vec<_>>()
-                };
-                piece.bytes.iter().enumerate().flat_map(set).collect::<Vec<i32>>()
-            };
-            sets.flat_map(bits).collect()
-        }
-        _ => Vec::new(),
+    let is_set = |arg: u8| matches!(row.args.get(usize::from(arg)), Some(Arg::Mem(Dir::InOut, Extent::FdSet { .. })));
+    if let Some(Arg::Mem(_, Extent::PollFds { .. })) = row.args.first() {
+        let found = output(ret, 0).unwrap_or_default().chunks_exact(8);
+        return found.filter(|one| one[6..8] != [0, 0]).filter_map(|one| number_at(one, 0)).collect();
     }
+    let bits = |piece: &Piece| {
+        let set = |(at, byte): (usize, &u8)| {
+            (0..8).filter(|bit| byte & 1 << bit != 0).map(|bit| 8 * at as i32 + bit).collect::<Vec<_>>()
+        };
+        piece.bytes.iter().enumerate().flat_map(set).collect::<Vec<i32>>()
+    };
+    ret.outputs.iter().filter(|piece| is_set(piece.arg)).flat_map(bits).collect()
 }
 
 #[cfg(test)]

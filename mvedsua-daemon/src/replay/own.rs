@@ -7,7 +7,8 @@
 //! The follower has no descriptors. A file that it opens really gets the lowest number, which is one of the leader's; so it
 //! is told a number that is [`FIRST`] higher, and calls with such numbers are made with the real one.
 
-use mvedsua_common::syscalls::{Class, Treatment};
+pub(super) use mvedsua_common::syscalls::Identity;
+use mvedsua_common::syscalls::{self, Applying, Asks, Class, Irregular, Row, Treatment, row_of};
 
 /// What is added to the numbers of descriptors that the update opens itself.
 pub(super) const FIRST: i32 = 1 << 24;
@@ -31,120 +32,87 @@ pub(super) enum Own {
     Refuse(&'static str),
 }
 
-/// What a process is called; until it leads the follower has the leader's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Identity {
-    Process,
-    Thread,
-    Parent,
-}
-
 const NO_EFFECTS: &str = "while the new version is applied it may read files and ask, and nothing else";
 
 /// Decides about a call.
 pub(super) fn decide(nr: u32, args: &[u64; 6], treatment: &Treatment) -> Own {
+    let Some(row) = row_of(nr, args) else { return Own::Refuse(NO_EFFECTS) };
     let first = args[0] as i32;
-    match i64::from(nr) {
-        libc::SYS_open if is_reading(args[1]) => Own::Open(0),
-        libc::SYS_openat if is_reading(args[2]) => match first {
-            libc::AT_FDCWD | FIRST.. => Own::Open(1),
-            _ => Own::Refuse("it opens a file below a directory that the leader has open"),
+    match row.asks {
+        Asks::Name(who) => return Own::Identity(who),
+        Asks::World | Asks::Time => {}
+    }
+    if let Treatment::MmapFile(_) = treatment {
+        return maps_file(args);
+    }
+    match row.irregular {
+        Some(Irregular::Open { .. }) => return opens(row, args),
+        Some(Irregular::Prlimit) if args[0] == 0 && args[2] == 0 => return Own::Real,
+        Some(Irregular::EpollCtl) => {
+            return match args[1] as i32 {
+                libc::EPOLL_CTL_ADD | libc::EPOLL_CTL_MOD => Own::Registration,
+                _ => Own::Refuse("it takes a descriptor out of an epoll set"),
+            };
+        }
+        Some(Irregular::Clone | Irregular::Clone3 | Irregular::Fork) => {
+            return Own::Refuse("the new version makes a thread or a process before it has come to the update point");
+        }
+        _ => {}
+    }
+    let asks_descriptor = args[3] & libc::AT_EMPTY_PATH as u64 != 0 && first != libc::AT_FDCWD;
+    match (row.applying, i64::from(nr)) {
+        (Applying::Made, _) => Own::Real,
+        (Applying::OnOwn, _) | (_, libc::SYS_ioctl) if first >= FIRST => Own::OnFile(0),
+        (Applying::OnAny, _) => by_descriptor(first),
+        (Applying::Below, libc::SYS_newfstatat) if asks_descriptor => by_descriptor(first),
+        (Applying::Below, _) => match first {
+            libc::AT_FDCWD => Own::Real,
+            FIRST.. => Own::OnFile(0),
+            _ => Own::Refuse("it names a file by a directory that the leader has open"),
         },
-        libc::SYS_open | libc::SYS_openat => Own::Refuse("it opens a file for writing"),
-        libc::SYS_mmap if is_file(treatment) => {
-            let shared = args[3] & libc::MAP_TYPE as u64 != libc::MAP_PRIVATE as u64;
-            if shared && args[2] & libc::PROT_WRITE as u64 != 0 {
-                Own::Refuse("it maps a file shared and writable")
-            } else if args[4] as i32 >= FIRST {
-                Own::OnFile(4)
-            } else {
-                Own::Refuse("it maps a file that the leader has open")
-            }
-        }
-        libc::SYS_read
-        | libc::SYS_pread64
-        | libc::SYS_readv
-        | libc::SYS_preadv
-        | libc::SYS_close
-        | libc::SYS_getdents64
-        | libc::SYS_fstatfs
-        | libc::SYS_fadvise64
-        | libc::SYS_readahead
-            if first >= FIRST =>
-        {
-            Own::OnFile(0)
-        }
-        libc::SYS_fstat | libc::SYS_lseek | libc::SYS_getsockname | libc::SYS_getpeername | libc::SYS_getsockopt => {
-            by_descriptor(first)
-        }
-        libc::SYS_ioctl if first >= FIRST => Own::OnFile(0),
-        libc::SYS_fcntl if [libc::F_GETFD, libc::F_GETFL].contains(&(args[1] as i32)) => by_descriptor(first),
-        libc::SYS_fcntl if first >= FIRST && args[1] as i32 == libc::F_SETFD => Own::OnFile(0),
-        libc::SYS_newfstatat if args[3] & libc::AT_EMPTY_PATH as u64 != 0 && first != libc::AT_FDCWD => {
-            by_descriptor(first)
-        }
-        libc::SYS_newfstatat | libc::SYS_statx | libc::SYS_faccessat | libc::SYS_faccessat2 | libc::SYS_readlinkat => {
-            match first {
-                libc::AT_FDCWD => Own::Real,
-                FIRST.. => Own::OnFile(0),
-                _ => Own::Refuse("it names a file by a directory that the leader has open"),
-            }
-        }
-        libc::SYS_stat
-        | libc::SYS_lstat
-        | libc::SYS_access
-        | libc::SYS_readlink
-        | libc::SYS_getcwd
-        | libc::SYS_statfs
-        | libc::SYS_uname
-        | libc::SYS_sysinfo
-        | libc::SYS_getrlimit
-        | libc::SYS_getrusage
-        | libc::SYS_times
-        | libc::SYS_clock_gettime
-        | libc::SYS_clock_getres
-        | libc::SYS_gettimeofday
-        | libc::SYS_time
-        | libc::SYS_getcpu
-        | libc::SYS_getrandom
-        | libc::SYS_sched_getaffinity
-        | libc::SYS_nanosleep
-        | libc::SYS_clock_nanosleep
-        | libc::SYS_getuid
-        | libc::SYS_geteuid
-        | libc::SYS_getgid
-        | libc::SYS_getegid
-        | libc::SYS_getgroups
-        | libc::SYS_getresuid
-        | libc::SYS_getresgid
-        | libc::SYS_getpgrp
-        | libc::SYS_getpriority => Own::Real,
-        libc::SYS_prlimit64 if args[0] == 0 && args[2] == 0 => Own::Real,
-        libc::SYS_getpid => Own::Identity(Identity::Process),
-        libc::SYS_gettid => Own::Identity(Identity::Thread),
-        libc::SYS_getppid => Own::Identity(Identity::Parent),
-        libc::SYS_epoll_ctl => match args[1] as i32 {
-            libc::EPOLL_CTL_ADD | libc::EPOLL_CTL_MOD => Own::Registration,
-            _ => Own::Refuse("it takes a descriptor out of an epoll set"),
-        },
-        libc::SYS_clone | libc::SYS_clone3 | libc::SYS_fork | libc::SYS_vfork => {
-            Own::Refuse("the new version makes a thread or a process before it has come to the update point")
-        }
-        libc::SYS_exit | libc::SYS_exit_group => Own::Refuse("the new version ends"),
-        _ => match treatment {
+        (Applying::Refused | Applying::OnOwn, _) if row.ends() => Own::Refuse("the new version ends"),
+        (Applying::Refused | Applying::OnOwn, _) => match treatment {
             Treatment::Row(row) if row.class == Class::Local => Own::Local,
             Treatment::Restart(_) => Own::Local,
-            _ => Own::Refuse(NO_EFFECTS),
+            Treatment::Row(_)
+            | Treatment::ThreadClone(_)
+            | Treatment::GhostFork(_)
+            | Treatment::Fork(_)
+            | Treatment::Exec(_)
+            | Treatment::Alike(_)
+            | Treatment::Absent(_)
+            | Treatment::MmapFile(_)
+            | Treatment::Refuse(_) => Own::Refuse(NO_EFFECTS),
         },
+    }
+}
+
+/// A call that opens a path: for reading, and not below a folder of the leader's.
+fn opens(row: &Row, args: &[u64; 6]) -> Own {
+    let (Some(flags), Some(path)) = (row.open_flags(args), row.path()) else { return Own::Refuse(NO_EFFECTS) };
+    if !is_reading(flags) {
+        return Own::Refuse("it opens a file for writing");
+    }
+    match (path, args[0] as i32) {
+        (0, _) | (_, libc::AT_FDCWD | FIRST..) => Own::Open(usize::from(path)),
+        _ => Own::Refuse("it opens a file below a directory that the leader has open"),
+    }
+}
+
+/// A file is mapped: one that the version has opened itself, and not to change it.
+fn maps_file(args: &[u64; 6]) -> Own {
+    let shared = args[3] & libc::MAP_TYPE as u64 != libc::MAP_PRIVATE as u64;
+    if shared && args[2] & libc::PROT_WRITE as u64 != 0 {
+        Own::Refuse("it maps a file shared and writable")
+    } else if args[4] as i32 >= FIRST {
+        Own::OnFile(4)
+    } else {
+        Own::Refuse("it maps a file that the leader has open")
     }
 }
 
 fn is_reading(flags: u64) -> bool {
     flags & (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64 == libc::O_RDONLY as u64
-}
-
-fn is_file(treatment: &Treatment) -> bool {
-    matches!(treatment, Treatment::MmapFile(_))
 }
 
 fn by_descriptor(fd: i32) -> Own {
@@ -153,31 +121,11 @@ fn by_descriptor(fd: i32) -> Own {
 
 /// Says whether a call that blocks may be answered with `EINTR`, as by a signal that comes.
 pub(super) fn is_interruptible(nr: u32) -> bool {
-    [
-        libc::SYS_epoll_wait,
-        libc::SYS_epoll_pwait,
-        libc::SYS_epoll_pwait2,
-        libc::SYS_poll,
-        libc::SYS_ppoll,
-        libc::SYS_select,
-        libc::SYS_pselect6,
-        libc::SYS_accept,
-        libc::SYS_accept4,
-        libc::SYS_read,
-        libc::SYS_readv,
-        libc::SYS_recvfrom,
-        libc::SYS_recvmsg,
-        libc::SYS_nanosleep,
-        libc::SYS_clock_nanosleep,
-        libc::SYS_pause,
-    ]
-    .contains(&i64::from(nr))
+    syscalls::row(nr).is_some_and(|row| row.wait.takes_in())
 }
 
 #[cfg(test)]
 mod tests {
-    use mvedsua_common::syscalls;
-
     use super::*;
 
     struct NoMemory;

@@ -14,6 +14,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use mvedsua_common::syscalls::{self, Fds, Made};
+
 use crate::matcher::Call;
 use crate::ptrace::Pid;
 use crate::ptrace::memory::Span;
@@ -64,22 +66,17 @@ fn named(path: &[u8], told: Option<i32>) -> Option<&'static str> {
 impl OwnFiles {
     /// Takes note of what a call that was answered with `ret` does to the descriptors.
     pub(crate) fn note(&mut self, nr: u32, args: &[u64; 6], inputs: &[Piece], ret: i64) {
-        let path_at = match i64::from(nr) {
-            libc::SYS_open => 0,
-            libc::SYS_openat | libc::SYS_openat2 => 1,
+        match i64::from(nr) {
             libc::SYS_getpid => {
                 self.told = i32::try_from(ret).ok();
-                return;
             }
             libc::SYS_close => {
                 self.open.remove(&(args[0] as i32));
-                return;
             }
             libc::SYS_read | libc::SYS_write if ret > 0 => {
                 if let Some(file) = self.memory_mut(args[0]) {
                     file.at += ret as usize;
                 }
-                return;
             }
             libc::SYS_lseek if ret >= 0 => {
                 if let Some(file) = self.open.get_mut(&(args[0] as i32)) {
@@ -87,13 +84,15 @@ impl OwnFiles {
                     file.text = file.text.take().filter(|_| ret > 0);
                     file.at = ret as usize;
                 }
-                return;
             }
-            _ => return,
-        };
-        let Ok(fd) = i32::try_from(ret) else { return };
-        if fd >= 0
-            && let Some(path) = inputs.iter().find(|piece| piece.arg == path_at)
+            _ => self.note_opened(nr, inputs, ret),
+        }
+    }
+
+    fn note_opened(&mut self, nr: u32, inputs: &[Piece], ret: i64) {
+        let Some(row) = syscalls::row(nr).filter(|row| row.fds == Fds::Makes(Made::File)) else { return };
+        let Ok(fd @ 0..) = i32::try_from(ret) else { return };
+        if let Some(path) = inputs.iter().find(|piece| Some(piece.arg) == row.path())
             && let Some(name) = named(&path.bytes, self.told)
         {
             self.open.insert(fd, OwnFile { name, text: None, at: 0 });

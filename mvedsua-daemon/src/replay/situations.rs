@@ -9,8 +9,9 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mvedsua_common::monitor;
+use mvedsua_common::syscalls::{self, Moves};
 
-use crate::record::{CallReturn, Event, Record, Slot};
+use crate::record::{CallReturn, Record, Slot};
 
 /// How many situations of earlier attempts one looks for.
 pub const SITUATIONS: usize = 3;
@@ -46,11 +47,7 @@ impl Situations {
 
     /// The follower has made the call of this record as its twin did.
     pub(super) fn note(&mut self, record: &Record, met: &Met) {
-        let (entry, ret) = match &record.event {
-            Event::Call(entry, ret) => (entry, Some(ret)),
-            Event::Enter(entry) => (entry, None),
-            _ => return,
-        };
+        let Some((entry, ret)) = record.event.call() else { return };
         let at = self.at(record.slot, entry.nr);
         for (sought, met) in self.sought.iter().zip(met) {
             if *sought == Some(at) {
@@ -74,20 +71,9 @@ impl Situations {
 
 /// Returns what a call has read from a descriptor: its length, and as much of it as is looked at.
 fn read(nr: u32, ret: &CallReturn) -> Option<(i64, &[u8])> {
-    let reads = [
-        libc::SYS_read,
-        libc::SYS_pread64,
-        libc::SYS_readv,
-        libc::SYS_preadv,
-        libc::SYS_preadv2,
-        libc::SYS_recvfrom,
-        libc::SYS_recvmsg,
-        libc::SYS_recvmmsg,
-        libc::SYS_mq_timedreceive,
-        libc::SYS_msgrcv,
-    ];
-    let piece = ret.outputs.iter().find(|piece| piece.arg == 1).filter(|_| ret.ret > 0)?;
-    reads.contains(&i64::from(nr)).then(|| (ret.ret, &piece.bytes[..piece.bytes.len().min(LOOKED_AT)]))
+    let reads = matches!(syscalls::row(nr)?.moves, Moves::In | Moves::InFrom);
+    let piece = ret.outputs.iter().find(|piece| piece.arg == 1).filter(|_| reads && ret.ret > 0)?;
+    Some((ret.ret, &piece.bytes[..piece.bytes.len().min(LOOKED_AT)]))
 }
 
 #[cfg(test)]
@@ -95,7 +81,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::record::{CallEntry, LeaderAddr, Piece, PieceDir, Seq};
+    use crate::record::{CallEntry, Event, LeaderAddr, Piece, PieceDir, Seq};
 
     fn call(slot: u32, nr: i64, read: &[u8]) -> Record {
         let bytes = Bytes::copy_from_slice(read);

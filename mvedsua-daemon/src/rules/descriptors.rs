@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mvedsua_common::syscalls::{self, regions};
+use mvedsua_common::syscalls::{Fds, Made, Row, regions, row_of};
 use serde::{Deserialize, Serialize};
 
 use super::ast::Kind;
@@ -90,50 +90,50 @@ impl Descriptors {
         let made = ret.map(|ret| ret.ret).filter(|ret| !regions::failed(*ret));
         let fd = entry.args[0] as i32;
         let mut set = |what: Descriptor| made.map(|made| self.known.insert(made as i32, Arc::new(what)));
-        match i64::from(entry.nr) {
-            libc::SYS_close => {
+        let Some(row) = row_of(entry.nr, &entry.args) else { return };
+        match row.fds {
+            Fds::Closes => {
                 self.known.remove(&fd);
             }
-            libc::SYS_accept | libc::SYS_accept4 => {
-                set(Descriptor::Client);
-            }
-            libc::SYS_socket => {
-                set(Descriptor::Socket);
-            }
-            libc::SYS_epoll_create | libc::SYS_epoll_create1 => {
-                set(Descriptor::Epoll);
-            }
-            libc::SYS_open | libc::SYS_creat => {
-                set(Descriptor::File(path(entry, 0)));
-            }
-            libc::SYS_openat | libc::SYS_openat2 => {
-                set(Descriptor::File(path(entry, 1)));
-            }
-            libc::SYS_listen => {
-                self.known.insert(fd, Arc::new(Descriptor::Listener));
-            }
-            libc::SYS_dup | libc::SYS_dup2 | libc::SYS_dup3 | libc::SYS_fcntl => {
-                let duplicates = i64::from(entry.nr) != libc::SYS_fcntl
-                    || [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC].contains(&(entry.args[1] as i32));
-                if let (true, Some(made), Some(what)) = (duplicates, made, self.known.get(&fd).cloned()) {
-                    self.known.insert(made as i32, what);
+            Fds::Makes(what) => {
+                if let Some(what) = descriptor(what, || path(row, entry)) {
+                    set(what);
                 }
             }
-            libc::SYS_pipe | libc::SYS_pipe2 | libc::SYS_socketpair => {
-                let what =
-                    if i64::from(entry.nr) == libc::SYS_socketpair { Descriptor::Socket } else { Descriptor::Pipe };
+            Fds::MakesTwo { what, .. } => {
+                let Some(what) = descriptor(what, || path(row, entry)) else { return };
                 let written = ret.filter(|_| made.is_some()).map(|ret| ret.outputs.as_slice()).unwrap_or_default();
                 for number in written.iter().flat_map(|piece| piece.bytes.as_chunks::<4>().0) {
                     self.known.insert(i32::from_ne_bytes(*number), Arc::new(what.clone()));
                 }
             }
-            _ => {}
+            Fds::Duplicates | Fds::DuplicatesOnto => {
+                if let (Some(made), Some(what)) = (made, self.known.get(&fd).cloned()) {
+                    self.known.insert(made as i32, what);
+                }
+            }
+            Fds::Keeps if i64::from(entry.nr) == libc::SYS_listen => {
+                self.known.insert(fd, Arc::new(Descriptor::Listener));
+            }
+            Fds::Keeps | Fds::ClosesRange | Fds::Receives => {}
         }
     }
 }
 
-fn path(entry: &CallEntry, arg: u8) -> String {
-    let bytes = syscalls::row(entry.nr).and_then(|row| calls::payload(row, arg, &entry.inputs, None));
+/// Returns what a call has made, where rules tell it apart.
+fn descriptor(what: Made, path: impl FnOnce() -> String) -> Option<Descriptor> {
+    match what {
+        Made::File => Some(Descriptor::File(path())),
+        Made::Socket => Some(Descriptor::Socket),
+        Made::Connection => Some(Descriptor::Client),
+        Made::Pipe => Some(Descriptor::Pipe),
+        Made::Epoll => Some(Descriptor::Epoll),
+        Made::Event | Made::Other => None,
+    }
+}
+
+fn path(row: &Row, entry: &CallEntry) -> String {
+    let bytes = row.path().and_then(|arg| calls::payload(row, arg, &entry.inputs, None));
     String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }
 

@@ -16,7 +16,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mvedsua_common::syscalls::{self, Arg};
+use mvedsua_common::syscalls::{self, Arg, Fds, row_of};
 use serde::Serialize;
 
 use super::ast::Direction;
@@ -404,7 +404,9 @@ impl Stage {
             Seen { entry: entry.clone(), ret: ret.cloned(), descriptors }
         });
         self.note(entry, ret);
-        if ret.is_none() && [libc::SYS_dup, libc::SYS_dup2, libc::SYS_dup3].contains(&i64::from(entry.nr)) {
+        let duplicates =
+            row_of(entry.nr, &entry.args).is_some_and(|row| matches!(row.fds, Fds::Duplicates | Fds::DuplicatesOnto));
+        if ret.is_none() && duplicates {
             self.threads.entry(slot).or_default().duplicating = Some(entry.clone());
         }
         seen

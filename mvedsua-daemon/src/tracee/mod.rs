@@ -3,6 +3,7 @@
 //! [`process`] is the process and the stopping of its threads, [`slots`] its threads by slot, [`rings`] where they are told the
 //! time, [`program`] the beginning of a program, [`driver`] the thread that traces, [`loaded`] what was loaded into it, [`ghosts`]
 //! children that leave.
+#![warn(clippy::wildcard_enum_match_arm)]
 
 pub(crate) mod driver;
 pub(crate) mod ghosts;

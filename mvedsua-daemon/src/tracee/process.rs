@@ -650,7 +650,7 @@ impl Touched<'_> {
                 let pending = sys::peek_siginfo(tid, sys::PendingOf::Thread)?;
                 Ok(pending.iter().any(|info| info[..4] == libc::SIGSEGV.to_ne_bytes()))
             }
-            _ => Ok(false),
+            Touched::Not | Touched::Prepared(_) | Touched::Patched(_) => Ok(false),
         }
     }
 

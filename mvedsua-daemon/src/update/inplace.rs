@@ -94,13 +94,12 @@ impl Cooperation {
         let Some(symbol) = symbol else {
             return Err(unsupported(pid, &format!("its executable was not built with the SDK (no symbol {SYMBOL})")));
         };
-        let base = match elf.kind() {
-            ObjectKind::Dynamic => {
-                let maps = procfs::maps(pid)?;
-                let first = maps.iter().find(|mapping| mapping.inode == inode && mapping.offset == 0);
-                first.map(|mapping| mapping.start).ok_or_else(|| unsupported(pid, "its executable is not mapped"))?
-            }
-            _ => 0,
+        let base = if elf.kind() == ObjectKind::Dynamic {
+            let maps = procfs::maps(pid)?;
+            let first = maps.iter().find(|mapping| mapping.inode == inode && mapping.offset == 0);
+            first.map(|mapping| mapping.start).ok_or_else(|| unsupported(pid, "its executable is not mapped"))?
+        } else {
+            0
         };
         let cooperation = Cooperation { control: base + symbol.address() };
         cooperation.check(pid, &Memory::open(pid)?)?;

@@ -3,6 +3,7 @@
 //! The engine (tracer threads, recorder, replayer, promotion) is reached through [`Session`] alone: commands go in,
 //! [`SessionEvent`]s come out. What is above (lifecycle, control plane) knows neither ptrace nor which recorder or
 //! replayer is in use.
+#![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod binary;
 pub(crate) mod birth;

@@ -461,10 +461,8 @@ impl Running<'_> {
                     && !self.parted
                     && divergence.kind.leaves_the_follower_sound();
                 // A leader that does not come to its calls cannot be held there.
-                let hold = match divergence.kind {
-                    DivergenceKind::Silent { .. } => Hold::Anywhere,
-                    _ => Hold::AtCalls,
-                };
+                let silent = matches!(divergence.kind, DivergenceKind::Silent { .. });
+                let hold = if silent { Hold::Anywhere } else { Hold::AtCalls };
                 let sound = divergence.kind.leaves_the_follower_sound();
                 self.tell(SessionEvent::Failed(FailureKind::Diverged(divergence)));
                 if self.stage == Stage::Outdated

@@ -1,6 +1,7 @@
 //! `fcntl(2)` by command.
 
 use super::Variant;
+use crate::syscalls::columns::{Applying, Fds, Wait};
 use crate::syscalls::model::Arg::{self, Addr, Fd, Int, Int32, Mem};
 use crate::syscalls::model::Dir::{In, InOut};
 use crate::syscalls::model::Extent::Flock;
@@ -32,14 +33,14 @@ const ASK_LOCK: &[Arg] = &[Fd, Int32, Mem(InOut, Flock)];
 /// Sorted by command, `include/uapi/asm-generic/fcntl.h` and `include/uapi/linux/fcntl.h`.
 #[rustfmt::skip]
 pub(super) const VARIANTS: &[Variant] = &[
-    sets(0, "fcntl/F_DUPFD", NUMBER, NewFd),
-    asks(1, "fcntl/F_GETFD", PLAIN),
-    sets(2, "fcntl/F_SETFD", NUMBER, Num),
-    asks(3, "fcntl/F_GETFL", PLAIN),
+    sets(0, "fcntl/F_DUPFD", NUMBER, NewFd).numbers(Fds::Duplicates),
+    asks(1, "fcntl/F_GETFD", PLAIN).applying(Applying::OnAny),
+    sets(2, "fcntl/F_SETFD", NUMBER, Num).applying(Applying::OnOwn),
+    asks(3, "fcntl/F_GETFL", PLAIN).applying(Applying::OnAny),
     sets(4, "fcntl/F_SETFL", NUMBER, Num),
     asks(5, "fcntl/F_GETLK", ASK_LOCK),
     sets(6, "fcntl/F_SETLK", LOCK, Num),
-    sets(7, "fcntl/F_SETLKW", LOCK, Num),
+    sets(7, "fcntl/F_SETLKW", LOCK, Num).waits(Wait::Others),
     sets(8, "fcntl/F_SETOWN", NUMBER, Num),
     asks(9, "fcntl/F_GETOWN", PLAIN),
     sets(10, "fcntl/F_SETSIG", NUMBER, Num),
@@ -49,13 +50,13 @@ pub(super) const VARIANTS: &[Variant] = &[
     asks(17, "fcntl/F_GETOWNER_UIDS", &[Fd, Int32, writes(8)]),
     asks(36, "fcntl/F_OFD_GETLK", ASK_LOCK),
     sets(37, "fcntl/F_OFD_SETLK", LOCK, Num),
-    sets(38, "fcntl/F_OFD_SETLKW", LOCK, Num),
+    sets(38, "fcntl/F_OFD_SETLKW", LOCK, Num).waits(Wait::Others),
     sets(1024, "fcntl/F_SETLEASE", NUMBER, Num),
     asks(1025, "fcntl/F_GETLEASE", PLAIN),
     refused(1026, "fcntl/F_NOTIFY", "its notifications do not survive a promotion"),
     asks(1027, "fcntl/F_DUPFD_QUERY", &[Fd, Int32, Fd]),
     asks(1028, "fcntl/F_CREATED_QUERY", PLAIN),
-    sets(1030, "fcntl/F_DUPFD_CLOEXEC", NUMBER, NewFd),
+    sets(1030, "fcntl/F_DUPFD_CLOEXEC", NUMBER, NewFd).numbers(Fds::Duplicates),
     sets(1031, "fcntl/F_SETPIPE_SZ", NUMBER, Num),
     asks(1032, "fcntl/F_GETPIPE_SZ", PLAIN),
     sets(1033, "fcntl/F_ADD_SEALS", NUMBER, Num),

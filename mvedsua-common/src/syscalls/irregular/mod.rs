@@ -12,9 +12,11 @@ mod others;
 mod paired;
 mod prctl;
 
+use super::columns::{Applying, Fds, Wait};
 use super::model::{Irregular, Row};
 use super::regions::{self, Memory};
 
+pub(super) use order::futex_waits;
 pub use order::{Ordering, in_order, locks_inheriting};
 pub use others::MAX_MESSAGES;
 pub use paired::{Pairing, treatment_of};
@@ -25,6 +27,26 @@ pub struct Variant {
     /// What selects it: the request of `ioctl`, the command of `fcntl`, …
     pub value: u64,
     pub row: Row,
+}
+
+impl Variant {
+    /// Says what the request does to the numbers of descriptors.
+    const fn numbers(mut self, fds: Fds) -> Variant {
+        self.row = self.row.numbers(fds);
+        self
+    }
+
+    /// Says what becomes of the request while the new version is applied.
+    const fn applying(mut self, applying: Applying) -> Variant {
+        self.row = self.row.applying(applying);
+        self
+    }
+
+    /// Says what the request may wait for.
+    const fn waits(mut self, wait: Wait) -> Variant {
+        self.row = self.row.waits(wait);
+        self
+    }
 }
 
 /// What is done with one call at its entry. The row is the one that [`regions`] wants for it.
@@ -110,6 +132,22 @@ pub fn variants() -> impl Iterator<Item = &'static Row> {
 #[must_use]
 pub fn ioctl_name(request: u64) -> Option<&'static str> {
     ioctl::name(request)
+}
+
+/// Returns the row of the request, command or option that the arguments name, of a call that is described by those; without
+/// memory, so that a row may be found of a request that is refused for what is there.
+pub(super) fn chosen(nr: u32, args: &[u64; 6]) -> Option<&'static Row> {
+    let (variants, value) = match super::row(nr)?.irregular? {
+        Irregular::Ioctl => (ioctl::VARIANTS, args[1]),
+        Irregular::Fcntl => (fcntl::VARIANTS, args[1]),
+        Irregular::Prctl => (prctl::VARIANTS, args[0]),
+        Irregular::ArchPrctl => (others::ARCH_PRCTL, args[0]),
+        Irregular::MsgCtl => (ipc::MSGCTL, args[1]),
+        Irregular::LandlockRule => (others::LANDLOCK_RULES, args[1]),
+        _ => return None,
+    };
+    let at = variants.binary_search_by_key(&(value & 0xffff_ffff), |variant| variant.value).ok()?;
+    Some(&variants[at].row)
 }
 
 fn find(variants: &'static [Variant], value: u64, unknown: &'static str) -> Treatment {

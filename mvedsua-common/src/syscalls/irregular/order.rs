@@ -84,6 +84,18 @@ pub fn in_order(nr: u32, args: &[u64; 6]) -> Option<(&'static Row, Ordering)> {
     })
 }
 
+/// Says whether an operation of `futex(2)` waits for another thread.
+pub(in crate::syscalls) fn futex_waits(operation: u64) -> bool {
+    const WAIT: u32 = 0;
+    const LOCK_PI: u32 = 6;
+    const WAIT_BITSET: u32 = 9;
+    const WAIT_REQUEUE_PI: u32 = 11;
+    const LOCK_PI2: u32 = 13;
+    /// `FUTEX_PRIVATE_FLAG` and `FUTEX_CLOCK_REALTIME` choose no other operation.
+    const FLAGS: u32 = 0x180;
+    [WAIT, LOCK_PI, WAIT_BITSET, WAIT_REQUEUE_PI, LOCK_PI2].contains(&(operation as u32 & !FLAGS))
+}
+
 /// Says whether a call takes a mutex with inherited priority.
 #[must_use]
 pub fn locks_inheriting(nr: u32, args: &[u64; 6]) -> bool {

@@ -120,9 +120,8 @@ impl Leading {
             // They go on when nobody is held any more.
             return Ok(());
         }
-        let held = |thread: &Thread| match &thread.state {
-            State::Held { call: Some(call), at: HeldAt::Entry, .. } => !self.ends_process(call),
-            _ => false,
+        let held = |thread: &Thread| {
+            thread.state.held_before().is_some_and(|(call, at)| matches!(at, HeldAt::Entry) && !self.ends_process(call))
         };
         let tids: Vec<Tid> = self.threads.iter().filter(|(_, thread)| held(thread)).map(|(tid, _)| *tid).collect();
         tids.into_iter().try_for_each(|tid| self.release_one(process, tid))
@@ -135,10 +134,7 @@ impl Leading {
             // It goes on when nobody is held any more.
             return Ok(());
         }
-        let ends = |thread: &Thread| match &thread.state {
-            State::Held { call: Some(call), .. } => self.ends_process(call),
-            _ => false,
-        };
+        let ends = |thread: &Thread| thread.state.held_before().is_some_and(|(call, _)| self.ends_process(call));
         let tids: Vec<Tid> = self.threads.iter().filter(|(_, thread)| ends(thread)).map(|(tid, _)| *tid).collect();
         tids.into_iter().try_for_each(|tid| self.release_one(process, tid))
     }
@@ -206,7 +202,11 @@ impl Leading {
                     local: call.as_ref().is_some_and(|call| call.order().is_none()),
                     written: *written,
                 }),
-                _ => None,
+                State::Running
+                | State::InCall(_)
+                | State::Interrupted(..)
+                | State::Restarting { .. }
+                | State::Executed => None,
             })
             .collect();
         (threads, self.stream.written())
@@ -243,7 +243,12 @@ impl Leading {
                 self.goes_on_at_once(tid);
                 self.go(tid, 0)
             }
-            other => {
+            other @ (State::Held { .. }
+            | State::Running
+            | State::InCall(_)
+            | State::Interrupted(..)
+            | State::Restarting { .. }
+            | State::Executed) => {
                 thread.state = other;
                 Ok(())
             }

@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use mvedsua_common::syscalls::After;
+
 use super::*;
 use crate::ptrace::query;
 
@@ -21,38 +23,21 @@ pub(super) struct Limit {
 impl Limit {
     /// Returns the limit of a call that answers `EINTR` to whatever wakes it, if it has one.
     fn of(process: &Process, entry: &CallEntry) -> Option<Limit> {
-        const AGAIN: i64 = -(libc::EAGAIN as i64);
-        const IN_PROGRESS: i64 = -(libc::EINPROGRESS as i64);
-        let CallEntry { args, .. } = entry;
-        let milliseconds = |value: u64| u64::try_from(value as i32).ok().map(Duration::from_millis);
+        let CallEntry { nr, args, .. } = entry;
+        let limit = syscalls::row(*nr)?.limit?;
         let span = |addr: u64| {
             let read = |addr| process.memory.read_u64(addr).ok();
             (addr != 0).then(|| Some(Duration::new(read(addr)?, u32::try_from(read(addr + 8)?).ok()?)))?
         };
         let socket = |of| query::socket_limit(process.pid, args[0] as i32, of);
-        let (after, result) = match i64::from(entry.nr) {
-            libc::SYS_epoll_wait | libc::SYS_epoll_pwait => (milliseconds(args[3])?, 0),
-            libc::SYS_epoll_pwait2 => (span(args[3])?, 0),
-            libc::SYS_semtimedop => (span(args[3])?, AGAIN),
-            libc::SYS_rt_sigtimedwait => (span(args[2])?, AGAIN),
-            libc::SYS_read
-            | libc::SYS_readv
-            | libc::SYS_recvfrom
-            | libc::SYS_recvmsg
-            | libc::SYS_recvmmsg
-            | libc::SYS_accept
-            | libc::SYS_accept4 => (socket(libc::SO_RCVTIMEO)?, AGAIN),
-            libc::SYS_write
-            | libc::SYS_writev
-            | libc::SYS_sendto
-            | libc::SYS_sendmsg
-            | libc::SYS_sendmmsg
-            | libc::SYS_sendfile => (socket(libc::SO_SNDTIMEO)?, AGAIN),
-            libc::SYS_connect => (socket(libc::SO_SNDTIMEO)?, IN_PROGRESS),
-            _ => return None,
-        };
+        let after = match limit.after {
+            After::Milliseconds { arg } => u64::try_from(args[usize::from(arg)] as i32).ok().map(Duration::from_millis),
+            After::Timespec { arg } => span(args[usize::from(arg)]),
+            After::Receiving => socket(libc::SO_RCVTIMEO),
+            After::Sending => socket(libc::SO_SNDTIMEO),
+        }?;
         let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-        Some(Limit { until: Nanos(entry.at.0.saturating_add(after)), result })
+        Some(Limit { until: Nanos(entry.at.0.saturating_add(after)), result: -i64::from(limit.errno) })
     }
 
     fn is_over(self) -> bool {

@@ -6,6 +6,8 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
+use mvedsua_common::syscalls::Moves;
+
 use super::*;
 use crate::ptrace::memory::Span;
 use crate::ptrace::pagemap::PageMap;
@@ -87,13 +89,14 @@ fn untouched(pid: Pid, span: Span) -> Vec<Span> {
 /// Returns the descriptor that a call writes to, and where; without that it is where the file was.
 fn written(entry: &CallEntry) -> Option<(i32, Option<u64>)> {
     let args = &entry.args;
-    let fd = args[0] as i32;
-    match i64::from(entry.nr) {
-        libc::SYS_write | libc::SYS_writev | libc::SYS_sendfile => Some((fd, None)),
-        libc::SYS_pwrite64 | libc::SYS_pwritev => Some((fd, Some(args[3]))),
-        libc::SYS_pwritev2 => Some((fd, Some(args[3]).filter(|at| *at != u64::MAX))),
-        libc::SYS_copy_file_range | libc::SYS_splice if args[3] == 0 => Some((args[2] as i32, None)),
-        _ => None,
+    let row = syscalls::row(entry.nr)?;
+    let fd = row.first_descriptor(args)?;
+    match (row.moves, i64::from(entry.nr)) {
+        (Moves::Out, libc::SYS_pwritev2) => Some((fd, Some(args[3]).filter(|at| *at != u64::MAX))),
+        (Moves::Out, _) | (Moves::Between, libc::SYS_sendfile) => Some((fd, None)),
+        (Moves::OutTo, _) => Some((fd, Some(args[3]))),
+        (Moves::Between, libc::SYS_copy_file_range | libc::SYS_splice) if args[3] == 0 => Some((args[2] as i32, None)),
+        (Moves::Nothing | Moves::In | Moves::InFrom | Moves::Between | Moves::Connection, _) => None,
     }
 }
 

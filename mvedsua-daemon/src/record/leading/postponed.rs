@@ -13,6 +13,8 @@
 
 use std::time::{Duration, Instant};
 
+use mvedsua_common::syscalls::{Wait, row_of};
+
 use super::*;
 use crate::calls::{sends_signals, waits};
 
@@ -44,50 +46,13 @@ impl Postponed {
     }
 }
 
-/// Says whether a thread may sleep in a call until a signal ends that, signal(7).
+/// Says whether a thread may sleep in a call until a signal ends that, signal(7). What takes the signal itself is no such call, and
+/// one that is gone on with is made again.
 fn sleeps(nr: u32, args: &[u64; 6]) -> bool {
-    match i64::from(nr) {
-        libc::SYS_fcntl => [libc::F_SETLKW, libc::F_OFD_SETLKW].contains(&(args[1] as i32)),
-        libc::SYS_read
-        | libc::SYS_readv
-        | libc::SYS_recvfrom
-        | libc::SYS_recvmsg
-        | libc::SYS_recvmmsg
-        | libc::SYS_write
-        | libc::SYS_writev
-        | libc::SYS_sendto
-        | libc::SYS_sendmsg
-        | libc::SYS_sendmmsg
-        | libc::SYS_sendfile
-        | libc::SYS_splice
-        | libc::SYS_tee
-        | libc::SYS_vmsplice
-        | libc::SYS_accept
-        | libc::SYS_accept4
-        | libc::SYS_connect
-        | libc::SYS_poll
-        | libc::SYS_ppoll
-        | libc::SYS_select
-        | libc::SYS_pselect6
-        | libc::SYS_epoll_wait
-        | libc::SYS_epoll_pwait
-        | libc::SYS_epoll_pwait2
-        | libc::SYS_nanosleep
-        | libc::SYS_clock_nanosleep
-        | libc::SYS_wait4
-        | libc::SYS_waitid
-        | libc::SYS_flock
-        // A FIFO waits for its other end.
-        | libc::SYS_open
-        | libc::SYS_openat
-        | libc::SYS_openat2
-        | libc::SYS_semop
-        | libc::SYS_semtimedop
-        | libc::SYS_msgsnd
-        | libc::SYS_msgrcv
-        | libc::SYS_mq_timedsend
-        | libc::SYS_mq_timedreceive => true,
-        _ => waits(nr, args),
+    match row_of(nr, args).map(|row| row.wait) {
+        None | Some(Wait::Never | Wait::TakenSignal | Wait::Resumed) => false,
+        Some(Wait::Thread | Wait::Signal) => waits(nr, args),
+        Some(Wait::Input | Wait::Others | Wait::Ready | Wait::Time | Wait::Child) => true,
     }
 }
 

@@ -211,7 +211,7 @@ impl Leading {
             let ending = match stop {
                 Stop::Killed(signo) => Ending::Killed(signo),
                 Stop::Exited(code) => Ending::Exited(code),
-                _ => return,
+                Stop::Syscall | Stop::Signal(_) | Stop::Group(_) | Stop::Interrupted | Stop::Event(_) => return,
             };
             self.stream.emit(slot, Event::ProcessEnded(ending));
             self.stream.finish();

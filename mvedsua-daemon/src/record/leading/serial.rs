@@ -173,15 +173,16 @@ impl Call {
     /// Says whether a thread gives up its turn at the entry of this call.
     pub(super) fn gives_way(&self, main: bool) -> bool {
         let (nr, args) = (self.entry.nr, &self.entry.args);
-        match self.treatment {
-            // The parent goes on before its child.
-            Treatment::ThreadClone(_) => false,
-            // What the kernel does to its memory then (set_tid_address(2)) belongs to the turn; the end of a main thread is told
-            // with that of its process.
-            Treatment::Row(row) if i64::from(row.nr) == libc::SYS_exit => main,
-            _ if waits(nr, args) => true,
-            _ => self.order().is_some() && !keeps_turn(nr),
+        // The parent goes on before its child.
+        if let Treatment::ThreadClone(_) = self.treatment {
+            return false;
         }
+        // What the kernel does to its memory then (set_tid_address(2)) belongs to the turn; the end of a main thread is told
+        // with that of its process.
+        if i64::from(nr) == libc::SYS_exit && matches!(self.treatment, Treatment::Row(_)) {
+            return main;
+        }
+        waits(nr, args) || self.order().is_some() && !keeps_turn(nr)
     }
 }
 
@@ -192,7 +193,7 @@ impl Leading {
         let needs_turn = |thread: &Thread| match &thread.state {
             State::Running => true,
             State::Restarting { call, .. } => keeps_turn(call.entry.nr),
-            _ => false,
+            State::InCall(_) | State::Interrupted(..) | State::Held { .. } | State::Executed => false,
         };
         let first = self.threads.iter().filter(|(_, thread)| needs_turn(thread));
         let first = first.min_by_key(|(_, thread)| thread.slot).map(|(tid, _)| *tid);
@@ -221,7 +222,7 @@ impl Leading {
         let goes_on = match stop {
             Stop::Syscall => matches!(sys::syscall_info(tid)?, SyscallStop::Exit { .. }),
             Stop::Signal(_) => true,
-            _ => false,
+            Stop::Group(_) | Stop::Interrupted | Stop::Event(_) | Stop::Exited(_) | Stop::Killed(_) => false,
         };
         if goes_on {
             if let Stop::Signal(_) = stop {

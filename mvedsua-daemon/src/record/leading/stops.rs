@@ -130,7 +130,12 @@ impl Leading {
         let restart = i64::from(nr) == libc::SYS_restart_syscall;
         let limit = match &thread.state {
             State::Restarting { call, .. } if (call.entry.nr, call.entry.args) == (nr, args) => call.limit,
-            _ => None,
+            State::Restarting { .. }
+            | State::Running
+            | State::InCall(_)
+            | State::Interrupted(..)
+            | State::Held { .. }
+            | State::Executed => None,
         };
         let (mut call, written) = match std::mem::replace(&mut thread.state, State::Running) {
             State::Restarting { call, written: true } if restart || call.entry.nr == nr => (call, true),
@@ -143,7 +148,12 @@ impl Leading {
             State::Restarting { call, .. } if restart => {
                 (Box::new(self.begin(call.entry.nr, call.entry.args, &process.memory)), false)
             }
-            _ => (Box::new(self.begin(nr, args, &process.memory)), false),
+            State::Restarting { .. }
+            | State::Running
+            | State::InCall(_)
+            | State::Interrupted(..)
+            | State::Held { .. }
+            | State::Executed => (Box::new(self.begin(nr, args, &process.memory)), false),
         };
         call.limit = limit;
         call.lets_in = lets_in(self.settings.pairing, tid, nr, &args, &process.memory)?;
@@ -165,7 +175,14 @@ impl Leading {
                     thread.program = Some(processes::Target::of(process.pid, &call.entry));
                 }
             }
-            _ => {}
+            Treatment::Row(_)
+            | Treatment::ThreadClone(_)
+            | Treatment::GhostFork(_)
+            | Treatment::Fork(_)
+            | Treatment::Alike(_)
+            | Treatment::MmapFile(_)
+            | Treatment::Restart(_)
+            | Treatment::Refuse(_) => {}
         }
         if self.holding.is_some() && call.order().is_some() && !call.lets_in {
             thread_state(&mut self.threads, tid, State::Held { call: Some(call), at: HeldAt::Entry, written });
@@ -292,7 +309,9 @@ impl Leading {
             }
             State::Executed => self.begin_program(inbox, process, tid),
             // The exit of an entry that was undone.
-            other => thread.state = other,
+            other @ (State::Running | State::Interrupted(..) | State::Restarting { .. } | State::Held { .. }) => {
+                thread.state = other;
+            }
         }
         self.bulk.note_odd();
         Ok(Returned::Otherwise)
@@ -404,7 +423,11 @@ impl Leading {
                 }
                 self.restart(tid, slot, call);
             }
-            other => {
+            other @ (State::Running
+            | State::InCall(_)
+            | State::Restarting { .. }
+            | State::Held { .. }
+            | State::Executed) => {
                 if caught {
                     let at_once = self.threads.get(&tid).is_some_and(|t| t.deliverable & signal_bit(signo) != 0);
                     let delivery = if at_once { Delivery::AtOnce } else { Delivery::BeforeNextCall };

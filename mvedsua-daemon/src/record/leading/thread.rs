@@ -56,6 +56,30 @@ pub(super) enum State {
     Executed,
 }
 
+impl State {
+    /// Returns the call before which the thread is held, and where.
+    pub(super) fn held_before(&self) -> Option<(&Call, &HeldAt)> {
+        match self {
+            State::Held { call, at, .. } => call.as_deref().map(|call| (call, at)),
+            State::Running | State::InCall(_) | State::Interrupted(..) | State::Restarting { .. } | State::Executed => {
+                None
+            }
+        }
+    }
+
+    /// Returns the call that the thread is in.
+    pub(super) fn in_call(&self) -> Option<&Call> {
+        match self {
+            State::InCall(call) => Some(call),
+            State::Running
+            | State::Interrupted(..)
+            | State::Restarting { .. }
+            | State::Held { .. }
+            | State::Executed => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Thread {
     pub(super) slot: Slot,

@@ -5,6 +5,8 @@
 //! what it has read is moved behind them. The record of the call shows what the kernel gave; the version that follows from now
 //! on has read the rest itself.
 
+use mvedsua_common::syscalls::{Fds, Moves};
+
 use super::*;
 use crate::ptrace::query;
 
@@ -28,21 +30,17 @@ enum Reads {
 }
 
 fn reads(entry: &CallEntry) -> Option<(i32, Reads)> {
-    let fd = entry.args[0] as i32;
-    match i64::from(entry.nr) {
-        libc::SYS_read => Some((fd, Reads::Plain { flags: 0 })),
-        libc::SYS_recvfrom => {
+    let row = syscalls::row(entry.nr)?;
+    let fd = row.first_descriptor(&entry.args)?;
+    match (row.moves, i64::from(entry.nr)) {
+        (Moves::In, libc::SYS_read) => Some((fd, Reads::Plain { flags: 0 })),
+        (Moves::In, libc::SYS_recvfrom) => {
             let flags = entry.args[3] as i32;
             (flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) == 0).then_some((fd, Reads::Plain { flags }))
         }
-        libc::SYS_readv
-        | libc::SYS_preadv2
-        | libc::SYS_recvmsg
-        | libc::SYS_recvmmsg
-        | libc::SYS_splice
-        | libc::SYS_tee => Some((fd, Reads::Otherwise)),
-        libc::SYS_sendfile => Some((entry.args[1] as i32, Reads::Otherwise)),
-        _ => None,
+        (Moves::Between, libc::SYS_sendfile) => Some((entry.args[1] as i32, Reads::Otherwise)),
+        (Moves::In | Moves::Between, _) => Some((fd, Reads::Otherwise)),
+        (Moves::Nothing | Moves::InFrom | Moves::Out | Moves::OutTo | Moves::Connection, _) => None,
     }
 }
 
@@ -54,11 +52,11 @@ impl Unread {
     /// Forgets what a call closes.
     fn note(&mut self, entry: &CallEntry) {
         let [first, second, ..] = entry.args;
-        match i64::from(entry.nr) {
-            libc::SYS_close => drop(self.0.remove(&(first as i32))),
-            libc::SYS_dup2 | libc::SYS_dup3 if first as i32 != second as i32 => drop(self.0.remove(&(second as i32))),
-            libc::SYS_close_range => self.0.retain(|fd, _| !(first as u32..=second as u32).contains(&(*fd as u32))),
-            _ => {}
+        match syscalls::row(entry.nr).map(|row| row.fds) {
+            Some(Fds::Closes) => drop(self.0.remove(&(first as i32))),
+            Some(Fds::DuplicatesOnto) if first as i32 != second as i32 => drop(self.0.remove(&(second as i32))),
+            Some(Fds::ClosesRange) => self.0.retain(|fd, _| !(first as u32..=second as u32).contains(&(*fd as u32))),
+            Some(_) | None => {}
         }
     }
 }
@@ -75,10 +73,8 @@ impl Leading {
             return Vec::new();
         }
         // What a call gives is not there before it has returned.
-        let on_the_way = self.threads.values().filter_map(|thread| match &thread.state {
-            State::InCall(call) if call.given.is_some() => Some(call.entry.args[0] as i32),
-            _ => None,
-        });
+        let calls = self.threads.values().filter_map(|thread| thread.state.in_call());
+        let on_the_way = calls.filter(|call| call.given.is_some()).map(|call| call.entry.args[0] as i32);
         self.unread.0.keys().copied().chain(on_the_way).collect()
     }
 

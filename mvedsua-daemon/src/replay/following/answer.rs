@@ -1,6 +1,6 @@
 //! Answering one record: comparing the call that waits for it, writing what the leader's kernel wrote, letting the thread go.
 
-use mvedsua_common::syscalls::instructions;
+use mvedsua_common::syscalls::{Irregular, instructions};
 
 use super::super::proc_self::OwnMemory;
 use super::carrier::Live;
@@ -131,10 +131,10 @@ impl Following {
                 self.fork(process, tid, call)?;
                 Ok(Applied::NotReady)
             }
-            Step::AdoptProcess => match &record.event {
-                Event::ProcessStarted { stream, pid } => self.bear(process, tid, *stream, *pid),
-                _ => Ok(Applied::NotReady),
-            },
+            Step::AdoptProcess => {
+                let Event::ProcessStarted { stream, pid } = record.event else { return Ok(Applied::NotReady) };
+                self.bear(process, tid, stream, pid)
+            }
             Step::ReturnFromProcess => self.return_from_process(process, tid, &record.event),
             Step::Execute => match (&record.event, self.call_of(tid)) {
                 (Event::Executed(executed), Some(call)) => self.replace_program(process, tid, &call, executed),
@@ -158,10 +158,10 @@ impl Following {
                 one_by_one::let_next_go(&mut Live { following: self, process })?;
                 Ok(Applied::NotReady)
             }
-            Step::KeepSignal | Step::SendSignal | Step::DeliverSignal => match &record.event {
-                Event::Signal(signal) => self.give_signal(process, tid, signal, step),
-                _ => Ok(Applied::NotReady),
-            },
+            Step::KeepSignal | Step::SendSignal | Step::DeliverSignal => {
+                let Event::Signal(signal) = &record.event else { return Ok(Applied::NotReady) };
+                self.give_signal(process, tid, signal, step)
+            }
             Step::ShareFault => {
                 let Event::Signal(signal) = &record.event else { return Ok(Applied::NotReady) };
                 self.leave_site(process, tid)?;
@@ -304,11 +304,7 @@ impl Following {
 
     /// Compares a waiting call with its record and answers it.
     pub(super) fn answer(&mut self, process: &mut Process, tid: Tid, record: &Record) -> Result<Applied> {
-        let (entry, ret) = match &record.event {
-            Event::Call(entry, ret) => (entry, Some(ret)),
-            Event::Enter(entry) => (entry, None),
-            _ => return Ok(Applied::NotReady),
-        };
+        let Some((entry, ret)) = record.event.call() else { return Ok(Applied::NotReady) };
         let Some(Thread { state, counting, .. }) = self.threads.get_mut(&tid) else { return Ok(Applied::NotReady) };
         let counting = *counting;
         let State::AtCall(call) = std::mem::replace(state, State::Running { local: None }) else {
@@ -475,7 +471,7 @@ impl Following {
                 Applied::Diverged(found) => {
                     Applied::Diverged(Box::new(self.describe(record.slot, found.kind, Some(record), Some(&call))))
                 }
-                done => done,
+                done @ (Applied::Done | Applied::NotReady) => done,
             }),
         }
     }
@@ -505,10 +501,11 @@ impl Following {
 
     /// Lets a call return that was compared, be that with its entry's record or later.
     fn complete(&mut self, process: &mut Process, tid: Tid, call: &Call, ret: &CallReturn) -> Result<Applied> {
-        match syscalls::treatment_of(self.settings.pairing, call.nr, &call.args, &process.memory) {
-            Treatment::MmapFile(_) if ret.ret > 0 => self.map_copy(tid, call, ret),
-            _ => self.supply(process, tid, call, ret),
+        let treatment = syscalls::treatment_of(self.settings.pairing, call.nr, &call.args, &process.memory);
+        if matches!(treatment, Treatment::MmapFile(_)) && ret.ret > 0 {
+            return self.map_copy(tid, call, ret);
         }
+        self.supply(process, tid, call, ret)
     }
 
     /// Makes a private, anonymous mapping of its own where the leader mapped a file; the contents follow.
@@ -745,7 +742,7 @@ fn finish(tid: Tid, nr: u32, ret: i64, first_output: Option<&[u8]>) -> Result<()
 }
 
 fn is_epoll_wait(nr: u32) -> bool {
-    [libc::SYS_epoll_wait, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2].contains(&i64::from(nr))
+    syscalls::row(nr).is_some_and(|row| row.irregular == Some(Irregular::EpollWait))
 }
 
 /// Puts the leader's tid where `clone` wrote the follower's.

@@ -365,7 +365,7 @@ impl Following {
                 let text = Some(String::from_utf8_lossy(&bytes).into_owned());
                 match &mut applying.how {
                     How::Itself(cooperating) if said == DOING => cooperating.doing = text,
-                    _ => self.lasting_remark = text,
+                    How::Itself(_) | How::Somebody(..) | How::Nobody(..) => self.lasting_remark = text,
                 }
                 self.answer_own(tid, 0)
             }
@@ -467,11 +467,9 @@ impl Following {
     /// Threads that are in a call of which nothing is known yet leave it.
     fn interrupt(&mut self, process: &mut Process, blocking: Blocking) -> Result<()> {
         while self.fetch() {}
-        let waits = |(tid, thread): (&Tid, &Thread)| match &thread.state {
-            State::AtCall(call) if own::is_interruptible(call.nr) && self.due.first_of(thread.slot).is_none() => {
-                Some(*tid)
-            }
-            _ => None,
+        let waits = |(tid, thread): (&Tid, &Thread)| {
+            let waits = thread.state.at_call().is_some_and(|call| own::is_interruptible(call.nr));
+            (waits && self.due.first_of(thread.slot).is_none()).then_some(*tid)
         };
         let waiting: Vec<Tid> = match blocking {
             Blocking::IsInterrupted => self.threads.iter().filter_map(waits).collect(),

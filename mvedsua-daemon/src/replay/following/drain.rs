@@ -157,7 +157,7 @@ impl Following {
                 libc::SYS_tgkill => call.args[2] as i32 == signo,
                 _ => false,
             },
-            _ => false,
+            State::Running { .. } | State::Real(_) | State::Parked(_) => false,
         }
     }
 
@@ -183,7 +183,7 @@ impl Following {
                     let what = format!("thread {tid} was to change places in the middle of a call that is compared");
                     return Err(Error::Unsupported(what));
                 }
-                _ => {}
+                State::Running { .. } | State::AtCall(_) | State::Entered(_) | State::Real(_) | State::Faulted(_) => {}
             }
         }
         for (tid, local) in parked {
@@ -208,7 +208,7 @@ impl Following {
                     Some(Rewound { nr: call.nr, args: call.args })
                 }
                 State::Parked(rewound) => Some(*rewound),
-                _ => None,
+                State::Running { .. } | State::Real(_) | State::Faulted(_) => None,
             };
             threads.push((*tid, thread.slot, rewound));
         }

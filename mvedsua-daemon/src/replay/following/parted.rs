@@ -13,46 +13,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mvedsua_common::syscalls::{Alone, Signals};
+
 use super::*;
 
 /// How many calls of the leader's alone are passed over.
 const MOST_PASSED: u32 = 1000;
 
-/// Calls by which the world gets something.
-const OUTPUTS: [i64; 11] = [
-    libc::SYS_write,
-    libc::SYS_pwrite64,
-    libc::SYS_writev,
-    libc::SYS_pwritev,
-    libc::SYS_pwritev2,
-    libc::SYS_sendto,
-    libc::SYS_sendmsg,
-    libc::SYS_sendmmsg,
-    libc::SYS_unlink,
-    libc::SYS_fsync,
-    libc::SYS_fdatasync,
-];
-/// Calls that open a file.
-const OPENS: [i64; 3] = [libc::SYS_open, libc::SYS_openat, libc::SYS_creat];
-/// Calls that only ask.
-const QUERIES: [i64; 16] = [
-    libc::SYS_stat,
-    libc::SYS_lstat,
-    libc::SYS_fstat,
-    libc::SYS_newfstatat,
-    libc::SYS_statx,
-    libc::SYS_access,
-    libc::SYS_faccessat,
-    libc::SYS_faccessat2,
-    libc::SYS_readlink,
-    libc::SYS_readlinkat,
-    libc::SYS_getpid,
-    libc::SYS_gettid,
-    libc::SYS_getppid,
-    libc::SYS_getuid,
-    libc::SYS_getsockname,
-    libc::SYS_getpeername,
-];
+/// Says what it means that one version alone makes a call.
+fn alone(nr: u32) -> Alone {
+    syscalls::row(nr).map_or(Alone::Parts, |row| row.alone)
+}
 
 /// What is known since the versions parted.
 #[derive(Debug, Default)]
@@ -69,17 +40,21 @@ pub(super) struct Parted {
 impl Parted {
     /// Says whether a call of the leader's alone may be passed over.
     fn passes(&mut self, entry: &CallEntry, ret: Option<&CallReturn>) -> bool {
-        let nr = i64::from(entry.nr);
         let of_its_own = self.opened.contains(&(entry.args[0] as i32));
         self.passed += 1;
-        if OPENS.contains(&nr) {
-            if let Some(fd) = ret.map(|ret| ret.ret as i32).filter(|fd| *fd >= 0) {
-                self.opened.insert(fd);
+        match alone(entry.nr) {
+            Alone::Opens => {
+                if let Some(fd) = ret.map(|ret| ret.ret as i32).filter(|fd| *fd >= 0) {
+                    self.opened.insert(fd);
+                }
             }
-        } else if of_its_own && nr == libc::SYS_close {
-            self.opened.remove(&(entry.args[0] as i32));
-        } else if !of_its_own && !OUTPUTS.contains(&nr) && !QUERIES.contains(&nr) {
-            return false;
+            Alone::Output | Alone::Question => {}
+            Alone::Parts if !of_its_own => return false,
+            Alone::Parts => {
+                if i64::from(entry.nr) == libc::SYS_close {
+                    self.opened.remove(&(entry.args[0] as i32));
+                }
+            }
         }
         self.passed <= MOST_PASSED
     }
@@ -105,12 +80,10 @@ impl Parted {
 /// gets nothing of that.
 fn is_own_end(entry: &CallEntry, leaders: &BTreeMap<Slot, Tid>) -> bool {
     let own = |arg: usize| leaders.values().any(|leader| leader.0 == entry.args[arg] as i32);
-    match i64::from(entry.nr) {
-        libc::SYS_exit | libc::SYS_exit_group => true,
-        libc::SYS_kill | libc::SYS_tkill => own(0),
-        libc::SYS_tgkill => own(1),
-        _ => false,
-    }
+    syscalls::row(entry.nr).is_some_and(|row| match row.signals {
+        Signals::Sends { to } => own(usize::from(to)),
+        Signals::None | Signals::LetsIn => row.ends(),
+    })
 }
 
 /// Says whether the leader has sent a signal to itself. What it does so since the versions parted is how it ends.
@@ -143,24 +116,16 @@ impl Following {
         record: &Record,
         kind: DivergenceKind,
     ) -> Result<Applied> {
-        let (entry, ret) = match &record.event {
-            Event::Call(entry, ret) => (entry, Some(ret)),
-            Event::Enter(entry) => (entry, None),
-            _ => return Ok(Applied::NotReady),
-        };
+        let Some((entry, ret)) = record.event.call() else { return Ok(Applied::NotReady) };
         let slot = record.slot;
         let Some(parted) = &mut self.parted else { return Ok(Applied::NotReady) };
         let same_output =
-            entry.nr == call.nr && entry.args[0] as i32 == call.args[0] as i32 && OUTPUTS.contains(&i64::from(call.nr));
+            entry.nr == call.nr && entry.args[0] as i32 == call.args[0] as i32 && alone(call.nr) == Alone::Output;
         if same_output {
-            match kind {
-                DivergenceKind::Payload { expected_len, actual_len, .. } => {
-                    parted.lengths.insert(slot, (expected_len as i64, actual_len as i64));
-                }
-                DivergenceKind::Argument { expected, actual, .. } => {
-                    parted.lengths.insert(slot, (expected as i64, actual as i64));
-                }
-                _ => {}
+            if let DivergenceKind::Payload { expected_len, actual_len, .. } = kind {
+                parted.lengths.insert(slot, (expected_len as i64, actual_len as i64));
+            } else if let DivergenceKind::Argument { expected, actual, .. } = kind {
+                parted.lengths.insert(slot, (expected as i64, actual as i64));
             }
             return match ret {
                 Some(ret) => {
@@ -193,15 +158,12 @@ impl Following {
         }
         let limit = self.settings.hang_timeout;
         let computes = self.leader_computes(limit);
-        let waits = |thread: &Thread| match &thread.state {
-            State::AtCall(call)
-                if OUTPUTS.contains(&i64::from(call.nr))
-                    && call.since.elapsed() > limit
-                    && self.due.first_of(thread.slot).is_none() =>
-            {
-                Some((thread.slot, call.clone()))
-            }
-            _ => None,
+        let waits = |thread: &Thread| {
+            let call = thread.state.at_call()?;
+            let is_stuck = alone(call.nr) == Alone::Output
+                && call.since.elapsed() > limit
+                && self.due.first_of(thread.slot).is_none();
+            is_stuck.then(|| (thread.slot, call.clone()))
         };
         if self.waiting.moved.elapsed() < limit || !self.due.is_empty() || self.drain.is_some() {
             return;
@@ -232,16 +194,10 @@ impl Following {
     }
 
     /// Returns a thread that waits at a call, where all of them do.
-    fn idle(&self) -> Option<(Slot, Box<Call>)> {
-        let calls: Option<Vec<_>> = self
-            .threads
-            .values()
-            .map(|thread| match &thread.state {
-                State::AtCall(call) => Some((thread.slot, call.clone())),
-                _ => None,
-            })
-            .collect();
-        calls?.into_iter().next()
+    fn idle(&self) -> Option<(Slot, Call)> {
+        let calls: Option<Vec<_>> =
+            self.threads.values().map(|thread| thread.state.at_call().map(|call| (thread.slot, call))).collect();
+        calls?.into_iter().next().map(|(slot, call)| (slot, call.clone()))
     }
 }
 

@@ -52,17 +52,15 @@ impl Following {
         let others_wait =
             self.threads.values().any(|thread| thread.slot != due.slot && matches!(thread.state, State::AtCall(_)));
         tracing::warn!(slot = due.slot.0, ?waiting, "the follower does not come to the call that is due");
-        let asked = self.threads.values().find_map(|thread| match &thread.state {
-            State::AtCall(call) if thread.slot == due.slot => Some(call.clone()),
-            _ => None,
-        });
+        let asking = self.threads.values().filter(|thread| thread.slot == due.slot);
+        let asked = asking.filter_map(|thread| thread.state.at_call()).next().cloned();
         let kind = match &asked {
             // It asks for the time, which the leader did not, and nobody has asked that clock before.
             Some(call) if self.due.is_alone(call.nr) => DivergenceKind::Call,
             _ if others_wait || for_good => DivergenceKind::Order { waiting },
             _ => DivergenceKind::Hang { waited_ms: waited.as_millis() as u64 },
         };
-        let divergence = self.describe(due.slot, kind, Some(&due), asked.as_deref());
+        let divergence = self.describe(due.slot, kind, Some(&due), asked.as_ref());
         self.diverge(process, divergence);
         Ok(())
     }

@@ -321,9 +321,9 @@ impl Following {
 
     /// The leader's process has ended, and this one has lived through all that it did: it ends too.
     pub(super) fn finish(&mut self, process: &Process, slot: Slot, ending: Ending, record: &Record) -> Result<Applied> {
-        let fault = self.threads.values().find_map(|thread| match &thread.state {
-            State::Faulted(kind) => Some((thread.slot, (**kind).clone())),
-            _ => None,
+        let fault = self.threads.values().find_map(|thread| {
+            let State::Faulted(kind) = &thread.state else { return None };
+            Some((thread.slot, (**kind).clone()))
         });
         if let Some((faulted, kind)) = fault {
             if !step::is_same_end(&kind, ending) {

@@ -106,13 +106,17 @@ impl Following {
             }
             // A timed call of its own goes on, with what is left of its time.
             Treatment::Restart(_) => {
-                let original = match thread.state {
-                    State::Running { local: Some(original) } => original,
-                    _ => nr,
-                };
+                let original = if let State::Running { local: Some(original) } = thread.state { original } else { nr };
                 return self.make(tid, nr, State::real(What::Own { nr: original }));
             }
-            _ => {}
+            Treatment::Row(_)
+            | Treatment::ThreadClone(_)
+            | Treatment::GhostFork(_)
+            | Treatment::Fork(_)
+            | Treatment::Exec(_)
+            | Treatment::Alike(_)
+            | Treatment::MmapFile(_)
+            | Treatment::Refuse(_) => {}
         }
         if self.known.own_files.is_read_by(nr, &args) {
             return self.read_own(process, tid, nr, &args);

@@ -19,6 +19,16 @@ pub(super) enum State {
     Parked(Rewound),
 }
 
+impl State {
+    /// Returns the call that the thread waits at for its record.
+    pub(super) fn at_call(&self) -> Option<&Call> {
+        match self {
+            State::AtCall(call) => Some(call),
+            State::Running { .. } | State::Entered(_) | State::Real(_) | State::Faulted(_) | State::Parked(_) => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Thread {
     pub(super) slot: Slot,

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mvedsua_common::syscalls::{self, Arg};
+use mvedsua_common::syscalls::{self, Arg, Moves};
 
 use super::super::ast::Kind;
 use super::super::calls;
@@ -23,10 +23,10 @@ pub(super) struct Tails {
 
 /// Returns what a call has read, and from which descriptor.
 fn read<'a>(entry: &CallEntry, ret: &'a CallReturn) -> Option<(i32, std::borrow::Cow<'a, [u8]>)> {
-    const READS: [i64; 4] = [libc::SYS_read, libc::SYS_readv, libc::SYS_recvfrom, libc::SYS_recvmsg];
-    let row = syscalls::row(entry.nr).filter(|row| READS.contains(&i64::from(row.nr)))?;
+    let row = syscalls::row(entry.nr).filter(|row| row.moves == Moves::In)?;
+    let fd = row.first_descriptor(&entry.args)?;
     let bytes = calls::payload(row, 1, &[], Some(ret)).filter(|bytes| !bytes.is_empty())?;
-    Some((entry.args[0] as i32, bytes))
+    Some((fd, bytes))
 }
 
 impl Tails {

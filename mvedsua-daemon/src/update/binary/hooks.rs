@@ -166,7 +166,7 @@ impl<'h> Ready<'h> {
                 let colon = if text.is_empty() { "" } else { ": " };
                 format!("`{name}` returned {}{colon}{text}", value as u32 as i32)
             }
-            other => {
+            other @ (Ran::Crashed { .. } | Ran::MadeCall { .. } | Ran::Late { .. }) => {
                 let at = other.at().unwrap_or(function);
                 let place = match self.span.contains(at) {
                     true => format!("{file}+{:#x}", at - self.span.start),

@@ -12,7 +12,7 @@ use anyhow::Context;
 const LEFT_OUT: &str = "ptrace";
 
 /// How often each file names a call, but for those that it makes on the same line.
-const NAMED: [(&str, usize); 36] = [
+const NAMED: [(&str, usize); 38] = [
     ("calls.rs", 2),
     ("matcher/elastic.rs", 5),
     ("matcher/names.rs", 3),
@@ -32,6 +32,7 @@ const NAMED: [(&str, usize); 36] = [
     ("record/leading/unread.rs", 3),
     ("replay/following/answer.rs", 5),
     ("replay/following/applying.rs", 1),
+    ("replay/following/copies.rs", 6),
     ("replay/following/counting.rs", 1),
     ("replay/following/drain.rs", 2),
     ("replay/following/letting_in.rs", 5),
@@ -42,9 +43,10 @@ const NAMED: [(&str, usize); 36] = [
     ("replay/following/turns.rs", 1),
     ("replay/objects.rs", 7),
     ("replay/own.rs", 2),
-    ("replay/proc_self.rs", 7),
+    ("replay/proc_self.rs", 15),
     ("rules/descriptors.rs", 1),
     ("rules/stage.rs", 1),
+    ("rules/stage/carried.rs", 7),
     ("rules/stage/tails.rs", 1),
     ("tracee/process.rs", 2),
     ("update/birth.rs", 2),

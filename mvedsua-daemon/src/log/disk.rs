@@ -174,9 +174,8 @@ impl SpillFile {
         let medium = self.medium()?;
         let most = self.end - self.start;
         let mut want = CHUNK.min(most);
-        let mut frames = Vec::new();
         loop {
-            frames.resize(want as usize, 0);
+            let mut frames = vec![0; want as usize];
             medium.read_at(self.start, &mut frames)?;
             let (count, length) = spill::whole_frames(&frames);
             if count > 0 {

@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let from = ("old \"file\"".to_owned(), "new".to_owned());
-        let shown = Shown { kept: [0x40a0, 0x40b0].into(), fresh: [0x50c0..0x5100].into_iter().collect() };
+        let shown = Shown { kept: [0x40a0, 0x40b0].into(), fresh: std::iter::once(0x50c0..0x5100).collect() };
         let patch = "5f".repeat(DIGITS / 2);
         let proof = Proof { patch, from, counts: [1, 2, 3, 4, 5, 6], shown: Shown::default() };
         assert_eq!(read(&manifest(&proof)), Ok(Some(proof.clone())));

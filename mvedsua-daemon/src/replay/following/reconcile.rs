@@ -209,7 +209,7 @@ impl Following {
         }
         let standing = |thread: &Thread| match &thread.state {
             State::AtCall(call) => Some((thread.slot, call.clone())),
-            _ => None,
+            State::Running { .. } | State::Entered(_) | State::Real(_) | State::Faulted(_) | State::Parked(_) => None,
         };
         let standing: Vec<(Slot, Box<Call>)> = self.threads.values().filter_map(standing).collect();
         standing.into_iter().any(|(slot, call)| {

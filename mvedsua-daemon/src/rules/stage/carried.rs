@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use mvedsua_common::syscalls::{self, Arg, Dir, Extent, Row, regions};
+use mvedsua_common::syscalls::{self, Arg, Dir, Extent, Fds, Moves, Row, regions};
 
 use super::super::calls;
 use super::super::descriptors::Descriptor;
@@ -89,7 +89,7 @@ impl Carried {
             self.set(fd, rest);
         }
         if let Event::Call(entry, _) | Event::Enter(entry) = &record.event
-            && i64::from(entry.nr) == libc::SYS_close
+            && syscalls::row(entry.nr).is_some_and(|row| row.fds == Fds::Closes)
         {
             self.rest.remove(&(entry.args[0] as i32));
         }
@@ -114,9 +114,7 @@ fn reads(nr: u32, args: &[u64; 6]) -> bool {
 fn output(row: &Row) -> Option<u8> {
     let of_call =
         |arg: &Arg| matches!(arg, Arg::Mem(Dir::In, Extent::FromArg { .. } | Extent::IoVec { .. } | Extent::MsgHdr));
-    let is_stream =
-        [libc::SYS_write, libc::SYS_writev, libc::SYS_sendto, libc::SYS_sendmsg].contains(&i64::from(row.nr));
-    (0_u8..).zip(row.args).find(|(_, arg)| is_stream && of_call(arg)).map(|(at, _)| at)
+    (0_u8..).zip(row.args).find(|(_, arg)| row.moves == Moves::Out && of_call(arg)).map(|(at, _)| at)
 }
 
 fn gives(arg: u8, addr: u64, bytes: Bytes) -> Piece {

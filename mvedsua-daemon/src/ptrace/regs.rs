@@ -18,10 +18,12 @@ pub fn is_interrupted(ret: i64) -> bool {
 }
 
 /// Says whether a call is over although its result says that it was interrupted: `close` has given its descriptor up
-/// by then (close(2), "Dealing with error returns from close()"), and another thread may have got the number.
+/// by then (close(2), "Dealing with error returns from close()"), and another thread may have got the number. `restart_syscall`
+/// says so once a handler has run since the call that it goes on with was interrupted, and would say it again and again
+/// (`do_no_restart_syscall` of kernel/signal.c).
 #[must_use]
 pub fn is_over(nr: u32, ret: i64) -> bool {
-    ret == EINTR && i64::from(nr) == libc::SYS_close
+    ret == EINTR && [libc::SYS_close, libc::SYS_restart_syscall].contains(&i64::from(nr))
 }
 
 /// Says whether the kernel writes into a call's timeout how much of it is left when the call is interrupted, `select(2)` and
@@ -69,7 +71,7 @@ pub fn rewind(regs: &mut Regs, eintr: Eintr) -> Option<Rewound> {
     let again = match regs.rax as i64 {
         ERESTARTSYS | ERESTARTNOINTR | ERESTARTNOHAND => Some(nr),
         ERESTART_RESTARTBLOCK => Some(libc::SYS_restart_syscall),
-        EINTR if eintr == Eintr::Ours && nr != libc::SYS_close => Some(nr),
+        ret @ EINTR if eintr == Eintr::Ours && !is_over(call.nr, ret) => Some(nr),
         _ => None,
     };
     regs.orig_rax = u64::MAX;
@@ -161,6 +163,7 @@ mod tests {
         assert_eq!(rewind(&mut regs, Eintr::Ours), None);
         assert_eq!((regs.rip, regs.rax as i64), (0x1002, EINTR));
         assert!(is_over(libc::SYS_close as u32, EINTR) && !is_over(libc::SYS_read as u32, EINTR));
+        assert!(is_over(libc::SYS_restart_syscall as u32, EINTR), "a handler has run");
     }
 
     #[test]

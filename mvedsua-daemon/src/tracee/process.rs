@@ -917,6 +917,54 @@ pub(crate) mod tests {
         let _ = child.wait();
     }
 
+    /// A program that ends with the test, however that ends.
+    struct Ended(Child);
+
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// A handler that runs before the thread has gone on with its wait ends that, as it would without us.
+    #[test]
+    fn a_wait_that_a_handler_has_ended_is_not_made_again() {
+        const TEXT: &str =
+            "import select, signal\nsignal.signal(signal.SIGUSR1, lambda *_: None)\nselect.poll().poll()";
+        let child = Ended(Command::new("python3").args(["-c", TEXT]).spawn().expect("python3 starts"));
+        let pid = Pid(child.0.id() as i32);
+        let waits = format!("{} ", libc::SYS_poll);
+        while !fs::read_to_string(format!("/proc/{pid}/syscall")).expect("it runs").starts_with(&waits) {
+            std::thread::yield_now();
+        }
+        let inbox = Inbox::new();
+        let process = birth::prepare(&inbox, pid, LIMIT).expect("it can be prepared");
+        let parked = loop {
+            let parked = park_all(&inbox, &process, LIMIT).expect("it stops");
+            if let Some(Parked::Rewound(_)) = parked.get(&pid.main()) {
+                break parked;
+            }
+            // It has not come to its wait again yet.
+            unpark(&parked).expect("it goes on");
+            std::thread::yield_now();
+        };
+        sys::kill(pid, libc::SIGUSR1).expect("it runs");
+        unpark(&parked).expect("it goes on");
+        loop {
+            let Wake::Stop(tid, stop) = inbox.wait().expect("it can be waited for") else { panic!("it has ended") };
+            let signo = if let Stop::Signal(signo) = stop { signo } else { 0 };
+            let regs = sys::get_regs(tid).expect("it stands");
+            let exits = stop == Stop::Syscall
+                && matches!(sys::syscall_info(tid).expect("it stands"), SyscallStop::Exit { ret: regs::EINTR });
+            if exits && regs.orig_rax as i64 == libc::SYS_restart_syscall {
+                assert_eq!(rewind(pid, tid).expect("it stands"), Rewinding::NotInCall);
+                break;
+            }
+            sys::resume(tid, Resume::Syscall, signo).expect("it goes on");
+        }
+    }
+
     #[test]
     fn a_signal_whose_stop_was_taken_is_delivered() {
         let mut child = sleeper();

@@ -2,7 +2,7 @@
 //!
 //! The follower has a copy of what is mapped, which such a call would leave as it was. So what a call has changed of a mapping
 //! is recorded with it, as it is read where it is mapped. Of a private mapping these are the pages that the program has not
-//! written to itself. What other processes write is not seen.
+//! written to itself, under `run` alone. What other processes write is not seen.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -16,24 +16,33 @@ use crate::record::IN_MAPPING;
 const PAGE: u64 = 4096;
 
 /// The files by their inodes. That two of two file systems may have the same does no harm: what is recorded is what is mapped.
+///
+/// Under `update` these are the files of shared mappings alone: a thread that runs without stops is looked at when it has mapped the
+/// file already, and what stood there when it wrote is not known any more.
 #[derive(Debug, Default)]
-pub(super) struct MappedFiles(BTreeSet<u64>);
+pub(super) struct MappedFiles {
+    inodes: BTreeSet<u64>,
+    /// Whether private mappings count, too.
+    private: bool,
+}
 
 impl MappedFiles {
     /// Finds those of a process that has some from its parent.
     pub(super) fn of(pid: Pid) -> MappedFiles {
         // Of one that is gone there are none.
         let maps = procfs::maps(pid).unwrap_or_default();
-        MappedFiles(maps.into_iter().filter(|map| map.inode != 0).map(|map| map.inode).collect())
+        let inodes = maps.into_iter().filter(|map| map.inode != 0).map(|map| map.inode).collect();
+        MappedFiles { inodes, private: true }
     }
 
     /// Takes note of a file that was mapped.
     pub(super) fn note(&mut self, process: &Process, call: &Call, ret: i64) {
         if let Treatment::MmapFile(_) = call.treatment
+            && (self.private || call.entry.args[3] as i32 & libc::MAP_TYPE != libc::MAP_PRIVATE)
             && ret > 0
             && let Some(inode) = inode(process.pid, call.entry.args[4] as i32)
         {
-            self.0.insert(inode);
+            self.inodes.insert(inode);
         }
     }
 
@@ -45,12 +54,13 @@ impl MappedFiles {
         ret: i64,
         capture: &mut Capture<'_, M>,
     ) {
-        let Some((fd, at)) = written(entry).filter(|_| ret > 0 && !self.0.is_empty()) else { return };
-        let Some(inode) = inode(process.pid, fd).filter(|inode| self.0.contains(inode)) else { return };
+        let Some((fd, at)) = written(entry).filter(|_| ret > 0 && !self.inodes.is_empty()) else { return };
+        let Some(inode) = inode(process.pid, fd).filter(|inode| self.inodes.contains(inode)) else { return };
         let Some(end) = at.map_or_else(|| position(process.pid, fd), |at| at.checked_add(ret as u64)) else { return };
         let begin = end.saturating_sub(ret as u64);
         let maps = procfs::maps(process.pid).unwrap_or_default();
-        let mapped = maps.into_iter().filter(|map| map.inode == inode && map.readable);
+        let counts = |map: &procfs::Mapping| map.inode == inode && map.readable && (map.shared || self.private);
+        let mapped = maps.into_iter().filter(counts);
         let changed = mapped.flat_map(|map| {
             let (from, to) = (begin.max(map.offset), end.min(map.offset + (map.end - map.start)));
             let place = |at: u64| map.start + (at - map.offset);

@@ -292,9 +292,9 @@ impl Leading {
                             return Ok(Returned::Held);
                         }
                     }
-                    Rewinding::SignalComes | Rewinding::NotInCall => {
-                        thread_state(&mut self.threads, tid, State::Interrupted(call, ret));
-                    }
+                    Rewinding::SignalComes => thread_state(&mut self.threads, tid, State::Interrupted(call, ret)),
+                    // A handler has run before the thread could go on with it, and that has ended it.
+                    Rewinding::NotInCall => self.finish(process, tid, &call, ret),
                 }
             }
             // It may have signalled itself: then the handler runs before the program sees the result.

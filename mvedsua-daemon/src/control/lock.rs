@@ -24,12 +24,20 @@ impl Lock {
     ///
     /// Where the file cannot be opened or locked.
     pub(super) fn take(path: &Path) -> io::Result<Option<Lock>> {
-        let file = dirs::append(path)?;
         let deadline = Instant::now() + PATIENCE;
+        Lock::take_while(path, || {
+            std::thread::sleep(EACH);
+            Instant::now() < deadline
+        })
+    }
+
+    /// Tries to take the lock as long as `waits` says so, which is asked after each try in vain.
+    fn take_while(path: &Path, mut waits: impl FnMut() -> bool) -> io::Result<Option<Lock>> {
+        let file = dirs::append(path)?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(Lock(file))),
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(EACH),
+                Err(TryLockError::WouldBlock) if waits() => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
@@ -65,12 +73,18 @@ mod tests {
     fn a_daemon_that_has_just_been_killed_is_waited_for() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("lock");
-        let inherited = Lock::take(&path).expect("the file can be locked").expect("nobody has it");
-        let executes = std::thread::spawn(move || {
-            std::thread::sleep(EACH * 4);
-            drop(inherited);
+        let mut inherited = Lock::take(&path).expect("the file can be locked");
+        assert!(inherited.is_some(), "nobody has it");
+        let mut tries = 0;
+        let second = Lock::take_while(&path, || {
+            tries += 1;
+            if tries == 3 {
+                // Its child executes its program.
+                inherited = None;
+            }
+            true
         });
-        assert!(Lock::take(&path).expect("the file can be locked").is_some(), "it is given up soon");
-        executes.join().expect("it does not panic");
+        assert!(second.expect("the file can be locked").is_some());
+        assert_eq!(tries, 3, "it is taken as soon as it is free");
     }
 }
